@@ -1,0 +1,1 @@
+"""How the space is searched: the study, pruning, costs, training, tracking and the front."""

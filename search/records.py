@@ -1,0 +1,68 @@
+"""What the search knows of a trial, and what it judges trials by: plain values that everything else is a function of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+State = Literal["running", "complete", "pruned", "failed"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One trial. ``curve`` holds ``(epoch, metric)`` in order of time, epochs counted from 1.
+
+    A crashed and resumed trial may hold an epoch twice; the later entry counts.
+    """
+
+    number: int
+    state: State
+    costs: Mapping[str, float] = field(default_factory=dict)
+    curve: Sequence[tuple[int, float]] = ()
+    metric: float | None = None  # the final one, of a complete trial only
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""  # why it was stopped or failed, for people
+    details: Mapping[str, Any] = field(default_factory=dict)  # seconds, spread of the latency, ...
+
+    def metric_at(self, epoch: int) -> float | None:
+        """The metric after ``epoch``, or None if the trial has not been judged there."""
+        return next((metric for at, metric in reversed(self.curve) if at == epoch), None)
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """The metric and the costs that span the front.
+
+    ``chance`` and ``best`` bound the metric; ``ceilings`` bound the costs, in the order of ``costs``: those of the
+    space's most expensive corner. Both are fixed for a study's life, so that its hypervolume can only grow.
+    """
+
+    metric: str
+    direction: Literal["maximize", "minimize"]
+    costs: tuple[str, ...]
+    chance: float
+    best: float
+    ceilings: tuple[float, ...]
+
+    def loss(self, metric: float) -> float:
+        """The metric turned so that less is better, NaN staying NaN."""
+        return -metric if self.direction == "maximize" else metric
+
+    def point(self, record: Record) -> tuple[float, ...] | None:
+        """``(loss, *costs)`` of a complete trial, less is better everywhere; None if it is not complete and finite."""
+        if record.state != "complete" or record.metric is None:
+            return None
+        point = (self.loss(record.metric), *(record.costs[name] for name in self.costs))
+        return point if all(map(math.isfinite, point)) else None
+
+    @property
+    def reference(self) -> tuple[float, ...]:
+        """The worst point worth counting: chance at the ceilings; see :func:`search.pareto.hypervolume`."""
+        return (self.loss(self.chance), *self.ceilings)
+
+    @property
+    def ideal(self) -> tuple[float, ...]:
+        """The point nothing can beat: a perfect metric at no cost."""
+        return (self.loss(self.best), *(0.0 for _ in self.costs))

@@ -1,0 +1,1 @@
+"""What is searched: dimensions, attention mechanisms, models and tasks. Nothing here knows how the search is done."""

@@ -1,0 +1,1 @@
+"""Models: where mechanisms are plugged in. A model never asks which mechanism it was given."""
