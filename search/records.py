@@ -1,4 +1,4 @@
-"""What the search knows of a trial, and what it judges trials by: plain values that everything else is a function of."""
+"""What the search knows of a trial, and what it judges trials by: plain values everything else is a function of."""
 
 from __future__ import annotations
 

@@ -1,0 +1,157 @@
+"""From plain values to objects: the one gate through which every ``_target_`` passes.
+
+Naming a class in YAML is all the registration there is. The gate turns what Python would say about a wrong name or a
+wrong argument into the words of the person who wrote the YAML.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from hydra.utils import get_object
+from torch import nn
+
+from spaces.attention import Mechanism
+from spaces.dimensions import SpaceError
+from spaces.space import Architecture, Space, key
+from spaces.tasks import Task
+
+
+def make(node: object, where: str, **given: Any) -> Any:
+    """Call the class or function that ``node`` names by ``_target_`` with its other entries and ``given``.
+
+    Args:
+        node: plain values; entries besides ``_target_`` are keyword arguments.
+        where: the place in the YAML, for messages.
+        given: arguments that the user doesn't write.
+
+    Raises:
+        SpaceError: no such object, an argument it doesn't take or lacks, or its own refusal of the values.
+    """
+    if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
+        raise SpaceError(f"{where}: names no class; write _target_: package.module.Class")
+    target = _find(node["_target_"], where)
+    arguments = {
+        name: make(value, f"{where}.{name}") if isinstance(value, Mapping) and "_target_" in value else value
+        for name, value in node.items()
+        if name != "_target_"
+    }
+    check_arguments(target, arguments, where, given=given)
+    try:
+        return target(**arguments, **given)
+    except (TypeError, ValueError) as error:
+        raise SpaceError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from error
+
+
+def check_arguments(
+    target: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    where: str,
+    *,
+    given: Mapping[str, Any] | None = None,
+) -> None:
+    """Raise :class:`SpaceError` unless ``target`` can be called with ``arguments`` and ``given``."""
+    given = given or {}
+    parameters = inspect.signature(target).parameters
+    takes = [name for name, parameter in parameters.items() if name not in given and parameter.kind in _BY_KEYWORD]
+    accepted = ", ".join(takes) or "no settings"
+    problems = [
+        f"{where}: {target.__name__} does not take {name!r}; it takes {accepted}"
+        for name in arguments
+        if name not in takes
+    ]
+    problems += [
+        f"{where}.{name}: missing; {target.__name__} takes {accepted}"
+        for name in takes
+        if parameters[name].default is inspect.Parameter.empty and name not in arguments
+    ]
+    if problems:
+        raise SpaceError("\n".join(problems))
+
+
+_BY_KEYWORD = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _find(name: str, where: str) -> Any:
+    try:
+        return get_object(name)
+    except (ImportError, ValueError) as error:
+        raise SpaceError(f"{where}: no {name!r}: {error}") from error
+
+
+def build(architecture: Architecture, task: Task, *, seed: int = 0) -> nn.Module:
+    """The network of an architecture, its weights drawn from ``seed``; the global generator is left as it was.
+
+    Raises:
+        SpaceError: the architecture does not fit the task.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _check_sizes(architecture)
+        return _model(architecture, [_mechanism(architecture, name, task) for name in architecture["pattern"]], task)
+
+
+def misfits(space: Space, task: Task) -> list[str]:
+    """What is wrong with the corners of the space for this task, a line each; empty if every one can be built.
+
+    Corners are built on the meta device, where a tensor has a shape and no memory. A part that several corners share
+    (a mechanism at given sizes, a model around it) is built once.
+    """
+    found: dict[str, None] = {}
+    tried: dict[str, Any] = {}
+
+    def attempt(part: str, construct: Callable[[], Any]) -> Any:
+        if part not in tried:
+            try:
+                tried[part] = construct()
+            except SpaceError as error:
+                tried[part] = None
+                found.update(dict.fromkeys(str(error).splitlines()))
+        return tried[part]
+
+    with torch.device("meta"):
+        for corner in space.corners():
+            model = corner["model"]
+            if not attempt(f"sizes {key(model)}", lambda: _check_sizes(corner)):  # noqa: B023, called at once
+                continue
+            sizes = key({name: model.get(name) for name in ("width", "heads")})
+            mechanisms = [
+                attempt(f"{name} {key(knobs)} {sizes}", lambda: _mechanism(corner, name, task))  # noqa: B023
+                for name, knobs in corner["attention"].items()
+            ]
+            if None not in mechanisms:
+                attempt(f"model {key(model)}", lambda: _model(corner, mechanisms, task))  # noqa: B023
+    return list(found)
+
+
+def _check_sizes(architecture: Architecture) -> bool:
+    model = architecture["model"]
+    for name in ("depth", "width", "heads"):
+        value = model.get(name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise SpaceError(f"model.{name}: {value!r}; it must be a whole number from 1")
+    if model["width"] % model["heads"]:
+        raise SpaceError(f"model: width={model['width']}, heads={model['heads']}: heads must divide width")
+    return True
+
+
+def _mechanism(architecture: Architecture, name: str, task: Task) -> Mechanism:
+    model = architecture["model"]
+    mechanism: Mechanism = make(
+        architecture["attention"][name],
+        f"attention.{name}",
+        width=model["width"],
+        heads=model["heads"],
+        length=task.sizes.length,
+        causal=task.sizes.causal,
+    )
+    return mechanism
+
+
+def _model(architecture: Architecture, mechanisms: Sequence[Mechanism], task: Task) -> nn.Module:
+    settings = {name: value for name, value in architecture["model"].items() if name not in ("depth", "heads")}
+    network: nn.Module = make(settings, "model", mechanisms=mechanisms, sizes=task.sizes)
+    return network

@@ -1,0 +1,165 @@
+"""A space: the composed YAML tree, from which architectures are drawn.
+
+A space has four sections. ``model`` holds the model's class and sizes, ``attention`` the mechanisms by name with their
+knobs, ``train`` the training settings, and ``pattern`` says which mechanisms stand where: a list of names that is
+repeated over depth. Left out, ``pattern`` is a choice of one mechanism for all blocks.
+
+An *architecture* is one point of a space, as plain nested values with the same sections: ``pattern`` then names one
+mechanism a block, and ``attention`` holds the knobs of those mechanisms alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from spaces.dimensions import Dimension, SpaceError, Trial, parse
+
+Architecture = dict[str, Any]
+Pick = Callable[[Dimension, str], Any]
+
+SECTIONS = ("attention", "model", "pattern", "train")
+MOST_CORNERS = 20_000
+
+
+def key(architecture: Mapping[str, Any]) -> str:
+    """Equal for equal architectures: the text a study compares them by."""
+    return json.dumps(architecture, sort_keys=True)
+
+
+class Space:
+    """What may vary.
+
+    Args:
+        tree: the composed space as plain values: no interpolations, no OmegaConf.
+
+    Raises:
+        SpaceError: every mistake that can be seen without building anything, one line each.
+    """
+
+    def __init__(self, tree: Mapping[str, Any]) -> None:
+        problems = [
+            f"space: {name!r} is unknown; it accepts {', '.join(SECTIONS)}" for name in tree if name not in SECTIONS
+        ]
+        for section in ("attention", "model", "train"):
+            if not isinstance(tree.get(section), Mapping) or not tree[section]:
+                problems.append(f"{section}: missing; a space needs the sections attention, model and train")
+        if problems:
+            raise SpaceError("\n".join(problems))
+        self.attention: Mapping[str, Any] = tree["attention"]
+        self.model: Mapping[str, Any] = tree["model"]
+        self.train: Mapping[str, Any] = tree["train"]
+        self.pattern = tree.get("pattern") or {"choice": [[name] for name in self.attention]}
+        problems += [problem for name in ("model", "attention", "train") for problem in _problems(tree[name], name)]
+        problems += self._pattern_problems()
+        if "depth" not in self.model:
+            problems.append("model.depth: missing; write how many blocks, or a dimension such as {int: [1, 4]}")
+        if problems:
+            raise SpaceError("\n".join(problems))
+
+    def _pattern_problems(self) -> Iterator[str]:
+        try:
+            dimension = parse(self.pattern, "pattern")
+        except SpaceError as error:
+            yield str(error)
+            return
+        for pattern in dimension.ends() if dimension else [self.pattern]:
+            if not isinstance(pattern, Sequence) or not pattern:
+                yield f"pattern: {pattern!r}; write a list of mechanisms, such as [longformer, longformer, softmax]"
+                continue
+            for name in [pattern] if isinstance(pattern, str) else pattern:
+                if name not in self.attention:
+                    yield f"pattern: {name!r} is not among this space's mechanisms: {', '.join(self.attention)}"
+
+    def suggest(self, trial: Trial) -> Architecture:
+        """Let ``trial`` draw an architecture; parameters are named by their place, such as ``model.depth``."""
+        return self._draw(lambda dimension, where: dimension.suggest(trial, where))
+
+    def corners(self) -> Iterator[Architecture]:
+        """Every combination of the ends of ``model``, ``pattern`` and ``attention``, with ``train`` at its first ends.
+
+        Stops after ``MOST_CORNERS``: a space with more is checked in part, and trials report what was not foreseen.
+        """
+        everything = _combinations(lambda pick: self._draw(_train_first(pick)))
+        return islice(everything, MOST_CORNERS)
+
+    def train_corners(self) -> Iterator[dict[str, Any]]:
+        """Every combination of the ends of ``train``."""
+        return islice(_combinations(lambda pick: _draw(self.train, "train", pick)), MOST_CORNERS)
+
+    def largest(self) -> Iterator[Architecture]:
+        """For each pattern, the architecture at the last ends of all else: as a rule, the most expensive."""
+        dimension = parse(self.pattern, "pattern")
+        for pattern in dimension.ends() if dimension else [self.pattern]:
+            yield self._draw(lambda dim, where, at=pattern: at if where == "pattern" else dim.ends()[-1])  # type: ignore[misc]
+
+    def _draw(self, pick: Pick) -> Architecture:
+        model = _draw(self.model, "model", pick)
+        pattern = _draw(self.pattern, "pattern", pick)
+        names = [pattern] if isinstance(pattern, str) else pattern
+        blocks = [names[block % len(names)] for block in range(model["depth"])]
+        # Only what stands in a block is drawn: two architectures that differ in an unused knob would be the same.
+        used = sorted(set(blocks), key=list(self.attention).index)
+        attention = {name: _draw(self.attention[name], f"attention.{name}", pick) for name in used}
+        train = _draw(self.train, "train", pick)
+        return {"model": model, "pattern": blocks, "attention": attention, "train": train}
+
+
+def _draw(node: Any, where: str, pick: Pick) -> Any:
+    dimension = parse(node, where)
+    if dimension is not None:
+        return _draw(pick(dimension, where), where, pick)
+    if isinstance(node, Mapping):
+        return {name: _draw(value, f"{where}.{name}", pick) for name, value in node.items()}
+    return list(node) if isinstance(node, tuple) else node
+
+
+def _combinations(draw: Callable[[Pick], Any]) -> Iterator[Any]:
+    """All results of ``draw`` over the ends of the dimensions it meets, also of those met only in some branches.
+
+    An odometer: ``turns`` says which end the n-th dimension met shall take; the last one that has another end left is
+    turned, and those after it, which may be different ones next time, start over.
+    """
+    turns: list[int] = []
+    while True:
+        met: list[tuple[int, int]] = []
+        yield draw(partial(_turn, turns, met))
+        while met and met[-1][0] == met[-1][1] - 1:
+            met.pop()
+        if not met:
+            return
+        turns = [turn for turn, _ in met]
+        turns[-1] += 1
+
+
+def _turn(turns: Sequence[int], met: list[tuple[int, int]], dimension: Dimension, where: str) -> Any:
+    ends = dimension.ends()
+    turn = turns[len(met)] if len(met) < len(turns) else 0
+    met.append((turn, len(ends)))
+    return ends[turn]
+
+
+def _train_first(pick: Pick) -> Pick:
+    return lambda dim, where: dim.ends()[0] if where.split(".")[0] == "train" else pick(dim, where)
+
+
+def _problems(node: Any, where: str) -> Iterator[str]:
+    """What is wrong below ``node``, branches that may never be drawn included."""
+    try:
+        dimension = parse(node, where)
+    except SpaceError as error:
+        yield str(error)
+        return
+    if dimension is not None:
+        for branch in dimension.ends():
+            yield from _problems(branch, where)
+    elif isinstance(node, Mapping):
+        if "_target_" not in node and where not in ("model", "attention", "train"):
+            kinds = "a dimension has the key choice, int or float"
+            yield f"{where}: {dict(node)} is neither a value nor a dimension; {kinds}"
+            return
+        for name, value in node.items():
+            yield from _problems(value, f"{where}.{name}")
