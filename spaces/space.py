@@ -4,30 +4,24 @@ A space has four sections. ``model`` holds the model's class and sizes, ``attent
 knobs, ``train`` the training settings, and ``pattern`` says which mechanisms stand where: a list of names that is
 repeated over depth. Left out, ``pattern`` is a choice of one mechanism for all blocks.
 
-An *architecture* is one point of a space, as plain nested values with the same sections: ``pattern`` then names one
-mechanism a block, and ``attention`` holds the knobs of those mechanisms alone.
+In the architectures drawn from it ``pattern`` names one mechanism a block, and ``attention`` holds the knobs of those
+mechanisms alone.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
 
-from spaces.dimensions import Dimension, SpaceError, Trial, parse
+from spaces.architecture import Architecture
+from spaces.dimensions import ConfigError, Dimension, Trial, parse
 
-Architecture = dict[str, Any]
 Pick = Callable[[Dimension, str], Any]
 
 SECTIONS = ("attention", "model", "pattern", "train")
 MOST_CORNERS = 20_000
-
-
-def key(architecture: Mapping[str, Any]) -> str:
-    """Equal for equal architectures: the text a study compares them by."""
-    return json.dumps(architecture, sort_keys=True)
 
 
 class Space:
@@ -37,7 +31,7 @@ class Space:
         tree: the composed space as plain values: no interpolations, no OmegaConf.
 
     Raises:
-        SpaceError: every mistake that can be seen without building anything, one line each.
+        ConfigError: every mistake that can be seen without building anything, one line each.
     """
 
     def __init__(self, tree: Mapping[str, Any]) -> None:
@@ -48,7 +42,7 @@ class Space:
             if not isinstance(tree.get(section), Mapping) or not tree[section]:
                 problems.append(f"{section}: missing; a space needs the sections attention, model and train")
         if problems:
-            raise SpaceError("\n".join(problems))
+            raise ConfigError("\n".join(problems))
         self.attention: Mapping[str, Any] = tree["attention"]
         self.model: Mapping[str, Any] = tree["model"]
         self.train: Mapping[str, Any] = tree["train"]
@@ -58,12 +52,12 @@ class Space:
         if "depth" not in self.model:
             problems.append("model.depth: missing; write how many blocks, or a dimension such as {int: [1, 4]}")
         if problems:
-            raise SpaceError("\n".join(problems))
+            raise ConfigError("\n".join(problems))
 
     def _pattern_problems(self) -> Iterator[str]:
         try:
             dimension = parse(self.pattern, "pattern")
-        except SpaceError as error:
+        except ConfigError as error:
             yield str(error)
             return
         for pattern in dimension.ends() if dimension else [self.pattern]:
@@ -150,7 +144,7 @@ def _problems(node: Any, where: str) -> Iterator[str]:
     """What is wrong below ``node``, branches that may never be drawn included."""
     try:
         dimension = parse(node, where)
-    except SpaceError as error:
+    except ConfigError as error:
         yield str(error)
         return
     if dimension is not None:
