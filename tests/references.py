@@ -1,0 +1,81 @@
+"""Slow, obvious float64 references: every mechanism as full attention over explicitly built ``(n, n)`` logits.
+
+Each takes a mechanism for its weights, ``x`` ``(batch, n, width)`` and ``real`` ``(batch, n)`` bool, true where a token
+is not padding, and loops over samples and heads. No reference calls a fused kernel or the code under test.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def attend(q, k, v, seen, *, scale=None, log_counts=0.0):
+    """One head: ``q`` (n, d), ``k`` (s, d), ``v`` (s, e), ``seen`` (n, s) bool."""
+    logits = q @ k.T * (q.shape[-1] ** -0.5 if scale is None else scale)
+    return weigh(logits + log_counts, v, seen)
+
+
+def weigh(logits, v, seen):
+    """The softmax of each row over what it sees, times ``v``; a row that sees nothing gives 0."""
+    sees = seen.any(-1, keepdim=True)
+    weights = logits.masked_fill(~seen & sees, float("-inf")).softmax(-1)
+    return torch.where(sees, weights, 0.0) @ v
+
+
+def everything_seen(mechanism, n):
+    seen = torch.ones(n, n, dtype=torch.bool)
+    return seen.tril() if mechanism.causal else seen
+
+
+def by_head(mechanism, x, real, rows):
+    """``rows(x, real, head) -> (n, head_width)`` for each sample and head, joined, projected, 0 at padding."""
+    samples = []
+    for sample, kept in zip(x, real, strict=True):
+        sample = torch.where(kept[:, None], sample, 0.0)
+        joined = torch.cat([rows(sample, kept, head) for head in range(mechanism.heads)], dim=-1)
+        samples.append(torch.where(kept[:, None], mechanism.output(joined), 0.0))
+    return torch.stack(samples)
+
+
+def head_of(linear, x, head, heads):
+    """What one head sees of a projection without bias."""
+    assert linear.bias is None
+    return x @ linear.weight.chunk(heads)[head].T
+
+
+def qkv(mechanism, x, head, prefix=""):
+    return [head_of(getattr(mechanism, prefix + name), x, head, mechanism.heads) for name in ("query", "key", "value")]
+
+
+def softmax(mechanism, x, real):
+    def rows(x, kept, head):
+        q, k, v = qkv(mechanism, x, head)
+        return attend(q, k, v, everything_seen(mechanism, len(x)) & kept)
+
+    return by_head(mechanism, x, real, rows)
+
+
+def linformer(mechanism, x, real):
+    def rows(x, kept, head):
+        q, k, v = qkv(mechanism, x, head)
+        e, f = mechanism.projections[:, :, : len(x)] * kept
+        return attend(q, e @ k, f @ v, torch.ones(len(q), len(e), dtype=torch.bool))
+
+    return by_head(mechanism, x, real, rows)
+
+
+def longformer(mechanism, x, real):
+    n = x.shape[1]
+    i, j = torch.arange(n)[:, None], torch.arange(n)
+    distance = (i - j).abs()
+    band = (distance % mechanism.dilation == 0) & (distance <= mechanism.window * mechanism.dilation)
+    seen = (band | (j < mechanism.global_tokens)) & everything_seen(mechanism, n)
+
+    def rows(x, kept, head):
+        local = attend(*qkv(mechanism, x, head), seen & kept)
+        if not mechanism.global_tokens:
+            return local
+        everywhere = attend(*qkv(mechanism, x, head, "global_"), everything_seen(mechanism, n) & kept)
+        return torch.where(i < mechanism.global_tokens, everywhere, local)
+
+    return by_head(mechanism, x, real, rows)

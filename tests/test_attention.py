@@ -1,0 +1,402 @@
+"""Every attention mechanism against one list of promises; a new mechanism is one more row.
+
+What a mechanism does not promise stands in its row, with the reason, never in an ``if``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import references
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+import spaces.attention
+from spaces.attention import Mechanism
+from spaces.attention.linformer import LinformerAttention
+from spaces.attention.longformer import LongformerAttention
+from spaces.attention.softmax import SoftmaxAttention
+
+ROOT = Path(__file__).parents[1]
+WIDTH, HEADS, LENGTH = 12, 2, 41
+
+
+@dataclass(frozen=True)
+class Row:
+    """One mechanism in one setting, and what it promises."""
+
+    mechanism: type[Mechanism]
+    reference: Callable[[Any, Tensor, Tensor], Tensor]
+    knobs: dict[str, Any] = field(default_factory=dict)
+    growth: float = 1.0  # the power of length that its cost beside the projections grows with
+    moves_with_the_future: str = ""  # why a causal output may change with later tokens although its gradient is 0
+
+    @property
+    def name(self) -> str:
+        return self.mechanism.__module__.rpartition(".")[2]
+
+    def build(self, *, length: int = LENGTH, seed: int = 0, **knobs: Any) -> Mechanism:
+        torch.manual_seed(seed)
+        return self.mechanism(**{"width": WIDTH, "heads": HEADS, "length": length} | self.knobs | knobs)
+
+
+CAUSAL = {"causal": True}
+ROWS = [
+    Row(SoftmaxAttention, references.softmax, growth=2.0),
+    Row(SoftmaxAttention, references.softmax, CAUSAL, growth=2.0),
+    Row(LinformerAttention, references.linformer, {"rank": 5}),
+    Row(LongformerAttention, references.longformer, {"window": 3}),
+    Row(LongformerAttention, references.longformer, {"window": 0}),
+    Row(LongformerAttention, references.longformer, {"window": 19}),
+    Row(LongformerAttention, references.longformer, {"window": 3, "dilation": 2}),
+    Row(LongformerAttention, references.longformer, {"window": 2, "dilation": 5, "global_tokens": 3}),
+    Row(LongformerAttention, references.longformer, {"window": 3} | CAUSAL),
+    Row(LongformerAttention, references.longformer, {"window": 3, "dilation": 2, "global_tokens": 3} | CAUSAL),
+]
+
+
+def label(row: Row) -> str:
+    return "-".join([row.name, *(f"{knob}={value}" for knob, value in row.knobs.items())])
+
+
+every_row = pytest.mark.parametrize("row", ROWS, ids=label)
+causal_rows = pytest.mark.parametrize("row", [row for row in ROWS if row.knobs.get("causal")], ids=label)
+
+
+def tokens(n: int, *, batch: int = 2, seed: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(batch, n, WIDTH, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def no_padding(x: Tensor) -> Tensor:
+    return torch.zeros(x.shape[:2], dtype=torch.bool)
+
+
+def some_padding(x: Tensor) -> Tensor:
+    """Padding on the left, on the right and in between, another amount in every sample."""
+    padding = torch.rand(x.shape[:2], generator=torch.Generator().manual_seed(2)) < 0.3
+    padding[0, -3:] = True
+    padding[1, :2] = True
+    padding[:, 4] = False
+    return padding
+
+
+def close(actual: Tensor, expected: Tensor, tolerance: float = 2e-5) -> None:
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+# --- every mechanism ---------------------------------------------
+
+
+def test_modules_settings_and_rows_name_the_same_mechanisms():
+    modules = set()
+    for path in Path(spaces.attention.__file__).parent.glob("*.py"):
+        module = importlib.import_module(f"spaces.attention.{path.stem}".removesuffix(".__init__"))
+        own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
+        if any(isinstance(value, type) and issubclass(value, Mechanism) and value is not Mechanism for value in own):
+            modules.add(path.stem)
+    assert modules == {path.stem for path in (ROOT / "conf" / "attention").glob("*.yaml")}
+    assert modules == {row.name for row in ROWS}
+
+
+@every_row
+@pytest.mark.parametrize("n", [1, 2, 7, 32, LENGTH])
+@pytest.mark.parametrize("pad", [no_padding, some_padding])
+def test_output_and_gradients_agree_with_the_dense_reference(row, n, pad):
+    if n < 7 and pad is some_padding:
+        pytest.skip("too short to hold every kind of padding")
+    mechanism = row.build().double()
+    x = tokens(n, dtype=torch.float64).requires_grad_()
+    padding = pad(x)
+    leaves = [x, *mechanism.parameters()]
+    towards = torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+    expected = row.reference(mechanism, x, ~padding)
+    expected_grads = torch.autograd.grad((expected * towards).sum(), leaves, materialize_grads=True)
+    for given in [padding] if padding.any() else [padding, None]:
+        actual = mechanism(x, given)
+        grads = torch.autograd.grad((actual * towards).sum(), leaves, materialize_grads=True)
+        close(actual, expected, 1e-9)
+        for grad, expected_grad in zip(grads, expected_grads, strict=True):
+            close(grad, expected_grad, 1e-9)
+
+
+@every_row
+def test_single_precision_agrees_with_the_dense_reference(row):
+    mechanism, x = row.build(), tokens(LENGTH)
+    padding = some_padding(x)
+    actual = mechanism(x, padding)
+    close(actual.double(), row.reference(mechanism.double(), x.double(), ~padding), 1e-5)
+
+
+@every_row
+@pytest.mark.parametrize("content", [0.0, 1e4, float("nan"), float("inf")])
+def test_neither_content_nor_amount_of_padding_changes_anything(row, content):
+    mechanism, x = row.build().eval(), tokens(17)
+    alone = mechanism(x)
+    for amount in (1, 8, LENGTH - 17):
+        longer = torch.cat([x, torch.full((2, amount, WIDTH), content)], dim=1)
+        padding = torch.arange(17 + amount).expand(2, -1) >= 17
+        padded = mechanism(longer, padding)
+        close(padded[:, :17], alone)
+        assert (padded[:, 17:] == 0).all()
+
+
+@every_row
+def test_padded_content_receives_no_gradient(row):
+    mechanism, x = row.build(), tokens(17).requires_grad_()
+    padding = some_padding(x)
+    mechanism(x, padding).square().sum().backward()
+    assert (x.grad[padding] == 0).all()
+    assert x.grad[~padding].abs().sum() > 0
+
+
+@every_row
+def test_samples_of_a_batch_do_not_mix(row):
+    mechanism, x = row.build().eval(), tokens(23, batch=3)
+    padding = no_padding(x)
+    padding[0, 9:] = True
+    padding[1, :] = True
+    together = mechanism(x, padding)
+    for sample in range(3):
+        close(together[sample : sample + 1], mechanism(x[sample : sample + 1], padding[sample : sample + 1]))
+    x[0] = float("nan")
+    close(mechanism(x, padding)[1:], together[1:])
+
+
+@causal_rows
+def test_no_gradient_reaches_later_tokens(row):
+    mechanism, x = row.build().double(), tokens(LENGTH, dtype=torch.float64).requires_grad_()
+    for t in (0, 1, 15, 16, 30):
+        (grad,) = torch.autograd.grad(mechanism(x)[:, t].square().sum(), x)
+        assert (grad[:, t + 1 :] == 0).all()
+        assert (grad[:, : t + 1] != 0).any()
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.knobs.get("causal") and not row.moves_with_the_future], ids=label
+)
+def test_later_tokens_change_nothing(row):
+    mechanism, x = row.build().eval(), tokens(LENGTH)
+    before = mechanism(x)
+    for t in (0, 1, 15, 16, 30):
+        changed = x.clone()
+        changed[:, t + 1 :] = 1e3
+        close(mechanism(changed)[:, : t + 1], before[:, : t + 1])
+
+
+@every_row
+@pytest.mark.parametrize("training", [True, False])
+def test_a_sample_of_padding_alone_gives_zeros_and_finite_gradients(row, training):
+    mechanism, x = row.build().train(training), tokens(9)
+    padding = no_padding(x)
+    padding[0] = True
+    with torch.no_grad():
+        assert (mechanism(x, padding)[0] == 0).all()
+    x.requires_grad_()
+    out = mechanism(x, padding)
+    assert (out[0] == 0).all()
+    out.square().sum().backward()
+    assert (x.grad[0] == 0).all()
+    for parameter in mechanism.parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all()
+
+
+@every_row
+def test_forward_draws_nothing_and_repeats_itself(row):
+    mechanism, x = row.build(), tokens(19)
+    state = torch.get_rng_state()
+    first = mechanism(x)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(mechanism(x), first)
+    assert torch.equal(mechanism.eval()(x), first)
+
+
+@every_row
+def test_a_saved_mechanism_repeats_its_outputs(row):
+    saved, loaded, x = row.build(seed=0), row.build(seed=5), tokens(19)
+    loaded.load_state_dict(saved.state_dict())
+    assert torch.equal(loaded(x), saved(x))
+
+
+@every_row
+def test_inference_first_does_not_spoil_training(row):
+    mechanism, x = row.build(), tokens(19)
+    with torch.inference_mode():
+        before = mechanism(x)
+    after = mechanism(x)
+    after.sum().backward()
+    assert torch.equal(before, after)
+
+
+@every_row
+def test_half_precision_stays_finite_and_near(row):
+    mechanism, x = row.build(), tokens(LENGTH)
+    expected = mechanism(x)
+    actual = mechanism.bfloat16()(x.bfloat16())
+    assert actual.dtype == torch.bfloat16
+    assert torch.nn.functional.cosine_similarity(actual.float().flatten(), expected.flatten(), dim=0) > 0.98
+
+
+@every_row
+def test_autocast_stays_finite(row):
+    mechanism, x = row.build(), tokens(19).requires_grad_()
+    padding = some_padding(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = mechanism(x, padding)
+    out.sum().backward()
+    assert out.isfinite().all()
+    assert x.grad.isfinite().all()
+
+
+@every_row
+def test_a_sequence_beyond_length_is_refused(row):
+    with pytest.raises(ValueError, match=f"a sequence of {LENGTH + 1} tokens.*length={LENGTH}"):
+        row.build()(tokens(LENGTH + 1))
+
+
+@every_row
+def test_an_empty_batch_passes(row):
+    x = tokens(9, batch=0)
+    assert row.build()(x, no_padding(x)).shape == x.shape
+
+
+@every_row
+def test_runs_on_the_meta_device(row):
+    with torch.device("meta"):
+        mechanism = row.build()
+        x = torch.empty(2, 19, WIDTH)
+        assert mechanism(x, torch.empty(2, 19, dtype=torch.bool)).device.type == "meta"
+
+
+def flops(row: Row, n: int) -> int:
+    """Multiplications and additions of one forward pass, without the projections, which all mechanisms share.
+
+    Counted on the meta device, where attention is made of matrix products: the fused CPU kernel is unknown to the
+    counter, which would take it for nothing.
+    """
+    with torch.device("meta"):
+        mechanism, x = row.build(length=n), torch.empty(1, n, WIDTH)
+        with FlopCounterMode(display=False) as counter:
+            mechanism(x)
+        projections = sum(2 * n * p.numel() for name, p in mechanism.named_parameters() if name.endswith("weight"))
+        return counter.get_total_flops() - projections
+
+
+@every_row
+def test_cost_grows_as_the_docstring_says(row):
+    growth = flops(row, 2048) / flops(row, 1024)
+    assert growth == pytest.approx(2**row.growth, rel=0.03)
+
+
+# --- single mechanisms -------------------------------------------
+
+
+def same_weights(mechanism: Mechanism, other: Mechanism) -> Mechanism:
+    """``mechanism`` with every parameter that it shares by name with ``other`` copied from it."""
+    mechanism.load_state_dict(other.state_dict(), strict=False)
+    return mechanism
+
+
+SIZES = {"width": WIDTH, "heads": HEADS, "length": LENGTH}
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        pytest.param({"window": LENGTH - 1}, id="the window holds everything"),
+        pytest.param({"window": 1, "global_tokens": LENGTH}, id="all tokens are global"),
+    ],
+)
+def test_longformer_equals_full_attention_when(knobs, causal):
+    mechanism = LongformerAttention(**SIZES, causal=causal, **knobs)
+    x = tokens(LENGTH)
+    close(mechanism(x), same_weights(SoftmaxAttention(**SIZES, causal=causal), mechanism)(x))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_longformer_dilation_is_a_band_on_every_class_of_distances(causal):
+    dilated = LongformerAttention(**SIZES, causal=causal, window=4, dilation=3)
+    band = same_weights(LongformerAttention(**SIZES, causal=causal, window=4), dilated)
+    x = tokens(LENGTH)
+    out = dilated(x)
+    for first in range(3):
+        close(out[:, first::3], band(x[:, first::3]))
+
+
+def test_longformer_global_projections_start_as_copies_of_the_local_ones():
+    mechanism = LongformerAttention(**SIZES, window=1, global_tokens=1)
+    for name in ("query", "key", "value"):
+        assert torch.equal(getattr(mechanism, f"global_{name}").weight, getattr(mechanism, name).weight)
+
+
+def test_linformer_with_identity_projections_equals_full_attention():
+    mechanism = LinformerAttention(**SIZES, rank=LENGTH)
+    with torch.no_grad():
+        mechanism.projections.copy_(torch.eye(LENGTH).expand(2, -1, -1))
+    x = tokens(LENGTH)
+    close(mechanism(x), same_weights(SoftmaxAttention(**SIZES), mechanism)(x))
+
+
+@pytest.mark.parametrize("mechanism", [SoftmaxAttention, LinformerAttention, LongformerAttention])
+def test_query_and_key_start_equal(mechanism):
+    knobs = {SoftmaxAttention: {}, LinformerAttention: {"rank": 2}, LongformerAttention: {"window": 2}}[mechanism]
+    built = mechanism(**SIZES, **knobs)
+    assert torch.equal(built.query.weight, built.key.weight)
+
+
+# --- what cannot be built ----------------------------------------
+
+REFUSED = [
+    (SoftmaxAttention, {"width": 10, "heads": 3}, "width=10, heads=3: heads must divide width"),
+    (SoftmaxAttention, {"length": 0}, "length=0: it must be at least 1"),
+    (LinformerAttention, {"rank": 64, "length": 31}, "rank=64: with length 31 it must be 1..31"),
+    (LinformerAttention, {"rank": 0}, "rank=0: with length 41 it must be 1..41"),
+    (
+        LinformerAttention,
+        {"rank": 4, "causal": True},
+        "causal=True: linformer mixes all positions into every key",
+    ),
+    (LongformerAttention, {"window": 41}, "window=41: with length 41 it must be 0..40"),
+    (LongformerAttention, {"window": -1}, "window=-1: with length 41 it must be 0..40"),
+    (
+        LongformerAttention,
+        {"window": 8, "dilation": 6},
+        "dilation=6: with length 41 and window 8 it must be 1..5",
+    ),
+    (
+        LongformerAttention,
+        {"window": 8, "dilation": 0},
+        "dilation=0: with length 41 and window 8 it must be 1..5",
+    ),
+    (
+        LongformerAttention,
+        {"window": 0, "dilation": 2},
+        "dilation=2: with length 41 and window 0 it must be 1..1",
+    ),
+    (
+        LongformerAttention,
+        {"window": 1, "global_tokens": 42},
+        "global_tokens=42: with length 41 it must be 0..41",
+    ),
+]
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(("mechanism", "settings", "message"), REFUSED, ids=[message for *_, message in REFUSED])
+def test_refuses(mechanism, settings, message, device):
+    with torch.device(device), pytest.raises(ValueError) as refusal:  # noqa: PT011 - the message is compared below
+        mechanism(**SIZES | settings)
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize("mechanism", {row.mechanism for row in ROWS}, ids=lambda mechanism: mechanism.__name__)
+def test_a_misspelt_knob_is_refused(mechanism):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'rnak'"):
+        mechanism(**SIZES, rnak=3)
