@@ -146,7 +146,7 @@ def _failures(space: Space, task: Task) -> list[str]:
 
 def _check_sizes(architecture: Architecture) -> bool:
     model = architecture["model"]
-    for name in ("depth", "width", "heads"):
+    for name in ("width", "heads"):
         value = model.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigError(f"model.{name}: {value!r}; it must be a whole number from 1")

@@ -49,8 +49,8 @@ class Space:
         self.pattern = tree.get("pattern") or {"choice": [[name] for name in self.attention]}
         problems += [problem for name in ("model", "attention", "train") for problem in _problems(tree[name], name)]
         problems += self._pattern_problems()
-        if "depth" not in self.model:
-            problems.append("model.depth: missing; write how many blocks, or a dimension such as {int: [1, 4]}")
+        if not problems:
+            problems += self._depth_problems()
         if problems:
             raise ConfigError("\n".join(problems))
 
@@ -67,6 +67,12 @@ class Space:
             for name in [pattern] if isinstance(pattern, str) else pattern:
                 if name not in self.attention:
                     yield f"pattern: {name!r} is not among this space's mechanisms: {', '.join(self.attention)}"
+
+    def _depth_problems(self) -> Iterator[str]:
+        dimension = parse(self.model.get("depth"), "model.depth")
+        for depth in dimension.ends() if dimension else [self.model.get("depth")]:
+            if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+                yield f"model.depth: {depth!r} blocks; write a whole number from 1 or a dimension, {{int: [1, 4]}}"
 
     def suggest(self, trial: Trial) -> Architecture:
         """Let ``trial`` draw an architecture; parameters are named by their place, such as ``model.depth``."""
@@ -151,7 +157,10 @@ def _problems(node: Any, where: str) -> Iterator[str]:
         for branch in dimension.ends():
             yield from _problems(branch, where)
     elif isinstance(node, Mapping):
-        if "_target_" not in node and where not in ("model", "attention", "train"):
+        if "_target_" not in node and where not in ("attention", "train"):
+            if where == "model" or (where.startswith("attention.") and where.count(".") == 1):
+                yield f"{where}: names no class; write _target_: package.module.Class"
+                return
             kinds = "a dimension has the key choice, int or float"
             yield f"{where}: {dict(node)} is neither a value nor a dimension; {kinds}"
             return

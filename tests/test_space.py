@@ -98,14 +98,21 @@ def test_the_largest_architecture_of_each_pattern_takes_the_last_ends():
     [
         ({"atention": {}}, ["space: 'atention' is unknown; it accepts attention, model, pattern, train"]),
         ({"attention": {}}, ["attention: missing"]),
-        ({"model": {"width": 3}}, ["model.depth: missing"]),
+        ({"model": {"_target_": "m.M"}}, ["model.depth: None blocks; write a whole number from 1"]),
+        ({"model": {"_target_": "m.M", "depth": {"choice": [1, "deep"]}}}, ["model.depth: 'deep' blocks"]),
+        ({"model": {"_target_": "m.M", "depth": {"int": [0, 2]}}}, ["model.depth: 0 blocks"]),
+        ({"attention": {"mine": {"rank": 3}}}, ["attention.mine: names no class; write _target_"]),
+        ({"model": {"depth": 1}}, ["model: names no class; write _target_"]),
         ({"pattern": ["softmx"]}, ["pattern: 'softmx' is not among this space's mechanisms: softmax, linformer"]),
         ({"pattern": {"choice": [[]]}}, ["pattern: []; write a list of mechanisms"]),
         (
-            {"model": {"depth": {"int": [1, 6], "stpe": 2}}, "train": {"lr": {"float": [2, 1]}}},
+            {"model": {"_target_": "m.M", "depth": {"int": [1, 6], "stpe": 2}}, "train": {"lr": {"float": [2, 1]}}},
             ["model.depth: 'stpe' means nothing beside 'int'", "train.lr: low 2 is above high 1"],
         ),
-        ({"model": {"depth": {"itn": [1, 6]}}}, ["model.depth: {'itn': [1, 6]} is neither a value nor a dimension"]),
+        (
+            {"model": {"_target_": "m.M", "depth": {"itn": [1, 6]}}},
+            ["model.depth: {'itn': [1, 6]} is neither a value nor a dimension"],
+        ),
         (
             {
                 "attention": {
