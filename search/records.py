@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from search import pareto
+
 State = Literal["running", "complete", "pruned", "failed"]
 
 
@@ -62,7 +64,21 @@ class Objectives:
         """The worst point worth counting: chance at the ceilings; see :func:`search.pareto.hypervolume`."""
         return (self.loss(self.chance), *self.ceilings)
 
+    def hypervolume(self, members: Sequence[Record]) -> float:
+        """The share of the box between reference and ideal that ``members`` dominate: 0 to 1, more is better."""
+        points = [point for member in members if (point := self.point(member)) is not None]
+        return pareto.hypervolume(points, self.reference, self.ideal) if points else 0.0
+
     @property
     def ideal(self) -> tuple[float, ...]:
         """The point nothing can beat: a perfect metric at no cost."""
         return (self.loss(self.best), *(0.0 for _ in self.costs))
+
+
+def front(records: Sequence[Record], objectives: Objectives) -> list[Record]:
+    """The complete trials that no other one dominates, the cheapest first; of equal architectures only the first."""
+    judged = [(point, record) for record in records if (point := objectives.point(record)) is not None]
+    judged = [(point, record) for point, record in judged if "twin_of" not in record.details]
+    on_front = pareto.front([point for point, _ in judged]) if judged else []
+    members = [record for (_, record), is_in in zip(judged, on_front, strict=True) if is_in]
+    return sorted(members, key=lambda member: [member.costs[name] for name in objectives.costs])
