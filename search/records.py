@@ -16,7 +16,8 @@ State = Literal["running", "complete", "pruned", "failed"]
 class Record:
     """One trial. ``curve`` holds ``(epoch, metric)`` in order of time, epochs counted from 1.
 
-    A crashed and resumed trial may hold an epoch twice; the later entry counts.
+    Each epoch follows the one before, except where a crashed trial went on from an earlier one: then an epoch may
+    stand here twice, and the later entry counts.
     """
 
     number: int
@@ -30,7 +31,10 @@ class Record:
 
     def metric_at(self, epoch: int) -> float | None:
         """The metric after ``epoch``, or None if the trial has not been judged there."""
-        return next((metric for at, metric in reversed(self.curve) if at == epoch), None)
+        curve = self.curve
+        if curve and curve[-1][0] == len(curve):  # it never went back: no search, pruners ask this of every trial
+            return curve[epoch - 1][1] if 1 <= epoch <= len(curve) else None
+        return next((metric for at, metric in reversed(curve) if at == epoch), None)
 
 
 @dataclass(frozen=True)
