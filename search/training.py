@@ -27,7 +27,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from search.latency import yield_to_measurements
+from search.quiet import yield_to_measurements
 from spaces.tasks import Batch, Split, Task
 
 
