@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 IGNORED = -100  # the label of a position that is neither learned nor judged
 
 
@@ -73,12 +74,6 @@ class Task(ABC):
     def cached(self, split: Split) -> Batch:
         """:meth:`examples`, read or generated once a process."""
         return _cached(self, split)
-
-    def example(self, batch_size: int, length: int | None = None) -> Batch:
-        """Random tokens of the right shape, without padding, labels ignored: what latency is measured on."""
-        shape = (batch_size, length or self.sizes.length)
-        inputs = torch.randint(self.sizes.vocabulary, shape, generator=torch.Generator().manual_seed(0))
-        return Batch(inputs, None, torch.full(shape if self.sizes.per_token else shape[:1], IGNORED))
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean training loss of a batch; ``logits`` are ``(..., classes)`` for ``labels`` ``(...)``."""
