@@ -154,7 +154,6 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
     import optuna
     import sqlalchemy
     import torch
-    import yaml
 
     from search.evaluate import Search, measure
     from search.records import Objectives
@@ -211,7 +210,7 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
         config["study"],
         identity=f"{where} {agree(study, 'id', lambda: uuid.uuid4().hex)}",
         objectives=objectives,
-        config=yaml.safe_dump({**config, "storage": where}, sort_keys=False),
+        config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": where})),
     )
     return study, Search(space, task, pruner, meter, objectives, config["limits"], config["seed"]), tracking
 

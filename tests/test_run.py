@@ -51,13 +51,13 @@ REFUSED = [  # arguments, and what the message says
     (["+space=nlp", "+limits.latency=1"], ["limits.latency: no such cost; there are latency_ms"]),
     (
         ["+space=nlp", "space.model.depth={itn:[1,2]}"],
-        ["model.depth: {'itn': [1, 2]} is neither a value nor a dimension"],
+        ["model.depth: {'itn': [1, 2]} is neither a value"],
     ),
     (["+space=nlp", "space.model.width.choice=[]"], ["model.width: the choice is empty"]),
     (["+space=nlp", "+space.pattern=[softmx]"], ["pattern: 'softmx' is not among this space's mechanisms: softmax"]),
     (
         ["+space=nlp", "space.model.width=24", "space.model.heads=5"],
-        ["model: width=24, heads=5: heads must divide width"],
+        ["width=24, heads=5: heads must divide"],
     ),
     (["+space=nlp", "+space.model.depht=3"], ["model: Encoder does not take 'depht'; it takes width, feed_forward"]),
     (["+space=nlp", "space.train.lr=-1"], ["train: lr=-1: it must be above 0"]),
