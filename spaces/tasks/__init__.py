@@ -85,6 +85,13 @@ class Task(ABC):
         return (logits.argmax(-1)[judged] == labels[judged]).sum().item(), int(judged.sum())
 
 
+def check_whole(least: int, **settings: object) -> None:
+    """Raise ``ValueError``, naming the setting, unless each is a whole number from ``least``."""
+    for name, value in settings.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}={value!r}: it must be a whole number from {least}")
+
+
 @cache
 def _cached(task: Task, split: Split) -> Batch:
     return task.examples(split)
