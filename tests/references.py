@@ -90,9 +90,7 @@ def reformer(mechanism, x, real):
         counts = torch.zeros(n, n, dtype=torch.float64)
         for directions in mechanism.directions[head].T.chunk(mechanism.hashes):
             for chunk, shown in chunks_of_a_round(qk, directions, kept, mechanism.bucket_size):
-                for i in chunk:
-                    for j in shown:
-                        counts[i, j] += 1
+                counts[torch.tensor(chunk)[:, None], torch.tensor(shown)] += 1
         if mechanism.causal:
             counts = counts.tril()
         counts.fill_diagonal_(0)
@@ -110,4 +108,21 @@ def chunks_of_a_round(qk, directions, kept, size):
     order = sorted(kept.nonzero().flatten().tolist(), key=lambda i: (buckets[i].item(), i))
     chunks = [order[start : start + size] for start in range(0, len(order), size)]
     for number, chunk in enumerate(chunks):
-        yield chunk, set(chunk) | set(chunks[number - 1])
+        yield chunk, sorted({*chunk, *chunks[number - 1]})
+
+
+def synthesizer(mechanism, x, real):
+    n = x.shape[1]
+
+    def rows(x, kept, head):
+        if mechanism.mode == "dense":
+            weight, bias = (p.chunk(mechanism.heads)[head] for p in (mechanism.hidden.weight, mechanism.hidden.bias))
+            logits = (x @ weight.T + bias).clamp(min=0) @ mechanism.positions[head, :n].T
+        elif mechanism.mode == "random":
+            logits = mechanism.table[head, :n, :n]
+        else:
+            logits = mechanism.factors[0, head, :n] @ mechanism.factors[1, head, :n].T
+        v = head_of(mechanism.value, x, head, mechanism.heads)
+        return weigh(logits, v, everything_seen(mechanism, n) & kept)
+
+    return by_head(mechanism, x, real, rows)

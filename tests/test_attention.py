@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from spaces.attention.linformer import LinformerAttention
 from spaces.attention.longformer import LongformerAttention
 from spaces.attention.reformer import ReformerAttention
 from spaces.attention.softmax import SoftmaxAttention
+from spaces.attention.synthesizer import SynthesizerAttention
 
 ROOT = Path(__file__).parents[1]
 WIDTH, HEADS, LENGTH = 12, 2, 41
@@ -69,6 +71,12 @@ ROWS = [
         cost=lambda n: n * (8 * 5 + n / 5),
         moves_with_the_future="later tokens decide who shares a chunk",
     ),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "dense"}, cost=lambda n: n**2),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "dense"} | CAUSAL, cost=lambda n: n**2),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "random"}, cost=lambda n: n**2),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "random"} | CAUSAL, cost=lambda n: n**2),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised", "rank": 3}, cost=lambda n: n**2),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised"} | CAUSAL, cost=lambda n: n**2),
 ]
 
 
@@ -116,11 +124,10 @@ def test_modules_settings_and_rows_name_the_same_mechanisms():
 
 
 @every_row
-@pytest.mark.parametrize("n", [1, 2, 7, 32, LENGTH])
-@pytest.mark.parametrize("pad", [no_padding, some_padding])
+@pytest.mark.parametrize(
+    ("n", "pad"), [*product([1, 2, 7, 32, LENGTH], [no_padding]), *product([7, 32, LENGTH], [some_padding])]
+)
 def test_output_and_gradients_agree_with_the_dense_reference(row, n, pad):
-    if n < 7 and pad is some_padding:
-        pytest.skip("too short to hold every kind of padding")
     mechanism = row.build().double()
     x = tokens(n, dtype=torch.float64).requires_grad_()
     padding = pad(x)
@@ -359,6 +366,44 @@ def test_reformer_with_two_chunks_equals_full_attention_with_one_projection_for_
     close(mechanism(x), mechanism.output(mechanism.merge(mixed)))
 
 
+def others(x: Tensor, t: int, factor: float) -> Tensor:
+    """``x`` with every token but ``t`` multiplied."""
+    scaled = x * factor
+    scaled[:, t] = x[:, t]
+    return scaled
+
+
+def test_synthesizer_dense_weights_of_a_token_depend_on_that_token_alone():
+    mechanism, x = SynthesizerAttention(**SIZES, mode="dense"), tokens(LENGTH)
+    for t in (0, 20, LENGTH - 1):
+        none, once, twice = (mechanism(others(x, t, factor))[:, t] for factor in (0.0, 1.0, 2.0))
+        close(twice - once, once - none)
+        assert not torch.allclose(mechanism(2 * x)[:, t] - once, once - mechanism(0 * x)[:, t], atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["random", "factorised"])
+def test_synthesizer_random_weights_do_not_depend_on_the_tokens(mode):
+    mechanism, x, y = SynthesizerAttention(**SIZES, mode=mode), tokens(LENGTH), tokens(LENGTH, seed=7)
+    close(mechanism(3 * x - 2 * y), 3 * mechanism(x) - 2 * mechanism(y))
+
+
+def test_synthesizer_factorised_with_the_identity_as_one_factor_equals_random():
+    random = SynthesizerAttention(**SIZES, mode="random")
+    factorised = same_weights(SynthesizerAttention(**SIZES, mode="factorised", rank=LENGTH), random)
+    with torch.no_grad():
+        factorised.factors.copy_(torch.stack([random.table, torch.eye(LENGTH).expand(HEADS, -1, -1)]))
+    x = tokens(LENGTH)
+    close(factorised(x), random(x))
+
+
+def test_synthesizer_with_a_table_of_zeros_takes_the_mean_of_what_is_not_padding():
+    mechanism, x = SynthesizerAttention(**SIZES, mode="random"), tokens(LENGTH)
+    torch.nn.init.zeros_(mechanism.table)
+    padding = some_padding(x)
+    mean = torch.stack([sample[~padded].mean(0) for sample, padded in zip(x, padding, strict=True)])
+    close(mechanism(x, padding)[:, 4], mechanism.output(mechanism.value(mean)))
+
+
 def test_linformer_with_identity_projections_equals_full_attention():
     mechanism = LinformerAttention(**SIZES, rank=LENGTH)
     with torch.no_grad():
@@ -415,6 +460,15 @@ REFUSED = [
     (ReformerAttention, {"bucket_count": 7}, "bucket_count=7: with length 41 it must be an even number of 2..41"),
     (ReformerAttention, {"bucket_count": 42}, "bucket_count=42: with length 41 it must be an even number of 2..41"),
     (ReformerAttention, {"bucket_size": 4, "hashes": 0}, "hashes=0: it must be at least 1"),
+    (SynthesizerAttention, {"mode": "dens"}, "mode='dens': it must be one of dense, random, factorised"),
+    (
+        SynthesizerAttention,
+        {"mode": "dense", "rank": 4},
+        "rank=4: mode='dense' has none; only mode='factorised' takes it",
+    ),
+    (SynthesizerAttention, {"mode": "random", "rank": 4}, "rank=4: mode='random' has none"),
+    (SynthesizerAttention, {"mode": "factorised", "rank": 42}, "rank=42: with length 41 it must be 1..41"),
+    (SynthesizerAttention, {"mode": "factorised", "rank": 0}, "rank=0: with length 41 it must be 1..41"),
 ]
 
 
