@@ -95,7 +95,7 @@ def run(config: Mapping[str, Any]) -> int:
     from search.worker import RepeatedFailureError, Stopped, work
 
     study, search, tracking = join(config, space)
-    display = Display(search.objectives, config["n_trials"])
+    display = Display(search.objectives, config["n_trials"], space.places())
 
     def ended(trial: Record) -> None:
         everyone = records(study)
@@ -118,7 +118,9 @@ def run(config: Mapping[str, Any]) -> int:
     tracking.finish(everyone)
     display.show_seconds(time.perf_counter() - began)
     if tracking.command():
-        display.say(f"Every trial and the front, to look at: {tracking.command()}")
+        display.say(f"See every trial and the front: {tracking.command()}")
+    if tracking.page():
+        display.say(f"The study's page then: {tracking.page()}")
     return code
 
 
@@ -152,7 +154,6 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
     import optuna
     import sqlalchemy
     import torch
-    import yaml
 
     from search.evaluate import Search, measure
     from search.records import Objectives
@@ -161,6 +162,7 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
     from search.study import join as join_study
     from search.training import Settings
     from spaces.build import make, misfits
+    from spaces.tasks import SPLITS
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)  # of two small matrix products on two cores, one process each is faster than both shared
@@ -169,6 +171,11 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
     meter = make(config["latency"], "latency")
     tracking = make(config["tracking"], "tracking")
     sampler = SeededPerTrial(lambda seed: make(config["sampler"], "sampler", seed=seed), seed=config["seed"])
+    try:
+        for split in SPLITS:
+            task.cached(split)
+    except ValueError as error:
+        raise ConfigError(f"task: {error}") from error
     problems = misfits(space, task)
     for settings in space.train_corners():
         try:
@@ -178,9 +185,6 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise ConfigError(f"these corners of the space do not fit the task:\n{lines}")
-    for split in ("train", "validation", "test"):
-        task.cached(split)  # what is wrong with the data shows now
-
     storage = make({"_target_": f"{open_storage.__module__}.{open_storage.__name__}", **config["storage"]}, "storage")
     identity = {name: config[name] for name in config if name not in ("study", "n_trials", "storage", "tracking")}
     directions = [task.direction, *("minimize" for _ in config["costs"])]
@@ -206,7 +210,7 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
         config["study"],
         identity=f"{where} {agree(study, 'id', lambda: uuid.uuid4().hex)}",
         objectives=objectives,
-        config=yaml.safe_dump({**config, "storage": where}, sort_keys=False),
+        config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": where})),
     )
     return study, Search(space, task, pruner, meter, objectives, config["limits"], config["seed"]), tracking
 

@@ -22,7 +22,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from search.records import Record, State
+from search.records import Direction, Record, State
 from spaces.architecture import Architecture
 from spaces.dimensions import ConfigError
 
@@ -93,7 +93,12 @@ def _first_line(error: BaseException) -> str:
 
 
 def join(
-    storage: RDBStorage, name: str, *, directions: Sequence[str], sampler: BaseSampler, identity: Mapping[str, Any]
+    storage: RDBStorage,
+    name: str,
+    *,
+    directions: Sequence[Direction],
+    sampler: BaseSampler,
+    identity: Mapping[str, Any],
 ) -> optuna.Study:
     """Open the study called ``name`` or create it.
 

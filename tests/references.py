@@ -79,3 +79,35 @@ def longformer(mechanism, x, real):
         return torch.where(i < mechanism.global_tokens, everywhere, local)
 
     return by_head(mechanism, x, real, rows)
+
+
+def reformer(mechanism, x, real):
+    """Count how often each token is shown each other; then a softmax in which a key weighs as often as it is shown."""
+    n = x.shape[1]
+
+    def rows(x, kept, head):
+        qk = head_of(mechanism.query_key, x, head, mechanism.heads)
+        counts = torch.zeros(n, n, dtype=torch.float64)
+        for directions in mechanism.directions[head].T.chunk(mechanism.hashes):
+            for chunk, shown in chunks_of_a_round(qk, directions, kept, mechanism.bucket_size):
+                for i in chunk:
+                    for j in shown:
+                        counts[i, j] += 1
+        if mechanism.causal:
+            counts = counts.tril()
+        counts.fill_diagonal_(0)
+        counts[counts.sum(-1) == 0] = torch.eye(n, dtype=torch.float64)[counts.sum(-1) == 0]
+        normalised = qk / qk.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        v = head_of(mechanism.value, x, head, mechanism.heads)
+        return attend(qk, normalised, v, counts > 0, scale=1.0, log_counts=counts.clamp(min=1).log())
+
+    return by_head(mechanism, x, real, rows)
+
+
+def chunks_of_a_round(qk, directions, kept, size):
+    """Lists of the real tokens of a chunk and of those it is shown: its own and those of the chunk before."""
+    buckets = torch.cat([qk @ directions.T, -qk @ directions.T], dim=-1).argmax(-1)
+    order = sorted(kept.nonzero().flatten().tolist(), key=lambda i: (buckets[i].item(), i))
+    chunks = [order[start : start + size] for start in range(0, len(order), size)]
+    for number, chunk in enumerate(chunks):
+        yield chunk, set(chunk) | set(chunks[number - 1])

@@ -59,7 +59,13 @@ def small_study(url: str, *, seed=0, identity=None, heartbeat_s=10, grace_s=60, 
     """A study at ``url``, joined as a run would."""
     sampler = SeededPerTrial(lambda seed: optuna.samplers.RandomSampler(seed=seed), seed=seed)
     storage = open_storage(url=url, heartbeat_s=heartbeat_s, grace_s=grace_s)
-    return join(storage, name, directions=["maximize", "minimize"], sampler=sampler, identity=identity or {"space": TREE})
+    opened.append(storage)
+    return join(
+        storage, name, directions=["maximize", "minimize"], sampler=sampler, identity=identity or {"space": TREE}
+    )
+
+
+opened: list[optuna.storages.RDBStorage] = []  # closed after each test, see conftest.py
 
 
 class Silence:

@@ -21,6 +21,7 @@ import spaces.attention
 from spaces.attention import Mechanism
 from spaces.attention.linformer import LinformerAttention
 from spaces.attention.longformer import LongformerAttention
+from spaces.attention.reformer import ReformerAttention
 from spaces.attention.softmax import SoftmaxAttention
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +35,7 @@ class Row:
     mechanism: type[Mechanism]
     reference: Callable[[Any, Tensor, Tensor], Tensor]
     knobs: dict[str, Any] = field(default_factory=dict)
-    growth: float = 1.0  # the power of length that its cost beside the projections grows with
+    cost: Callable[[int], float] = lambda n: n  # what the forward pass costs beside its projections, up to a factor
     moves_with_the_future: str = ""  # why a causal output may change with later tokens although its gradient is 0
 
     @property
@@ -48,8 +49,8 @@ class Row:
 
 CAUSAL = {"causal": True}
 ROWS = [
-    Row(SoftmaxAttention, references.softmax, growth=2.0),
-    Row(SoftmaxAttention, references.softmax, CAUSAL, growth=2.0),
+    Row(SoftmaxAttention, references.softmax, cost=lambda n: n**2),
+    Row(SoftmaxAttention, references.softmax, CAUSAL, cost=lambda n: n**2),
     Row(LinformerAttention, references.linformer, {"rank": 5}),
     Row(LongformerAttention, references.longformer, {"window": 3}),
     Row(LongformerAttention, references.longformer, {"window": 0}),
@@ -58,6 +59,16 @@ ROWS = [
     Row(LongformerAttention, references.longformer, {"window": 2, "dilation": 5, "global_tokens": 3}),
     Row(LongformerAttention, references.longformer, {"window": 3} | CAUSAL),
     Row(LongformerAttention, references.longformer, {"window": 3, "dilation": 2, "global_tokens": 3} | CAUSAL),
+    Row(ReformerAttention, references.reformer, {"bucket_size": 4}, cost=lambda n: n * (8 * 4 + n / 4)),
+    Row(ReformerAttention, references.reformer, {"bucket_size": 16, "hashes": 2}, cost=lambda n: n * (8 * 16 + n / 16)),
+    Row(ReformerAttention, references.reformer, {"bucket_count": 6, "hashes": 3}, cost=lambda n: n * (8 * n / 6 + 6)),
+    Row(
+        ReformerAttention,
+        references.reformer,
+        {"bucket_size": 5, "hashes": 3} | CAUSAL,
+        cost=lambda n: n * (8 * 5 + n / 5),
+        moves_with_the_future="later tokens decide who shares a chunk",
+    ),
 ]
 
 
@@ -290,8 +301,7 @@ def flops(row: Row, n: int) -> int:
 
 @every_row
 def test_cost_grows_as_the_docstring_says(row):
-    growth = flops(row, 2048) / flops(row, 1024)
-    assert growth == pytest.approx(2**row.growth, rel=0.03)
+    assert flops(row, 2048) / flops(row, 1024) == pytest.approx(row.cost(2048) / row.cost(1024), rel=0.03)
 
 
 # --- single mechanisms -------------------------------------------
@@ -334,6 +344,19 @@ def test_longformer_global_projections_start_as_copies_of_the_local_ones():
     mechanism = LongformerAttention(**SIZES, window=1, global_tokens=1)
     for name in ("query", "key", "value"):
         assert torch.equal(getattr(mechanism, f"global_{name}").weight, getattr(mechanism, name).weight)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("hashes", [1, 3])
+def test_reformer_with_two_chunks_equals_full_attention_with_one_projection_for_queries_and_keys(hashes, causal):
+    mechanism = ReformerAttention(**SIZES, causal=causal, bucket_size=(LENGTH + 1) // 2, hashes=hashes)
+    x = tokens(LENGTH)
+    q, v = mechanism.split(mechanism.query_key(x)), mechanism.split(mechanism.value(x))
+    others = ~torch.eye(LENGTH, dtype=torch.bool)
+    others = others.tril() if causal else others
+    others[0, 0] |= causal  # the first token sees no other
+    mixed = references.weigh(q @ torch.nn.functional.normalize(q, dim=-1).mT, v, others)
+    close(mechanism(x), mechanism.output(mechanism.merge(mixed)))
 
 
 def test_linformer_with_identity_projections_equals_full_attention():
@@ -385,6 +408,13 @@ REFUSED = [
         {"window": 1, "global_tokens": 42},
         "global_tokens=42: with length 41 it must be 0..41",
     ),
+    (ReformerAttention, {}, "bucket_size=None, bucket_count=None: give exactly one of them"),
+    (ReformerAttention, {"bucket_size": 4, "bucket_count": 4}, "bucket_size=4, bucket_count=4: give exactly one"),
+    (ReformerAttention, {"bucket_size": 42}, "bucket_size=42: with length 41 it must be 1..41"),
+    (ReformerAttention, {"bucket_size": 0}, "bucket_size=0: with length 41 it must be 1..41"),
+    (ReformerAttention, {"bucket_count": 7}, "bucket_count=7: with length 41 it must be an even number of 2..41"),
+    (ReformerAttention, {"bucket_count": 42}, "bucket_count=42: with length 41 it must be an even number of 2..41"),
+    (ReformerAttention, {"bucket_size": 4, "hashes": 0}, "hashes=0: it must be at least 1"),
 ]
 
 

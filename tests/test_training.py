@@ -57,10 +57,13 @@ def test_an_error_in_the_network_reaches_the_caller():
 
 
 def test_an_interrupt_of_the_caller_ends_the_training_and_passes():
-    task = FirstToken()
-    with pytest.raises(KeyboardInterrupt), Training(build(ARCHITECTURE, task), task, SETTINGS, seed=0) as training:
-        for _ in training:
+    def interrupt():
+        with Training(build(ARCHITECTURE, FirstToken()), FirstToken(), SETTINGS, seed=0) as training:
+            next(iter(training))
             raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
     assert not [thread for thread in threading.enumerate() if thread.name == "training"]
 
 
