@@ -4,7 +4,7 @@ A disturbance only ever adds time, so the minimum over many short repeats is wha
 repeats are interleaved and come in visits some time apart, since one disturbance outlasts many repeats. Three things
 make that likely: one measurement at a time on a host, training at the lowest priority (both :mod:`search.quiet`), and
 further visits in the place of those that were disturbed. Signs of that are a small reference computation that ran
-slower than in other visits, and time that passed without this thread running.
+slower than in other visits, and time that passed without this thread running; that time is left out.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ FEWEST = 2  # repeats in a visit, however slow the network
 class Latency:
     """What one forward pass of a whole batch takes, and how sure that is."""
 
-    ms: float  # per forward pass of the batch, not per sequence: the fastest of all repeats
+    ms: float  # per forward pass of the batch, not per sequence: the fastest of all visits
     spread: float  # how far the visits' fastest repeats lie apart, as a ratio to the fastest
     batch: int
     length: int
     threads: int
-    visits_ms: tuple[float, ...] = ()  # the fastest repeat of each visit, disturbed ones too
+    visits_ms: tuple[float, ...] = ()  # of each visit, disturbed ones too, the fastest repeat
     disturbed: int = 0  # visits among these that something else slowed down
 
 
@@ -200,26 +200,29 @@ class MeasuredLatency(Meter):
         """The undisturbed ones."""
         reference = min((visit.reference for visit in visits), default=0.0)
         return [
-            visit
-            for visit in visits
-            if visit.reference <= reference * (1 + TOLERANCE)
-            # With more threads the work is not all in this one, and its own time says nothing.
-            and (self.threads > 1 or visit.wall <= visit.cpu * (1 + TOLERANCE))
+            visit for visit in visits if visit.reference <= reference * (1 + TOLERANCE) and not self._interrupted(visit)
         ]
 
     def _summary(self, visits: Sequence[_Visit], batch: int, length: int) -> Latency:
-        fastest = min(visit.wall for visit in visits)
         quiet = self._quiet(visits)
-        spread = max(visit.wall for visit in quiet or visits) / fastest - 1
+        times = [self._seconds(visit) for visit in visits]
         return Latency(
-            ms=1e3 * fastest,
-            spread=spread,
+            ms=1e3 * min(times),
+            spread=max(self._seconds(visit) for visit in quiet or visits) / min(times) - 1,
             batch=batch,
             length=length,
             threads=self.threads,
-            visits_ms=tuple(1e3 * visit.wall for visit in visits),
+            visits_ms=tuple(1e3 * seconds for seconds in times),
             disturbed=len(visits) - len(quiet),
         )
+
+    def _interrupted(self, visit: _Visit) -> bool:
+        """Whether others ran in between; unknown of several threads, whose work is not all this one's."""
+        return self.threads == 1 and visit.wall > visit.cpu * (1 + TOLERANCE)
+
+    def _seconds(self, visit: _Visit) -> float:
+        """The clock's time; of an interrupted visit the thread's own, which is what the clock of an idle core shows."""
+        return visit.cpu if self._interrupted(visit) else visit.wall
 
 
 class _Visit(NamedTuple):

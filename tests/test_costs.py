@@ -107,6 +107,10 @@ def test_memory_is_what_is_alive_at_once(network, squares):
     assert memory_mb(network, SQUARE) == expected  # and again
 
 
+def test_memory_counts_the_whole_of_what_a_view_keeps_alive():
+    assert memory_mb(Apply(lambda x: x), SQUARE[:1]) == pytest.approx(0.04)
+
+
 def naive(x):
     return (x @ x.mT).softmax(-1) @ x
 
