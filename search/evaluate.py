@@ -105,7 +105,7 @@ def _train(notes: _Notes, architecture: Architecture, search: Search, watch: Wat
                 if reason := _hopeless(trial, search):
                     break
         if not reason:
-            notes.details[f"test_{task.metric}"] = judge(network, task, "test", settings.batch_size)
+            notes.details[f"test_{task.metric}"] = judge(network, task, "test")
     if reason:
         raise notes.stop(reason)
     return curve[-1][1]
