@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from search.records import Record
     from search.tracking import Tracking
 
+CONF = Path(__file__).parents[1] / "conf"
 BAD_INPUT = 2  # exit code; Ctrl-C and SIGTERM end with 128 + the signal's number, as shells expect
 COSTS = ("latency_ms", "parameters", "flops", "memory_mb")
 GROUPS = ("space", "task", "sampler", "pruner", "latency", "storage", "tracking")
@@ -44,7 +46,7 @@ def main() -> None:
         sys.exit(_refuse(_composition_error(error)))
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _composed(config: DictConfig) -> None:
     if "space" not in config:
         names = ", ".join(GlobalHydra.instance().config_loader().get_group_options("space"))

@@ -51,7 +51,7 @@ REFUSED = [  # arguments, and what the message says
     (["+space=nlp", "+limits.latency=1"], ["limits.latency: no such cost; there are latency_ms"]),
     (
         ["+space=nlp", "space.model.depth={itn:[1,2]}"],
-        ["model.depth: {'itn': [1, 2]} is neither a value"],
+        ["space.model.depth.itn: there is no such key; there are int"],
     ),
     (["+space=nlp", "space.model.width.choice=[]"], ["model.width: the choice is empty"]),
     (["+space=nlp", "+space.pattern=[softmx]"], ["pattern: 'softmx' is not among this space's mechanisms: softmax"]),
