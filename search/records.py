@@ -7,14 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from search import pareto
+
 State = Literal["running", "complete", "pruned", "failed"]
+Direction = Literal["maximize", "minimize"]
 
 
 @dataclass(frozen=True)
 class Record:
     """One trial. ``curve`` holds ``(epoch, metric)`` in order of time, epochs counted from 1.
 
-    A crashed and resumed trial may hold an epoch twice; the later entry counts.
+    Each epoch follows the one before, except where a crashed trial went on from an earlier one: then an epoch may
+    stand here twice, and the later entry counts.
     """
 
     number: int
@@ -28,7 +32,10 @@ class Record:
 
     def metric_at(self, epoch: int) -> float | None:
         """The metric after ``epoch``, or None if the trial has not been judged there."""
-        return next((metric for at, metric in reversed(self.curve) if at == epoch), None)
+        curve = self.curve
+        if curve and curve[-1][0] == len(curve):  # it never went back: no search, pruners ask this of every trial
+            return curve[epoch - 1][1] if 1 <= epoch <= len(curve) else None
+        return next((metric for at, metric in reversed(curve) if at == epoch), None)
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Objectives:
     """
 
     metric: str
-    direction: Literal["maximize", "minimize"]
+    direction: Direction
     costs: tuple[str, ...]
     chance: float
     best: float
@@ -62,7 +69,23 @@ class Objectives:
         """The worst point worth counting: chance at the ceilings; see :func:`search.pareto.hypervolume`."""
         return (self.loss(self.chance), *self.ceilings)
 
+    def hypervolume(self, members: Sequence[Record]) -> float:
+        """The share of the box between reference and ideal that ``members`` dominate: 0 to 1, more is better."""
+        points = [point for member in members if (point := self.point(member)) is not None]
+        return pareto.hypervolume(points, self.reference, self.ideal) if points else 0.0
+
     @property
     def ideal(self) -> tuple[float, ...]:
         """The point nothing can beat: a perfect metric at no cost."""
         return (self.loss(self.best), *(0.0 for _ in self.costs))
+
+
+def front(records: Sequence[Record], objectives: Objectives) -> list[Record]:
+    """The complete trials that no other one dominates, the cheapest first; of equal architectures only the first."""
+    judged = [(point, record) for record in records if (point := objectives.point(record)) is not None]
+    judged = [(point, record) for point, record in judged if "twin_of" not in record.details]
+    if not judged:
+        return []
+    on_front = pareto.front([point for point, _ in judged])
+    members = [record for (_, record), is_in in zip(judged, on_front, strict=True) if is_in]
+    return sorted(members, key=lambda member: [member.costs[name] for name in objectives.costs])

@@ -7,16 +7,17 @@ wrong argument into the words of the person who wrote the YAML.
 from __future__ import annotations
 
 import inspect
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from hydra.utils import get_object
 from torch import nn
 
+from spaces.architecture import Architecture, describe, key
 from spaces.attention import Mechanism
-from spaces.dimensions import SpaceError
-from spaces.space import Architecture, Space, key
+from spaces.dimensions import ConfigError
+from spaces.space import Space
 from spaces.tasks import Task
 
 
@@ -29,10 +30,10 @@ def make(node: object, where: str, **given: Any) -> Any:
         given: arguments that the user doesn't write.
 
     Raises:
-        SpaceError: no such object, an argument it doesn't take or lacks, or its own refusal of the values.
+        ConfigError: no such object, an argument it doesn't take or lacks, or its own refusal of the values.
     """
     if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
-        raise SpaceError(f"{where}: names no class; write _target_: package.module.Class")
+        raise ConfigError(f"{where}: names no class; write _target_: package.module.Class")
     target = _find(node["_target_"], where)
     arguments = {
         name: make(value, f"{where}.{name}") if isinstance(value, Mapping) and "_target_" in value else value
@@ -43,7 +44,7 @@ def make(node: object, where: str, **given: Any) -> Any:
     try:
         return target(**arguments, **given)
     except (TypeError, ValueError) as error:
-        raise SpaceError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from error
+        raise ConfigError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from error
 
 
 def check_arguments(
@@ -53,7 +54,7 @@ def check_arguments(
     *,
     given: Mapping[str, Any] | None = None,
 ) -> None:
-    """Raise :class:`SpaceError` unless ``target`` can be called with ``arguments`` and ``given``."""
+    """Raise :class:`ConfigError` unless ``target`` can be called with ``arguments`` and ``given``."""
     given = given or {}
     parameters = inspect.signature(target).parameters
     takes = [name for name, parameter in parameters.items() if name not in given and parameter.kind in _BY_KEYWORD]
@@ -69,7 +70,7 @@ def check_arguments(
         if parameters[name].default is inspect.Parameter.empty and name not in arguments
     ]
     if problems:
-        raise SpaceError("\n".join(problems))
+        raise ConfigError("\n".join(problems))
 
 
 _BY_KEYWORD = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -77,16 +78,16 @@ _BY_KEYWORD = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_K
 
 def _find(name: str, where: str) -> Any:
     try:
-        return get_object(name)
-    except (ImportError, ValueError) as error:
-        raise SpaceError(f"{where}: no {name!r}: {error}") from error
+        return pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{where}: no {name!r}: {error}") from error
 
 
 def build(architecture: Architecture, task: Task, *, seed: int = 0) -> nn.Module:
     """The network of an architecture, its weights drawn from ``seed``; the global generator is left as it was.
 
     Raises:
-        SpaceError: the architecture does not fit the task.
+        ConfigError: the architecture does not fit the task.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -107,7 +108,7 @@ def misfits(space: Space, task: Task) -> list[str]:
         if part not in tried:
             try:
                 tried[part] = construct()
-            except SpaceError as error:
+            except ConfigError as error:
                 tried[part] = None
                 found.update(dict.fromkeys(str(error).splitlines()))
         return tried[part]
@@ -124,17 +125,33 @@ def misfits(space: Space, task: Task) -> list[str]:
             ]
             if None not in mechanisms:
                 attempt(f"model {key(model)}", lambda: _model(corner, mechanisms, task))  # noqa: B023
-    return list(found)
+    return list(found) or _failures(space, task)
+
+
+def _failures(space: Space, task: Task) -> list[str]:
+    """Which patterns fail on an input; on the meta device a mechanism can be built that can't run."""
+    found = []
+    for architecture in space.largest():
+        inputs = task.cached("validation").inputs[:1]
+        try:
+            with torch.inference_mode():
+                logits = build(architecture, task).eval()(inputs, None)
+            expected = (*inputs.shape, task.sizes.classes) if task.sizes.per_token else (1, task.sizes.classes)
+            if logits.shape != expected:
+                found.append(f"{describe(architecture)}: gives {tuple(logits.shape)}, the task needs {expected}")
+        except Exception as error:  # whatever the user's own code raises
+            found.append(f"{describe(architecture)}: fails on an input {tuple(inputs.shape)}: {error!r}")
+    return found
 
 
 def _check_sizes(architecture: Architecture) -> bool:
     model = architecture["model"]
-    for name in ("depth", "width", "heads"):
+    for name in ("width", "heads"):
         value = model.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise SpaceError(f"model.{name}: {value!r}; it must be a whole number from 1")
+            raise ConfigError(f"model.{name}: {value!r}; it must be a whole number from 1")
     if model["width"] % model["heads"]:
-        raise SpaceError(f"model: width={model['width']}, heads={model['heads']}: heads must divide width")
+        raise ConfigError(f"model: width={model['width']}, heads={model['heads']}: heads must divide width")
     return True
 
 

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 Value = bool | int | float | str | None
 
 
-class SpaceError(ValueError):
-    """What a user wrote does not make a space; each line of the message names where, what, and what is accepted."""
+class ConfigError(ValueError):
+    """What a user asked for can't be; each line of the message names where, what, and what would be accepted."""
 
 
 class Trial(Protocol):
@@ -96,7 +96,7 @@ def parse(node: object, where: str) -> Dimension | None:
     """The dimension that ``node`` spells, or None if it is a plain value.
 
     Raises:
-        SpaceError: it is meant as a dimension and isn't one.
+        ConfigError: it is meant as a dimension and isn't one.
     """
     if not isinstance(node, Mapping):
         return None
@@ -107,7 +107,7 @@ def parse(node: object, where: str) -> Dimension | None:
     for key in node:
         if key not in UNDERSTOOD[kind]:
             understood = ", ".join(UNDERSTOOD[kind])
-            raise SpaceError(f"{where}: {key!r} means nothing beside {kind!r}; it understands {understood}")
+            raise ConfigError(f"{where}: {key!r} means nothing beside {kind!r}; it understands {understood}")
     if kind == "choice":
         return _choice(node["choice"], where)
     return _range(kind, node, where)
@@ -117,16 +117,16 @@ def _choice(options: object, where: str) -> Choice:
     if isinstance(options, Mapping) and options:
         return Choice({str(label): option for label, option in options.items()})
     if isinstance(options, str) or not isinstance(options, (Sequence, Mapping)):
-        raise SpaceError(f"{where}: choice={options!r}; write a list of values or a mapping of named branches")
+        raise ConfigError(f"{where}: choice={options!r}; write a list of values or a mapping of named branches")
     if not options:
-        raise SpaceError(f"{where}: the choice is empty; list at least one value")
+        raise ConfigError(f"{where}: the choice is empty; list at least one value")
     labelled: dict[Value, Any] = {}
     for option in options:
         if isinstance(option, Mapping):
-            raise SpaceError(f"{where}: {option!r} in a list; name such branches: choice: {{name: {option!r}}}")
+            raise ConfigError(f"{where}: {option!r} in a list; name such branches: choice: {{name: {option!r}}}")
         label = ", ".join(map(str, option)) if isinstance(option, Sequence) and not isinstance(option, str) else option
         if label in labelled:
-            raise SpaceError(f"{where}: {option!r} stands twice in the choice")
+            raise ConfigError(f"{where}: {option!r} stands twice in the choice")
         labelled[label] = option
     return Choice(labelled)
 
@@ -135,24 +135,24 @@ def _range(kind: str, node: Mapping[str, Any], where: str) -> Int | Float:
     ends, step, log = node[kind], node.get("step"), node.get("log", False)
     if not (isinstance(ends, Sequence) and len(ends) == 2 and all(_fits(kind, end) for end in ends)):
         numbers = "integers" if kind == "int" else "finite numbers"
-        raise SpaceError(f"{where}: {kind}={ends!r}; write two {numbers}, [low, high]")
+        raise ConfigError(f"{where}: {kind}={ends!r}; write two {numbers}, [low, high]")
     low, high = ends
     if low > high:
-        raise SpaceError(f"{where}: low {low} is above high {high}")
+        raise ConfigError(f"{where}: low {low} is above high {high}")
     if not isinstance(log, bool):
-        raise SpaceError(f"{where}: log={log!r}; write true or false")
+        raise ConfigError(f"{where}: log={log!r}; write true or false")
     if log and low <= 0:
-        raise SpaceError(f"{where}: low {low} on a logarithmic scale; it must be above 0")
+        raise ConfigError(f"{where}: low {low} on a logarithmic scale; it must be above 0")
     if step is not None:
         if log:
-            raise SpaceError(f"{where}: step and log exclude each other")
+            raise ConfigError(f"{where}: step and log exclude each other")
         if not _fits(kind, step) or step <= 0:
-            raise SpaceError(
+            raise ConfigError(
                 f"{where}: step={step!r}; it must be {'an integer' if kind == 'int' else 'a number'} above 0"
             )
         steps = (high - low) / step
         if not math.isclose(steps, round(steps), abs_tol=1e-9):
-            raise SpaceError(f"{where}: high {high} is not low {low} plus a multiple of step {step}")
+            raise ConfigError(f"{where}: high {high} is not low {low} plus a multiple of step {step}")
     if kind == "int":
         return Int(low, high, step=step or 1, log=log)
     return Float(float(low), float(high), step=step, log=log)

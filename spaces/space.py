@@ -4,30 +4,24 @@ A space has four sections. ``model`` holds the model's class and sizes, ``attent
 knobs, ``train`` the training settings, and ``pattern`` says which mechanisms stand where: a list of names that is
 repeated over depth. Left out, ``pattern`` is a choice of one mechanism for all blocks.
 
-An *architecture* is one point of a space, as plain nested values with the same sections: ``pattern`` then names one
-mechanism a block, and ``attention`` holds the knobs of those mechanisms alone.
+In the architectures drawn from it ``pattern`` names one mechanism a block, and ``attention`` holds the knobs of those
+mechanisms alone.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
 
-from spaces.dimensions import Dimension, SpaceError, Trial, parse
+from spaces.architecture import Architecture
+from spaces.dimensions import ConfigError, Dimension, Trial, parse
 
-Architecture = dict[str, Any]
 Pick = Callable[[Dimension, str], Any]
 
 SECTIONS = ("attention", "model", "pattern", "train")
 MOST_CORNERS = 20_000
-
-
-def key(architecture: Mapping[str, Any]) -> str:
-    """Equal for equal architectures: the text a study compares them by."""
-    return json.dumps(architecture, sort_keys=True)
 
 
 class Space:
@@ -37,7 +31,7 @@ class Space:
         tree: the composed space as plain values: no interpolations, no OmegaConf.
 
     Raises:
-        SpaceError: every mistake that can be seen without building anything, one line each.
+        ConfigError: every mistake that can be seen without building anything, one line each.
     """
 
     def __init__(self, tree: Mapping[str, Any]) -> None:
@@ -48,22 +42,22 @@ class Space:
             if not isinstance(tree.get(section), Mapping) or not tree[section]:
                 problems.append(f"{section}: missing; a space needs the sections attention, model and train")
         if problems:
-            raise SpaceError("\n".join(problems))
+            raise ConfigError("\n".join(problems))
         self.attention: Mapping[str, Any] = tree["attention"]
         self.model: Mapping[str, Any] = tree["model"]
         self.train: Mapping[str, Any] = tree["train"]
         self.pattern = tree.get("pattern") or {"choice": [[name] for name in self.attention]}
         problems += [problem for name in ("model", "attention", "train") for problem in _problems(tree[name], name)]
         problems += self._pattern_problems()
-        if "depth" not in self.model:
-            problems.append("model.depth: missing; write how many blocks, or a dimension such as {int: [1, 4]}")
+        if not problems:
+            problems += self._depth_problems()
         if problems:
-            raise SpaceError("\n".join(problems))
+            raise ConfigError("\n".join(problems))
 
     def _pattern_problems(self) -> Iterator[str]:
         try:
             dimension = parse(self.pattern, "pattern")
-        except SpaceError as error:
+        except ConfigError as error:
             yield str(error)
             return
         for pattern in dimension.ends() if dimension else [self.pattern]:
@@ -73,6 +67,12 @@ class Space:
             for name in [pattern] if isinstance(pattern, str) else pattern:
                 if name not in self.attention:
                     yield f"pattern: {name!r} is not among this space's mechanisms: {', '.join(self.attention)}"
+
+    def _depth_problems(self) -> Iterator[str]:
+        dimension = parse(self.model.get("depth"), "model.depth")
+        for depth in dimension.ends() if dimension else [self.model.get("depth")]:
+            if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+                yield f"model.depth: {depth!r} blocks; write a whole number from 1 or a dimension, {{int: [1, 4]}}"
 
     def suggest(self, trial: Trial) -> Architecture:
         """Let ``trial`` draw an architecture; parameters are named by their place, such as ``model.depth``."""
@@ -96,6 +96,11 @@ class Space:
         for pattern in dimension.ends() if dimension else [self.pattern]:
             yield self._draw(lambda dim, where, at=pattern: at if where == "pattern" else dim.ends()[-1])  # type: ignore[misc]
 
+    def places(self) -> set[str]:
+        """The dotted places of all dimensions, such as ``model.depth``: what may differ between two architectures."""
+        sections = {"model": self.model, "pattern": self.pattern, "attention": self.attention, "train": self.train}
+        return {where for section, node in sections.items() for where in _dimensions(node, section)}
+
     def _draw(self, pick: Pick) -> Architecture:
         model = _draw(self.model, "model", pick)
         pattern = _draw(self.pattern, "pattern", pick)
@@ -115,6 +120,18 @@ def _draw(node: Any, where: str, pick: Pick) -> Any:
     if isinstance(node, Mapping):
         return {name: _draw(value, f"{where}.{name}", pick) for name, value in node.items()}
     return list(node) if isinstance(node, tuple) else node
+
+
+def _dimensions(node: Any, where: str) -> Iterator[str]:
+    """The places of the dimensions below ``node``, also of those in branches."""
+    dimension = parse(node, where)
+    if dimension is not None:
+        yield where
+        for branch in dimension.ends():
+            yield from _dimensions(branch, where)
+    elif isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _dimensions(value, f"{where}.{name}")
 
 
 def _combinations(draw: Callable[[Pick], Any]) -> Iterator[Any]:
@@ -150,14 +167,17 @@ def _problems(node: Any, where: str) -> Iterator[str]:
     """What is wrong below ``node``, branches that may never be drawn included."""
     try:
         dimension = parse(node, where)
-    except SpaceError as error:
+    except ConfigError as error:
         yield str(error)
         return
     if dimension is not None:
         for branch in dimension.ends():
             yield from _problems(branch, where)
     elif isinstance(node, Mapping):
-        if "_target_" not in node and where not in ("model", "attention", "train"):
+        if "_target_" not in node and where not in ("attention", "train"):
+            if where == "model" or (where.startswith("attention.") and where.count(".") == 1):
+                yield f"{where}: names no class; write _target_: package.module.Class"
+                return
             kinds = "a dimension has the key choice, int or float"
             yield f"{where}: {dict(node)} is neither a value nor a dimension; {kinds}"
             return

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 IGNORED = -100  # the label of a position that is neither learned nor judged
 
 
@@ -48,12 +49,14 @@ class Task(ABC):
     """Data and the metric to judge by.
 
     ``metric`` is the name that users read, ``direction`` says which way is better, ``chance`` is what a model that
-    learned nothing scores and ``best`` what a perfect one does.
+    learned nothing scores and ``best`` what a perfect one does. ``batch_size`` is how many examples make a good step of
+    training: few where each holds many answers.
     """
 
     metric: str = "accuracy"
     direction: Literal["maximize", "minimize"] = "maximize"
     best: float = 1.0
+    batch_size: int = 32
     sizes: Sizes
     chance: float
 

@@ -44,6 +44,8 @@ class Recall(Task):
         seed: of everything drawn; other seeds, other rows.
     """
 
+    batch_size = 2  # each row asks some 220 questions
+
     def __init__(
         self,
         *,

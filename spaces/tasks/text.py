@@ -61,6 +61,8 @@ class Text(Task):
         test: the same for the windows that the front is reported on.
     """
 
+    batch_size = 16
+
     def __init__(
         self,
         *,

@@ -1,0 +1,143 @@
+"""What a run shows on the terminal: a line a trial, one live line of progress, and the front as a table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from search.records import Objectives, Record, front
+from spaces.architecture import Architecture, brief, describe, named, pattern
+
+WIDTH_OF_A_FILE = 160  # characters, where the output is no terminal
+
+
+class Display:
+    """What a run prints. As a context it keeps the live line at the bottom.
+
+    Args:
+        objectives: what the front is judged by.
+        n_trials: the study's total.
+        places: the dotted places of the settings worth showing: the space's dimensions.
+    """
+
+    def __init__(self, objectives: Objectives, n_trials: int, places: Collection[str]) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        if not self.console.is_terminal:
+            self.console.width = WIDTH_OF_A_FILE
+        self._objectives, self._n_trials, self._places = objectives, n_trials, places
+        self._began, self._ended_here = time.monotonic(), 0
+        self._study, self._trial = "", ""
+        self._spent = {"training_s": 0.0, "latency_s": 0.0}
+        self._live = Live(console=self.console, transient=True, refresh_per_second=4, get_renderable=self._line)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(escape(text))
+
+    def drawn(self, number: int, architecture: Architecture) -> None:
+        """A trial has begun."""
+        self._trial = f"trial {number}: {pattern(architecture)}"
+
+    def epoch(self, epoch: int, epochs: int, metric: float) -> None:
+        """It was judged after an epoch."""
+        self._trial = f"{self._trial.split(' · ')[0]} · epoch {epoch}/{epochs} {self._objectives.metric} {metric:.3f}"
+
+    def waiting(self, others: int) -> None:
+        """Only other workers' trials are left."""
+        self._trial = f"waiting for {others} trial{'s' * (others > 1)} of other workers"
+
+    def ended(self, trial: Record, everyone: Sequence[Record]) -> None:
+        """Print a trial's line, in bold if it is on the front of ``everyone``."""
+        self._ended_here += 1
+        self._trial = ""
+        for name in self._spent:
+            self._spent[name] += trial.details.get(name, 0.0)
+        self.summarise(everyone)
+        on_front = trial.number in {member.number for member in front(everyone, self._objectives)}
+        self.console.print(escape(self._trial_line(trial)), style="bold green" if on_front else _STYLES[trial.state])
+
+    def _trial_line(self, trial: Record) -> str:
+        cost = self._objectives.costs[0]
+        costs = f"{cost} {trial.costs[cost]:7.4g}" if cost in trial.costs else ""
+        last = trial.metric if trial.metric is not None else (trial.curve[-1][1] if trial.curve else None)
+        metric = f"{self._objectives.metric} {last:.3f}" if last is not None else ""
+        reason = "" if trial.state == "complete" and not trial.reason else f"{trial.state}: {trial.reason}"
+        line = f"{trial.number:4d}  {costs:{len(cost) + 8}}  {metric:{len(self._objectives.metric) + 6}}"
+        return f"{line}  {describe(trial.architecture, self._places)}  {reason}".rstrip()
+
+    def summarise(self, everyone: Sequence[Record]) -> None:
+        """Bring the live line up to date with the study's trials."""
+        ended = [trial for trial in everyone if trial.state != "running"]
+        stopped = sum(trial.state == "pruned" for trial in ended)
+        members = front(everyone, self._objectives)
+        share = self._objectives.hypervolume(members)
+        left = ""
+        if self._ended_here:
+            pace = (time.monotonic() - self._began) / self._ended_here
+            seconds = round(pace * max(0, self._n_trials - len(ended)))
+            left = f" · {seconds // 60}:{seconds % 60:02d} left"
+        self._study = (
+            f"{len(ended)}/{self._n_trials} trials · {stopped} pruned · front {len(members)}"
+            f" · hypervolume {share:.3f}{left}"
+        )
+
+    def _line(self) -> Text:
+        line = f"{self._study} · {self._trial}" if self._trial else self._study
+        return Text(line, style="cyan", overflow="ellipsis", no_wrap=True)
+
+    def show_front(self, everyone: Sequence[Record]) -> None:
+        """Print the front as a table, the cheapest first; settings that are equal throughout are left out."""
+        members = front(everyone, self._objectives)
+        if not members:
+            self.say("The front is empty: no trial was trained to the end.")
+            return
+        rows = [_row(member, self._objectives, self._places) for member in members]
+        always = ("trial", *self._objectives.costs, self._objectives.metric, "pattern")
+        names = dict.fromkeys(name for row in rows for name in row)
+        shown = [name for name in names if name in always or len({row.get(name) for row in rows}) > 1]
+        table = Table(title=f"The front: {len(members)} of {len(everyone)} trials", title_justify="left")
+        for name in shown:
+            table.add_column(name, justify="left" if name == "pattern" else "right")
+        for row in rows:
+            table.add_row(*(row.get(name, "") for name in shown))
+        self.console.print(table)
+
+    def show_seconds(self, total: float) -> None:
+        """Print where the time went, in seconds."""
+        rest = total - sum(self._spent.values())
+        parts = {"training": self._spent["training_s"], "measuring latency": self._spent["latency_s"], "all else": rest}
+        shares = ", ".join(f"{name} {seconds:.0f} s ({seconds / total:.0%})" for name, seconds in parts.items())
+        self.say(f"{total:.0f} s: {shares}")
+
+
+_STYLES: Mapping[str, str] = {"complete": "default", "pruned": "dim", "failed": "red", "running": "default"}
+
+
+def _row(member: Record, objectives: Objectives, places: Collection[str]) -> dict[str, str]:
+    row = {"trial": str(member.number)}
+    for name in objectives.costs:
+        spread = member.details.get("latency_spread")
+        row[name] = f"{member.costs[name]:.4g}" + (f" ±{spread:.1%}" if name == "latency_ms" and spread else "")
+    row[objectives.metric] = f"{member.metric:.4f}"
+    on_test = f"test_{objectives.metric}"
+    if on_test in member.details:
+        row["on test"] = f"{member.details[on_test]:.4f}"
+    row |= {"pattern": pattern(member.architecture), "parameters": f"{member.costs['parameters']:.0f}"}
+    return row | {name: brief(value) for name, value in named(member.architecture, places).items()}

@@ -1,0 +1,219 @@
+"""The command: compose a space, check it, join the study, work, show the front.
+
+``python -m search.run +space=nlp``; ``--help`` lists what can be chosen. Whatever needs torch, Lightning, Optuna or
+MLflow is imported after the composition was found good, so that help and errors answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from spaces.dimensions import ConfigError
+from spaces.space import Space
+
+if TYPE_CHECKING:
+    import optuna
+
+    from search.evaluate import Search
+    from search.records import Record
+    from search.tracking import Tracking
+
+BAD_INPUT = 2  # exit code; Ctrl-C and SIGTERM end with 128 + the signal's number, as shells expect
+COSTS = ("latency_ms", "parameters", "flops", "memory_mb")
+GROUPS = ("space", "task", "sampler", "pruner", "latency", "storage", "tracking")
+KEYS = ("study", "n_trials", "seed", "costs", "limits")
+
+
+def main() -> None:
+    """Run, answering bad input with a message and exit code 2."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # or Hydra would end the process before we can say it in our words
+    try:
+        _composed()
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(_refuse(_composition_error(error)))
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+def _composed(config: DictConfig) -> None:
+    if "space" not in config:
+        names = ", ".join(GlobalHydra.instance().config_loader().get_group_options("space"))
+        sys.exit(_refuse(f"Name a search space: python -m search.run +space=nlp (there are {names})"))
+    tree: Any = OmegaConf.to_container(config, resolve=True)
+    choices = HydraConfig.get().runtime.choices
+    tree["study"] = tree.get("study") or f"{choices['space']}-{choices['task']}"
+    try:
+        code = run(tree)
+    except ConfigError as error:
+        code = _refuse(str(error))
+    if code:
+        sys.exit(code)
+
+
+def _refuse(message: str) -> int:
+    print(message, file=sys.stderr)  # noqa: T201
+    return BAD_INPUT
+
+
+def _composition_error(error: BaseException) -> str:
+    """Hydra's message; for a key that isn't there, with those that are."""
+    cause: BaseException | None = error
+    while cause is not None:
+        parent, place = getattr(cause, "parent_node", None), getattr(cause, "full_key", None)
+        if isinstance(parent, DictConfig) and place and "not in struct" in str(cause):
+            there = ", ".join(map(str, parent))
+            return f"{place}: there is no such key; there are {there}\nto add it nonetheless: +{place}=VALUE"
+        cause = cause.__cause__
+    return str(error)
+
+
+def run(config: Mapping[str, Any]) -> int:
+    """Search as ``config`` says: the composed configuration as plain values, its study named.
+
+    Returns:
+        The process's exit code.
+
+    Raises:
+        ConfigError: something in it can't be; nothing was written then.
+    """
+    began = time.perf_counter()
+    check(config)
+    space = Space(config["space"])
+
+    from search.display import Display
+    from search.study import records
+    from search.worker import RepeatedFailureError, Stopped, work
+
+    study, search, tracking = join(config, space)
+    display = Display(search.objectives, config["n_trials"], space.places())
+
+    def ended(trial: Record) -> None:
+        everyone = records(study)
+        display.ended(trial, everyone)
+        tracking.log(trial.number, everyone)
+
+    code = 0
+    with display:
+        display.summarise(records(study))
+        try:
+            work(study, search, config["n_trials"], display, ended, grace_s=config["storage"]["grace_s"])
+        except Stopped as stop:
+            code = 128 + stop.signal
+            display.say(f"{stop.signal.name}: the running trial was put back; the same command goes on from here.")
+        except RepeatedFailureError as error:
+            code = 1
+            display.say(str(error))
+    everyone = records(study)
+    display.show_front(everyone)
+    tracking.finish(everyone)
+    display.show_seconds(time.perf_counter() - began)
+    if tracking.command():
+        display.say(f"See every trial and the front: {tracking.command()}")
+    if tracking.page():
+        display.say(f"The study's page then: {tracking.page()}")
+    return code
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Refuse unknown keys and values out of range, all at once."""
+    problems = [
+        f"{name}: unknown; there are {', '.join((*GROUPS, *KEYS))}" for name in config if name not in (*GROUPS, *KEYS)
+    ]
+    n_trials, seed, costs, limits = (config[name] for name in ("n_trials", "seed", "costs", "limits"))
+    if isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1:
+        problems.append(f"n_trials: {n_trials!r}; write a whole number from 1")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        problems.append(f"seed: {seed!r}; write a whole number from 0")
+    if not isinstance(costs, Sequence) or isinstance(costs, str) or not costs or len(set(costs)) < len(costs):
+        problems.append(f"costs: {costs!r}; write a list such as [latency_ms]")
+    else:
+        problems += [f"costs: {name!r} is none; there are {', '.join(COSTS)}" for name in costs if name not in COSTS]
+    for name, limit in limits.items():
+        if name not in COSTS:
+            problems.append(f"limits.{name}: no such cost; there are {', '.join(COSTS)}")
+        elif limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= 0):
+            problems.append(f"limits.{name}: {limit!r}; write a number above 0, or null for no limit")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search, Tracking]:
+    """Construct everything, check that it fits together, and only then open the storage and the tracker."""
+    import uuid
+
+    import optuna
+    import sqlalchemy
+    import torch
+
+    from search.evaluate import Search, measure
+    from search.records import Objectives
+    from search.sampling import SeededPerTrial
+    from search.study import agree, open_storage
+    from search.study import join as join_study
+    from search.training import Settings
+    from spaces.build import make, misfits
+    from spaces.tasks import SPLITS
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    torch.set_num_threads(1)  # of two small matrix products on two cores, one process each is faster than both shared
+    task = make(config["task"], "task")
+    pruner = make(config["pruner"], "pruner")
+    meter = make(config["latency"], "latency")
+    tracking = make(config["tracking"], "tracking")
+    sampler = SeededPerTrial(lambda seed: make(config["sampler"], "sampler", seed=seed), seed=config["seed"])
+    try:
+        for split in SPLITS:
+            task.cached(split)
+    except ValueError as error:
+        raise ConfigError(f"task: {error}") from error
+    problems = misfits(space, task)
+    for settings in space.train_corners():
+        try:
+            make({"_target_": f"{Settings.__module__}.{Settings.__qualname__}", **settings}, "train")
+        except ConfigError as error:
+            problems += [line for line in str(error).splitlines() if line not in problems]
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise ConfigError(f"these corners of the space do not fit the task:\n{lines}")
+    storage = make({"_target_": f"{open_storage.__module__}.{open_storage.__name__}", **config["storage"]}, "storage")
+    identity = {name: config[name] for name in config if name not in ("study", "n_trials", "storage", "tracking")}
+    directions = [task.direction, *("minimize" for _ in config["costs"])]
+    study = join_study(storage, config["study"], directions=directions, sampler=sampler, identity=identity)
+    ceilings = agree(
+        study,
+        "ceilings",
+        lambda: [
+            max(costs[name] for costs in (measure(each, task, meter)[0] for each in space.largest()))
+            for name in config["costs"]
+        ],
+    )
+    objectives = Objectives(
+        metric=task.metric,
+        direction=task.direction,
+        costs=tuple(config["costs"]),
+        chance=task.chance,
+        best=task.best,
+        ceilings=tuple(ceilings),
+    )
+    where = sqlalchemy.make_url(config["storage"]["url"]).render_as_string(hide_password=True)
+    tracking.start(
+        config["study"],
+        identity=f"{where} {agree(study, 'id', lambda: uuid.uuid4().hex)}",
+        objectives=objectives,
+        config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": where})),
+    )
+    return study, Search(space, task, pruner, meter, objectives, config["limits"], config["seed"]), tracking
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What a tracker is told of a trial and of a study: plain values, decided here, without a tracker at hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from search import pictures
+from search.records import Objectives, Record, front
+from spaces.architecture import pattern, settings
+
+NAME_LIMIT = 250  # characters
+TEXT_LIMIT = 500  # every MLflow server takes that many in a tag or a parameter
+NOTE_LIMIT = 5000
+
+
+class Value(NamedTuple):
+    """One point of a metric."""
+
+    name: str
+    value: float
+    step: int
+    seconds: float = 0.0  # since the trial began
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run shows."""
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    values: Sequence[Value] = ()
+
+
+def of_trial(record: Record, objectives: Objectives) -> Summary:
+    """A trial that ended: its curve by epoch, its costs and final metric, its architecture, and how it ended."""
+    measured = {name: value for name, value in record.details.items() if isinstance(value, float)}
+    others = {name: str(value) for name, value in record.details.items() if name not in measured}
+    curve = dict(record.curve)  # of an epoch that stands there twice the later entry counts
+    pace = seconds(record) / max(curve, default=1)
+    values = [Value(accepted(objectives.metric), metric, epoch, epoch * pace) for epoch, metric in curve.items()]
+    # A pruned trial's curve ends too: what trials are compared by needs a name of its own.
+    final = {} if record.metric is None else {f"final_{objectives.metric}": record.metric}
+    values += [Value(accepted(name), float(value), 0) for name, value in {**final, **record.costs, **measured}.items()]
+    tags = {
+        "trial": str(record.number),
+        "state": record.state,
+        "mechanism": pictures.mechanism(record.architecture),
+        "reason": record.reason,
+        **others,
+    }
+    params = {"pattern": pattern(record.architecture), **settings(record.architecture)}
+    return Summary(
+        tags={accepted(name): without_password(text)[:TEXT_LIMIT] for name, text in tags.items() if text},
+        params={accepted(name): str(value)[:TEXT_LIMIT] for name, value in params.items()},
+        values=values,
+    )
+
+
+def accepted(name: str) -> str:
+    """``name`` with what MLflow accepts in names alone; users name their own metrics and mechanisms."""
+    return re.sub(r"[^\w\-. :/]", "_", name)[:NAME_LIMIT]
+
+
+def seconds(record: Record) -> float:
+    """How long a trial was worked on: the sum of its details in seconds."""
+    return sum(float(value) for name, value in record.details.items() if name.endswith("_s"))
+
+
+def of_study(records: Sequence[Record], objectives: Objectives, links: Mapping[str, str]) -> Summary:
+    """How far a study is and how good: counts, hypervolume, and the front in a note with ``links``.
+
+    A step of its metrics is a trial that ended.
+    """
+    states = [record.state for record in records]
+    counts = {state: states.count(state) for state in ("complete", "pruned", "failed")}
+    ended = sum(counts.values())
+    members = front(records, objectives)
+    share = objectives.hypervolume(members)
+    numbers = {"hypervolume": share, "front_size": len(members), **counts}
+    arrow = "↑" if objectives.direction == "maximize" else "↓"
+    head = "\n\n".join(
+        (
+            f"**{objectives.metric} {arrow} against {', '.join(f'{cost} ↓' for cost in objectives.costs)}** · "
+            f"{ended} trials: {', '.join(f'{count} {state}' for state, count in counts.items())} · "
+            f"hypervolume {share:.4f} of 1",
+            " · ".join(f"[{name}]({address})" for name, address in links.items()),
+            "",
+        )
+    )
+    table = pictures.markdown(pictures.table(members, objectives), limit=NOTE_LIMIT - len(head))
+    return Summary(
+        tags={"ended": str(ended), "mlflow.note.content": without_password(head + table)},
+        values=[Value(name, float(value), ended) for name, value in numbers.items()],
+    )
+
+
+def without_password(text: str) -> str:
+    """``text`` with the password of every address in it replaced: ``postgresql://me:***@host/db``."""
+    return re.sub(r"(://[^/:@\s]*):[^@\s]*@", r"\1:***@", text)

@@ -1,0 +1,18 @@
+import os
+
+import pytest
+
+# Two workers of a test must not fight over the cores of a small machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def close_storages():
+    """A connection left open is a warning, and warnings are errors."""
+    yield
+    from small import opened
+
+    while opened:
+        storage = opened.pop()
+        storage.remove_session()
+        storage.engine.dispose()

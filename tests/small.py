@@ -1,0 +1,84 @@
+"""A task that is learned in a second, and the space, objectives and studies around it that tests share."""
+
+from __future__ import annotations
+
+import optuna
+import torch
+
+from search.evaluate import Search
+from search.latency import FlopsLatency
+from search.pruning.none import NoPruner
+from search.records import Objectives
+from search.sampling import SeededPerTrial
+from search.study import join, open_storage
+from spaces.space import Space
+from spaces.tasks import Batch, Sizes, Split, Task
+
+TREE = {
+    "attention": {
+        "softmax": {"_target_": "spaces.attention.softmax.SoftmaxAttention"},
+        "linformer": {"_target_": "spaces.attention.linformer.LinformerAttention", "rank": {"choice": [2, 4]}},
+    },
+    "model": {"_target_": "spaces.models.encoder.Encoder", "depth": 1, "width": {"choice": [4, 8]}, "heads": 1},
+    "train": {"epochs": 3, "batch_size": 16, "lr": {"float": [0.001, 0.03], "log": True}},
+}
+
+
+class FirstToken(Task):
+    """Say which of three tokens stands first."""
+
+    def __init__(self, *, length: int = 8, rows: int = 64) -> None:
+        self.sizes = Sizes(length=length, vocabulary=3, classes=3, per_token=False)
+        self.rows, self.chance = rows, 1 / 3
+
+    def examples(self, split: Split) -> Batch:
+        generator = torch.Generator().manual_seed(["train", "validation", "test"].index(split))
+        inputs = torch.randint(3, (self.rows, self.sizes.length), generator=generator)
+        return Batch(inputs, None, inputs[:, 0])
+
+
+OBJECTIVES = Objectives(
+    metric="accuracy", direction="maximize", costs=("latency_ms",), chance=1 / 3, best=1.0, ceilings=(1.0,)
+)
+
+
+def small_search(tree=TREE, *, task=None, pruner=None, limits=None, seed=0) -> Search:
+    """A search that needs no clock."""
+    return Search(
+        space=Space(tree),
+        task=task or FirstToken(),
+        pruner=pruner or NoPruner(),
+        meter=FlopsLatency(),
+        objectives=OBJECTIVES,
+        limits=limits or {},
+        seed=seed,
+    )
+
+
+def small_study(url: str, *, seed=0, identity=None, heartbeat_s=10, grace_s=60, name="small") -> optuna.Study:
+    """A study at ``url``, joined as a run would."""
+    sampler = SeededPerTrial(lambda seed: optuna.samplers.RandomSampler(seed=seed), seed=seed)
+    storage = open_storage(url=url, heartbeat_s=heartbeat_s, grace_s=grace_s)
+    opened.append(storage)
+    return join(
+        storage, name, directions=["maximize", "minimize"], sampler=sampler, identity=identity or {"space": TREE}
+    )
+
+
+opened: list[optuna.storages.RDBStorage] = []  # closed after each test, see conftest.py
+
+
+class Silence:
+    """An audience that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple] = []
+
+    def drawn(self, number, architecture):
+        self.told.append(("drawn", number))
+
+    def epoch(self, epoch, epochs, metric):
+        self.told.append(("epoch", epoch, epochs, metric))
+
+    def waiting(self, others):
+        self.told.append(("waiting", others))

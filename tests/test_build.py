@@ -1,0 +1,141 @@
+import pytest
+import torch
+from torch import Tensor
+
+from spaces.architecture import describe
+from spaces.attention import Mechanism
+from spaces.build import build, make, misfits
+from spaces.space import Space
+from spaces.tasks import Batch, Sizes, Task
+
+
+class Constant(Task):
+    """Three classes, all of them 0."""
+
+    def __init__(self, *, length: int = 31, per_token: bool = False, causal: bool = False) -> None:
+        self.sizes = Sizes(length=length, vocabulary=7, classes=3, per_token=per_token, causal=causal)
+        self.chance = 1 / 3
+
+    def examples(self, split) -> Batch:
+        rows = {"train": 8, "validation": 4, "test": 4}[split]
+        inputs = torch.zeros(rows, self.sizes.length, dtype=torch.long)
+        return Batch(inputs, None, inputs if self.sizes.per_token else inputs[:, 0])
+
+
+class Narrowing(Mechanism):
+    """Builds, and then gives one feature too few."""
+
+    def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        return x[..., 1:]
+
+
+HERE = Narrowing.__module__
+LINFORMER = {"_target_": "spaces.attention.linformer.LinformerAttention", "rank": {"choice": [16, 64]}}
+LONGFORMER = {"_target_": "spaces.attention.longformer.LongformerAttention", "window": {"int": [1, 40]}}
+SOFTMAX = {"_target_": "spaces.attention.softmax.SoftmaxAttention"}
+MODEL = {"_target_": "spaces.models.encoder.Encoder", "depth": {"int": [1, 2]}, "width": 8, "heads": {"choice": [1, 2]}}
+
+
+def space(model=MODEL, **attention):
+    return Space({"attention": attention or {"softmax": SOFTMAX}, "model": model, "train": {"epochs": 1}})
+
+
+def test_every_corner_that_fits_builds_and_runs():
+    fitting = {"softmax": SOFTMAX, "linformer": {**LINFORMER, "rank": {"int": [1, 31]}}}
+    task = Constant(per_token=True)
+    assert misfits(space(**fitting), task) == []
+    for corner in space(**fitting).corners():
+        logits = build(corner, task)(torch.zeros(2, 31, dtype=torch.long))
+        assert logits.shape == (2, 31, 3), describe(corner)
+
+
+@pytest.mark.parametrize(
+    ("tree", "task", "expected"),
+    [
+        (
+            {"linformer": LINFORMER, "longformer": LONGFORMER},
+            Constant(),
+            [
+                "attention.linformer: rank=64: with length 31 it must be 1..31",
+                "attention.longformer: window=40: with length 31",
+            ],
+        ),
+        ({"linformer": {**LINFORMER, "rank": 4}}, Constant(causal=True), ["attention.linformer:"]),
+        ({"linformer": {"_target_": LINFORMER["_target_"]}}, Constant(), ["attention.linformer.rank: missing"]),
+        (
+            {"linformer": {**LINFORMER, "rnak": 4}},
+            Constant(),
+            ["attention.linformer: LinformerAttention does not take 'rnak'; it takes rank"],
+        ),
+        ({"mine": {"_target_": "no.such.Thing"}}, Constant(), ["attention.mine: no 'no.such.Thing'"]),
+        ({"mine": {"_target_": "fractions.Thing"}}, Constant(), ["attention.mine: no 'fractions.Thing'"]),
+        ({"mine": {"_target_": "not a name"}}, Constant(), ["attention.mine: no 'not a name'"]),
+        ({"narrow": {"_target_": f"{HERE}.Narrowing"}}, Constant(), ["narrow depth=2", "fails on an input (1, 31)"]),
+    ],
+)
+def test_what_does_not_fit_is_told_with_its_place(tree, task, expected):
+    found = misfits(space(**tree), task)
+    assert len(found) == len(set(found))
+    for message in expected:
+        assert any(message in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": {"choice": [8, 9]}}, "model: width=9, heads=2: heads must divide width"),
+        ({"heads": 0}, "model.heads: 0; it must be a whole number from 1"),
+        ({"width": 8.5}, "model.width: 8.5; it must be a whole number from 1"),
+        ({"dropout": 1.5}, "model: dropout=1.5: it must be at least 0 and below 1"),
+        ({"feed_forwrad": 2}, "model: Encoder does not take 'feed_forwrad'; it takes width, feed_forward, dropout"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_told_once(change, message):
+    assert misfits(space({**MODEL, **change}, softmax=SOFTMAX, linformer={**LINFORMER, "rank": 4}), Constant()) == [
+        message
+    ]
+
+
+def test_the_same_seed_gives_the_same_network_and_leaves_the_generator_alone():
+    architecture = next(space().corners())
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first, again, other = (build(architecture, Constant(), seed=seed).state_dict() for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_pattern_stands_in_the_network_block_by_block():
+    tree = {"attention": {"softmax": SOFTMAX, "longformer": {**LONGFORMER, "window": 3}}, "train": {"epochs": 1}}
+    hybrid = Space({**tree, "model": {**MODEL, "depth": 3}, "pattern": ["longformer", "longformer", "softmax"]})
+    network = build(next(hybrid.corners()), Constant())
+    names = [type(block.mechanism).__name__ for block in network.blocks]
+    assert names == ["LongformerAttention", "LongformerAttention", "SoftmaxAttention"]
+
+
+def test_the_gate_builds_what_is_nested():
+    half = {"_target_": "fractions.Fraction", "numerator": 1, "denominator": 2}
+    assert make({**half, "numerator": half}, "here") == 0.25
+
+
+@pytest.mark.parametrize("per_token", [True, False])
+def test_padding_changes_nothing_in_an_encoder(per_token):
+    task = Constant(length=12, per_token=per_token)
+    for corner in space(softmax=SOFTMAX, longformer={**LONGFORMER, "window": 3}).corners():
+        network = build(corner, task).eval()
+        inputs = torch.arange(18).reshape(2, 9) % 7
+        padded = torch.cat([inputs, torch.full((2, 3), 5)], dim=1)
+        padding = torch.arange(12).expand(2, -1) >= 9
+        alone, beside = network(inputs), network(padded, padding)
+        torch.testing.assert_close(beside[:, :9] if per_token else beside, alone)
+
+
+def test_a_causal_encoder_does_not_look_ahead():
+    task = Constant(length=12, per_token=True, causal=True)
+    network = build(next(space().corners()), task).eval()
+    inputs = torch.arange(12)[None] % 7
+    changed = inputs.clone()
+    changed[:, 6:] = 1
+    torch.testing.assert_close(network(inputs)[:, :6], network(changed)[:, :6])
+    assert not torch.allclose(network(inputs)[:, 6:], network(changed)[:, 6:])

@@ -1,0 +1,83 @@
+import optuna
+import pytest
+
+from spaces.dimensions import Choice, ConfigError, Float, Int, parse
+
+
+@pytest.mark.parametrize(
+    ("node", "dimension", "ends"),
+    [
+        ({"choice": [64, 16]}, Choice({64: 64, 16: 16}), [16, 64]),
+        ({"choice": ["b", "a"]}, Choice({"b": "b", "a": "a"}), ["b", "a"]),
+        ({"choice": [None, True]}, Choice({None: None, True: True}), [None, True]),
+        ({"choice": [["a"], ["a", "b"]]}, Choice({"a": ["a"], "a, b": ["a", "b"]}), [["a"], ["a", "b"]]),
+        ({"choice": {"x": {"k": 1}, "y": 2}}, Choice({"x": {"k": 1}, "y": 2}), [{"k": 1}, 2]),
+        ({"int": [1, 6]}, Int(1, 6), [1, 6]),
+        ({"int": [4, 4]}, Int(4, 4), [4]),
+        ({"int": [8, 64], "step": 8}, Int(8, 64, step=8), [8, 64]),
+        ({"int": [1, 64], "log": True}, Int(1, 64, log=True), [1, 64]),
+        ({"float": [0, 1]}, Float(0.0, 1.0), [0.0, 1.0]),
+        ({"float": [0.1, 0.4], "step": 0.1}, Float(0.1, 0.4, step=0.1), [0.1, 0.4]),
+        ({"float": [1e-4, 1e-2], "log": True}, Float(1e-4, 1e-2, log=True), [1e-4, 1e-2]),
+    ],
+)
+def test_a_mapping_with_a_dimensions_key_is_a_dimension(node, dimension, ends):
+    assert parse(node, "x") == dimension
+    assert dimension.ends() == ends
+
+
+@pytest.mark.parametrize("node", [4, "choice", None, [1, 2], {}, {"_target_": "a.B"}, {"rank": {"int": [1, 2]}}])
+def test_anything_else_is_a_plain_value(node):
+    assert parse(node, "x") is None
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"int": [1, 6], "stpe": 2}, "depth: 'stpe' means nothing beside 'int'; it understands int, step, log"),
+        ({"choice": [1], "log": True}, "depth: 'log' means nothing beside 'choice'; it understands choice"),
+        ({"int": [1, 2], "float": [1, 2]}, "depth: 'float' means nothing beside 'int'"),
+        ({"choice": []}, "depth: the choice is empty; list at least one value"),
+        ({"choice": {}}, "depth: the choice is empty"),
+        ({"choice": "abc"}, "depth: choice='abc'; write a list of values"),
+        ({"choice": 3}, "depth: choice=3; write a list of values"),
+        ({"choice": [1, 2, 1]}, "depth: 1 stands twice in the choice"),
+        ({"choice": [{"a": 1}]}, "name such branches"),
+        ({"int": [6, 1]}, "depth: low 6 is above high 1"),
+        ({"int": [1, 2, 3]}, "depth: int=[1, 2, 3]; write two integers, [low, high]"),
+        ({"int": 3}, "depth: int=3; write two integers"),
+        ({"int": [1, 2.5]}, "write two integers"),
+        ({"int": [False, True]}, "write two integers"),
+        ({"float": ["a", 1]}, "write two finite numbers"),
+        ({"float": [0, float("inf")]}, "write two finite numbers"),
+        ({"float": [float("nan"), 1]}, "write two finite numbers"),
+        ({"float": [0, 1], "log": True}, "depth: low 0 on a logarithmic scale; it must be above 0"),
+        ({"float": [1, 2], "log": "yes"}, "depth: log='yes'; write true or false"),
+        ({"int": [1, 8], "log": True, "step": 1}, "depth: step and log exclude each other"),
+        ({"int": [1, 8], "step": 0}, "depth: step=0; it must be an integer above 0"),
+        ({"int": [1, 8], "step": 0.5}, "depth: step=0.5; it must be an integer above 0"),
+        ({"int": [1, 8], "step": 2}, "depth: high 8 is not low 1 plus a multiple of step 2"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(node, message):
+    with pytest.raises(ConfigError) as error:
+        parse(node, "depth")
+    assert message in str(error.value)
+
+
+def test_every_draw_lies_within_its_dimension():
+    dimensions = {
+        "choice": Choice({"a": ["a"], 3: 3}),
+        "int": Int(2, 8, step=3),
+        "log": Int(1, 100, log=True),
+        "float": Float(0.0, 1.0, step=0.25),
+    }
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [
+        {name: dim.suggest(trial, name) for name, dim in dimensions.items()}
+        for trial in (study.ask() for _ in range(50))
+    ]
+    assert {str(values["choice"]) for values in drawn} == {"['a']", "3"}
+    assert {values["int"] for values in drawn} == {2, 5, 8}
+    assert {values["float"] for values in drawn} == {0.0, 0.25, 0.5, 0.75, 1.0}
+    assert all(1 <= values["log"] <= 100 for values in drawn)

@@ -1,0 +1,166 @@
+import itertools
+import json
+
+import optuna
+import pytest
+
+from spaces.architecture import describe, key, named, pattern, settings
+from spaces.dimensions import ConfigError
+from spaces.space import Space
+
+TREE = {
+    "attention": {
+        "softmax": {"_target_": "s.S"},
+        "linformer": {"_target_": "l.L", "rank": {"choice": [16, 32]}},
+        "longformer": {"_target_": "w.W", "window": {"int": [8, 32]}, "dilation": 1},
+    },
+    "model": {"_target_": "m.M", "depth": {"int": [1, 3]}, "width": 32, "heads": 2},
+    "train": {"epochs": 2, "lr": {"float": [1e-3, 1e-2], "log": True}},
+}
+HYBRIDS = {**TREE, "pattern": {"choice": [["softmax"], ["longformer", "longformer", "softmax"]]}}
+
+
+def draws(tree, n=60):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trials = [study.ask() for _ in range(n)]
+    return [(Space(tree).suggest(trial), trial.params) for trial in trials]
+
+
+def test_a_knob_is_drawn_only_with_its_mechanism():
+    for architecture, parameters in draws(TREE):
+        (name,) = set(architecture["pattern"])
+        assert len(architecture["pattern"]) == architecture["model"]["depth"]
+        assert set(architecture["attention"]) == {name}
+        assert ("attention.linformer.rank" in parameters) == (name == "linformer")
+        assert ("attention.longformer.window" in parameters) == (name == "longformer")
+
+
+def test_a_pattern_repeats_over_depth_and_draws_what_it_uses_alone():
+    seen = set()
+    for architecture, parameters in draws(HYBRIDS):
+        seen.add(tuple(architecture["pattern"]))
+        assert ("attention.longformer.window" in parameters) == ("longformer" in architecture["pattern"])
+    local = "longformer"
+    assert seen == {("softmax",) * d for d in (1, 2, 3)} | {(local,), (local, local), (local, local, "softmax")}
+
+
+def test_a_pattern_may_be_fixed_and_be_a_single_name():
+    for fixed in (["linformer", "softmax"], "linformer"):
+        for architecture, _ in draws({**TREE, "pattern": fixed}, 5):
+            assert architecture["pattern"][0] == "linformer"
+
+
+def test_a_branch_that_is_not_drawn_leaves_no_trace():
+    branches = {"choice": {"small": {"_target_": "f.F", "ratio": {"int": [1, 2]}}, "none": None}}
+    tree = {**TREE, "model": {**TREE["model"], "feed_forward": branches}}
+    for architecture, parameters in draws(tree):
+        drawn = architecture["model"]["feed_forward"]
+        assert (drawn is None) == (parameters["model.feed_forward"] == "none")
+        assert ("model.feed_forward.ratio" in parameters) == (drawn is not None)
+
+
+@pytest.mark.parametrize("tree", [TREE, HYBRIDS])
+def test_corners_are_every_combination_of_ends_once(tree):
+    corners = [key(corner) for corner in Space(tree).corners()]
+    assert len(corners) == len(set(corners))
+    knobs = {"softmax": [{}], "linformer": [{"rank": 16}, {"rank": 32}], "longformer": [{"window": 8}, {"window": 32}]}
+    expected = set()
+    patterns = tree.get("pattern", {"choice": [[name] for name in knobs]})["choice"]
+    for depth, names in itertools.product((1, 3), patterns):
+        blocks = [names[block % len(names)] for block in range(depth)]
+        used = sorted(set(blocks))
+        for values in itertools.product(*(knobs[name] for name in used)):
+            expected.add((tuple(blocks), json.dumps(dict(zip(used, values, strict=True)), sort_keys=True)))
+    found = set()
+    for text in corners:
+        corner = json.loads(text)
+        kept = {
+            name: {knob: value for knob, value in config.items() if knob in ("rank", "window")}
+            for name, config in corner["attention"].items()
+        }
+        found.add((tuple(corner["pattern"]), json.dumps(kept, sort_keys=True)))
+    assert found == expected
+
+
+def test_train_corners_are_the_ends_of_train():
+    assert list(Space(TREE).train_corners()) == [{"epochs": 2, "lr": 1e-3}, {"epochs": 2, "lr": 1e-2}]
+
+
+def test_the_largest_architecture_of_each_pattern_takes_the_last_ends():
+    largest = list(Space(TREE).largest())
+    assert [pattern(each) for each in largest] == ["softmax", "linformer", "longformer"]
+    assert [named(each).get("rank", named(each).get("window")) for each in largest] == [None, 32, 32]
+    assert all(each["model"]["depth"] == 3 and each["train"]["lr"] == 1e-2 for each in largest)
+
+
+@pytest.mark.parametrize(
+    ("change", "messages"),
+    [
+        ({"atention": {}}, ["space: 'atention' is unknown; it accepts attention, model, pattern, train"]),
+        ({"attention": {}}, ["attention: missing"]),
+        ({"model": {"_target_": "m.M"}}, ["model.depth: None blocks; write a whole number from 1"]),
+        ({"model": {"_target_": "m.M", "depth": {"choice": [1, "deep"]}}}, ["model.depth: 'deep' blocks"]),
+        ({"model": {"_target_": "m.M", "depth": {"int": [0, 2]}}}, ["model.depth: 0 blocks"]),
+        ({"attention": {"mine": {"rank": 3}}}, ["attention.mine: names no class; write _target_"]),
+        ({"model": {"depth": 1}}, ["model: names no class; write _target_"]),
+        ({"pattern": ["softmx"]}, ["pattern: 'softmx' is not among this space's mechanisms: softmax, linformer"]),
+        ({"pattern": {"choice": [[]]}}, ["pattern: []; write a list of mechanisms"]),
+        (
+            {"model": {"_target_": "m.M", "depth": {"int": [1, 6], "stpe": 2}}, "train": {"lr": {"float": [2, 1]}}},
+            ["model.depth: 'stpe' means nothing beside 'int'", "train.lr: low 2 is above high 1"],
+        ),
+        (
+            {"model": {"_target_": "m.M", "depth": {"itn": [1, 6]}}},
+            ["model.depth: {'itn': [1, 6]} is neither a value nor a dimension"],
+        ),
+        (
+            {
+                "attention": {
+                    "a": {"_target_": "a.A", "b": {"choice": {"c": {"_target_": "d.D", "e": {"int": [2, 1]}}}}}
+                }
+            },
+            ["attention.a.b.e: low 2 is above high 1"],
+        ),
+    ],
+)
+def test_everything_wrong_is_told_at_once(change, messages):
+    with pytest.raises(ConfigError) as error:
+        Space({**TREE, **change})
+    assert all(message in str(error.value) for message in messages), str(error.value)
+
+
+def test_an_architecture_survives_json_and_is_told_apart_by_its_key():
+    architectures = [architecture for architecture, _ in draws(HYBRIDS)]
+    for architecture in architectures:
+        assert json.loads(key(architecture)) == architecture
+    assert len({key(architecture) for architecture in architectures}) > 1
+    a, b = {"model": {"x": 1, "y": 2}}, {"model": {"y": 2, "x": 1}}
+    assert key(a) == key(b)
+
+
+def test_an_architecture_is_shown_by_the_shortest_names_that_tell_its_settings_apart():
+    architecture = {
+        "model": {"_target_": "m.M", "depth": 2},
+        "pattern": ["linformer", "synthesizer"],
+        "attention": {"linformer": {"_target_": "l.L", "rank": 16}, "synthesizer": {"_target_": "s.S", "rank": 8}},
+        "train": {"lr": 0.00123456},
+    }
+    assert settings(architecture)["attention.linformer.rank"] == 16
+    assert (
+        describe(architecture, {"model.depth", "attention.synthesizer.rank"}) == "linformer+synthesizer depth=2 rank=8"
+    )
+    assert describe(architecture) == "linformer+synthesizer depth=2 linformer.rank=16 synthesizer.rank=8 lr=0.00123"
+
+
+def test_places_are_those_of_all_dimensions_branches_included():
+    branches = {"choice": {"small": {"_target_": "f.F", "ratio": {"int": [1, 2]}}, "none": None}}
+    tree = {**HYBRIDS, "model": {**TREE["model"], "feed_forward": branches}}
+    assert Space(tree).places() == {
+        "pattern",
+        "model.depth",
+        "model.feed_forward",
+        "model.feed_forward.ratio",
+        "attention.linformer.rank",
+        "attention.longformer.window",
+        "train.lr",
+    }

@@ -1,0 +1,205 @@
+import os
+import subprocess
+import sys
+import threading
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import optuna
+import pytest
+import sqlalchemy
+from optuna.trial import TrialState
+from small import small_study
+
+from search.study import agree, counted, open_storage, put_back, records, take_over
+from spaces.dimensions import ConfigError
+
+# Tests ask for single trials, where a run lets Optuna optimise.
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
+
+POSTGRESQL = os.environ.get("PARETOFORMER_TEST_POSTGRESQL")
+STORAGES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.skipif(not POSTGRESQL, reason="no server given"))]
+
+
+@pytest.fixture(params=STORAGES)
+def url(request, tmp_path):
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'studies.db'}"
+        return
+    engine = sqlalchemy.create_engine(POSTGRESQL)
+    yield POSTGRESQL
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("DROP SCHEMA public CASCADE"))
+        connection.execute(sqlalchemy.text("CREATE SCHEMA public"))
+    engine.dispose()
+
+
+def draw(study):
+    trial = study.ask()
+    trial.suggest_int("depth", 1, 9)
+    return trial
+
+
+def test_joining_again_finds_the_same_study(url):
+    first = small_study(url)
+    first.tell(draw(first), [0.5, 1.0])
+    again = small_study(url)
+    assert [(each.number, each.state, each.metric) for each in records(again)] == [(0, "complete", 0.5)]
+
+
+def test_a_different_space_is_refused_and_the_difference_named(url):
+    small_study(url, identity={"space": {"model": {"depth": 2, "width": {"choice": [1, 2]}}}, "seed": 0})
+    for identity, messages in [
+        (
+            {"space": {"model": {"depth": 3, "width": {"choice": [1, 2]}}}, "seed": 0},
+            ["space.model.depth: the study has 2, this run 3"],
+        ),
+        (
+            {"space": {"model": {"depth": 2, "width": {"choice": [1, 2, 3]}}}, "seed": 1},
+            ["choice: the study has [1, 2], this run", "seed"],
+        ),
+        ({"space": {"model": {"depth": 2}}, "seed": 0}, ["space.model.width: the study has {", "this run has none"]),
+        (
+            {"space": {"model": {"depth": 2, "width": {"choice": [1, 2]}}, "x": 1}, "seed": 0},
+            ["space.x: the study has none"],
+        ),
+    ]:
+        with pytest.raises(ConfigError) as error:
+            small_study(url, identity=identity)
+        assert all(message in str(error.value).replace("run has 3", "run 3") for message in messages), str(error.value)
+        assert "study=NAME" in str(error.value)
+
+
+def test_workers_that_start_together_share_one_study(url):
+    code = (
+        "import sys, optuna; from search.study import join, open_storage\n"
+        "sampler = optuna.samplers.RandomSampler()\n"
+        "join(open_storage(url=sys.argv[1]), 'one', directions=['maximize'], sampler=sampler, identity={})\n"
+    )
+    root = str(Path(__file__).parents[1])
+    workers = [
+        subprocess.Popen([sys.executable, "-c", code, url], env={**os.environ, "PYTHONPATH": root}) for _ in range(2)
+    ]
+    assert [worker.wait() for worker in workers] == [0, 0]
+    study = small_study(url)
+    assert optuna.get_all_study_names(study._storage) == ["one", "small"]
+
+
+def test_what_workers_agree_on_is_computed_once(url):
+    first, second = small_study(url), small_study(url)
+    assert agree(first, "ceilings", lambda: [1.5]) == [1.5]
+    assert agree(second, "ceilings", lambda: [9.9]) == [1.5]
+
+
+def test_the_same_seed_and_number_draw_the_same_whatever_came_before(tmp_path):
+    def values(name, seed, pauses):
+        drawn = []
+        for pause in range(4):
+            if pause in pauses:
+                study = small_study(f"sqlite:///{tmp_path / name}", seed=seed)
+            trial = draw(study)
+            study.tell(trial, [0.1, 1.0])
+            drawn.append(trial.params["depth"])
+        return drawn
+
+    assert values("a.db", 0, {0}) == values("b.db", 0, {0, 1, 3})
+    assert values("a2.db", 0, {0}) != values("c.db", 1, {0})
+
+
+def test_parameters_put_back_are_drawn_again_and_counted_once(url):
+    study = small_study(url)
+    lost = draw(study)
+    lost.set_user_attr("curve", [[1, 0.5]])
+    study.tell(lost, state=TrialState.FAIL)
+    put_back(study, study.trials[0], tries=2)
+    assert counted(study) == []
+    again = study.ask()
+    assert again.number == 1
+    assert again.suggest_int("depth", 1, 9) == lost.params["depth"]
+    assert "curve" not in again.user_attrs, "what the dead worker had reached is not inherited"
+    study.tell(again, [0.5, 1.0])
+    assert [each.number for each in records(study)] == [1]
+
+
+def test_a_failure_that_is_not_put_back_counts(url):
+    study = small_study(url)
+    study.tell(draw(study), state=TrialState.FAIL)
+    assert [each.state for each in records(study)] == ["failed"]
+
+
+def test_a_killed_workers_trial_is_taken_over_after_the_grace(url):
+    """The dead worker's last heartbeat is moved into the past, so that nobody has to wait."""
+    study = small_study(url, heartbeat_s=1, grace_s=60)
+    storage = study._storage._backend if hasattr(study._storage, "_backend") else study._storage
+    for tries in (1, 2, 3):
+        trial = study.ask()
+        trial.suggest_int("depth", 1, 9)
+        trial.set_user_attr("worker", "dead:1")
+        storage.record_heartbeat(trial._trial_id)
+        take_over(study, 60)
+        assert study.trials[-1].state == TrialState.RUNNING, "still within its grace"
+        with storage.engine.begin() as connection:
+            hour_ago = "datetime('now', '-1 hour')" if "sqlite" in url else "now() - interval '1 hour'"
+            connection.execute(sqlalchemy.text(f"UPDATE trial_heartbeats SET heartbeat = {hour_ago}"))
+        take_over(study, 60)
+        assert study.trials[trial.number].state == TrialState.FAIL
+        queued = [each for each in study.trials if each.state == TrialState.WAITING]
+        assert len(queued) == (tries < 3), "a trial that has cost three workers is not tried again"
+    assert [each.number for each in records(study)] == [2]
+
+
+def test_a_worker_that_died_before_its_first_heartbeat_is_noticed(url, monkeypatch):
+    study = small_study(url)
+    draw(study)
+    take_over(study, 60)
+    assert study.trials[0].state == TrialState.RUNNING
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(minutes=2)
+
+    monkeypatch.setattr("search.study.datetime", Later)
+    take_over(study, 60)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"url": "nonsense"}, "url: not a database URL"),
+        ({"url": "sqlite:////no/such/folder/x.db"}, "can't be opened"),
+        ({"url": "postgresql+psycopg://me:secret@127.0.0.1:1/none"}, "can't be opened"),
+        ({"url": "nosuch://me:secret@host/none"}, "can't be opened"),
+        ({"url": "sqlite://", "heartbeat_s": 60, "grace_s": 10}, "0 < heartbeat_s < grace_s"),
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_told_without_its_password(settings, message, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    with pytest.raises(ConfigError, match=message) as error:
+        open_storage(**settings)
+    assert "secret" not in str(error.value)
+
+
+def test_sqlite_is_opened_for_many_writers(tmp_path):
+    study = small_study(f"sqlite:///{tmp_path / 'studies.db'}")
+    failures = []
+
+    def write():
+        mine = small_study(f"sqlite:///{tmp_path / 'studies.db'}")
+        try:
+            for _ in range(5):
+                mine.tell(draw(mine), [0.1, 1.0])
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(study.trials) == 20
+    with study._storage._backend.engine.connect() as connection:
+        assert connection.execute(sqlalchemy.text("PRAGMA journal_mode")).scalar() == "wal"

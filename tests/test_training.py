@@ -1,0 +1,100 @@
+import math
+import threading
+
+import pytest
+import torch
+from small import TREE, FirstToken
+
+from search.training import Settings, Training, judge
+from spaces.build import build
+from spaces.space import Space
+
+ARCHITECTURE = list(Space(TREE).corners())[-1]
+SETTINGS = Settings(epochs=4, batch_size=16, lr=0.03)
+
+
+def fit(settings=SETTINGS, *, seed=0, stop_after=math.inf, task=None):
+    task = task or FirstToken()
+    network = build(ARCHITECTURE, task, seed=seed)
+    curve = []
+    with Training(network, task, settings, seed=seed) as training:
+        for epoch, metric in training:
+            curve.append((epoch, metric))
+            if epoch >= stop_after:
+                break
+    return network, curve
+
+
+def test_a_network_learns_and_is_judged_after_every_epoch():
+    network, curve = fit()
+    assert [epoch for epoch, _ in curve] == [1, 2, 3, 4]
+    assert curve[-1][1] > 0.6 > FirstToken().chance
+    assert judge(network, FirstToken(), "validation") == pytest.approx(curve[-1][1])
+
+
+def test_the_same_seed_gives_the_same_curve():
+    assert fit()[1] == fit()[1]
+    assert fit()[1] != fit(seed=1)[1]
+
+
+def test_a_curve_does_not_depend_on_when_it_is_stopped():
+    assert fit(stop_after=2)[1] == fit()[1][:2]
+
+
+def test_leaving_ends_the_training_thread():
+    fit(stop_after=1)
+    assert not [thread for thread in threading.enumerate() if thread.name == "training"]
+
+
+def test_an_error_in_the_network_reaches_the_caller():
+    class Broken(FirstToken):
+        def loss(self, logits, labels):
+            raise RuntimeError("no loss today")
+
+    with pytest.raises(RuntimeError, match="no loss today"):
+        fit(task=Broken())
+    assert not [thread for thread in threading.enumerate() if thread.name == "training"]
+
+
+def test_an_interrupt_of_the_caller_ends_the_training_and_passes():
+    def interrupt():
+        with Training(build(ARCHITECTURE, FirstToken()), FirstToken(), SETTINGS, seed=0) as training:
+            next(iter(training))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert not [thread for thread in threading.enumerate() if thread.name == "training"]
+
+
+def test_the_process_generator_is_left_as_it_was():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    fit(stop_after=1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_short_last_batch_counts_by_its_examples():
+    task = FirstToken(rows=33)
+    network, curve = fit(task=task, stop_after=1)
+    batch = task.examples("validation")
+    with torch.inference_mode():
+        exact = (network.eval()(batch.inputs).argmax(-1) == batch.labels).double().mean().item()
+    assert curve[-1][1] == pytest.approx(exact)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs=0: it must be a whole number from 1"),
+        ({"batch_size": 2.5}, "batch_size=2.5: it must be a whole number from 1"),
+        ({"lr": 0.0}, "lr=0.0: it must be above 0"),
+        ({"lr": float("nan")}, "lr=nan"),
+        ({"warmup": 1.0}, "warmup=1.0"),
+        ({"weight_decay": -1.0}, "weight_decay=-1.0"),
+        ({"clip": 0.0}, "clip=0.0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        Settings(**{"epochs": 1, "batch_size": 1, "lr": 0.1, **change})

@@ -1,0 +1,225 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from small import TREE, FirstToken, Silence, small_search, small_study
+
+from search.pruning import Pruner
+from search.records import front
+from search.study import counted, records
+from search.worker import RepeatedFailureError, Stopped, work
+
+# Tests ask for single trials, where a run lets Optuna optimise.
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
+
+
+class StopsAt(Pruner):
+    """Stops every trial after an epoch, or before training at epoch 0."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def judge(self, trial, others, objectives):
+        return f"enough after {self.epoch}" if (trial.curve[-1][0] if trial.curve else 0) == self.epoch else None
+
+
+def run(study, search, n_trials=4, ended=None, audience=None):
+    work(study, search, n_trials, audience or Silence(), ended or (lambda trial: None), grace_s=60)
+    return records(study)
+
+
+@pytest.fixture
+def study(tmp_path):
+    return small_study(f"sqlite:///{tmp_path / 'studies.db'}")
+
+
+def test_n_trials_is_the_studys_total(study):
+    told = []
+    assert len(run(study, small_search(), 3, told.append)) == 3
+    assert len(run(study, small_search(), 3, told.append)) == 3
+    assert len(run(study, small_search(), 5, told.append)) == 5
+    assert [trial.number for trial in told] == [0, 1, 2, 3, 4]
+
+
+def test_a_complete_trial_holds_its_curve_costs_and_values(study):
+    search = small_search()
+    for trial, frozen in zip(run(study, search), study.trials, strict=True):
+        assert trial.state == "complete"
+        assert [epoch for epoch, _ in trial.curve] == [1, 2, 3]
+        assert trial.metric == trial.curve[-1][1]
+        assert set(trial.costs) == {"latency_ms", "parameters", "flops", "memory_mb"}
+        assert frozen.values == [trial.metric, trial.costs["latency_ms"]]
+        assert {"training_s", "latency_s", "test_accuracy"} <= set(trial.details)
+    assert front(records(study), search.objectives)
+
+
+def test_the_audience_hears_of_every_draw_and_epoch(study):
+    audience = Silence()
+    run(study, small_search(), 1, audience=audience)
+    assert [entry[:3] for entry in audience.told] == [("drawn", 0), *(("epoch", epoch, 3) for epoch in (1, 2, 3))]
+
+
+def test_the_same_seed_gives_the_same_architectures_and_results(tmp_path):
+    def once(name, seed):
+        fresh = small_study(f"sqlite:///{tmp_path / name}", seed=seed)
+        return [(trial.architecture, trial.curve) for trial in run(fresh, small_search(seed=seed))]
+
+    assert once("a.db", 0) == once("b.db", 0)
+    assert once("c.db", 1) != once("b.db", 0)
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+def test_a_stopped_trial_is_pruned_with_its_reason_and_spends_no_more_epochs(study, epoch):
+    for trial in run(study, small_search(pruner=StopsAt(epoch)), 2):
+        assert (trial.state, trial.reason, len(trial.curve)) == ("pruned", f"enough after {epoch}", epoch)
+        assert trial.costs["latency_ms"] > 0
+
+
+def test_a_limit_gates_before_any_epoch(study):
+    cheap, dear = sorted(trial.costs["latency_ms"] for trial in run(study, small_search(), 6))[::5]
+    assert cheap < dear
+    limited = small_study(study._storage._backend.engine.url.render_as_string(), name="limited")
+    trials = run(limited, small_search(limits={"latency_ms": cheap, "flops": None}), 6)
+    for trial in trials:
+        over = trial.costs["latency_ms"] > cheap
+        assert (trial.state == "pruned") == over
+        assert not over or (not trial.curve and "is over the limit" in trial.reason)
+    assert {trial.state for trial in trials} == {"complete", "pruned"}
+    assert all(frozen.constraints for frozen in limited.trials)
+
+
+ONE_POINT = {
+    "attention": {"softmax": TREE["attention"]["softmax"]},
+    "model": {**TREE["model"], "width": 4},
+    "train": {**TREE["train"], "lr": 0.01},
+}
+
+
+def test_an_architecture_seen_before_gets_its_result_without_training(study):
+    first, *twins = run(study, small_search(ONE_POINT), 3)
+    assert [twin.details["twin_of"] for twin in twins] == [0, 0]
+    assert all((twin.metric, twin.costs, list(twin.curve)) == (first.metric, first.costs, []) for twin in twins)
+    assert [member.number for member in front([first, *twins], small_search().objectives)] == [0]
+
+
+def test_a_twin_of_a_stopped_trial_is_stopped(study):
+    _, twin = run(study, small_search(ONE_POINT, pruner=StopsAt(1)), 2)
+    assert twin.state == "pruned"
+    assert twin.reason == "the same architecture as trial 0: enough after 1"
+
+
+def test_a_failing_architecture_costs_only_its_trial(study):
+    class SometimesBroken(FirstToken):
+        def loss(self, logits, labels):
+            if len(counted(study)) == 2:
+                raise RuntimeError("out of luck")
+            return super().loss(logits, labels)
+
+    trials = run(study, small_search(task=SometimesBroken()), 3)
+    assert [trial.state for trial in trials] == ["complete", "failed", "complete"]
+    assert trials[1].reason == "RuntimeError: out of luck"
+    assert "out of luck" in study.trials[1].user_attrs["traceback"]
+
+
+def test_failures_in_a_row_end_the_run(study):
+    class Broken(FirstToken):
+        def loss(self, logits, labels):
+            raise RuntimeError("out of luck")
+
+    with pytest.raises(RepeatedFailureError, match="3 trials in a row failed; the last one: RuntimeError: out of luck"):
+        run(study, small_search(task=Broken()), 9)
+
+
+class Interrupting(Silence):
+    """Sends this process a signal at an epoch, once."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def epoch(self, epoch, epochs, metric):
+        if epoch == 2 and self.number:
+            number, self.number = self.number, None
+            os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_puts_the_running_trial_back(study, number):
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped) as stop:
+        run(study, small_search(), 2, audience=Interrupting(number))
+    assert stop.value.signal == number
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert not [thread for thread in threading.enumerate() if thread.name == "training"]
+    assert records(study) == []
+    trials = run(study, small_search(), 2)
+    assert [trial.number for trial in trials] == [1, 2]
+    assert study.trials[1].params == study.trials[0].params
+
+
+def test_a_worker_that_came_too_late_for_the_last_place_leaves_it(study, monkeypatch):
+    """Another worker's trial slips in between counting and asking."""
+    other = small_study(study._storage._backend.engine.url.render_as_string())
+    ask = optuna.Study.ask
+
+    def late(self, *args):
+        if self is study:
+            other.tell(ask(other), [0.9, 1.0])
+        return ask(self, *args)
+
+    monkeypatch.setattr(optuna.Study, "ask", late)
+    assert [trial.number for trial in run(study, small_search(), 1)] == [0]
+    assert study.trials[1].state == TrialState.FAIL
+    assert study.trials[1].user_attrs["surplus"]
+
+
+def test_a_worker_waits_for_the_others_last_trials(study, monkeypatch):
+    other = small_study(study._storage._backend.engine.url.render_as_string())
+    theirs = other.ask()
+    monkeypatch.setattr(time, "sleep", lambda _: other.tell(theirs, [0.5, 1.0]))
+    audience = Silence()
+    assert len(run(study, small_search(), 1, audience=audience)) == 1
+    assert ("waiting", 1) in audience.told
+
+
+def test_a_trial_taken_over_while_its_worker_was_silent_is_left_to_the_other(study):
+    class TakenOver(Silence):
+        def epoch(self, epoch, epochs, metric):
+            if len(study.trials) == 1:
+                study._storage.set_trial_state_values(study.trials[0]._trial_id, TrialState.FAIL)
+
+    trials = run(study, small_search(), 2, audience=TakenOver())
+    assert [trial.state for trial in trials] == ["failed", "complete"]
+
+
+@pytest.mark.slow
+def test_the_trial_of_a_killed_worker_is_finished_by_the_next(tmp_path):
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    study = small_study(url, heartbeat_s=1, grace_s=2)
+    endless = (
+        "import sys, threading; from small import *\n"
+        "class Endless(Silence):\n"
+        "    def epoch(self, *_): print('training', flush=True); threading.Event().wait()\n"
+        "from search.worker import work\n"
+        "work(small_study(sys.argv[1], heartbeat_s=1, grace_s=2), small_search(), 1, Endless(), print, grace_s=2)\n"
+    )
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent)])
+    worker = subprocess.Popen(
+        [sys.executable, "-c", endless, url], env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE
+    )
+    assert worker.stdout.readline() == b"training\n"
+    worker.kill()
+    worker.wait()
+    worker.stdout.close()
+    work(study, small_search(), 1, Silence(), lambda trial: None, grace_s=2)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert study.trials[0].params == study.trials[1].params
