@@ -278,6 +278,21 @@ def test_a_sequence_beyond_length_is_refused(row):
         row.build()(tokens(LENGTH + 1))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("mechanism", "knobs"),
+    [
+        (SoftmaxAttention, {}),
+        (LongformerAttention, {"window": 0}),
+        (ReformerAttention, {"bucket_size": 1}),
+        *((SynthesizerAttention, {"mode": mode}) for mode in ("dense", "random", "factorised")),
+    ],
+)
+def test_a_single_token_attends_to_itself(mechanism, knobs, causal):
+    built, x = mechanism(width=WIDTH, heads=HEADS, length=1, causal=causal, **knobs), tokens(1)
+    close(built(x), built.output(built.value(x)))
+
+
 @every_row
 def test_an_empty_batch_passes(row):
     x = tokens(9, batch=0)

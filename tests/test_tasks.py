@@ -117,11 +117,10 @@ def as_rows(batch: Batch) -> list[tuple[object, ...]]:
     return [tuple(map(str, row)) for row in zip(*columns, strict=True)]
 
 
-@pytest.mark.parametrize("build", [Recall, Digits])
-def test_no_example_stands_in_two_splits(build: type[Task]) -> None:
-    seen = [{tuple(row) for row in build().examples(split).inputs.tolist()} for split in SPLITS]
-    assert len(set.union(*seen)) == sum(map(len, seen))
-    assert len(seen[0]) == len(build().examples("train").inputs)
+@pytest.mark.parametrize("task", [Recall(train=48, validation=48, test=48), Digits()])
+def test_no_example_stands_in_two_splits(task: Task) -> None:
+    splits = [[tuple(row) for row in task.examples(split).inputs.tolist()] for split in SPLITS]
+    assert len({row for split in splits for row in split}) == sum(map(len, splits))
 
 
 @pytest.mark.parametrize("build", [Recall, Digits])
