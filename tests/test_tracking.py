@@ -195,18 +195,20 @@ def test_workers_share_a_parent_and_mark_each_others_trials(place):
     assert place.on_front() == {2}, "at the latest when the worker of a dominated trial ends its next one"
 
 
-def test_parents_made_at_the_same_moment_become_one(place, monkeypatch):
+def test_parents_made_at_the_same_moment_become_the_oldest(place, monkeypatch):
+    first = place.tracker()
+    first.log(0, [record(0)])
+    oldest = place.parent().info.run_id
     with monkeypatch.context() as patch:
-        patch.setattr(runs.Runs, "_read", lambda self: [])  # neither has seen the other's yet
-        workers = [place.tracker() for _ in range(3)]
+        patch.setattr(runs.Runs, "_read", lambda self: [])  # none has seen the others' yet
+        late = [place.tracker() for _ in range(2)]
     assert len(place.parents()) == 3
-    trials = []
-    for number, worker in reversed(list(enumerate(workers))):
-        trials.append(record(number))
+    trials = [record(number) for number in range(3)]
+    for number, worker in enumerate(reversed(late), start=1):
         worker.log(number, trials)
-    parent, children = place.parent(), place.children()
-    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
-    assert set(children) == {0, 1, 2}
+    assert place.parent().info.run_id == oldest
+    assert {run.data.tags["mlflow.parentRunId"] for run in place.children().values()} == {oldest}
+    assert set(place.children()) == {0, 1, 2}
 
 
 def test_another_study_of_the_same_name_has_its_own_page(place):
@@ -261,6 +263,25 @@ def test_an_outage_costs_no_trial_and_is_made_good(place, monkeypatch, caplog, b
     assert all(len(steps) == 2 for steps in values), "a batch that is sent again leaves no second trace"
     place.tracker().finish(trials)
     assert len(place.everything()) == 5
+
+
+@pytest.mark.parametrize("lost", ["create_run", "log_batch", "set_terminated"])
+def test_what_was_written_though_its_answer_was_lost_is_not_written_again(place, monkeypatch, lost):
+    tracking, trials = place.tracker(), [record(0, 0.5, 1.0), record(1, 0.6, 2.0)]
+    tracking.log(0, trials[:1])
+    monkeypatch.setattr(tracking_by_mlflow, "_tenfold", lambda began: 0.0)
+    with monkeypatch.context() as patch:
+        original = getattr(type(place.client), lost)
+
+        def lose(*args, **more):
+            original(*args, **more)
+            raise OSError("timed out")
+
+        patch.setattr(type(place.client), lost, lose)
+        tracking.log(1, trials)
+    tracking.log(1, trials)
+    assert set(place.children()) == {0, 1}
+    assert place.history(place.children()[1], "accuracy") == [(1, 0.3, 2500), (2, 0.6, 5000)]
 
 
 def test_a_failing_server_is_left_alone_for_ten_times_as_long(place, monkeypatch):

@@ -93,7 +93,11 @@ class Runs:
         tags = {"paretoformer.study": self.study, "mlflow.source.name": "search.run", "mlflow.source.type": "LOCAL"}
         run = self._client.create_run(self.experiment_id, run_name=self.study, tags={**tags, **self._mark()})
         self._made = run.info.run_id
-        self._batch(self._made, Summary(params={name: str(value) for name, value in vars(objectives).items()}))
+        told = {
+            name: ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            for name, value in vars(objectives).items()
+        }
+        self._batch(self._made, Summary(params=told))
         return run
 
     def _mark(self) -> dict[str, str]:
