@@ -1,6 +1,8 @@
 import json
 import logging
 import re
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from search import pictures
 from search.records import Objectives, Record
-from search.tracking import Tracking, runs, summaries
+from search.tracking import Tracking, client, runs, summaries
 from search.tracking import mlflow as tracking_by_mlflow
 from search.tracking.mlflow import MlflowTracking
 
@@ -45,7 +47,7 @@ class Place:
     """Where a test tracks, and what it finds there."""
 
     def __init__(self, uri, experiment):
-        self.uri, self.experiment, self.client = uri, experiment, runs._client(uri)
+        self.uri, self.experiment, self.client = uri, experiment, client.connect(uri)
 
     def tracker(self, *, uri=None, study="nlp", identity="id-1", config="study: nlp\n"):
         made = MlflowTracking(uri=uri or self.uri, experiment=self.experiment)
@@ -169,11 +171,11 @@ def test_a_trial_costs_four_calls_and_no_reads(place, monkeypatch):
     tracking, trials = place.tracker(), [record(number, 0.5 - 0.1 * number, 1.0 + number) for number in range(3)]
     tracking.log(0, trials[:1])
     calls = []
-    client = type(tracking._runs._client)
+    kind = type(tracking._runs._client)
     for name in ("create_run", "log_batch", "set_terminated", "search_runs", "get_run", "log_text", "set_tag"):
-        original = getattr(client, name)
+        original = getattr(kind, name)
         monkeypatch.setattr(
-            client,
+            kind,
             name,
             lambda *args, _name=name, _original=original, **more: (calls.append(_name), _original(*args, **more))[1],
         )
@@ -247,9 +249,9 @@ def test_an_outage_costs_no_trial_and_is_made_good(place, monkeypatch, caplog, b
     tracking.log(0, trials[:1])
     monkeypatch.setattr(tracking_by_mlflow, "_tenfold", lambda began: 0.0)
     with monkeypatch.context() as patch:
-        client = type(tracking._runs._client)
+        kind = type(tracking._runs._client)
         patch.setattr(
-            client, broken, lambda *_, **__: (_ for _ in ()).throw(OSError(f"no route to http://me:{SECRET}@host/"))
+            kind, broken, lambda *_, **__: (_ for _ in ()).throw(OSError(f"no route to http://me:{SECRET}@host/"))
         )
         tracking.log(1, trials[:2])
         tracking.finish(trials[:2])
@@ -293,12 +295,33 @@ def test_a_failing_server_is_left_alone_for_ten_times_as_long(place, monkeypatch
         raise OSError("down")
 
     monkeypatch.setattr(tracking_by_mlflow.time, "monotonic", lambda: seconds[0])
-    monkeypatch.setattr(runs, "_client", fail)
+    monkeypatch.setattr(client, "connect", fail)
     tracking = place.tracker()
     for at in (104, 132.9, 133.1, 160):
         seconds[0] = at
         tracking.log(0, [record(0)])
     assert tries == [100.0, 133.1]
+
+
+def test_of_two_workers_that_make_the_database_at_once_one_does(tmp_path):
+    file = tmp_path / "mlflow.db"
+
+    def fill(name, meanwhile=lambda: None):
+        def write(new):
+            assert not file.exists()
+            with closing(sqlite3.connect(new)) as database:
+                meanwhile()
+                database.execute(f"CREATE TABLE {name} (x)")
+                database.commit()
+
+        return write
+
+    client.make_database(file, fill("slow", meanwhile=lambda: client.make_database(file, fill("fast"))))
+    client.make_database(file, fill("late"))
+    with closing(sqlite3.connect(file)) as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("fast",)]
+        assert database.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
 def test_a_server_that_is_down_from_the_start_only_warns(place, monkeypatch, caplog):
