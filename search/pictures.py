@@ -16,7 +16,15 @@ from spaces.architecture import brief, describe, named, pattern
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D00")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "triangle-down", "star", "hexagon")
 GREY = "#9A9A9A"
-TICKS = [digit * 10.0**power for power in range(-4, 13) for digit in (1, 2, 5)]
+_TICKS = [digit * 10.0**power for power in range(-4, 13) for digit in (1, 2, 5)]
+_LAYOUT: dict[str, Any] = {
+    "template": "plotly_white",
+    "margin": {"t": 90, "l": 70, "r": 20, "b": 60},
+    "xaxis": {"type": "log", "tickvals": _TICKS, "ticktext": [f"{tick:,g}" for tick in _TICKS], "ticks": "outside"},
+    "yaxis": {"ticks": "outside"},
+    "legend": {"title": {"text": "<b>front</b>, by mechanism"}, "traceorder": "reversed"},
+    "hoverlabel": {"align": "left", "bgcolor": "white", "font": {"family": "monospace", "color": "#222222"}},
+}
 
 
 def mechanism(architecture: Mapping[str, Any]) -> str:
@@ -99,21 +107,14 @@ def html(records: Sequence[Record], objectives: Objectives, *, title: str) -> st
         shown = [record for record in members if mechanism(record.architecture) == name]
         if shown:
             add(name, shown, size=13, line={"color": "white", "width": 1}, **style)
-    subtitle = f"{len(visible)} trials, {len(members)} on the front; point at one for its architecture"
     figure.update_layout(
-        title={"text": f"{escape(title)}: {objectives.metric} against {cost}", "subtitle": {"text": subtitle}},
-        template="plotly_white",
-        margin={"t": 90, "l": 70, "r": 20, "b": 60},
-        xaxis={
-            "title": {"text": cost},
-            "type": "log",
-            "tickvals": TICKS,
-            "ticktext": [f"{tick:,g}" for tick in TICKS],
-            "ticks": "outside",
+        _LAYOUT,
+        title={
+            "text": f"{escape(title)}: {objectives.metric} against {cost}",
+            "subtitle": {"text": f"{len(visible)} trials, {len(members)} on the front; point at one to read it"},
         },
-        yaxis={"title": {"text": objectives.metric}, "ticks": "outside"},
-        legend={"title": {"text": "<b>front</b>, by mechanism"}, "traceorder": "reversed"},
-        hoverlabel={"align": "left", "font": {"family": "monospace"}},
+        xaxis={"title": {"text": cost}},
+        yaxis={"title": {"text": objectives.metric}},
     )
     page: str = figure.to_html(include_plotlyjs=True, default_height="96vh", config={"displaylogo": False})
     return page

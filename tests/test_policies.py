@@ -12,7 +12,7 @@ ONLY_IN = {  # a package and the files that may import it
     "hydra": {"search/run.py"},
     "omegaconf": {"search/run.py"},
     "lightning": {"search/training.py"},
-    "mlflow": {"search/tracking/runs.py"},
+    "mlflow": {"search/tracking/client.py", "search/tracking/runs.py"},
     "plotly": {"search/pictures.py"},
     "rich": {"search/display.py"},
     "sqlalchemy": {"search/study.py", "search/run.py"},

@@ -1,6 +1,8 @@
 import json
 import logging
 import re
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from search import pictures
 from search.records import Objectives, Record
-from search.tracking import Tracking, runs, summaries
+from search.tracking import Tracking, client, runs, summaries
 from search.tracking import mlflow as tracking_by_mlflow
 from search.tracking.mlflow import MlflowTracking
 
@@ -45,7 +47,7 @@ class Place:
     """Where a test tracks, and what it finds there."""
 
     def __init__(self, uri, experiment):
-        self.uri, self.experiment, self.client = uri, experiment, runs._client(uri)
+        self.uri, self.experiment, self.client = uri, experiment, client.connect(uri)
 
     def tracker(self, *, uri=None, study="nlp", identity="id-1", config="study: nlp\n"):
         made = MlflowTracking(uri=uri or self.uri, experiment=self.experiment)
@@ -169,11 +171,11 @@ def test_a_trial_costs_four_calls_and_no_reads(place, monkeypatch):
     tracking, trials = place.tracker(), [record(number, 0.5 - 0.1 * number, 1.0 + number) for number in range(3)]
     tracking.log(0, trials[:1])
     calls = []
-    client = type(tracking._runs._client)
+    kind = type(tracking._runs._client)
     for name in ("create_run", "log_batch", "set_terminated", "search_runs", "get_run", "log_text", "set_tag"):
-        original = getattr(client, name)
+        original = getattr(kind, name)
         monkeypatch.setattr(
-            client,
+            kind,
             name,
             lambda *args, _name=name, _original=original, **more: (calls.append(_name), _original(*args, **more))[1],
         )
@@ -195,18 +197,20 @@ def test_workers_share_a_parent_and_mark_each_others_trials(place):
     assert place.on_front() == {2}, "at the latest when the worker of a dominated trial ends its next one"
 
 
-def test_parents_made_at_the_same_moment_become_one(place, monkeypatch):
+def test_parents_made_at_the_same_moment_become_the_oldest(place, monkeypatch):
+    first = place.tracker()
+    first.log(0, [record(0)])
+    oldest = place.parent().info.run_id
     with monkeypatch.context() as patch:
-        patch.setattr(runs.Runs, "_read", lambda self: [])  # neither has seen the other's yet
-        workers = [place.tracker() for _ in range(3)]
+        patch.setattr(runs.Runs, "_read", lambda self: [])  # none has seen the others' yet
+        late = [place.tracker() for _ in range(2)]
     assert len(place.parents()) == 3
-    trials = []
-    for number, worker in reversed(list(enumerate(workers))):
-        trials.append(record(number))
+    trials = [record(number) for number in range(3)]
+    for number, worker in enumerate(reversed(late), start=1):
         worker.log(number, trials)
-    parent, children = place.parent(), place.children()
-    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
-    assert set(children) == {0, 1, 2}
+    assert place.parent().info.run_id == oldest
+    assert {run.data.tags["mlflow.parentRunId"] for run in place.children().values()} == {oldest}
+    assert set(place.children()) == {0, 1, 2}
 
 
 def test_another_study_of_the_same_name_has_its_own_page(place):
@@ -245,9 +249,9 @@ def test_an_outage_costs_no_trial_and_is_made_good(place, monkeypatch, caplog, b
     tracking.log(0, trials[:1])
     monkeypatch.setattr(tracking_by_mlflow, "_tenfold", lambda began: 0.0)
     with monkeypatch.context() as patch:
-        client = type(tracking._runs._client)
+        kind = type(tracking._runs._client)
         patch.setattr(
-            client, broken, lambda *_, **__: (_ for _ in ()).throw(OSError(f"no route to http://me:{SECRET}@host/"))
+            kind, broken, lambda *_, **__: (_ for _ in ()).throw(OSError(f"no route to http://me:{SECRET}@host/"))
         )
         tracking.log(1, trials[:2])
         tracking.finish(trials[:2])
@@ -263,6 +267,25 @@ def test_an_outage_costs_no_trial_and_is_made_good(place, monkeypatch, caplog, b
     assert len(place.everything()) == 5
 
 
+@pytest.mark.parametrize("lost", ["create_run", "log_batch", "set_terminated"])
+def test_what_was_written_though_its_answer_was_lost_is_not_written_again(place, monkeypatch, lost):
+    tracking, trials = place.tracker(), [record(0, 0.5, 1.0), record(1, 0.6, 2.0)]
+    tracking.log(0, trials[:1])
+    monkeypatch.setattr(tracking_by_mlflow, "_tenfold", lambda began: 0.0)
+    with monkeypatch.context() as patch:
+        original = getattr(type(place.client), lost)
+
+        def lose(*args, **more):
+            original(*args, **more)
+            raise OSError("timed out")
+
+        patch.setattr(type(place.client), lost, lose)
+        tracking.log(1, trials)
+    tracking.log(1, trials)
+    assert set(place.children()) == {0, 1}
+    assert place.history(place.children()[1], "accuracy") == [(1, 0.3, 2500), (2, 0.6, 5000)]
+
+
 def test_a_failing_server_is_left_alone_for_ten_times_as_long(place, monkeypatch):
     seconds, tries = [100.0], []
 
@@ -272,12 +295,33 @@ def test_a_failing_server_is_left_alone_for_ten_times_as_long(place, monkeypatch
         raise OSError("down")
 
     monkeypatch.setattr(tracking_by_mlflow.time, "monotonic", lambda: seconds[0])
-    monkeypatch.setattr(runs, "_client", fail)
+    monkeypatch.setattr(client, "connect", fail)
     tracking = place.tracker()
     for at in (104, 132.9, 133.1, 160):
         seconds[0] = at
         tracking.log(0, [record(0)])
     assert tries == [100.0, 133.1]
+
+
+def test_of_two_workers_that_make_the_database_at_once_one_does(tmp_path):
+    file = tmp_path / "mlflow.db"
+
+    def fill(name, meanwhile=lambda: None):
+        def write(new):
+            assert not file.exists()
+            with closing(sqlite3.connect(new)) as database:
+                meanwhile()
+                database.execute(f"CREATE TABLE {name} (x)")
+                database.commit()
+
+        return write
+
+    client.make_database(file, fill("slow", meanwhile=lambda: client.make_database(file, fill("fast"))))
+    client.make_database(file, fill("late"))
+    with closing(sqlite3.connect(file)) as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("fast",)]
+        assert database.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
 def test_a_server_that_is_down_from_the_start_only_warns(place, monkeypatch, caplog):

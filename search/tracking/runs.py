@@ -1,4 +1,4 @@
-"""A study's runs on an MLflow server: found, made, written. The only file that knows MLflow's client.
+"""A study's runs on an MLflow server: found, made, written.
 
 Several workers write the same study without a lock. Two may make a parent at the same moment, or add the same missing
 trial: then all of them keep the oldest run, which never changes, and delete the other.
@@ -6,22 +6,16 @@ trial: then all of them keep the oldest run, which never changes, and delete the
 
 from __future__ import annotations
 
-import logging
-import os
-import sqlite3
 import time
-import warnings
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search.records import Objectives, Record
-from search.tracking import saved_view
+from search.tracking import client, saved_view
 from search.tracking.summaries import Summary
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 ON_FRONT: Mapping[bool, Mapping[str, str]] = {
@@ -65,7 +59,7 @@ class Runs:
 
     def connect(self, objectives: Objectives) -> None:
         """Find the study's runs, or make the experiment and the parent."""
-        self._client = _client(self.uri)
+        self._client = client.connect(self.uri)
         experiment = self._client.get_experiment_by_name(self.experiment)
         self.experiment_id = experiment.experiment_id if experiment else self._new_experiment()
         runs = self._read()
@@ -93,7 +87,11 @@ class Runs:
         tags = {"paretoformer.study": self.study, "mlflow.source.name": "search.run", "mlflow.source.type": "LOCAL"}
         run = self._client.create_run(self.experiment_id, run_name=self.study, tags={**tags, **self._mark()})
         self._made = run.info.run_id
-        self._batch(self._made, Summary(params={name: str(value) for name, value in vars(objectives).items()}))
+        told = {
+            name: ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            for name, value in vars(objectives).items()
+        }
+        self._batch(self._made, Summary(params=told))
         return run
 
     def _mark(self) -> dict[str, str]:
@@ -207,29 +205,6 @@ class Runs:
         while metrics or params or tags:
             self._client.log_batch(run_id, metrics[:800], params[:100], tags[:100])
             metrics, params, tags = metrics[800:], params[100:], tags[100:]
-
-
-def _client(uri: str) -> MlflowClient:
-    """A client that keeps quiet, tells nobody, and gives up on a dead server after seconds rather than four minutes."""
-    for name, value in {
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_LOGGING_LEVEL": "WARNING",
-    }.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    if uri.startswith("sqlite:///"):
-        # With a write-ahead log a trial costs 100 ms less on a busy disk, and the UI's reads hold nobody up.
-        with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
-            database.execute("PRAGMA journal_mode=WAL")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations between MLflow and the libraries it uses
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=uri)
 
 
 def now_ms() -> int:
