@@ -77,12 +77,12 @@ class ReformerAttention(Mechanism):
     @torch.no_grad()
     def _order(self, qk: Tensor, padding: Tensor | None) -> Tensor:
         """Tokens by bucket, then by position, padding last: ``(batch, heads, hashes, n)``."""
-        cosines = (qk @ self.directions).unflatten(-1, (self.hashes, -1)).transpose(2, 3)
-        nearest = cosines.abs().argmax(-1, keepdim=True)
-        opposite = cosines.gather(-1, nearest) < 0
-        buckets = (nearest + cosines.shape[-1] * opposite).squeeze(-1)
+        projected = (qk @ self.directions).unflatten(-1, (self.hashes, -1)).transpose(2, 3)
+        nearest = projected.abs().argmax(-1, keepdim=True)
+        opposite = projected.gather(-1, nearest) < 0
+        buckets = (nearest + projected.shape[-1] * opposite).squeeze(-1)
         if padding is not None:
-            buckets = buckets.masked_fill(padding[:, None, None], 2 * cosines.shape[-1])
+            buckets = buckets.masked_fill(padding[:, None, None], 2 * projected.shape[-1])
         return buckets.sort(dim=-1, stable=True).indices
 
     def _attend(self, qk: Tensor, v: Tensor, order: Tensor, padding: Tensor | None) -> Tensor:
@@ -94,7 +94,7 @@ class ReformerAttention(Mechanism):
         """
         chunks = order.unflatten(-1, (-1, self.bucket_size))
         before = chunks.roll(1, dims=3)
-        if padding is not None:  # the last chunk is the last one with a real token, or is hidden if that is the first
+        if padding is not None:  # the first chunk sees the last that holds a token or, where it is that, only padding
             real = ((~padding).sum(1) + self.bucket_size - 1) // self.bucket_size
             last = torch.where(real > 1, real - 1, 1).view(-1, 1, 1, 1, 1)
             before[..., :1, :] = chunks.take_along_dim(last, dim=3)
