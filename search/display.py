@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +16,8 @@ from rich.text import Text
 from search.records import Objectives, Record, front
 from spaces.architecture import Architecture, brief, describe, named, pattern
 
+WIDTH_OF_A_FILE = 160  # characters, where the output is no terminal
+
 
 class Display:
     """What a run prints. As a context it keeps the live line at the bottom.
@@ -23,11 +25,14 @@ class Display:
     Args:
         objectives: what the front is judged by.
         n_trials: the study's total.
+        places: the dotted places of the settings worth showing: the space's dimensions.
     """
 
-    def __init__(self, objectives: Objectives, n_trials: int) -> None:
+    def __init__(self, objectives: Objectives, n_trials: int, places: Collection[str]) -> None:
         self.console = Console(highlight=False, soft_wrap=True)
-        self._objectives, self._n_trials = objectives, n_trials
+        if not self.console.is_terminal:
+            self.console.width = WIDTH_OF_A_FILE
+        self._objectives, self._n_trials, self._places = objectives, n_trials, places
         self._began, self._ended_here = time.monotonic(), 0
         self._study, self._trial = "", ""
         self._spent = {"training_s": 0.0, "latency_s": 0.0}
@@ -75,7 +80,7 @@ class Display:
         metric = f"{self._objectives.metric} {last:.3f}" if last is not None else ""
         reason = "" if trial.state == "complete" and not trial.reason else f"{trial.state}: {trial.reason}"
         line = f"{trial.number:4d}  {costs:{len(cost) + 8}}  {metric:{len(self._objectives.metric) + 6}}"
-        return f"{line}  {describe(trial.architecture)}  {reason}".rstrip()
+        return f"{line}  {describe(trial.architecture, self._places)}  {reason}".rstrip()
 
     def summarise(self, everyone: Sequence[Record]) -> None:
         """Bring the live line up to date with the study's trials."""
@@ -103,7 +108,7 @@ class Display:
         if not members:
             self.say("The front is empty: no trial was trained to the end.")
             return
-        rows = [_row(member, self._objectives) for member in members]
+        rows = [_row(member, self._objectives, self._places) for member in members]
         always = ("trial", *self._objectives.costs, self._objectives.metric, "pattern")
         names = dict.fromkeys(name for row in rows for name in row)
         shown = [name for name in names if name in always or len({row.get(name) for row in rows}) > 1]
@@ -125,7 +130,7 @@ class Display:
 _STYLES: Mapping[str, str] = {"complete": "default", "pruned": "dim", "failed": "red", "running": "default"}
 
 
-def _row(member: Record, objectives: Objectives) -> dict[str, str]:
+def _row(member: Record, objectives: Objectives, places: Collection[str]) -> dict[str, str]:
     row = {"trial": str(member.number)}
     for name in objectives.costs:
         spread = member.details.get("latency_spread")
@@ -135,4 +140,4 @@ def _row(member: Record, objectives: Objectives) -> dict[str, str]:
     if on_test in member.details:
         row["on test"] = f"{member.details[on_test]:.4f}"
     row |= {"pattern": pattern(member.architecture), "parameters": f"{member.costs['parameters']:.0f}"}
-    return row | {name: brief(value) for name, value in named(member.architecture).items()}
+    return row | {name: brief(value) for name, value in named(member.architecture, places).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
@@ -11,10 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import optuna
-from torch import nn
 
 from search.costs import count
-from search.latency import Latency
+from search.latency import Latency, Meter
 from search.pruning import Pruner
 from search.records import Objectives, Record
 from search.study import records
@@ -23,13 +23,6 @@ from spaces.architecture import Architecture, key
 from spaces.build import build
 from spaces.space import Space
 from spaces.tasks import Task
-
-
-class Meter(Protocol):
-    """Milliseconds of a network; see ``conf/latency``."""
-
-    def measure(self, network: nn.Module, task: Task) -> Latency:
-        """Measure one forward pass of an input as ``task`` has it."""
 
 
 class Watch(Protocol):
@@ -71,7 +64,7 @@ def evaluate(trial: optuna.Trial, search: Search, watch: Watch) -> tuple[float, 
     notes = _Notes(trial)
     notes.write(worker=f"{platform.node()}:{os.getpid()}")
     architecture = search.space.suggest(trial)
-    notes.write(architecture=key(architecture))
+    notes.write(architecture=json.dumps(architecture))
     watch.drawn(trial.number, architecture)
 
     twin = _twin(trial, architecture)
@@ -112,7 +105,7 @@ def _train(notes: _Notes, architecture: Architecture, search: Search, watch: Wat
                 if reason := _hopeless(trial, search):
                     break
         if not reason:
-            notes.details[f"test_{task.metric}"] = judge(network, task, "test", settings.batch_size)
+            notes.details[f"test_{task.metric}"] = judge(network, task, "test")
     if reason:
         raise notes.stop(reason)
     return curve[-1][1]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from search import pareto
 
 State = Literal["running", "complete", "pruned", "failed"]
+Direction = Literal["maximize", "minimize"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Objectives:
     """
 
     metric: str
-    direction: Literal["maximize", "minimize"]
+    direction: Direction
     costs: tuple[str, ...]
     chance: float
     best: float
@@ -83,6 +84,8 @@ def front(records: Sequence[Record], objectives: Objectives) -> list[Record]:
     """The complete trials that no other one dominates, the cheapest first; of equal architectures only the first."""
     judged = [(point, record) for record in records if (point := objectives.point(record)) is not None]
     judged = [(point, record) for point, record in judged if "twin_of" not in record.details]
-    on_front = pareto.front([point for point, _ in judged]) if judged else []
+    if not judged:
+        return []
+    on_front = pareto.front([point for point, _ in judged])
     members = [record for (_, record), is_in in zip(judged, on_front, strict=True) if is_in]
     return sorted(members, key=lambda member: [member.costs[name] for name in objectives.costs])

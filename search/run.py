@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from search.records import Record
     from search.tracking import Tracking
 
+CONF = Path(__file__).parents[1] / "conf"
 BAD_INPUT = 2  # exit code; Ctrl-C and SIGTERM end with 128 + the signal's number, as shells expect
 COSTS = ("latency_ms", "parameters", "flops", "memory_mb")
 GROUPS = ("space", "task", "sampler", "pruner", "latency", "storage", "tracking")
@@ -44,7 +46,7 @@ def main() -> None:
         sys.exit(_refuse(_composition_error(error)))
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _composed(config: DictConfig) -> None:
     if "space" not in config:
         names = ", ".join(GlobalHydra.instance().config_loader().get_group_options("space"))
@@ -95,7 +97,7 @@ def run(config: Mapping[str, Any]) -> int:
     from search.worker import RepeatedFailureError, Stopped, work
 
     study, search, tracking = join(config, space)
-    display = Display(search.objectives, config["n_trials"])
+    display = Display(search.objectives, config["n_trials"], space.places())
 
     def ended(trial: Record) -> None:
         everyone = records(study)
@@ -118,7 +120,9 @@ def run(config: Mapping[str, Any]) -> int:
     tracking.finish(everyone)
     display.show_seconds(time.perf_counter() - began)
     if tracking.command():
-        display.say(f"Every trial and the front, to look at: {tracking.command()}")
+        display.say(f"See every trial and the front: {tracking.command()}")
+    if tracking.page():
+        display.say(f"The study's page then: {tracking.page()}")
     return code
 
 
@@ -152,7 +156,6 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
     import optuna
     import sqlalchemy
     import torch
-    import yaml
 
     from search.evaluate import Search, measure
     from search.records import Objectives
@@ -161,6 +164,7 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
     from search.study import join as join_study
     from search.training import Settings
     from spaces.build import make, misfits
+    from spaces.tasks import SPLITS
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)  # of two small matrix products on two cores, one process each is faster than both shared
@@ -169,6 +173,11 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
     meter = make(config["latency"], "latency")
     tracking = make(config["tracking"], "tracking")
     sampler = SeededPerTrial(lambda seed: make(config["sampler"], "sampler", seed=seed), seed=config["seed"])
+    try:
+        for split in SPLITS:
+            task.cached(split)
+    except ValueError as error:
+        raise ConfigError(f"task: {error}") from error
     problems = misfits(space, task)
     for settings in space.train_corners():
         try:
@@ -178,9 +187,6 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise ConfigError(f"these corners of the space do not fit the task:\n{lines}")
-    for split in ("train", "validation", "test"):
-        task.cached(split)  # what is wrong with the data shows now
-
     storage = make({"_target_": f"{open_storage.__module__}.{open_storage.__name__}", **config["storage"]}, "storage")
     identity = {name: config[name] for name in config if name not in ("study", "n_trials", "storage", "tracking")}
     directions = [task.direction, *("minimize" for _ in config["costs"])]
@@ -206,7 +212,7 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
         config["study"],
         identity=f"{where} {agree(study, 'id', lambda: uuid.uuid4().hex)}",
         objectives=objectives,
-        config=yaml.safe_dump({**config, "storage": where}, sort_keys=False),
+        config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": where})),
     )
     return study, Search(space, task, pruner, meter, objectives, config["limits"], config["seed"]), tracking
 

@@ -11,8 +11,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import optuna
 import sqlalchemy
@@ -22,10 +22,11 @@ from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from search.records import Record, State
-from spaces.architecture import Architecture
+from search.records import Direction, Record, State
 from spaces.dimensions import ConfigError
 
+# What ended stays as it is: pruning asks for all records after every epoch.
+_ended: WeakKeyDictionary[optuna.Study, dict[int, Record]] = WeakKeyDictionary()
 MOST_TRIES = 3  # of a trial whose worker died: it may be the trial that kills them
 _STATES: Mapping[TrialState, State] = {
     TrialState.RUNNING: "running",
@@ -93,7 +94,12 @@ def _first_line(error: BaseException) -> str:
 
 
 def join(
-    storage: RDBStorage, name: str, *, directions: Sequence[str], sampler: BaseSampler, identity: Mapping[str, Any]
+    storage: RDBStorage,
+    name: str,
+    *,
+    directions: Sequence[Direction],
+    sampler: BaseSampler,
+    identity: Mapping[str, Any],
 ) -> optuna.Study:
     """Open the study called ``name`` or create it.
 
@@ -145,7 +151,14 @@ def agree(study: optuna.Study, name: str, compute: Callable[[], Any]) -> Any:
 
 def records(study: optuna.Study) -> list[Record]:
     """Every trial that counts, in order: not those put back in the queue, and not those still in it."""
-    return [record(trial) for trial in counted(study)]
+    ended = _ended.setdefault(study, {})
+    everyone = []
+    for trial in counted(study):
+        known = ended.get(trial.number) or record(trial)
+        if trial.state.is_finished():
+            ended[trial.number] = known
+        everyone.append(known)
+    return everyone
 
 
 def record(trial: FrozenTrial) -> Record:
@@ -157,16 +170,10 @@ def record(trial: FrozenTrial) -> Record:
         costs=known.get("costs", {}),
         curve=[(int(epoch), float(metric)) for epoch, metric in known.get("curve", [])],
         metric=trial.values[0] if trial.state == TrialState.COMPLETE else None,
-        architecture=_parse(known.get("architecture", "{}")),
+        architecture=json.loads(known.get("architecture", "{}")),
         reason=known.get("reason", ""),
         details=known.get("details", {}),
     )
-
-
-@lru_cache(maxsize=10_000)
-def _parse(architecture: str) -> Architecture:
-    parsed: Architecture = json.loads(architecture)
-    return parsed
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:

@@ -7,7 +7,7 @@ and ``train``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 Architecture = dict[str, Any]
@@ -38,19 +38,22 @@ def _leaves(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[st
             yield ".".join((*path, name)), value
 
 
-def named(architecture: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings by the shortest names that tell them apart: ``{"depth": 2, "rank": 32, ...}``."""
-    places = settings(architecture)
-    last = [place.split(".")[-1] for place in places]
+def named(architecture: Mapping[str, Any], places: Collection[str] | None = None) -> dict[str, Any]:
+    """The settings by the shortest names that tell them apart: ``{"depth": 2, "rank": 32, ...}``.
+
+    With ``places``, the dotted places of :meth:`spaces.space.Space.places`, only those.
+    """
+    values = {place: value for place, value in settings(architecture).items() if places is None or place in places}
+    last = [place.split(".")[-1] for place in values]
     return {
         name if last.count(name) == 1 else ".".join(place.split(".")[-2:]): value
-        for (place, value), name in zip(places.items(), last, strict=True)
+        for (place, value), name in zip(values.items(), last, strict=True)
     }
 
 
-def describe(architecture: Mapping[str, Any]) -> str:
-    """One line: ``linformer depth=2 width=32 ... rank=16``."""
-    values = " ".join(f"{name}={brief(value)}" for name, value in named(architecture).items())
+def describe(architecture: Mapping[str, Any], places: Collection[str] | None = None) -> str:
+    """One line: ``linformer depth=2 width=32 ... rank=16``; ``places`` as in :func:`named`."""
+    values = " ".join(f"{name}={brief(value)}" for name, value in named(architecture, places).items())
     return f"{pattern(architecture)} {values}".strip()
 
 

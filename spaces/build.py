@@ -7,11 +7,11 @@ wrong argument into the words of the person who wrote the YAML.
 from __future__ import annotations
 
 import inspect
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from hydra.utils import get_object
 from torch import nn
 
 from spaces.architecture import Architecture, describe, key
@@ -78,8 +78,8 @@ _BY_KEYWORD = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_K
 
 def _find(name: str, where: str) -> Any:
     try:
-        return get_object(name)
-    except (ImportError, ValueError) as error:
+        return pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{where}: no {name!r}: {error}") from error
 
 
@@ -132,7 +132,7 @@ def _failures(space: Space, task: Task) -> list[str]:
     """Which patterns fail on an input; on the meta device a mechanism can be built that can't run."""
     found = []
     for architecture in space.largest():
-        inputs = task.example(1).inputs
+        inputs = task.cached("validation").inputs[:1]
         try:
             with torch.inference_mode():
                 logits = build(architecture, task).eval()(inputs, None)

@@ -96,6 +96,11 @@ class Space:
         for pattern in dimension.ends() if dimension else [self.pattern]:
             yield self._draw(lambda dim, where, at=pattern: at if where == "pattern" else dim.ends()[-1])  # type: ignore[misc]
 
+    def places(self) -> set[str]:
+        """The dotted places of all dimensions, such as ``model.depth``: what may differ between two architectures."""
+        sections = {"model": self.model, "pattern": self.pattern, "attention": self.attention, "train": self.train}
+        return {where for section, node in sections.items() for where in _dimensions(node, section)}
+
     def _draw(self, pick: Pick) -> Architecture:
         model = _draw(self.model, "model", pick)
         pattern = _draw(self.pattern, "pattern", pick)
@@ -115,6 +120,18 @@ def _draw(node: Any, where: str, pick: Pick) -> Any:
     if isinstance(node, Mapping):
         return {name: _draw(value, f"{where}.{name}", pick) for name, value in node.items()}
     return list(node) if isinstance(node, tuple) else node
+
+
+def _dimensions(node: Any, where: str) -> Iterator[str]:
+    """The places of the dimensions below ``node``, also of those in branches."""
+    dimension = parse(node, where)
+    if dimension is not None:
+        yield where
+        for branch in dimension.ends():
+            yield from _dimensions(branch, where)
+    elif isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _dimensions(value, f"{where}.{name}")
 
 
 def _combinations(draw: Callable[[Pick], Any]) -> Iterator[Any]:

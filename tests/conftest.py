@@ -1,4 +1,5 @@
 import os
+import sys
 
 import pytest
 
@@ -10,8 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def close_storages():
     """A connection left open is a warning, and warnings are errors."""
     yield
-    from small import opened
-
+    opened = sys.modules["small"].opened if "small" in sys.modules else []
     while opened:
         storage = opened.pop()
         storage.remove_session()

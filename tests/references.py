@@ -79,3 +79,50 @@ def longformer(mechanism, x, real):
         return torch.where(i < mechanism.global_tokens, everywhere, local)
 
     return by_head(mechanism, x, real, rows)
+
+
+def reformer(mechanism, x, real):
+    """Count how often each token is shown each other; then a softmax in which a key weighs as often as it is shown."""
+    n = x.shape[1]
+
+    def rows(x, kept, head):
+        qk = head_of(mechanism.query_key, x, head, mechanism.heads)
+        counts = torch.zeros(n, n, dtype=torch.float64)
+        for directions in mechanism.directions[head].T.chunk(mechanism.hashes):
+            for chunk, shown in chunks_of_a_round(qk, directions, kept, mechanism.bucket_size):
+                counts[torch.tensor(chunk)[:, None], torch.tensor(shown)] += 1
+        if mechanism.causal:
+            counts = counts.tril()
+        counts.fill_diagonal_(0)
+        counts[counts.sum(-1) == 0] = torch.eye(n, dtype=torch.float64)[counts.sum(-1) == 0]
+        normalised = qk / qk.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        v = head_of(mechanism.value, x, head, mechanism.heads)
+        return attend(qk, normalised, v, counts > 0, scale=1.0, log_counts=counts.clamp(min=1).log())
+
+    return by_head(mechanism, x, real, rows)
+
+
+def chunks_of_a_round(qk, directions, kept, size):
+    """Lists of the real tokens of a chunk and of those it is shown: its own and those of the chunk before."""
+    buckets = torch.cat([qk @ directions.T, -qk @ directions.T], dim=-1).argmax(-1)
+    order = sorted(kept.nonzero().flatten().tolist(), key=lambda i: (buckets[i].item(), i))
+    chunks = [order[start : start + size] for start in range(0, len(order), size)]
+    for number, chunk in enumerate(chunks):
+        yield chunk, sorted({*chunk, *chunks[number - 1]})
+
+
+def synthesizer(mechanism, x, real):
+    n = x.shape[1]
+
+    def rows(x, kept, head):
+        if mechanism.mode == "dense":
+            weight, bias = (p.chunk(mechanism.heads)[head] for p in (mechanism.hidden.weight, mechanism.hidden.bias))
+            logits = (x @ weight.T + bias).clamp(min=0) @ mechanism.positions[head, :n].T
+        elif mechanism.mode == "random":
+            logits = mechanism.table[head, :n, :n]
+        else:
+            logits = mechanism.factors[0, head, :n] @ mechanism.factors[1, head, :n].T
+        v = head_of(mechanism.value, x, head, mechanism.heads)
+        return weigh(logits, v, everything_seen(mechanism, n) & kept)
+
+    return by_head(mechanism, x, real, rows)

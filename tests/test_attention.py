@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ import spaces.attention
 from spaces.attention import Mechanism
 from spaces.attention.linformer import LinformerAttention
 from spaces.attention.longformer import LongformerAttention
+from spaces.attention.reformer import ReformerAttention
 from spaces.attention.softmax import SoftmaxAttention
+from spaces.attention.synthesizer import SynthesizerAttention
 
 ROOT = Path(__file__).parents[1]
 WIDTH, HEADS, LENGTH = 12, 2, 41
@@ -34,7 +37,7 @@ class Row:
     mechanism: type[Mechanism]
     reference: Callable[[Any, Tensor, Tensor], Tensor]
     knobs: dict[str, Any] = field(default_factory=dict)
-    growth: float = 1.0  # the power of length that its cost beside the projections grows with
+    cost: Callable[[int], float] = lambda n: n  # what the forward pass costs beside its projections, up to a factor
     moves_with_the_future: str = ""  # why a causal output may change with later tokens although its gradient is 0
 
     @property
@@ -48,8 +51,8 @@ class Row:
 
 CAUSAL = {"causal": True}
 ROWS = [
-    Row(SoftmaxAttention, references.softmax, growth=2.0),
-    Row(SoftmaxAttention, references.softmax, CAUSAL, growth=2.0),
+    Row(SoftmaxAttention, references.softmax, cost=lambda n: n**2),
+    Row(SoftmaxAttention, references.softmax, CAUSAL, cost=lambda n: n**2),
     Row(LinformerAttention, references.linformer, {"rank": 5}),
     Row(LongformerAttention, references.longformer, {"window": 3}),
     Row(LongformerAttention, references.longformer, {"window": 0}),
@@ -58,6 +61,22 @@ ROWS = [
     Row(LongformerAttention, references.longformer, {"window": 2, "dilation": 5, "global_tokens": 3}),
     Row(LongformerAttention, references.longformer, {"window": 3} | CAUSAL),
     Row(LongformerAttention, references.longformer, {"window": 3, "dilation": 2, "global_tokens": 3} | CAUSAL),
+    Row(ReformerAttention, references.reformer, {"bucket_size": 4}, cost=lambda n: n * (8 * 4 + n / 4)),
+    Row(ReformerAttention, references.reformer, {"bucket_size": 16, "hashes": 2}, cost=lambda n: n * (8 * 16 + n / 16)),
+    Row(ReformerAttention, references.reformer, {"bucket_count": 6, "hashes": 3}, cost=lambda n: n * (8 * n / 6 + 6)),
+    Row(
+        ReformerAttention,
+        references.reformer,
+        {"bucket_size": 5, "hashes": 3} | CAUSAL,
+        cost=lambda n: n * (8 * 5 + n / 5),
+        moves_with_the_future="later tokens decide who shares a chunk",
+    ),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "dense"}, cost=lambda n: n**2),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "dense"} | CAUSAL, cost=lambda n: n**2),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "random"}, cost=lambda n: n**2),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "random"} | CAUSAL, cost=lambda n: n**2),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised", "rank": 3}, cost=lambda n: n**2),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised"} | CAUSAL, cost=lambda n: n**2),
 ]
 
 
@@ -105,11 +124,10 @@ def test_modules_settings_and_rows_name_the_same_mechanisms():
 
 
 @every_row
-@pytest.mark.parametrize("n", [1, 2, 7, 32, LENGTH])
-@pytest.mark.parametrize("pad", [no_padding, some_padding])
+@pytest.mark.parametrize(
+    ("n", "pad"), [*product([1, 2, 7, 32, LENGTH], [no_padding]), *product([7, 32, LENGTH], [some_padding])]
+)
 def test_output_and_gradients_agree_with_the_dense_reference(row, n, pad):
-    if n < 7 and pad is some_padding:
-        pytest.skip("too short to hold every kind of padding")
     mechanism = row.build().double()
     x = tokens(n, dtype=torch.float64).requires_grad_()
     padding = pad(x)
@@ -260,6 +278,21 @@ def test_a_sequence_beyond_length_is_refused(row):
         row.build()(tokens(LENGTH + 1))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("mechanism", "knobs"),
+    [
+        (SoftmaxAttention, {}),
+        (LongformerAttention, {"window": 0}),
+        (ReformerAttention, {"bucket_size": 1}),
+        *((SynthesizerAttention, {"mode": mode}) for mode in ("dense", "random", "factorised")),
+    ],
+)
+def test_a_single_token_attends_to_itself(mechanism, knobs, causal):
+    built, x = mechanism(width=WIDTH, heads=HEADS, length=1, causal=causal, **knobs), tokens(1)
+    close(built(x), built.output(built.value(x)))
+
+
 @every_row
 def test_an_empty_batch_passes(row):
     x = tokens(9, batch=0)
@@ -290,8 +323,7 @@ def flops(row: Row, n: int) -> int:
 
 @every_row
 def test_cost_grows_as_the_docstring_says(row):
-    growth = flops(row, 2048) / flops(row, 1024)
-    assert growth == pytest.approx(2**row.growth, rel=0.03)
+    assert flops(row, 2048) / flops(row, 1024) == pytest.approx(row.cost(2048) / row.cost(1024), rel=0.03)
 
 
 # --- single mechanisms -------------------------------------------
@@ -334,6 +366,57 @@ def test_longformer_global_projections_start_as_copies_of_the_local_ones():
     mechanism = LongformerAttention(**SIZES, window=1, global_tokens=1)
     for name in ("query", "key", "value"):
         assert torch.equal(getattr(mechanism, f"global_{name}").weight, getattr(mechanism, name).weight)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("hashes", [1, 3])
+def test_reformer_with_two_chunks_equals_full_attention_with_one_projection_for_queries_and_keys(hashes, causal):
+    mechanism = ReformerAttention(**SIZES, causal=causal, bucket_size=(LENGTH + 1) // 2, hashes=hashes)
+    x = tokens(LENGTH)
+    q, v = mechanism.split(mechanism.query_key(x)), mechanism.split(mechanism.value(x))
+    others = ~torch.eye(LENGTH, dtype=torch.bool)
+    others = others.tril() if causal else others
+    others[0, 0] |= causal  # the first token sees no other
+    mixed = references.weigh(q @ torch.nn.functional.normalize(q, dim=-1).mT, v, others)
+    close(mechanism(x), mechanism.output(mechanism.merge(mixed)))
+
+
+def others(x: Tensor, t: int, factor: float) -> Tensor:
+    """``x`` with every token but ``t`` multiplied."""
+    scaled = x * factor
+    scaled[:, t] = x[:, t]
+    return scaled
+
+
+def test_synthesizer_dense_weights_of_a_token_depend_on_that_token_alone():
+    mechanism, x = SynthesizerAttention(**SIZES, mode="dense"), tokens(LENGTH)
+    for t in (0, 20, LENGTH - 1):
+        none, once, twice = (mechanism(others(x, t, factor))[:, t] for factor in (0.0, 1.0, 2.0))
+        close(twice - once, once - none)
+        assert not torch.allclose(mechanism(2 * x)[:, t] - once, once - mechanism(0 * x)[:, t], atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["random", "factorised"])
+def test_synthesizer_random_weights_do_not_depend_on_the_tokens(mode):
+    mechanism, x, y = SynthesizerAttention(**SIZES, mode=mode), tokens(LENGTH), tokens(LENGTH, seed=7)
+    close(mechanism(3 * x - 2 * y), 3 * mechanism(x) - 2 * mechanism(y))
+
+
+def test_synthesizer_factorised_with_the_identity_as_one_factor_equals_random():
+    random = SynthesizerAttention(**SIZES, mode="random")
+    factorised = same_weights(SynthesizerAttention(**SIZES, mode="factorised", rank=LENGTH), random)
+    with torch.no_grad():
+        factorised.factors.copy_(torch.stack([random.table, torch.eye(LENGTH).expand(HEADS, -1, -1)]))
+    x = tokens(LENGTH)
+    close(factorised(x), random(x))
+
+
+def test_synthesizer_with_a_table_of_zeros_takes_the_mean_of_what_is_not_padding():
+    mechanism, x = SynthesizerAttention(**SIZES, mode="random"), tokens(LENGTH)
+    torch.nn.init.zeros_(mechanism.table)
+    padding = some_padding(x)
+    mean = torch.stack([sample[~padded].mean(0) for sample, padded in zip(x, padding, strict=True)])
+    close(mechanism(x, padding)[:, 4], mechanism.output(mechanism.value(mean)))
 
 
 def test_linformer_with_identity_projections_equals_full_attention():
@@ -385,6 +468,22 @@ REFUSED = [
         {"window": 1, "global_tokens": 42},
         "global_tokens=42: with length 41 it must be 0..41",
     ),
+    (ReformerAttention, {}, "bucket_size=None, bucket_count=None: give exactly one of them"),
+    (ReformerAttention, {"bucket_size": 4, "bucket_count": 4}, "bucket_size=4, bucket_count=4: give exactly one"),
+    (ReformerAttention, {"bucket_size": 42}, "bucket_size=42: with length 41 it must be 1..41"),
+    (ReformerAttention, {"bucket_size": 0}, "bucket_size=0: with length 41 it must be 1..41"),
+    (ReformerAttention, {"bucket_count": 7}, "bucket_count=7: with length 41 it must be an even number of 2..41"),
+    (ReformerAttention, {"bucket_count": 42}, "bucket_count=42: with length 41 it must be an even number of 2..41"),
+    (ReformerAttention, {"bucket_size": 4, "hashes": 0}, "hashes=0: it must be at least 1"),
+    (SynthesizerAttention, {"mode": "dens"}, "mode='dens': it must be one of dense, random, factorised"),
+    (
+        SynthesizerAttention,
+        {"mode": "dense", "rank": 4},
+        "rank=4: mode='dense' has none; only mode='factorised' takes it",
+    ),
+    (SynthesizerAttention, {"mode": "random", "rank": 4}, "rank=4: mode='random' has none"),
+    (SynthesizerAttention, {"mode": "factorised", "rank": 42}, "rank=42: with length 41 it must be 1..41"),
+    (SynthesizerAttention, {"mode": "factorised", "rank": 0}, "rank=0: with length 41 it must be 1..41"),
 ]
 
 

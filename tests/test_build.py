@@ -68,6 +68,8 @@ def test_every_corner_that_fits_builds_and_runs():
             ["attention.linformer: LinformerAttention does not take 'rnak'; it takes rank"],
         ),
         ({"mine": {"_target_": "no.such.Thing"}}, Constant(), ["attention.mine: no 'no.such.Thing'"]),
+        ({"mine": {"_target_": "fractions.Thing"}}, Constant(), ["attention.mine: no 'fractions.Thing'"]),
+        ({"mine": {"_target_": "not a name"}}, Constant(), ["attention.mine: no 'not a name'"]),
         ({"narrow": {"_target_": f"{HERE}.Narrowing"}}, Constant(), ["narrow depth=2", "fails on an input (1, 31)"]),
     ],
 )

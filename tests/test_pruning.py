@@ -14,6 +14,8 @@ import yaml
 
 import search.pruning
 from search.pruning import Pruner, Rung
+from search.pruning.__main__ import RULES as TIMED
+from search.pruning.__main__ import main
 from search.pruning.moasha import MoAsha, among_best, cheapest
 from search.pruning.none import NoPruner
 from search.records import Objectives, Record
@@ -81,8 +83,8 @@ def study(points, epoch):
 def studies(costs, *, seed=0, lost=True):
     """Rows ``(accuracy, *costs)`` of random studies rich in ties and copies, with lost metrics if asked."""
     random = np.random.default_rng(seed)
-    for size in (1, 2, 3, 5, 9, 20):
-        for levels in (2, 5, 1000):
+    for size in (1, 2, 3, 5, 14):
+        for levels in (3, 1000):
             points = random.integers(1, 1 + levels, (size, 1 + costs)) / 8.0
             if lost and size > 3:
                 points[random.integers(size), 0] = random.choice([NAN, INF, -INF])
@@ -321,7 +323,13 @@ def test_a_rung_holds_those_judged_there_by_number():
 
 def test_modules_yamls_and_rows_are_the_same_set():
     modules = {module.name for module in pkgutil.iter_modules(search.pruning.__path__) if module.name != "__main__"}
-    assert modules == {path.stem for path in YAMLS.glob("*.yaml")} == {rule.name for rule in RULES}
+    assert modules == {path.stem for path in YAMLS.glob("*.yaml")} == {rule.name for rule in RULES} == set(TIMED)
+
+
+def test_the_time_of_a_decision_is_shown_for_every_rule_and_number_of_costs(capsys):
+    main(size=20)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [[name, count] for name in TIMED for count in "123"]
 
 
 @every_rule_that()

@@ -146,4 +146,21 @@ def test_an_architecture_is_shown_by_the_shortest_names_that_tell_its_settings_a
         "train": {"lr": 0.00123456},
     }
     assert settings(architecture)["attention.linformer.rank"] == 16
+    assert (
+        describe(architecture, {"model.depth", "attention.synthesizer.rank"}) == "linformer+synthesizer depth=2 rank=8"
+    )
     assert describe(architecture) == "linformer+synthesizer depth=2 linformer.rank=16 synthesizer.rank=8 lr=0.00123"
+
+
+def test_places_are_those_of_all_dimensions_branches_included():
+    branches = {"choice": {"small": {"_target_": "f.F", "ratio": {"int": [1, 2]}}, "none": None}}
+    tree = {**HYBRIDS, "model": {**TREE["model"], "feed_forward": branches}}
+    assert Space(tree).places() == {
+        "pattern",
+        "model.depth",
+        "model.feed_forward",
+        "model.feed_forward.ratio",
+        "attention.linformer.rank",
+        "attention.longformer.window",
+        "train.lr",
+    }

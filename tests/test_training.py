@@ -29,7 +29,7 @@ def test_a_network_learns_and_is_judged_after_every_epoch():
     network, curve = fit()
     assert [epoch for epoch, _ in curve] == [1, 2, 3, 4]
     assert curve[-1][1] > 0.6 > FirstToken().chance
-    assert judge(network, FirstToken(), "validation", 16) == pytest.approx(curve[-1][1])
+    assert judge(network, FirstToken(), "validation") == pytest.approx(curve[-1][1])
 
 
 def test_the_same_seed_gives_the_same_curve():

@@ -12,33 +12,33 @@ from search.pruning.moasha import MoAsha
 from search.pruning.none import NoPruner
 from search.records import Objectives, Record
 
-TRIALS, EPOCHS, DECISIONS = 1000, 27, 40
+EPOCHS, RUNGS, DECISIONS = 27, (1, 3, 9, 27), 10
 RULES: dict[str, Pruner] = {"none": NoPruner(), "moasha": MoAsha(eta=3, min_epochs=1)}
 COSTS = ("latency_ms", "parameters", "memory_mb")
 
 
-def study(seed: int = 0) -> list[Record]:
-    """Finished trials whose curves rise with noise, to ends that grow with the costs."""
+def study(size: int, *, seed: int = 0) -> list[Record]:
+    """``size`` finished trials whose curves rise with noise, to ends that grow with the costs."""
     random = np.random.default_rng(seed)
     trials = []
-    for number in range(TRIALS):
-        size = random.random()
-        rise = (0.3 + 0.6 * size * random.random()) * (1 - np.exp(-np.arange(1, EPOCHS + 1) / 8))
+    for number in range(size):
+        scale = random.random()
+        rise = (0.3 + 0.6 * scale * random.random()) * (1 - np.exp(-np.arange(1, EPOCHS + 1) / 8))
         curve = list(enumerate((rise + 0.02 * random.random(EPOCHS)).tolist(), start=1))
-        costs = {name: float(size + 0.2 * random.random()) for name in COSTS}
+        costs = {name: float(scale + 0.2 * random.random()) for name in COSTS}
         trials.append(Record(number, "complete", costs, curve, metric=curve[-1][1]))
     return trials
 
 
-def main() -> None:
-    """Print one line a rule and number of costs, over all epochs of some trials."""
-    trials = study()
+def main(size: int = 1000) -> None:
+    """Print one line a rule and number of costs, over some trials at the rungs of halving by three."""
+    trials = study(size)
     for name, rule in RULES.items():
         for count in range(1, len(COSTS) + 1):
             aims = Objectives("accuracy", "maximize", COSTS[:count], chance=0.0, best=1.0, ceilings=(2.0,) * count)
             times = []
-            for trial in trials[:: TRIALS // DECISIONS]:
-                for epoch in (1, 3, 9, 27):
+            for trial in trials[:: size // DECISIONS]:
+                for epoch in RUNGS:
                     running = Record(trial.number, "running", trial.costs, trial.curve[:epoch])
                     start = time.thread_time()
                     rule.stops(running, trials, aims)

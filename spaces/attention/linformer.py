@@ -39,7 +39,8 @@ class LinformerAttention(Mechanism):
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Attention to the projected rows; the padding in ``x`` is 0 already and needs no mask."""
         # E (x W) = (E x) W: the sequence goes first, so that W meets rank rows instead of n.
-        for_keys, for_values = torch.matmul(self.projections[:, None, :, : x.shape[1]], x)
+        projections = self.projections.flatten(0, 1)[:, : x.shape[1]].expand(len(x), -1, -1)
+        for_keys, for_values = torch.bmm(projections, x).chunk(2, dim=1)
         q, k, v = (
             self.split(self.query(x)),
             self.split(self.key(for_keys)),

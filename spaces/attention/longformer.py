@@ -61,65 +61,80 @@ class LongformerAttention(Mechanism):
         # to 32: blocks of 16 to 32 are fastest, larger ones spend their time on masked corners.
         self.block = max(16, window)
         self.ahead = 0 if causal else window
-        behind = torch.arange(self.block + window + self.ahead) - torch.arange(self.block)[:, None]
-        self.band: Tensor
-        self.register_buffer("band", (behind >= 0) & (behind <= window + self.ahead), persistent=False)
+        self.slice = window + self.block + self.ahead
+        offset = torch.arange(self.slice) - torch.arange(self.block)[:, None]
+        band = torch.zeros(offset.shape).masked_fill((offset < 0) | (offset > window + self.ahead), -torch.inf)
+        self.band: Tensor  # added to logits; the global tokens stand before the slice
+        self.register_buffer("band", F.pad(band, (global_tokens, 0)), persistent=False)
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """Band attention for all tokens, then the global tokens' rows in its place."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
-        real = x.new_ones(1, x.shape[1], dtype=torch.bool) if padding is None else ~padding
-        mixed = self._attend_locally(q, k, v, real)
+        """Local attention for all tokens, then the global tokens' rows in its place."""
+        hidden = x.new_zeros(1, x.shape[1])  # a mask that is added to logits: minus infinity where nothing may look
+        if padding is not None:
+            hidden = hidden.masked_fill(padding, -torch.inf)
+        mixed = self._attend_locally(x, hidden)
         if self.global_tokens:
-            mixed = torch.cat([self._attend_globally(x, real), mixed[:, :, self.global_tokens :]], dim=2)
-        output: Tensor = self.output(self.merge(mixed))
+            mixed = torch.cat([self._attend_globally(x, hidden), mixed[:, self.global_tokens :]], dim=1)
+        output: Tensor = self.output(mixed)
         return output
 
-    def _attend_locally(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor) -> Tensor:
-        """Attention to the band and the global tokens, ``(batch, heads, n, head_width)``.
+    def _attend_locally(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """Attention to the band and to the global tokens, ``(batch, n, width)``.
 
-        Tokens whose distance is a multiple of ``dilation`` form a plain band problem of their own, so these classes are
-        laid end to end; a slice that reaches into the next class is cut off by the mask, as one beyond the ends is.
+        Tokens whose distance is a multiple of ``dilation`` form a plain band problem of their own. These classes are
+        laid end to end; what a slice holds of another class is hidden, as is what lies beyond both ends.
         """
-        heads, n = q.shape[1:3]
-        per_class = -(-n // (self.dilation * self.block)) * self.block
-
-        def by_class(x: Tensor) -> Tensor:  # (..., n, d) to (..., dilation, per_class, d)
-            x = F.pad(x, (0, 0, 0, per_class * self.dilation - n))
-            return x.unflatten(-2, (per_class, self.dilation)).transpose(-2, -3)
-
-        def slices(x: Tensor) -> Tensor:  # (..., tokens, d) to (..., blocks, tokens in a slice, d)
-            x = F.pad(x, (0, 0, self.window, self.ahead))
-            return x.unfold(-2, self.band.shape[1], self.block).transpose(-1, -2)
-
-        queries = by_class(q).flatten(2, 3).flatten(0, 1).unflatten(1, (-1, self.block))
-        keys, values = (slices(by_class(x).flatten(2, 3).flatten(0, 1)) for x in (k, v))
-        local = real.clone()
-        local[:, : self.global_tokens] = False  # counted once, as global
-        seen = slices(by_class(local[..., None])).flatten(1, 2).transpose(-1, -2) & self.band
+        classes = self._by_class(x)
+        ordered = classes.flatten(1, 2)
+        around = F.pad(ordered, (0, 0, self.window, self.ahead))
+        q = self._heads_as_samples(self.query(ordered)).unflatten(1, (-1, self.block))
+        k = self._slices(self._heads_as_samples(self.key(around)))
+        v = self._slices(self._heads_as_samples(self.value(around)))
         if self.global_tokens:
-            blocks = queries.shape[1]
+            leading = x[:, : self.global_tokens]
+            k = _prepend(self._heads_as_samples(self.key(leading)), k)
+            v = _prepend(self._heads_as_samples(self.value(leading)), v)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self._mask(hidden))
+        mixed = self.merge(mixed.flatten(1, 2).unflatten(0, (-1, self.heads)))
+        return mixed.unflatten(1, classes.shape[1:3]).transpose(1, 2).flatten(1, 2)[:, : x.shape[1]]
 
-            def before(slices: Tensor, x: Tensor) -> Tensor:
-                leading = x[:, :, : self.global_tokens].flatten(0, 1)[:, None]
-                return torch.cat([leading.expand(-1, blocks, -1, -1), slices], dim=2)
+    def _mask(self, hidden: Tensor) -> Tensor:
+        """What a block may see of its slice: ``(1 or batch * heads, blocks, block, global_tokens + slice)``."""
+        local = hidden.clone()
+        local[:, : self.global_tokens] = -torch.inf  # seen once, among the global ones
+        local = F.pad(self._by_class(local[..., None], -torch.inf), (0, 0, self.window, self.ahead), value=-torch.inf)
+        mask = _prepend(hidden[:, : self.global_tokens, None], self._slices(local).flatten(1, 2))
+        if len(mask) > 1:
+            mask = mask.repeat_interleave(self.heads, dim=0)
+        return mask.transpose(-1, -2) + self.band[:, -mask.shape[2] :]
 
-            keys, values = before(keys, k), before(values, v)
-            leading = real[:, None, None, : self.global_tokens]
-            seen = torch.cat([leading.expand(-1, blocks, self.block, -1), seen], dim=3)
-        if len(seen) > 1:
-            seen = seen.repeat_interleave(heads, dim=0)
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen)
-        mixed = mixed.flatten(1, 2).unflatten(1, (self.dilation, per_class)).transpose(1, 2).flatten(1, 2)
-        return mixed[:, :n].unflatten(0, (-1, heads))
-
-    def _attend_globally(self, x: Tensor, real: Tensor) -> Tensor:
-        """The global tokens' rows of full attention, ``(batch, heads, global_tokens, head_width)``."""
-        if self.causal:  # what global tokens see then stands among them
-            x, real = x[:, : self.global_tokens], real[:, : self.global_tokens]
-        q = self.split(self.global_query(x[:, : self.global_tokens]))
-        k, v = self.split(self.global_key(x)), self.split(self.global_value(x))
-        seen = real[:, None, None, :]
+    def _attend_globally(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """The global tokens' rows of full attention, ``(batch, global_tokens, width)``."""
+        leading = x[:, : self.global_tokens]
+        seen = leading if self.causal else x  # what is behind a global token is global too
+        q = self.split(self.global_query(leading))
+        k, v = self.split(self.global_key(seen)), self.split(self.global_value(seen))
+        mask = hidden[:, None, None, : seen.shape[1]]
         if self.causal:
-            seen = seen & seen.new_ones(x.shape[1], x.shape[1]).tril()
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+            mask = mask + mask.new_full((seen.shape[1], seen.shape[1]), -torch.inf).triu(1)
+        return self.merge(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+
+    def _by_class(self, x: Tensor, fill: float = 0.0) -> Tensor:
+        """``(batch, n, d)`` to ``(batch, dilation, whole blocks, d)``: token ``i`` goes to class ``i % dilation``."""
+        missing = -x.shape[1] % (self.dilation * self.block)
+        if missing:
+            x = F.pad(x, (0, 0, 0, missing), value=fill)
+        return x.unflatten(1, (-1, self.dilation)).transpose(1, 2)
+
+    def _heads_as_samples(self, x: Tensor) -> Tensor:
+        """``(batch, n, width)`` to ``(batch * heads, n, head_width)``."""
+        return self.split(x).flatten(0, 1)
+
+    def _slices(self, x: Tensor) -> Tensor:
+        """``(..., tokens, d)`` to ``(..., blocks, tokens of a slice, d)``, a view; neighbouring slices overlap."""
+        return x.unfold(-2, self.slice, self.block).transpose(-1, -2)
+
+
+def _prepend(rows: Tensor, slices: Tensor) -> Tensor:
+    """``rows`` ``(batch, g, d)`` before the tokens of all ``slices`` ``(batch, blocks, s, d)``."""
+    return torch.cat([rows[:, None].expand(-1, slices.shape[1], -1, slices.shape[3]), slices], dim=2)

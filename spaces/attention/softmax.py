@@ -25,17 +25,25 @@ class SoftmaxAttention(Mechanism):
         equal_query_key(self.query, self.key)
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """Softmax attention over all tokens that are not padding."""
+        """Softmax attention to all tokens that are not padding."""
         q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
-        if padding is None:
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        else:
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self._seen(padding))
-        output: Tensor = self.output(self.merge(mixed))
+        output: Tensor = self.output(self.merge(softmax_attention(q, k, v, padding=padding, causal=self.causal)))
         return output
 
-    def _seen(self, padding: Tensor) -> Tensor:
-        """What each token may attend to: ``(batch, 1, 1 or n, n)``."""
-        real = ~padding[:, None, None, :]
-        n = padding.shape[1]
-        return real & torch.ones(n, n, dtype=torch.bool, device=padding.device).tril() if self.causal else real
+
+def softmax_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool, scale: float | None = None
+) -> Tensor:
+    """softmax(scale * q k^T) v over the keys that are neither padding nor, if ``causal``, later; 0 where none is left.
+
+    Args:
+        q: ``(batch, heads, n, d)``, as ``k`` and ``v``.
+        padding: ``(batch, n)`` bool, true at padding.
+        scale: 1 / sqrt(d) unless given.
+    """
+    if padding is None:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+    seen = ~padding[:, None, None, :]
+    if causal:
+        seen = seen & torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 IGNORED = -100  # the label of a position that is neither learned nor judged
 
 
@@ -48,12 +49,14 @@ class Task(ABC):
     """Data and the metric to judge by.
 
     ``metric`` is the name that users read, ``direction`` says which way is better, ``chance`` is what a model that
-    learned nothing scores and ``best`` what a perfect one does.
+    learned nothing scores and ``best`` what a perfect one does. ``batch_size`` is how many examples make a good step of
+    training: few where each holds many answers.
     """
 
     metric: str = "accuracy"
     direction: Literal["maximize", "minimize"] = "maximize"
     best: float = 1.0
+    batch_size: int = 32
     sizes: Sizes
     chance: float
 
@@ -74,12 +77,6 @@ class Task(ABC):
         """:meth:`examples`, read or generated once a process."""
         return _cached(self, split)
 
-    def example(self, batch_size: int, length: int | None = None) -> Batch:
-        """Random tokens of the right shape, without padding, labels ignored: what latency is measured on."""
-        shape = (batch_size, length or self.sizes.length)
-        inputs = torch.randint(self.sizes.vocabulary, shape, generator=torch.Generator().manual_seed(0))
-        return Batch(inputs, None, torch.full(shape if self.sizes.per_token else shape[:1], IGNORED))
-
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean training loss of a batch; ``logits`` are ``(..., classes)`` for ``labels`` ``(...)``."""
         return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
@@ -88,6 +85,13 @@ class Task(ABC):
         """The metric summed over a batch's judged positions, and how many those were."""
         judged = labels != IGNORED
         return (logits.argmax(-1)[judged] == labels[judged]).sum().item(), int(judged.sum())
+
+
+def check_whole(least: int, **settings: object) -> None:
+    """Raise ``ValueError``, naming the setting, unless each is a whole number from ``least``."""
+    for name, value in settings.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}={value!r}: it must be a whole number from {least}")
 
 
 @cache

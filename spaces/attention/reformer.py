@@ -1,0 +1,145 @@
+"""Locality-sensitive hashing: a token attends to the tokens whose queries point in much the same direction as its own.
+
+Kitaev et al., "Reformer: The Efficient Transformer", 2020, section 2. Queries, normalised, serve as keys; logits are
+not divided by sqrt(head_width), as in the authors' code. In every round tokens are sorted by bucket and cut into
+chunks; a chunk sees itself and the one before, the first chunk the last of the same round. Rounds are merged as one
+softmax in which a key counts once for every round that shows it. A token attends to itself only if it sees no other.
+O(hashes * length * (bucket_size + bucket_count)) time; exact attention with one or two chunks.
+
+Who shares a chunk depends on all tokens, later ones included: a causal output has no gradient towards later tokens and
+attends to none, but may still change with them.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spaces.attention import Mechanism
+
+# Logits that lose against whatever is seen, the second against the first too. Finite, so that a row in which all is
+# hidden, as a padded token's, stays finite.
+TO_ITSELF, HIDDEN = -1e3, -1e4
+
+
+class ReformerAttention(Mechanism):
+    """Attention within chunks of tokens that hash alike.
+
+    Exactly one of the two sizes is given; the other follows from ``length``.
+
+    Args:
+        bucket_size: tokens a chunk, 1..length.
+        bucket_count: values of the hash, an even number of 2..length.
+        hashes: rounds of hashing, at least 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        heads: int,
+        length: int,
+        causal: bool = False,
+        bucket_size: int | None = None,
+        bucket_count: int | None = None,
+        hashes: int = 1,
+    ) -> None:
+        super().__init__(width=width, heads=heads, length=length, causal=causal)
+        if hashes < 1:
+            raise ValueError(f"hashes={hashes}: it must be at least 1")
+        self.hashes = hashes
+        self.bucket_size, directions = _sizes(length, bucket_size, bucket_count)
+        self.query_key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.output = nn.Linear(width, width)
+        self.directions: Tensor
+        self.register_buffer("directions", torch.randn(heads, self.head_width, hashes * directions))
+        to_itself = F.pad(torch.eye(self.bucket_size) * TO_ITSELF, (self.bucket_size, 0))
+        self.to_itself: Tensor
+        self.register_buffer("to_itself", to_itself, persistent=False)
+
+    def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """Sort by hash, attend within chunks, merge the rounds."""
+        n = x.shape[1]
+        missing = max(2, -(-n // self.bucket_size)) * self.bucket_size - n
+        if missing:  # fill the last chunk, and have at least two
+            padding = x.new_zeros(x.shape[:2], dtype=torch.bool) if padding is None else padding
+            x, padding = F.pad(x, (0, 0, 0, missing)), F.pad(padding, (0, missing), value=True)
+        qk, v = self.split(self.query_key(x)), self.split(self.value(x))
+        order = self._order(qk, padding)
+        mixed = _merged(self._attend(qk, v, order, padding), order)
+        output: Tensor = self.output(self.merge(mixed[:, :, :n]))
+        return output
+
+    @torch.no_grad()
+    def _order(self, qk: Tensor, padding: Tensor | None) -> Tensor:
+        """Tokens by bucket, then by position, padding last: ``(batch, heads, hashes, n)``."""
+        cosines = (qk @ self.directions).unflatten(-1, (self.hashes, -1)).transpose(2, 3)
+        nearest = cosines.abs().argmax(-1, keepdim=True)
+        opposite = cosines.gather(-1, nearest) < 0
+        buckets = (nearest + cosines.shape[-1] * opposite).squeeze(-1)
+        if padding is not None:
+            buckets = buckets.masked_fill(padding[:, None, None], 2 * cosines.shape[-1])
+        return buckets.sort(dim=-1, stable=True).indices
+
+    def _attend(self, qk: Tensor, v: Tensor, order: Tensor, padding: Tensor | None) -> Tensor:
+        """Attention within chunks, every round by itself: ``(batch, heads, hashes, n, head_width + 2)``.
+
+        A row, in the order of ``order``, holds exp(logits - highest) times the values, the sum of
+        exp(logits - highest), and highest, the largest logit.
+        """
+        chunks = order.unflatten(-1, (-1, self.bucket_size))
+        before = chunks.roll(1, dims=3)
+        if padding is not None:  # the last chunk is the last one with a real token, or is hidden if that is the first
+            real = ((~padding).sum(1) + self.bucket_size - 1) // self.bucket_size
+            last = torch.where(real > 1, real - 1, 1).view(-1, 1, 1, 1, 1)
+            before[..., :1, :] = chunks.take_along_dim(last, dim=3)
+        seen = torch.cat([before, chunks], dim=-1)
+
+        q = _rows(qk, chunks)
+        k, v = _rows(torch.cat([F.normalize(qk, dim=-1), v], dim=-1), seen).chunk(2, dim=-1)
+        logits = q @ k.transpose(-1, -2) + self.to_itself
+        if padding is not None:
+            hidden = padding[:, None, None].expand_as(order).gather(-1, seen.flatten(-2)).view_as(seen)
+            logits = logits.masked_fill_(hidden[..., None, :], HIDDEN)
+        if self.causal:
+            logits = logits.masked_fill_(seen[..., None, :] > chunks[..., None], HIDDEN)
+        highest = logits.detach().amax(-1, keepdim=True)
+        weights = logits.sub_(highest).exp_()
+        return torch.cat([weights @ v, weights.sum(-1, keepdim=True), highest], dim=-1).flatten(3, 4)
+
+
+def _merged(rounds: Tensor, order: Tensor) -> Tensor:
+    """One softmax over all rounds, tokens in their own order: ``(batch, heads, n, head_width)``."""
+    positions = torch.arange(order.shape[-1], device=order.device).expand_as(order)
+    rounds = _rows(rounds, torch.empty_like(order).scatter_(-1, order, positions))
+    sums, highest = rounds[..., :-1], rounds[..., -1:].detach()
+    total = (sums * (highest - highest.amax(2, keepdim=True)).exp()).sum(2)
+    return total[..., :-1] / total[..., -1:]
+
+
+def _rows(x: Tensor, index: Tensor) -> Tensor:
+    """Rows of ``x`` ``(*groups, n, d)`` by ``index`` ``(*groups, *rows)``: ``(*groups, *rows, d)``.
+
+    Selecting rows of one flat matrix is several times faster than ``gather``.
+    """
+    groups = x.shape[:-2]
+    first = torch.arange(groups.numel(), device=x.device) * x.shape[-2]
+    index = index + first.view(*groups, *[1] * (index.dim() - len(groups)))
+    return x.flatten(0, -2).index_select(0, index.flatten()).unflatten(0, index.shape)
+
+
+def _sizes(length: int, bucket_size: int | None, bucket_count: int | None) -> tuple[int, int]:
+    """The size of a chunk, and how many directions to hash by: with their opposites, one a bucket."""
+    if bucket_size is not None and bucket_count is None:
+        if not 1 <= bucket_size <= length:
+            raise ValueError(f"bucket_size={bucket_size}: with length {length} it must be 1..{length}")
+        return bucket_size, -(-length // (2 * bucket_size))
+    if bucket_count is not None and bucket_size is None:
+        if bucket_count % 2 or not 2 <= bucket_count <= length:
+            raise ValueError(
+                f"bucket_count={bucket_count}: with length {length} it must be an even number of 2..{length}"
+            )
+        return -(-length // bucket_count), bucket_count // 2
+    raise ValueError(f"bucket_size={bucket_size}, bucket_count={bucket_count}: give exactly one of them")

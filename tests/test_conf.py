@@ -1,0 +1,71 @@
+"""Every YAML says what it is, every space draws architectures that can be built, every command shown composes."""
+
+import re
+import shlex
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from search.run import check
+from spaces.architecture import describe
+from spaces.build import build, make, misfits
+from spaces.space import Space
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+FILES = sorted(CONF.rglob("*.yaml"))
+SPACES = sorted(path.stem for path in (CONF / "space").glob("*.yaml"))
+CONSTRUCTED = ("task", "pruner", "latency", "tracking")
+COMMANDS = {
+    f"{path.relative_to(ROOT)}:{number}": match[1]
+    for path in [*FILES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    for number, line in enumerate(path.read_text().splitlines(), start=1)
+    if (match := re.search(r"python -m search\.run (\+space=[a-z](?:[^#|`\s]|\s(?!\s))*)", line))
+}
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
+def test_a_file_says_what_it_is_and_how_to_try_it(path):
+    what, how, *_ = path.read_text().splitlines()
+    assert re.fullmatch(r"# \S.*[^:,]", what)
+    assert re.fullmatch(r"# Try it:  (\w+=\S+ )?python -m search\.run \+space=.*", how)
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_command_that_is_shown_composes(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("PARETOFORMER_STORAGE", "sqlite://")
+    config = composed(*shlex.split(command.strip()))
+    check(config)
+    Space(config["space"])
+
+
+@pytest.mark.parametrize("group", CONSTRUCTED)
+def test_every_option_can_be_constructed(group):
+    for path in sorted((CONF / group).glob("*.yaml")):
+        make(composed("+space=smoke", f"{group}={path.stem}")[group], group)
+
+
+def test_every_sampler_can_be_constructed_from_a_seed():
+    for path in sorted((CONF / "sampler").glob("*.yaml")):
+        make(composed("+space=smoke", f"sampler={path.stem}")["sampler"], "sampler", seed=1)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_space_draws_architectures_that_can_be_built(name):
+    config = composed(f"+space={name}")
+    space, task = Space(config["space"]), make(config["task"], "task")
+    assert misfits(space, task) == []
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        architecture = space.suggest(study.ask())
+        with torch.device("meta"):
+            assert sum(1 for _ in build(architecture, task).parameters()), describe(architecture)

@@ -1,0 +1,160 @@
+"""Costs against counts made by hand."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from search.costs import count, flops, memory_mb, parameters, sample
+from spaces.attention.softmax import SoftmaxAttention
+from spaces.models.encoder import Encoder
+from tests.small import FirstToken
+
+
+class Apply(nn.Module):
+    """A function of the input as a network."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, inputs, padding=None):
+        return self.function(inputs)
+
+
+def test_a_shared_parameter_counts_once():
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4, bias=False))
+    assert parameters(network) == 4 * 4 + 4 + 4 * 4
+    network[1].weight = network[0].weight
+    assert parameters(network) == 4 * 4 + 4
+
+
+def attend(**settings):
+    return lambda x: F.scaled_dot_product_attention(x, x, x, **settings)
+
+
+BATCH, HEADS, LENGTH, WIDTH = 2, 3, 32, 8
+IMAGE = torch.randn(BATCH, HEADS, LENGTH, WIDTH, generator=torch.Generator().manual_seed(0))
+ATTENTION = 2 * BATCH * HEADS * (2 * LENGTH * LENGTH * WIDTH)  # two products of a multiplication and an addition each
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (nn.Linear(WIDTH, 5), 2 * BATCH * HEADS * LENGTH * WIDTH * 5),
+        (Apply(lambda x: x @ x.mT), 2 * BATCH * HEADS * LENGTH * LENGTH * WIDTH),
+        (Apply(lambda x: (x @ x.mT).softmax(-1) @ x), ATTENTION),
+        (Apply(attend()), ATTENTION),
+        (Apply(attend(is_causal=True)), ATTENTION),  # the kernel skips half of it, by blocks; not counted
+        (Apply(attend(attn_mask=torch.ones(LENGTH, LENGTH, dtype=torch.bool))), ATTENTION),
+        (Apply(lambda x: F.scaled_dot_product_attention(x, x[..., :4, :], x[..., :4, :])), ATTENTION * 4 // LENGTH),
+        (nn.Conv2d(HEADS, 7, kernel_size=3, padding=1), 2 * BATCH * HEADS * LENGTH * WIDTH * 7 * 9),
+        (Apply(lambda x: torch.fft.fft(x + 0j)), 5 * IMAGE.numel() * math.log2(WIDTH)),
+        (Apply(lambda x: torch.fft.fft2(x + 0j)), 5 * IMAGE.numel() * math.log2(WIDTH * LENGTH)),
+        (Apply(torch.fft.rfft), 5 * IMAGE.numel() * math.log2(WIDTH) / 2),
+        (Apply(lambda x: torch.fft.irfft(torch.fft.rfft(x))), 5 * IMAGE.numel() * math.log2(WIDTH)),
+        (Apply(lambda x: x.relu() + 1), 0),
+    ],
+)
+def test_operations_are_those_counted_by_hand(network, expected):
+    assert flops(network, IMAGE) == expected
+
+
+def test_operations_of_an_encoder_are_the_sum_of_its_parts():
+    task = FirstToken(length=16)
+    mechanism = SoftmaxAttention(width=8, heads=2, length=16)
+    network = Encoder([mechanism], sizes=task.sizes, width=8, feed_forward=2.0)
+    shift, attention, feed_forward, head = 2 * 16 * 8 * 3, 4 * 16 * 16 * 8, 2 * 2 * 16 * 8 * 16, 2 * 8 * 3
+    projections = 4 * 2 * 16 * 8 * 8
+    assert flops(network, sample(task)) == shift + projections + attention + feed_forward + head
+
+
+SQUARE = torch.ones(100, 100)  # 0.04 MB
+FIXED = nn.Linear(100, 100, bias=False)  # 0.04 MB
+
+
+def two_at_once(x):
+    y = x.exp()
+    return y.exp()
+
+
+def one_after_the_other(x):
+    for _ in range(5):
+        x = x.exp()
+    return x
+
+
+@pytest.mark.parametrize(
+    ("network", "squares"),
+    [
+        (Apply(lambda x: x), 1),
+        (Apply(two_at_once), 3),
+        (Apply(one_after_the_other), 3),
+        (Apply(lambda x: x.T[1:].view(99, 100)[None]), 1),  # views
+        (Apply(lambda x: x.exp().add_(1).mul_(2)), 2),  # in place
+        (Apply(lambda x: x.double()), 3),  # eight bytes a number
+        (FIXED, 3),
+        (nn.Sequential(FIXED, FIXED, FIXED), 4),
+        (nn.BatchNorm1d(100, affine=False), 2 + (2 * 100 * 4 + 8) / 4e4),  # buffers
+    ],
+)
+def test_memory_is_what_is_alive_at_once(network, squares):
+    expected = pytest.approx(0.04 * squares)
+    assert memory_mb(network, SQUARE) == expected
+    assert memory_mb(network, SQUARE) == expected  # and again
+
+
+def test_memory_counts_the_whole_of_what_a_view_keeps_alive():
+    assert memory_mb(Apply(lambda x: x), SQUARE[:1]) == pytest.approx(0.04)
+
+
+def naive(x):
+    return (x @ x.mT).softmax(-1) @ x
+
+
+def composite(x):
+    with sdpa_kernel(SDPBackend.MATH):  # all pairs are held inside of one composite operator
+        return F.scaled_dot_product_attention(x, x, x)
+
+
+@pytest.mark.parametrize(("attention", "power"), [(naive, 2), (composite, 2), (attend(), 1)])
+def test_memory_shows_who_holds_all_pairs_of_tokens(attention, power):
+    short, long = (memory_mb(Apply(attention), torch.ones(1, 1, n, 4)) for n in (256, 1024))
+    assert 4**power * 0.8 < long / short <= 4**power
+
+
+def test_counting_leaves_a_network_as_it_was():
+    network = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.BatchNorm1d(8))
+    network[1].eval()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    inputs = torch.ones(4, 8)
+    flops(network, inputs), memory_mb(network, inputs)
+    assert [module.training for module in network.modules()] == [True, True, False, True]
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        flops(network, torch.ones(4, 9))
+    assert [module.training for module in network.modules()] == [True, True, False, True]
+
+
+def test_count_names_every_cost_and_repeats():
+    task = FirstToken()
+    mechanism = SoftmaxAttention(width=4, heads=1, length=8)
+    network = Encoder([mechanism], sizes=task.sizes, width=4)
+    first = count(network, task)
+    assert first == count(network, task)
+    assert list(first) == ["parameters", "flops", "memory_mb"]
+    assert all(value > 0 for value in first.values())
+
+
+def test_a_sample_has_the_shape_asked_for():
+    task = FirstToken(length=8, rows=3)
+    inputs = task.cached("validation").inputs
+    assert torch.equal(sample(task), inputs[:1])
+    assert torch.equal(sample(task, batch=5), inputs[[0, 1, 2, 0, 1]])
+    assert torch.equal(sample(task, batch=2, length=5), inputs[:2, :5])
+    for length in (0, 9):
+        with pytest.raises(ValueError, match="lengths from 1 to 8"):
+            sample(task, length=length)

@@ -1,0 +1,301 @@
+"""Latency on a machine whose times are known; no test here depends on how fast the real one is."""
+
+import inspect
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+import search.latency
+from search.costs import flops, sample
+from search.latency import FEWEST, FlopsLatency, Machine, MeasuredLatency
+from search.quiet import exclusive, lock_path, yield_to_measurements
+from tests.small import FirstToken
+
+fcntl = pytest.importorskip("fcntl")
+TASK = FirstToken(length=8)
+YAMLS = Path(__file__).parents[1] / "conf" / "latency"
+
+
+class FakeMachine(Machine):
+    """Time passes only in forward passes, in the reference and at rest."""
+
+    def __init__(self, references=()):
+        self.now = self.ran = 0.0
+        self.rests = []
+        self.references = iter(references)  # milliseconds
+
+    def wall(self):
+        return self.now
+
+    def cpu(self):
+        return self.ran
+
+    def rest(self, seconds):
+        self.now += seconds
+        self.rests.append(seconds)
+
+    def reference(self):
+        self.spend(next(self.references, 0.0))
+
+    def spend(self, wall_ms, cpu_ms=None):
+        self.now += wall_ms / 1e3
+        self.ran += (wall_ms if cpu_ms is None else cpu_ms) / 1e3
+
+
+class Takes(nn.Module):
+    """Takes the given milliseconds, one after the other, then the last again; a pair is wall and CPU time."""
+
+    def __init__(self, machine, *times, log=None):
+        super().__init__()
+        self.machine, self.times, self.calls = machine, times, 0
+        self.inner = nn.Dropout()
+        self.inner.eval()
+        self.log = [] if log is None else log
+
+    def forward(self, inputs, padding=None):
+        time = self.times[min(self.calls, len(self.times) - 1)]
+        self.calls += 1
+        self.log.append((self, inputs, self.training, torch.is_inference_mode_enabled(), torch.get_num_threads()))
+        self.machine.spend(*(time if isinstance(time, tuple) else (time,)))
+
+
+def meter(machine, **settings):
+    return MeasuredLatency(**{"visits": 3, "repeats": 2, "warmup": 1, "machine": machine} | settings)
+
+
+def test_latency_is_the_fastest_forward_pass_of_a_whole_batch():
+    machine = FakeMachine()
+    latency = meter(machine, batch=4, length=5).measure(Takes(machine, 1.0, 9.0, 6.0, 5.0, 5.5, 7.0, 5.2), TASK)
+    assert latency.ms == pytest.approx(5.0)  # neither the warm-up's 1.0 nor 5.0 / 4
+    assert latency.visits_ms == pytest.approx((6.0, 5.0, 5.2))
+    assert latency.spread == pytest.approx(0.2)  # a ratio, not percent
+    assert (latency.batch, latency.length, latency.threads, latency.disturbed) == (4, 5, 1, 0)
+
+
+def test_visits_are_spread_in_time():
+    machine = FakeMachine()
+    meter(machine, visits=4, rest_s=0.5).measure(Takes(machine, 5.0), TASK)
+    assert machine.rests == [0.5] * 3
+
+
+@pytest.mark.parametrize(
+    ("ms", "forwards"),
+    [
+        (0.001, 5 + 3 * 50),  # all of warm-up and repeats
+        (2.0, 5 + 3 * 50),
+        (10.0, 5 + 3 * 10),  # a third of 0.3 seconds a visit
+        (5000.0, 1 + 3 * FEWEST),
+    ],
+)
+def test_slow_networks_are_repeated_less(ms, forwards):
+    machine = FakeMachine()
+    network = Takes(machine, ms)
+    MeasuredLatency(visits=3, repeats=50, warmup=5, seconds=0.2999, machine=machine).measure(network, TASK)
+    assert network.calls == forwards
+
+
+def test_a_visit_with_a_slow_reference_is_made_up_for():
+    # The reference runs once a repeat: its second visit takes 1.2 where the others take 1.0 and 1.05.
+    machine = FakeMachine(references=[1.0, 1.1, 1.2, 1.3, 1.05, 1.2, 1.0, 1.0])
+    network = Takes(machine, 0.0, 5.0, 5.0, 6.0, 6.0, 5.1, 5.1, 5.2, 5.2)
+    latency = meter(machine).measure(network, TASK)
+    assert latency.visits_ms == pytest.approx((5.0, 6.0, 5.1, 5.2))
+    assert latency.disturbed == 1
+    assert latency.spread == pytest.approx(0.04)  # among the undisturbed
+
+
+INTERRUPTED = [(0.0, 0.0), (5.0, 5.0), (5.0, 5.0), (9.0, 6.0), (9.0, 6.0), (5.0, 5.0)]
+
+
+def test_an_interrupted_visit_is_made_up_for_and_the_time_of_others_left_out():
+    machine = FakeMachine()
+    latency = meter(machine).measure(Takes(machine, *INTERRUPTED), TASK)
+    assert latency.visits_ms == pytest.approx((5.0, 6.0, 5.0, 5.0))
+    assert (latency.disturbed, latency.spread) == (1, pytest.approx(0.0))
+
+
+def test_with_more_threads_than_one_the_clock_alone_tells_the_time():
+    machine = FakeMachine()
+    latency = meter(machine, threads=2).measure(Takes(machine, *INTERRUPTED), TASK)
+    assert latency.visits_ms == pytest.approx((5.0, 9.0, 5.0))
+    assert latency.disturbed == 0
+
+
+def test_an_endless_disturbance_ends_after_twice_the_visits():
+    machine = FakeMachine()
+    latency = meter(machine).measure(Takes(machine, (0.0, 0.0), (9.0, 6.0), (8.0, 5.0), (9.0, 6.0)), TASK)
+    assert (latency.disturbed, len(latency.visits_ms)) == (6, 6)
+    assert latency.ms == pytest.approx(5.0)
+    assert latency.spread == pytest.approx(0.2)
+
+
+def test_networks_measured_together_take_turns():
+    machine, log = FakeMachine(), []
+    slow, fast = Takes(machine, 5.0, log=log), Takes(machine, 2.0, log=log)
+    latencies = meter(machine).measure_all([slow, fast], TASK)
+    assert [latency.ms for latency in latencies] == pytest.approx([5.0, 2.0])
+    assert [network for network, *_ in log] == [slow, fast] * 7
+
+
+def test_of_networks_measured_together_only_the_disturbed_are_visited_again():
+    machine = FakeMachine()
+    calm, hurt = Takes(machine, 2.0), Takes(machine, (0.0, 0.0), (9.0, 5.0), (9.0, 5.0), (5.0, 5.0))
+    latencies = meter(machine).measure_all([calm, hurt], TASK)
+    assert [len(latency.visits_ms) for latency in latencies] == [3, 4]
+
+
+def test_no_networks_take_no_time():
+    assert MeasuredLatency().measure_all([], TASK) == []
+
+
+def test_forward_passes_run_as_in_use():
+    machine = FakeMachine()
+    network = Takes(machine, 5.0)
+    meter(machine, batch=3, length=6, threads=2).measure(network, TASK)
+    for _, inputs, training, inference, threads in network.log:
+        assert torch.equal(inputs, sample(TASK, batch=3, length=6))
+        assert (training, inference, threads) == (False, True, 2)
+
+
+class Breaks(Takes):
+    def forward(self, inputs, padding=None):
+        raise RuntimeError("out of memory")
+
+
+def is_locked():
+    """Whether somebody else measures, as another thread or process would see it."""
+    with lock_path().open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("kind", [Takes, Breaks])
+def test_everything_is_restored_even_after_an_error(kind, private_lock):
+    machine = FakeMachine()
+    network = kind(machine, 5.0)
+    before = torch.get_num_threads()
+    try:
+        meter(machine, threads=before + 1).measure(network, TASK)
+    except RuntimeError:
+        assert kind is Breaks
+    assert (network.training, network.inner.training) == (True, False)
+    assert torch.get_num_threads() == before
+    assert not torch.is_inference_mode_enabled()
+    assert not is_locked()
+
+
+@pytest.fixture
+def private_lock(tmp_path, monkeypatch):
+    """A lock that no real measurement on this host holds."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return lock_path()
+
+
+class Looks(Takes):
+    def forward(self, inputs, padding=None):
+        super().forward(inputs)
+        self.locked = is_locked()
+
+
+def test_one_measures_at_a_time(private_lock):
+    machine = FakeMachine()
+    network = Looks(machine, 5.0)
+    meter(machine).measure(network, TASK)
+    assert network.locked
+    assert not is_locked()
+
+
+def test_the_lock_keeps_other_threads_and_processes_waiting(private_lock):
+    entered = threading.Event()
+
+    def wait():
+        with exclusive():
+            entered.set()
+
+    program = f"import fcntl; fcntl.flock(open({str(private_lock)!r}), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    waiting = threading.Thread(target=wait)
+    with exclusive():
+        waiting.start()
+        other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert "BlockingIOError" in other.stderr
+        assert not entered.is_set()
+    waiting.join()
+    assert entered.is_set()
+
+
+def test_the_lock_is_not_taken_through_a_link(private_lock, tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    private_lock.symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match=private_lock.name), exclusive():
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities per thread")
+def test_only_the_thread_that_yields_loses_priority():
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    seen = []
+
+    def train():
+        yield_to_measurements()
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    assert seen == [19]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+
+
+def test_a_real_measurement_is_positive_and_complete():
+    latency = MeasuredLatency(visits=2, repeats=2, rest_s=0.0).measure(nn.Embedding(3, 4), TASK)
+    assert latency.ms > 0
+    assert latency.spread >= 0
+    assert 2 <= len(latency.visits_ms) <= 4
+    assert min(latency.visits_ms) == latency.ms
+
+
+def test_the_stand_in_follows_the_operations_alone():
+    network = nn.Sequential(nn.Embedding(3, 4), nn.Linear(4, 5))
+    counted = flops(network, sample(TASK, batch=2))
+    assert counted == 2 * 2 * 8 * 4 * 5
+    latency = FlopsLatency(batch=2, gflops_per_s=0.5).measure(network, TASK)
+    assert latency.ms == counted / 0.5e9 * 1e3
+    assert (latency.spread, latency.batch, latency.length, latency.threads) == (0.0, 2, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: MeasuredLatency(batch=0), "batch=0: it must be at least 1"),
+        (lambda: MeasuredLatency(visits=0), "visits=0"),
+        (lambda: MeasuredLatency(seconds=-1.0), "seconds=-1.0: it must be at least 0"),
+        (lambda: FlopsLatency(length=0), "length=0"),
+        (lambda: FlopsLatency(gflops_per_s=0.0), "it must be above 0"),
+        (lambda: MeasuredLatency(length=9).measure(nn.Embedding(3, 4), TASK), "lengths from 1 to 8"),
+        (lambda: MeasuredLatency().measure(nn.Embedding(3, 4, device="meta"), TASK), "a network on meta"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        make()
+
+
+@pytest.mark.parametrize("path", sorted(YAMLS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_yaml_shows_the_defaults_and_how_to_try_it(path):
+    settings = yaml.safe_load(path.read_text())
+    meter = getattr(search.latency, settings.pop("_target_").removeprefix("search.latency."))
+    defaults = {name: parameter.default for name, parameter in inspect.signature(meter).parameters.items()}
+    assert settings.items() <= defaults.items()
+    assert (
+        path.read_text().splitlines()[1].startswith("# Try it:  python -m search.run +space=nlp latency=" + path.stem)
+    )

@@ -1,0 +1,150 @@
+"""The command, as a user types it; in this process, because starting Python takes longer than most of what it does."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from search.run import main
+
+ROOT = Path(__file__).parents[1]
+QUICK = ["task=digits", "tracking=none", "latency=flops", "sampler=random"]
+TINY = ["+space=smoke", *QUICK, "space.train.epochs=1", "n_trials=2"]
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """Run ``search.run`` with arguments in an empty folder; gives the exit code and what was printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["search.run", *arguments])
+        GlobalHydra.instance().clear()
+        code = 0
+        try:
+            main()
+        except SystemExit as exit_:
+            code = exit_.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    run.folder = tmp_path
+    return run
+
+
+REFUSED = [  # arguments, and what the message says
+    (["n_trials=3"], ["Name a search space: python -m search.run +space=nlp", "smoke"]),
+    (["+space=nplp"], ["space/nplp", "nlp"]),
+    (["space=nlp"], ["+space=nlp"]),
+    (["+space=nlp", "task=recal"], ["task/recal", "recall"]),
+    (["+space=nlp", "pruner=asha"], ["pruner/asha", "moasha"]),
+    (["+space=nlp", "space.modl.depth=2"], ["space.modl", "model"]),
+    (["+space=nlp", "+space.modl.depth=2"], ["space: 'modl' is unknown; it accepts attention, model, pattern, train"]),
+    (["+space=nlp", "+foo=1"], ["foo: unknown", "n_trials"]),
+    (["+space=nlp", "n_trials=0"], ["n_trials: 0; write a whole number from 1"]),
+    (["+space=nlp", "n_trials=many", "seed=-1"], ["n_trials: 'many'", "seed: -1"]),
+    (["+space=nlp", "costs=[latency]"], ["costs: 'latency' is none; there are latency_ms, parameters"]),
+    (["+space=nlp", "limits.latency_ms=-1"], ["limits.latency_ms: -1; write a number above 0"]),
+    (["+space=nlp", "+limits.latency=1"], ["limits.latency: no such cost; there are latency_ms"]),
+    (
+        ["+space=nlp", "space.model.depth={itn:[1,2]}"],
+        ["space.model.depth.itn: there is no such key; there are int"],
+    ),
+    (["+space=nlp", "space.model.width.choice=[]"], ["model.width: the choice is empty"]),
+    (["+space=nlp", "+space.pattern=[softmx]"], ["pattern: 'softmx' is not among this space's mechanisms: softmax"]),
+    (
+        ["+space=nlp", "space.model.width=24", "space.model.heads=5"],
+        ["width=24, heads=5: heads must divide"],
+    ),
+    (["+space=nlp", "+space.model.depht=3"], ["model: Encoder does not take 'depht'; it takes width, feed_forward"]),
+    (["+space=nlp", "space.train.lr=-1"], ["train: lr=-1: it must be above 0"]),
+    (["+space=nlp", "+space.train.momentum=1"], ["train: Settings does not take 'momentum'"]),
+    (["+space=nlp", "+pruner.etta=3"], ["pruner: MoAsha does not take 'etta'"]),
+    (["+space=nlp", "pruner.eta=1"], ["pruner: eta=1"]),
+    (["+space=nlp", "+sampler.population=3"], ["sampler: TPESampler does not take 'population'"]),
+    (["+space=nlp", "task=digits", "space.attention.linformer.rank=65"], ["attention.linformer: rank=65", "1..64"]),
+    (["+space=nlp", "task=text", "task.predict=next_byte"], ["attention.linformer", "causal"]),
+    (["+space=nlp", "task=text", "task.folder=nowhere"], ["nowhere"]),
+    (["+space=nlp", "storage.url=nonsense"], ["storage: url: not a database URL"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "messages"), REFUSED, ids=lambda value: " ".join(value)[:60])
+def test_what_cannot_be_is_refused_before_anything_is_written(command, arguments, messages):
+    code, out, error = command(*arguments)
+    assert code == 2
+    assert all(message in error for message in messages), error
+    assert "Traceback" not in error
+    assert out == ""
+    assert not list(command.folder.iterdir())
+
+
+def test_all_that_does_not_fit_is_told_at_once(command):
+    changes = ["space.attention.linformer.rank=65", "space.attention.longformer.window=64"]
+    _, _, error = command("+space=nlp", "task=digits", *changes)
+    assert "attention.linformer: rank=65" in error
+    assert "attention.longformer: window=64" in error
+
+
+def test_a_run_shows_its_trials_and_its_front_and_can_be_continued(command):
+    code, out, error = command(*TINY)
+    assert (code, error) == (0, "")
+    assert "The front: " in out
+    assert "2 trials" in out
+    assert "all else" in out
+    code, out, _ = command(*TINY, "n_trials=3")
+    assert code == 0
+    assert "3 trials" in out
+    assert [line for line in out.splitlines() if line.startswith("   2  ")]
+    assert not [line for line in out.splitlines() if line.startswith("   1  ")], "the first two were not run again"
+
+
+def test_a_study_of_another_space_is_not_joined(command):
+    assert command(*TINY)[0] == 0
+    code, _, error = command(*TINY, "space.model.heads=1")
+    assert code == 2
+    assert "space.model.heads: the study has 2, this run has 1" in error
+    assert command(*TINY, "space.model.heads=1", "study=other")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (["space.model.width=16"], "width=16"),
+        (["space.model.width.choice=[8]"], "width=8"),
+        (["~space.attention.softmax"], "longformer"),
+        (["+space.pattern=[longformer,softmax]", "space.model.depth=2"], "longformer+softmax"),
+        (["+attention@space.attention=synthesizer", "+space.pattern=[synthesizer]"], "synthesizer"),
+    ],
+)
+def test_overrides_change_the_space(command, change, expected):
+    code, out, error = command(*TINY, "n_trials=1", *change)
+    assert code == 0, error
+    settings = expected.partition("=")[0]
+    assert expected in out or settings == "width", out
+
+
+def test_help_lists_every_choice_and_loads_nothing_heavy():
+    code = (
+        "import sys; sys.argv[1:] = ['--help']\n"
+        "from search.run import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'lightning', 'mlflow', 'optuna', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for group in ("space", "task", "attention", "pruner", "sampler", "storage", "latency", "tracking"):
+        for option in (ROOT / "conf" / group).glob("*.yaml"):
+            assert option.stem in shown
+        assert f"{group}: " in shown
+
+
+def test_the_composed_configuration_can_be_shown(command):
+    code, out, _ = command("+space=nlp", "--cfg", "job")
+    assert code == 0
+    assert "linformer" in out
+    assert "n_trials: " in out

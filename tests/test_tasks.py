@@ -1,0 +1,429 @@
+"""Every task against the contract, then what each one asks, recomputed slowly from its inputs alone."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+import yaml
+
+from spaces.build import make
+from spaces.tasks import IGNORED, Batch, Sizes, Split, Task
+from spaces.tasks.digits import Digits
+from spaces.tasks.recall import Recall
+from spaces.tasks.text import Text
+
+ROOT = Path(__file__).parents[1]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """Three subfolders of 13 files, all contents different, sizes from 2 bytes to several windows of 16."""
+    for letter in "abc":
+        for number in range(13):
+            path = tmp_path / letter / f"chapter{number % 3}" / f"{number}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes((ord(letter) * 7 + number * 11 + at) % 256 for at in range(2 + 9 * number)))
+    return tmp_path
+
+
+TASKS: dict[str, Callable[[Path], Task]] = {
+    "recall": lambda _: Recall(),
+    "recall, short and odd": lambda _: Recall(length=67, pairs=4, repeats=2, keys=4, answers=3, train=30),
+    "recall, one pair": lambda _: Recall(length=16, pairs=1, repeats=1, keys=1, answers=2, noise=1, near=1.0),
+    "text, label": lambda folder: Text(folder=str(folder), length=16),
+    "text, next byte": lambda folder: Text(folder=str(folder), length=16, predict="next_byte"),
+    "digits": lambda _: Digits(),
+}
+
+
+@pytest.fixture(params=TASKS)
+def task(request: pytest.FixtureRequest, library: Path) -> Task:
+    return TASKS[request.param](library)
+
+
+@pytest.fixture
+def rebuilt(request: pytest.FixtureRequest, task: Task, library: Path) -> Task:
+    return TASKS[request.node.callspec.params["task"]](library)
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(x is y is None or torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) -> None:
+    inputs, padding, labels = task.examples(split)
+    assert inputs.shape == (len(inputs), task.sizes.length)
+    assert labels.shape == (inputs.shape if task.sizes.per_token else inputs.shape[:1])
+    assert inputs.dtype == labels.dtype == torch.int64
+    assert 0 <= int(inputs.min()) <= int(inputs.max()) < task.sizes.vocabulary
+    judged = labels != IGNORED
+    assert ((labels >= 0) & (labels < task.sizes.classes))[judged].all()
+    assert judged.reshape(len(labels), -1).any(1).all()
+    if padding is not None:
+        assert padding.dtype == torch.bool
+        assert padding.shape == inputs.shape
+        assert padding.any()
+        assert not padding[:, 0].any()
+        assert (padding[:, 1:] >= padding[:, :-1]).all(), "padding stands at the end"
+        assert (inputs[padding] == 0).all()
+        assert not task.sizes.per_token or (labels[padding] == IGNORED).all()
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_same_settings_give_the_same_examples(task: Task, rebuilt: Task, split: Split) -> None:
+    torch.manual_seed(1)
+    first = task.examples(split)
+    torch.manual_seed(2)
+    assert same(first, rebuilt.examples(split))
+    assert same(first, task.cached(split))
+    assert task.cached(split) is task.cached(split)
+
+
+def test_examples_leave_the_global_generator_alone(task: Task) -> None:
+    before = torch.get_rng_state()
+    task.examples("train")
+    list(task.batches("train", 7, shuffle=3))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("shuffle", [None, 0])
+def test_batches_cover_every_example_once(task: Task, shuffle: int | None) -> None:
+    rows = [row for batch in task.batches("validation", 7, shuffle=shuffle) for row in as_rows(batch)]
+    expected = as_rows(task.examples("validation"))
+    assert Counter(rows) == Counter(expected)
+    assert (rows == expected) == (shuffle is None or len(set(rows)) == 1)
+    assert max(len(batch.inputs) for batch in task.batches("validation", 7, shuffle=shuffle)) <= 7
+
+
+def test_a_shuffle_seed_names_one_order(task: Task) -> None:
+    once, again, other = (list(task.batches("train", 3, shuffle=seed)) for seed in (5, 5, 6))
+    assert all(map(same, once, again))
+    assert not all(map(same, once, other))
+
+
+def as_rows(batch: Batch) -> list[tuple[object, ...]]:
+    """Each example as one hashable value."""
+    columns = [x.tolist() if x is not None else [None] * len(batch.inputs) for x in batch]
+    return [tuple(map(str, row)) for row in zip(*columns, strict=True)]
+
+
+@pytest.mark.parametrize("task", [Recall(train=48, validation=48, test=48), Digits()])
+def test_no_example_stands_in_two_splits(task: Task) -> None:
+    splits = [[tuple(row) for row in task.examples(split).inputs.tolist()] for split in SPLITS]
+    assert len({row for split in splits for row in split}) == sum(map(len, splits))
+
+
+@pytest.mark.parametrize("build", [Recall, Digits])
+def test_another_seed_gives_other_examples(build: Callable[..., Task]) -> None:
+    assert not same(build(seed=0).examples("train"), build(seed=1).examples("train"))
+
+
+def test_judge_counts_the_positions_that_are_asked() -> None:
+    task = Recall()
+    labels = task.examples("validation").labels[:2]
+    logits = torch.nn.functional.one_hot(labels.clamp(min=0), task.sizes.classes).float()
+    asked = int((labels != IGNORED).sum())
+    assert task.judge(logits, labels) == (asked, asked)
+    assert task.judge(-logits, labels) == (0, asked)
+    assert task.loss(100 * logits, labels).item() == pytest.approx(0, abs=1e-6)
+
+
+# Recall -----------------------------------------------------------------------------------------------------------
+
+
+RECALLS = [
+    Recall(),
+    Recall(near=0.0, seed=3),
+    Recall(near=1.0, seed=4),
+    Recall(length=67, pairs=4, repeats=2, keys=5, answers=3, noise=2),
+    Recall(length=16, pairs=1, repeats=2, keys=1, answers=2, noise=1),
+]
+
+
+@pytest.mark.parametrize("task", RECALLS)
+def test_recall_labels_answer_the_questions_in_the_inputs(task: Recall) -> None:
+    """Replay every row token by token, with a dictionary and a tally."""
+    inputs, _, labels = task.examples("validation")
+    for row, asked in zip(inputs.tolist(), labels.tolist(), strict=True):
+        facts: dict[int, set[int]] = {}
+        markers: Counter[int] = Counter()
+        for token, following in zip(row, [*row[1:], -1], strict=True):
+            kind = kind_of(task, token)
+            if kind == "key" and kind_of(task, following) == "value":
+                facts.setdefault(token, set()).add(following - task.first_value)
+            if kind == "marker":
+                markers[token - task.first_marker] += 1
+        assert all(len(values) == 1 for values in facts.values()), "a key has one value in a row"
+        for token, answer in zip(row, asked, strict=True):
+            if kind_of(task, token) == "key":
+                assert {answer} == facts[token]
+            elif kind_of(task, token) == "question":
+                (topic, most), *others = markers.most_common(2)
+                assert answer == topic
+                assert all(most > count for _, count in others)
+            else:
+                assert answer == IGNORED
+
+
+def kind_of(task: Recall, token: int) -> str:
+    ends = {
+        "noise": task.first_key,
+        "key": task.first_value,
+        "value": task.first_marker,
+        "marker": task.topic_question,
+        "question": task.sizes.vocabulary,
+    }
+    return next((kind for kind, end in ends.items() if 0 <= token < end), "nothing")
+
+
+@pytest.mark.parametrize("task", RECALLS)
+def test_recall_rows_hold_what_their_settings_say(task: Recall) -> None:
+    for row in task.examples("validation").inputs.tolist():
+        kinds = [kind_of(task, token) for token in row]
+        facts = Counter(key for key, kind in zip(row, kinds[1:], strict=False) if kind == "value")
+        assert set(facts.values()) == {task.repeats}
+        assert (task.pairs + 1) // 2 <= len(facts) <= task.pairs
+        slots = len(row) // 2
+        assert kinds.count("key") - kinds.count("value") == int(slots * 2 / 5)
+        assert kinds.count("marker") == kinds.count("question") == slots // 8
+        assert set(kinds[1::2]) <= {"noise", "value"}
+
+
+@pytest.mark.parametrize("near", [0.0, 0.5, 1.0])
+def test_the_promised_share_of_questions_is_about_the_nearest_fact(near: float) -> None:
+    task = Recall(near=near, validation=20)
+    nearest, other, by_accident = 0, 0, 0.0
+    for row in task.examples("validation").inputs.tolist():
+        values = [at + 1 for at in range(511) if kind_of(task, row[at + 1]) == "value"]
+        facts = [at - 1 for at in values]
+        for at in range(512):
+            if kind_of(task, row[at]) == "key" and at not in facts:
+                closest = min(abs(at - fact) for fact in facts)
+                if row[at] in {row[fact] for fact in facts if abs(at - fact) == closest}:
+                    nearest += 1
+                else:
+                    other += 1
+                by_accident += (1 - near) / len({row[fact] for fact in facts})
+    total = nearest + other
+    expected = near + by_accident / total
+    # Ties of distance count as near above and add up to another 4 percent.
+    assert expected - 0.03 <= nearest / total <= expected + 0.07
+    assert near < 1 or nearest == total
+
+
+def test_any_constant_guess_scores_chance_in_recall() -> None:
+    task = Recall(train=1000)
+    labels = task.examples("train").labels
+    shares = torch.bincount(labels[labels != IGNORED], minlength=task.sizes.classes) / (labels != IGNORED).sum()
+    assert shares.tolist() == pytest.approx([task.chance] * 8, abs=0.01)
+
+
+# Text -------------------------------------------------------------------------------------------------------------
+
+
+def test_text_splits_share_no_file_and_use_every_file(library: Path) -> None:
+    task = Text(folder=str(library), length=16, train=10**6, validation=10**6, test=10**6)
+    names = [{window.file.name for window in task.windows[split]} for split in SPLITS]
+    assert sum(map(len, names)) == len(set.union(*names)) == 39
+    assert [len(split) for split in names] == [33, 3, 3]
+
+
+def test_text_splits_depend_on_relative_names_alone(library: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    moved = tmp_path_factory.mktemp("elsewhere") / "texts"
+    before = Text(folder=str(library), length=16).windows
+    library.rename(moved)
+    assert Text(folder=str(moved), length=16).windows == before
+
+
+@pytest.mark.parametrize("predict", ["label", "next_byte"])
+@pytest.mark.parametrize("length", [2, 16, 1000])
+def test_text_windows_rebuild_every_file(library: Path, predict: Any, length: int) -> None:
+    task = Text(folder=str(library), length=length, predict=predict, train=10**6, validation=10**6, test=10**6)
+    for split in SPLITS:
+        inputs, padding, labels = task.examples(split)
+        assert len(inputs) == len(task.windows[split])
+        rebuilt: dict[str, bytes] = {}
+        for row, window in enumerate(task.windows[split]):
+            real = inputs[row] if padding is None else inputs[row][~padding[row]]
+            assert window.start == len(rebuilt.get(window.file.name, b""))
+            rebuilt[window.file.name] = rebuilt.get(window.file.name, b"") + bytes(real.tolist())
+            if predict == "label":
+                assert window.file.name.split("/")[0] == task.subfolders[int(labels[row])]
+                continue
+            content = (library / window.file.name).read_bytes()
+            following = content[window.start + 1 : window.start + 1 + length]
+            assert bytes(labels[row][labels[row] != IGNORED].tolist()) == following
+            assert (labels[row, : len(following)] != IGNORED).all()
+        for name, content_read in rebuilt.items():
+            content = (library / name).read_bytes()
+            assert content_read in (content, content[:-1] if predict == "next_byte" else content)
+
+
+def test_text_keeps_the_largest_subfolders_and_weighs_them_equally(library: Path) -> None:
+    (library / "b" / "big.txt").write_bytes(b"x" * 10_000)
+    (library / "notes").mkdir()
+    (library / "notes" / "only.txt").write_bytes(b"y" * 50_000)  # one file can't be dealt out to three splits
+    (library / "loose.txt").write_bytes(b"z" * 50_000)
+    task = Text(folder=str(library), classes=2, length=16, train=11, validation=5, test=7)
+    assert task.subfolders == ("b", "a")
+    assert Counter(task.examples("train").labels.tolist()) == {0: 5, 1: 5}
+    assert task.chance == 0.5
+
+
+def test_the_most_common_subfolder_scores_chance(library: Path) -> None:
+    for number in range(13):
+        (library / "c" / f"more{number}.txt").write_bytes(b"x" * 400)
+    task = Text(folder=str(library), length=16, validation=300)
+    counts = torch.bincount(task.examples("validation").labels)
+    assert task.chance == pytest.approx(counts.max().item() / counts.sum().item())
+    assert task.chance > 1 / 3
+
+
+def test_chosen_windows_are_spread_over_the_files(library: Path) -> None:
+    (library / "a" / "0.txt").write_bytes(b"x" * 16 * 1000)
+    few = Text(folder=str(library), predict="next_byte", length=16, train=50).windows["train"]
+    every = Text(folder=str(library), predict="next_byte", length=16, train=10**6).windows["train"]
+    assert len(few) == len(set(few)) == 50
+    assert set(few) <= set(every)
+    assert every.index(few[-1]) >= len(every) * 0.98 - 1
+
+
+def test_bits_per_byte_of_a_model_that_knows_nothing_is_chance(library: Path) -> None:
+    task = Text(folder=str(library), predict="next_byte", length=16)
+    labels = task.examples("validation").labels
+    bits, count = task.judge(torch.zeros(*labels.shape, 256), labels)
+    assert bits / count == pytest.approx(task.chance)
+    assert task.loss(torch.zeros(*labels.shape, 256), labels).item() == pytest.approx(task.chance * math.log(2))
+    certain = 1000 * torch.nn.functional.one_hot(labels.clamp(min=0), 256).float()
+    assert task.judge(certain, labels) == (task.best, count)
+    assert (task.metric, task.direction, task.sizes.causal) == ("bits_per_byte", "minimize", True)
+
+
+def test_files_that_cannot_be_read_are_counted_and_named(library: Path, caplog: pytest.LogCaptureFixture) -> None:
+    task = Text(folder=str(library), length=16, train=10**6)
+    gone, *_, shrunk = dict.fromkeys(window.file.name for window in task.windows["train"] if window.file.size > 20)
+    (library / gone).unlink()
+    (library / shrunk).write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        inputs = task.examples("train").inputs
+    assert task.skipped == 2
+    assert [sum(name in message for message in caplog.messages) for name in (gone, shrunk)] == [1, 1]
+    assert len(inputs) == sum(window.file.name not in (gone, shrunk) for window in task.windows["train"])
+    for window in task.windows["validation"]:
+        (library / window.file.name).unlink(missing_ok=True)
+    with pytest.raises(ValueError, match="none of the validation files can be read"):
+        task.examples("validation")
+
+
+def test_installed_packages_and_hidden_folders_are_left_out(library: Path) -> None:
+    before = Text(folder=str(library), length=16).windows
+    for name in ("site-packages", "a/__pycache__", ".git", "b/.cache"):
+        (library / name).mkdir()
+        for number in range(4):
+            (library / name / f"{number}.txt").write_bytes(b"x" * 9999)
+    assert Text(folder=str(library), length=16).windows == before
+
+
+def test_by_default_text_is_the_standard_library() -> None:
+    task = Text(train=16, validation=8, test=8)
+    assert task.folder == Path(os.__file__).parent
+    assert len(task.subfolders) == task.sizes.classes == 8
+    assert task.chance == 1 / 8
+    first = task.windows["train"][0]
+    content = (task.folder / first.file.name).read_bytes()[: task.sizes.length]
+    assert bytes(task.examples("train").inputs[0, : len(content)].tolist()) == content
+
+
+# Digits -----------------------------------------------------------------------------------------------------------
+
+
+def test_digits_are_all_images_of_the_data_set_with_their_digits() -> None:
+    from sklearn.datasets import load_digits
+
+    pixels, digits = load_digits(return_X_y=True)
+    expected = {tuple(map(int, image)): int(digit) for image, digit in zip(pixels, digits, strict=True)}
+    found: dict[tuple[int, ...], int] = {}
+    for split in SPLITS:
+        inputs, _, labels = Digits().examples(split)
+        assert len(set(labels.tolist())) == 10
+        found |= {tuple(image): digit for image, digit in zip(inputs.tolist(), labels.tolist(), strict=True)}
+    assert found == expected
+
+
+# Settings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("build", "settings", "message"),
+    [
+        (Recall, {"length": 15}, "length=15: it must be a whole number from 16"),
+        (Recall, {"length": 64.0}, r"length=64\.0: it must be a whole number"),
+        (Recall, {"length": True}, "length=True: it must be a whole number"),
+        (Recall, {"length": 256}, r"pairs=16, repeats=4: with length 256 their product must be 1\.\.32"),
+        (Recall, {"pairs": 0}, "pairs=0: it must be a whole number from 1"),
+        (Recall, {"repeats": 0}, "repeats=0"),
+        (Recall, {"keys": 15}, "keys=15: it must be a whole number from 16"),
+        (Recall, {"answers": 1}, "answers=1: it must be a whole number from 2"),
+        (Recall, {"noise": 0}, "noise=0"),
+        (Recall, {"near": 1.5}, r"near=1\.5: it must be 0\.\.1"),
+        (Recall, {"near": math.nan}, r"near=nan: it must be 0\.\.1"),
+        (Recall, {"train": 0}, "train=0"),
+        (Recall, {"validation": 0}, "validation=0"),
+        (Recall, {"test": -1}, "test=-1"),
+        (Recall, {"seed": -1}, "seed=-1: it must be a whole number from 0"),
+        (Digits, {"seed": "1"}, "seed='1': it must be a whole number from 0"),
+        (Text, {"length": 1}, "length=1: it must be a whole number from 2"),
+        (Text, {"classes": 1}, "classes=1: it must be a whole number from 2"),
+        (Text, {"train": 2}, "train=2: with 3 classes it must be at least 3"),
+        (Text, {"predict": "word"}, "predict='word': it must be label or next_byte"),
+        (Text, {"suffixes": ".txt"}, "suffixes='.txt': it must be a list of endings"),
+        (Text, {"suffixes": ["txt"]}, "suffixes=.*: it must be a list of endings such as .txt"),
+        (Text, {"suffixes": []}, "suffixes="),
+        (Text, {"suffixes": [".tex", ".bib"]}, r"folder='.*': no files ending in \.tex, \.bib; see suffixes"),
+        (Text, {"folder": "{}/nowhere"}, "folder='.*nowhere': no such folder"),
+        (Text, {"folder": "{}/a/chapter0/0.txt"}, "folder='.*0.txt': no such folder"),
+        (Text, {"folder": "{}/a/chapter0"}, "predict=label needs two subfolders.*predict=next_byte needs none"),
+        (Text, {"folder": "{}/small", "predict": "next_byte"}, "2 text files, and a split by file needs 3"),
+    ],
+)
+def test_bad_settings_are_named(
+    library: Path, build: Callable[..., Task], settings: dict[str, Any], message: str
+) -> None:
+    (library / "small").mkdir()
+    for name in ("one.txt", "two.txt", "empty.txt"):
+        (library / "small" / name).write_bytes(b"" if name == "empty.txt" else b"text")
+    if build is Text:
+        settings = {"folder": "{}"} | settings
+        settings["folder"] = settings["folder"].format(library)
+    with pytest.raises(ValueError, match=message):
+        build(**settings)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "task").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_task_has_a_yaml_that_builds_it_and_says_how_to_use_it(path: Path) -> None:
+    what, command, *_ = path.read_text().splitlines()
+    assert what.startswith("# ")
+    assert command.startswith("# Try it:  python -m search.run +space=nlp ")
+    assert f"task={path.stem}" in command
+    settings = yaml.safe_load(path.read_text())
+    assert settings["_target_"].startswith(f"spaces.tasks.{path.stem}.")
+    task = make(settings, "task")
+    assert isinstance(task, Task)
+    assert isinstance(task.sizes, Sizes)
+    written = {name: value for name, value in settings.items() if name != "_target_"}
+    assert type(task)(**written).sizes == type(task)().sizes, "the YAML repeats the defaults"
+
+
+def test_every_task_has_a_yaml() -> None:
+    modules = {path.stem for path in (ROOT / "spaces" / "tasks").glob("*.py")} - {"__init__"}
+    assert modules == {path.stem for path in (ROOT / "conf" / "task").glob("*.yaml")}
