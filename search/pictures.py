@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.records import Objectives, Record, front
 from spaces.architecture import brief, describe, named, pattern
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart too; the symbols say the same once more.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D00")
@@ -65,10 +68,15 @@ def markdown(rows: Sequence[Mapping[str, Any]], *, limit: int) -> str:
 
 
 def html(records: Sequence[Record], objectives: Objectives, *, title: str) -> str:
-    """A page with every finished trial, metric against the first cost, and the front in the mechanisms' colours.
+    """The plot as a page of its own. Plotly's script stands in it (4.8 MB): it must open where there is no network."""
+    page: str = plot(records, objectives, title=title).to_html(
+        include_plotlyjs=True, default_height="96vh", config={"displaylogo": False}
+    )
+    return page
 
-    Plotly's script stands in the page itself (4.8 MB): it must open where there is no network.
-    """
+
+def plot(records: Sequence[Record], objectives: Objectives, *, title: str) -> Figure:
+    """Every trial with a metric, against the first cost, and the front in the colours of its mechanisms."""
     import plotly.graph_objects as go
 
     cost = objectives.costs[0]
@@ -116,8 +124,7 @@ def html(records: Sequence[Record], objectives: Objectives, *, title: str) -> st
         xaxis={"title": {"text": cost}},
         yaxis={"title": {"text": objectives.metric}},
     )
-    page: str = figure.to_html(include_plotlyjs=True, default_height="96vh", config={"displaylogo": False})
-    return page
+    return figure
 
 
 def _last_metric(record: Record) -> float | None:

@@ -363,6 +363,33 @@ def test_the_plot_opens_without_a_network(uri, tmp_path):
     assert "a<b>" not in page
 
 
+@pytest.mark.parametrize(
+    ("direction", "costs", "front", "line"),
+    [
+        ("maximize", ("latency_ms",), {0, 2}, [(1.0, 0.5), (2.0, 0.9), (4.0, 0.9)]),
+        ("minimize", ("latency_ms",), {0, 1}, [(1.0, 0.5), (3.0, 0.4), (4.0, 0.4)]),
+        ("maximize", ("latency_ms", "memory_mb"), {0, 1, 2}, None),  # a line would not pass through all of them
+    ],
+)
+def test_the_plot_shows_each_trial_once_and_the_front_as_steps(direction, costs, front, line):
+    objectives = Objectives("accuracy", direction, costs, chance=0.1, best=1.0, ceilings=(9.0,) * len(costs))
+    points = [(0.5, 1.0, 3.0), (0.4, 3.0, 1.0), (0.9, 2.0, 2.0), (0.45, 4.0, 4.0)]
+    trials = [
+        record(number, accuracy, name="linear" if number else "softmax", costs={"latency_ms": ms, "memory_mb": mb})
+        for number, (accuracy, ms, mb) in enumerate(points)
+    ]
+    trials += [record(4, state="pruned"), record(5, state="failed", curve=[]), record(6, state="running", curve=[])]
+    traces = pictures.plot(trials, objectives, title="x").data
+    shown = {
+        trace.name: [int(re.findall(r"\d+", text)[0]) for text in trace.hovertext] for trace in traces if trace.name
+    }
+    on_front = {number for name, group in shown.items() if name.split()[0] in ("linear", "softmax") for number in group}
+    assert on_front == front
+    assert sorted(number for group in shown.values() for number in group) == [0, 1, 2, 3, 4]
+    lines = [list(zip(trace.x, trace.y, strict=True)) for trace in traces if trace.mode == "lines"]
+    assert lines == ([line] if line else [])
+
+
 def test_the_front_is_a_table_twice(place):
     trials = [record(0, 0.5, 1.0), record(1, 0.9, 3.0), record(2, state="pruned"), record(3, 0.4, 2.0)]
     place.tracker().finish(trials)

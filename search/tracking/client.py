@@ -31,6 +31,7 @@ def connect(uri: str) -> MlflowClient:
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of every retry; we warn once
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations between MLflow and the libraries it uses
         from mlflow import MlflowClient

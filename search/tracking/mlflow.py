@@ -1,7 +1,7 @@
 """MLflow as a window on a study: a parent run for the study, a nested run a trial, the front as table and plot.
 
-A trial is written once, when it has ended, by the worker that ran it; nothing is read in between. Measured on SQLite,
-that is 20 ms a trial. What a killed worker or an outage left out is added by the next ``finish``, of any worker.
+A trial is written once, when it has ended, by the worker that ran it: four calls and no read, about 40 ms on SQLite.
+What a killed worker or an outage left out is added by the next ``finish``, of any worker.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class MlflowTracking(Tracking):
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:
-            reason = without_password(f"{type(error).__name__}: {error}").splitlines()[0]
+            reason = without_password(f"{type(error).__name__}: {error}").splitlines()[0][:300]
             where = without_password(self.uri)
             logger.warning("MLflow at %s fails; trials go on, and what it misses follows later. %s", where, reason)
         self._warned = True
