@@ -44,7 +44,7 @@ class Recall(Task):
         seed: of everything drawn; other seeds, other rows.
     """
 
-    batch_size = 2  # each row asks some 220 questions
+    batch_size = 2  # each row asks some 180 questions
 
     def __init__(
         self,
