@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.records import Objectives, Record, front
-from spaces.architecture import Architecture, brief, describe, named, pattern
+from spaces.architecture import Architecture, describe, pattern
 
 WIDTH_OF_A_FILE = 160  # characters, where the output is no terminal
 
@@ -103,20 +103,19 @@ class Display:
         return Text(line, style="cyan", overflow="ellipsis", no_wrap=True)
 
     def show_front(self, everyone: Sequence[Record]) -> None:
-        """Print the front as a table, the cheapest first; settings that are equal throughout are left out."""
+        """Print the front as a table, the cheapest first."""
         members = front(everyone, self._objectives)
         if not members:
             self.say("The front is empty: no trial was trained to the end.")
             return
         rows = [_row(member, self._objectives, self._places) for member in members]
-        always = ("trial", *self._objectives.costs, self._objectives.metric, "pattern")
-        names = dict.fromkeys(name for row in rows for name in row)
-        shown = [name for name in names if name in always or len({row.get(name) for row in rows}) > 1]
         table = Table(title=f"The front: {len(members)} of {len(everyone)} trials", title_justify="left")
-        for name in shown:
-            table.add_column(name, justify="left" if name == "pattern" else "right")
+        names = dict.fromkeys(name for row in rows for name in row)
+        for name in names:
+            text = name == "architecture"
+            table.add_column(name, justify="left" if text else "right", no_wrap=not text)
         for row in rows:
-            table.add_row(*(row.get(name, "") for name in shown))
+            table.add_row(*(row.get(name, "") for name in names))
         self.console.print(table)
 
     def show_seconds(self, total: float) -> None:
@@ -139,5 +138,6 @@ def _row(member: Record, objectives: Objectives, places: Collection[str]) -> dic
     on_test = f"test_{objectives.metric}"
     if on_test in member.details:
         row["on test"] = f"{member.details[on_test]:.4f}"
-    row |= {"pattern": pattern(member.architecture), "parameters": f"{member.costs['parameters']:.0f}"}
-    return row | {name: brief(value) for name, value in named(member.architecture, places).items()}
+    row["parameters"] = f"{member.costs['parameters']:.0f}"
+    row["architecture"] = describe(member.architecture, places)
+    return row

@@ -210,7 +210,7 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
     where = sqlalchemy.make_url(config["storage"]["url"]).render_as_string(hide_password=True)
     tracking.start(
         config["study"],
-        identity=f"{where} {agree(study, 'id', lambda: uuid.uuid4().hex)}",
+        identity=agree(study, "id", lambda: uuid.uuid4().hex),
         objectives=objectives,
         config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": where})),
     )

@@ -18,6 +18,11 @@ def key(architecture: Mapping[str, Any]) -> str:
     return json.dumps(architecture, sort_keys=True)
 
 
+def network_key(architecture: Mapping[str, Any]) -> str:
+    """Equal for architectures of the same network: they may be trained differently, and cost the same."""
+    return key({section: settings for section, settings in architecture.items() if section != "train"})
+
+
 def pattern(architecture: Mapping[str, Any]) -> str:
     """The mechanisms block by block, ``longformer+softmax``; one name if they are all the same."""
     names = architecture.get("pattern", [])

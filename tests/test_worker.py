@@ -109,6 +109,17 @@ def test_an_architecture_seen_before_gets_its_result_without_training(study):
     assert [member.number for member in front([first, *twins], small_search().objectives)] == [0]
 
 
+def test_equal_networks_cost_the_same_however_they_are_trained(study, monkeypatch):
+    measured = []
+    search = small_search({**ONE_POINT, "train": TREE["train"]})
+    measure = search.meter.measure
+    monkeypatch.setattr(search.meter, "measure", lambda *network: measured.append(network) or measure(*network))
+    trials = run(study, search, 3)
+    assert len({trial.architecture["train"]["lr"] for trial in trials}) == 3
+    assert len({trial.costs["latency_ms"] for trial in trials}) == 1
+    assert len(measured) == 1
+
+
 def test_a_twin_of_a_stopped_trial_is_stopped(study):
     _, twin = run(study, small_search(ONE_POINT, pruner=StopsAt(1)), 2)
     assert twin.state == "pruned"

@@ -23,7 +23,7 @@ from search.tracking.summaries import without_password
 
 logger = logging.getLogger(__name__)
 
-DRAW_EVERY_S = 120.0  # the plot weighs 4.8 MB
+DRAW_EVERY_S = 600.0  # the plot weighs 4.8 MB and takes a second
 
 
 class MlflowTracking(Tracking):
