@@ -194,8 +194,9 @@ def test_recall_rows_hold_what_their_settings_say(task: Recall) -> None:
         assert set(facts.values()) == {task.repeats}
         assert (task.pairs + 1) // 2 <= len(facts) <= task.pairs
         slots = len(row) // 2
-        assert kinds.count("key") - kinds.count("value") == int(slots * 2 / 5)
-        assert kinds.count("marker") == kinds.count("question") == slots // 8
+        assert kinds.count("key") - kinds.count("value") == slots * 3 // 10
+        assert kinds.count("marker") == slots // 5
+        assert kinds.count("question") == slots // 8
         assert set(kinds[1::2]) <= {"noise", "value"}
 
 
