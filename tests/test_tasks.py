@@ -390,6 +390,7 @@ def test_digits_are_all_images_of_the_data_set_with_their_digits() -> None:
         (Text, {"suffixes": ".txt"}, "suffixes='.txt': it must be a list of endings"),
         (Text, {"suffixes": ["txt"]}, "suffixes=.*: it must be a list of endings such as .txt"),
         (Text, {"suffixes": []}, "suffixes="),
+        (Text, {"suffixes": [1]}, r"suffixes=\[1\]"),
         (Text, {"suffixes": [".tex", ".bib"]}, r"folder='.*': no files ending in \.tex, \.bib; see suffixes"),
         (Text, {"folder": "{}/nowhere"}, "folder='.*nowhere': no such folder"),
         (Text, {"folder": "{}/a/chapter0/0.txt"}, "folder='.*0.txt': no such folder"),
