@@ -194,8 +194,9 @@ def test_recall_rows_hold_what_their_settings_say(task: Recall) -> None:
         assert set(facts.values()) == {task.repeats}
         assert (task.pairs + 1) // 2 <= len(facts) <= task.pairs
         slots = len(row) // 2
-        assert kinds.count("key") - kinds.count("value") == int(slots * 2 / 5)
-        assert kinds.count("marker") == kinds.count("question") == slots // 8
+        assert kinds.count("key") - kinds.count("value") == slots * 3 // 10
+        assert kinds.count("marker") == slots // 5
+        assert kinds.count("question") == slots // 8
         assert set(kinds[1::2]) <= {"noise", "value"}
 
 
@@ -389,6 +390,7 @@ def test_digits_are_all_images_of_the_data_set_with_their_digits() -> None:
         (Text, {"suffixes": ".txt"}, "suffixes='.txt': it must be a list of endings"),
         (Text, {"suffixes": ["txt"]}, "suffixes=.*: it must be a list of endings such as .txt"),
         (Text, {"suffixes": []}, "suffixes="),
+        (Text, {"suffixes": [1]}, r"suffixes=\[1\]"),
         (Text, {"suffixes": [".tex", ".bib"]}, r"folder='.*': no files ending in \.tex, \.bib; see suffixes"),
         (Text, {"folder": "{}/nowhere"}, "folder='.*nowhere': no such folder"),
         (Text, {"folder": "{}/a/chapter0/0.txt"}, "folder='.*0.txt': no such folder"),

@@ -54,7 +54,7 @@ class Text(Task):
             those of installed packages are left out.
         predict: ``label``, the subfolder of ``folder`` that a window comes from, or ``next_byte``.
         length: bytes in a window; a file's last one may be shorter and is padded.
-        classes: most subfolders to tell apart; the largest by bytes are kept.
+        classes: with ``label``, most subfolders to tell apart; the largest by bytes are kept.
         suffixes: how the names of text files end.
         train: most windows to learn from, spread evenly over all there are; with labels, as many a subfolder.
         validation: the same for the windows that the search judges by.
@@ -79,7 +79,7 @@ class Text(Task):
         check_whole(1, train=train, validation=validation, test=test)
         if predict not in ("label", "next_byte"):
             raise ValueError(f"predict={predict!r}: it must be label or next_byte")
-        if isinstance(suffixes, str) or not suffixes or not all(suffix.startswith(".") for suffix in suffixes):
+        if isinstance(suffixes, str) or not suffixes or not all(str(suffix).startswith(".") for suffix in suffixes):
             raise ValueError(f"suffixes={suffixes!r}: it must be a list of endings such as .txt")
         self.predict, self.skipped = predict, 0
         self.folder = Path(sysconfig.get_path("stdlib") if folder is None else folder).expanduser()
