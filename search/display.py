@@ -117,6 +117,13 @@ class Display:
         for row in rows:
             table.add_row(*(row.get(name, "") for name in names))
         self.console.print(table)
+        best = max(members, key=lambda member: -self._objectives.loss(member.metric or 0.0))
+        names = sorted({name for member in members for name in member.architecture["pattern"]})
+        cost = self._objectives.costs[0]
+        self.say(
+            f"{len(members)} points of {len(names)} mechanisms ({', '.join(names)}); the best {self._objectives.metric} is"
+            f" {best.metric:.4f}, and the cheapest has {members[0].costs[cost] / best.costs[cost]:.2f} of its {cost}."
+        )
 
     def show_seconds(self, total: float) -> None:
         """Print where the time went, in seconds."""
