@@ -117,12 +117,17 @@ class Display:
         for row in rows:
             table.add_row(*(row.get(name, "") for name in names))
         self.console.print(table)
-        best = max(members, key=lambda member: -self._objectives.loss(member.metric or 0.0))
+        self.say(self._summary_of(members))
+
+    def _summary_of(self, members: Sequence[Record]) -> str:
+        """What a front holds, in a sentence."""
+        metric, cost = self._objectives.metric, self._objectives.costs[0]
         names = sorted({name for member in members for name in member.architecture["pattern"]})
-        cost = self._objectives.costs[0]
-        self.say(
-            f"{len(members)} points of {len(names)} mechanisms ({', '.join(names)}); the best {self._objectives.metric} is"
-            f" {best.metric:.4f}, and the cheapest has {members[0].costs[cost] / best.costs[cost]:.2f} of its {cost}."
+        best = min(members, key=lambda member: self._objectives.loss(member.metric or 0.0))
+        share = members[0].costs[cost] / best.costs[cost]
+        return (
+            f"{len(members)} points, {len(names)} mechanisms ({', '.join(names)}). "
+            f"The best {metric} is {best.metric:.4f}; the cheapest has {share:.2f} of its {cost}."
         )
 
     def show_seconds(self, total: float) -> None:

@@ -1,0 +1,71 @@
+import math
+
+import pytest
+from small import OBJECTIVES
+
+from search.records import Objectives, Record, front
+
+
+def trial(number, latency, accuracy, *, state="complete", **details):
+    costs = {"latency_ms": latency, "parameters": 10.0}
+    architecture = {"pattern": ["softmax"], "model": {"depth": number}}
+    return Record(
+        number, state, costs, [(1, accuracy)], accuracy if state == "complete" else None, architecture, "", details
+    )
+
+
+def test_the_front_is_what_nothing_else_beats_cheapest_first():
+    trials = [
+        trial(0, 0.9, 0.9),
+        trial(1, 0.2, 0.5),
+        trial(2, 0.5, 0.4),  # dominated by 1
+        trial(3, 0.1, 0.99, state="pruned"),
+        trial(4, 0.3, math.nan),
+        trial(5, 0.2, 0.5, twin_of=1),
+        trial(6, 0.4, 0.5),  # as accurate as 1 and dearer
+    ]
+    assert [member.number for member in front(trials, OBJECTIVES)] == [1, 0]
+    assert front([], OBJECTIVES) == []
+    assert front(trials[3:5], OBJECTIVES) == []
+
+
+def test_a_metric_to_minimise_is_turned_round():
+    bits = Objectives(
+        metric="bits_per_byte", direction="minimize", costs=("latency_ms",), chance=8.0, best=0.0, ceilings=(1.0,)
+    )
+    trials = [trial(0, 0.5, 3.0), trial(1, 0.4, 2.0), trial(2, 0.1, 6.0)]
+    assert [member.number for member in front(trials, bits)] == [2, 1]
+    assert bits.hypervolume(trials[1:2]) == pytest.approx(0.6 * 6 / 8)
+
+
+@pytest.mark.parametrize(
+    ("points", "share"),
+    [
+        ([], 0.0),
+        ([(0.5, 1.0)], 0.5),
+        ([(0.0, 1.0)], 1.0),
+        ([(0.5, 2 / 3)], 0.25),  # half of the latency, half of the way from chance to the best
+        ([(0.5, 1.0), (0.25, 2 / 3)], 0.5 + 0.25 * 0.5),
+        ([(1.0, 1.0)], 0.0),
+        ([(0.5, 1 / 3)], 0.0),
+        ([(2.0, 1.0)], 0.0),
+    ],
+)
+def test_hypervolume_is_the_share_of_the_box_between_chance_at_the_ceiling_and_perfection_for_nothing(points, share):
+    members = [trial(number, *point) for number, point in enumerate(points)]
+    assert OBJECTIVES.hypervolume(members) == pytest.approx(share)
+
+
+def test_costs_beside_the_first_span_the_front_too():
+    both = Objectives(
+        metric="accuracy",
+        direction="maximize",
+        costs=("latency_ms", "parameters"),
+        chance=0.1,
+        best=1.0,
+        ceilings=(1.0, 20.0),
+    )
+    dear = trial(0, 0.5, 0.9)
+    small = Record(1, "complete", {"latency_ms": 0.6, "parameters": 5.0}, (), 0.9)
+    assert front([dear, small], OBJECTIVES) == [dear]
+    assert front([dear, small], both) == [dear, small]
