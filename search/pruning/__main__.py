@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
+from omegaconf import OmegaConf
 
 from search.pruning import Pruner
-from search.pruning.moasha import MoAsha
-from search.pruning.none import NoPruner
 from search.records import Objectives, Record
+from spaces.build import make
 
 EPOCHS, RUNGS, DECISIONS = 27, (1, 3, 9, 27), 10
-RULES: dict[str, Pruner] = {"none": NoPruner(), "moasha": MoAsha(eta=3, min_epochs=1)}
 COSTS = ("latency_ms", "parameters", "memory_mb")
+
+
+def rules() -> dict[str, Pruner]:
+    """Every option of ``pruner=`` with the settings of its YAML, by name."""
+    files = sorted((Path(__file__).parents[2] / "conf" / "pruner").glob("*.yaml"))
+    return {file.stem: make(OmegaConf.to_container(OmegaConf.load(file)), "pruner") for file in files}
 
 
 def study(size: int, *, seed: int = 0) -> list[Record]:
@@ -33,7 +39,7 @@ def study(size: int, *, seed: int = 0) -> list[Record]:
 def main(size: int = 1000) -> None:
     """Print one line a rule and number of costs, over some trials at the rungs of halving by three."""
     trials = study(size)
-    for name, rule in RULES.items():
+    for name, rule in rules().items():
         for count in range(1, len(COSTS) + 1):
             aims = Objectives("accuracy", "maximize", COSTS[:count], chance=0.0, best=1.0, ceilings=(2.0,) * count)
             times = []
