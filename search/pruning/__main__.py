@@ -13,7 +13,7 @@ from search.pruning import Pruner
 from search.records import Objectives, Record
 from spaces.build import make
 
-EPOCHS, RUNGS, DECISIONS = 27, (1, 3, 9, 27), 10
+EPOCHS, RUNGS, DECISIONS = 27, (3, 6, 12, 24), 10
 COSTS = ("latency_ms", "parameters", "memory_mb")
 
 
@@ -37,7 +37,7 @@ def study(size: int, *, seed: int = 0) -> list[Record]:
 
 
 def main(size: int = 1000) -> None:
-    """Print one line a rule and number of costs, over some trials at the rungs of halving by three."""
+    """Print one line a rule and number of costs, over some trials at the rungs of the default halving."""
     trials = study(size)
     for name, rule in rules().items():
         for count in range(1, len(COSTS) + 1):
