@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -62,6 +63,14 @@ class Display:
     def waiting(self, others: int) -> None:
         """Only other workers' trials are left."""
         self._trial = f"waiting for {others} trial{'s' * (others > 1)} of other workers"
+
+    @contextmanager
+    def measuring_again(self) -> Iterator[None]:
+        """Count the time spent inside as spent on measuring latency."""
+        self._trial, start = "measuring the front again, side by side", time.monotonic()
+        yield
+        self._trial = ""
+        self._spent["latency_s"] += time.monotonic() - start
 
     def ended(self, trial: Record, everyone: Sequence[Record]) -> None:
         """Print a trial's line, in bold if it is on the front of ``everyone``."""

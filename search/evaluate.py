@@ -73,10 +73,12 @@ def evaluate(trial: optuna.Trial, search: Search, watch: Watch) -> tuple[float, 
         return _repeat(notes, twin, search.objectives)
 
     with notes.seconds("latency_s"):
-        costs = _known_costs(trial, architecture, host)
-        if costs is None:
+        known = _same_network(trial, architecture, host)
+        if known is None:
             costs, latency = measure(architecture, search.task, search.meter)
             notes.details["latency_spread"] = latency.spread
+        else:
+            costs, notes.details["latency_spread"] = dict(known.costs), known.details["latency_spread"]
     notes.write(costs=costs)
     limits = {name: limit for name, limit in search.limits.items() if limit is not None}
     for name, limit in limits.items():
@@ -92,15 +94,15 @@ def evaluate(trial: optuna.Trial, search: Search, watch: Watch) -> tuple[float, 
     return (metric, *(costs[name] for name in search.objectives.costs))
 
 
-def _known_costs(trial: optuna.Trial, architecture: Architecture, host: str) -> dict[str, float] | None:
-    """The costs of an earlier trial on this host with the same network, whatever its training settings.
+def _same_network(trial: optuna.Trial, architecture: Architecture, host: str) -> Record | None:
+    """An earlier trial on this host with the same network, whatever its training settings.
 
-    Measured again they would differ by the noise of measuring, and of two equal networks one would beat the other.
+    Measured again it would differ by the noise of measuring, and of two equal networks one would beat the other.
     """
     for other in records(trial.study):
         same = other.details.get("host") == host and network_key(other.architecture) == network_key(architecture)
-        if same and other.number != trial.number and other.costs:
-            return dict(other.costs)
+        if same and other.number != trial.number and "latency_spread" in other.details:
+            return other
     return None
 
 

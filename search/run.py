@@ -93,6 +93,7 @@ def run(config: Mapping[str, Any]) -> int:
     space = Space(config["space"])
 
     from search.display import Display
+    from search.retime import retime
     from search.study import records
     from search.worker import RepeatedFailureError, Stopped, work
 
@@ -109,6 +110,8 @@ def run(config: Mapping[str, Any]) -> int:
         display.summarise(records(study))
         try:
             work(study, search, config["n_trials"], display, ended, grace_s=config["storage"]["grace_s"])
+            with display.measuring_again():
+                retime(study, search)
         except Stopped as stop:
             code = 128 + stop.signal
             display.say(f"{stop.signal.name}: the running trial was put back; the same command goes on from here.")

@@ -10,6 +10,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -27,6 +28,7 @@ from spaces.dimensions import ConfigError
 
 # What ended stays as it is: pruning asks for all records after every epoch.
 _ended: WeakKeyDictionary[optuna.Study, dict[int, Record]] = WeakKeyDictionary()
+RETIMED = "retimed"  # the study's attribute with the latencies measured side by side, see search/retime.py
 MOST_TRIES = 3  # of a trial whose worker died: it may be the trial that kills them
 _STATES: Mapping[TrialState, State] = {
     TrialState.RUNNING: "running",
@@ -150,13 +152,21 @@ def agree(study: optuna.Study, name: str, compute: Callable[[], Any]) -> Any:
 
 
 def records(study: optuna.Study) -> list[Record]:
-    """Every trial that counts, in order: not those put back in the queue, and not those still in it."""
+    """Every trial that counts, in order: not those put back in the queue, and not those still in it.
+
+    Latencies that were measured again, side by side, stand in the place of the first ones.
+    """
     ended = _ended.setdefault(study, {})
+    retimed = study.user_attrs.get(RETIMED, {}).get("trials", {})
     everyone = []
     for trial in counted(study):
         known = ended.get(trial.number) or record(trial)
         if trial.state.is_finished():
             ended[trial.number] = known
+        if str(trial.number) in retimed:
+            ms, spread = retimed[str(trial.number)]
+            details = {**known.details, "first_latency_ms": known.costs["latency_ms"], "latency_spread": spread}
+            known = replace(known, costs={**known.costs, "latency_ms": ms}, details=details)
         everyone.append(known)
     return everyone
 

