@@ -163,7 +163,7 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
     from search.evaluate import Search, measure
     from search.records import Objectives
     from search.sampling import SeededPerTrial
-    from search.study import agree, open_storage
+    from search.study import agree, enqueue_first, open_storage
     from search.study import join as join_study
     from search.training import Settings
     from spaces.build import make, misfits
@@ -202,6 +202,8 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
             for name in config["costs"]
         ],
     )
+    # Each mechanism at its smallest is cheap to train and marks the cheap end of the front.
+    enqueue_first(study, space.smallest())
     objectives = Objectives(
         metric=task.metric,
         direction=task.direction,

@@ -151,6 +151,13 @@ def agree(study: optuna.Study, name: str, compute: Callable[[], Any]) -> Any:
     return study.user_attrs[name]
 
 
+def enqueue_first(study: optuna.Study, beginnings: Iterable[Mapping[str, Any]]) -> None:
+    """Queue parameters to begin a new study with; the rest is drawn. One that has begun goes on."""
+    if not study.get_trials(deepcopy=False):
+        for parameters in beginnings:
+            study.enqueue_trial(dict(parameters), skip_if_exists=True)
+
+
 def records(study: optuna.Study) -> list[Record]:
     """Every trial that counts, in order: not those put back in the queue, and not those still in it.
 

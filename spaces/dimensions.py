@@ -45,11 +45,15 @@ class Choice:
         """Let ``trial`` draw an option."""
         return self.options[trial.suggest_categorical(name, list(self.options))]
 
+    def labels(self) -> list[Value]:
+        """What the sampler calls the options, in the order of :meth:`ends`."""
+        labels = list(self.options)
+        numeric = all(isinstance(value, int | float) for value in self.options.values())
+        return sorted(labels, key=self.options.__getitem__) if numeric else labels
+
     def ends(self) -> list[Any]:
         """Every option, numbers ascending."""
-        values = list(self.options.values())
-        numeric = all(isinstance(value, (int, float)) for value in values)
-        return sorted(values) if numeric else values
+        return [self.options[label] for label in self.labels()]
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,10 @@ class Int:
     def suggest(self, trial: Trial, name: str) -> int:
         """Let ``trial`` draw a value."""
         return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+
+    def labels(self) -> list[int]:
+        """What the sampler calls the :meth:`ends`: themselves."""
+        return self.ends()
 
     def ends(self) -> list[int]:
         """The lowest and the highest value."""
@@ -82,6 +90,10 @@ class Float:
     def suggest(self, trial: Trial, name: str) -> float:
         """Let ``trial`` draw a value."""
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+    def labels(self) -> list[float]:
+        """What the sampler calls the :meth:`ends`: themselves."""
+        return self.ends()
 
     def ends(self) -> list[float]:
         """The lowest and the highest value."""

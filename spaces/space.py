@@ -96,6 +96,14 @@ class Space:
         for pattern in dimension.ends() if dimension else [self.pattern]:
             yield self._draw(lambda dim, where, at=pattern: at if where == "pattern" else dim.ends()[-1])  # type: ignore[misc]
 
+    def smallest(self) -> Iterator[dict[str, Any]]:
+        """For each pattern, the parameters of its smallest model; knobs and training are left open."""
+        dimension = parse(self.pattern, "pattern")
+        for label in dimension.labels() if dimension else [None]:
+            parameters: dict[str, Any] = {} if dimension is None else {"pattern": label}
+            _draw(self.model, "model", partial(_first_label, parameters))
+            yield parameters
+
     def places(self) -> set[str]:
         """The dotted places of all dimensions, such as ``model.depth``: what may differ between two architectures."""
         sections = {"model": self.model, "pattern": self.pattern, "attention": self.attention, "train": self.train}
@@ -150,6 +158,11 @@ def _combinations(draw: Callable[[Pick], Any]) -> Iterator[Any]:
             return
         turns = [turn for turn, _ in met]
         turns[-1] += 1
+
+
+def _first_label(parameters: dict[str, Any], dimension: Dimension, where: str) -> Any:
+    parameters[where] = dimension.labels()[0]
+    return dimension.ends()[0]
 
 
 def _turn(turns: Sequence[int], met: list[tuple[int, int]], dimension: Dimension, where: str) -> Any:

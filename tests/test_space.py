@@ -164,3 +164,16 @@ def test_places_are_those_of_all_dimensions_branches_included():
         "attention.longformer.window",
         "train.lr",
     }
+
+
+def test_the_smallest_models_are_parameters_that_draw_them():
+    tree = {**TREE, "model": {**TREE["model"], "width": {"choice": [64, 16, 32]}}}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for parameters in Space(tree).smallest():
+        study.enqueue_trial(parameters)
+    drawn = [Space(tree).suggest(study.ask()) for _ in range(3)]
+    assert [each["pattern"] for each in drawn] == [["softmax"], ["linformer"], ["longformer"]]
+    assert all((each["model"]["depth"], each["model"]["width"]) == (1, 16) for each in drawn)
+    assert list(Space({**tree, "pattern": ["softmax", "linformer"]}).smallest()) == [
+        {"model.depth": 1, "model.width": 16}
+    ]

@@ -12,7 +12,7 @@ import sqlalchemy
 from optuna.trial import TrialState
 from small import small_study
 
-from search.study import agree, counted, open_storage, put_back, records, take_over
+from search.study import agree, counted, enqueue_first, open_storage, put_back, records, take_over
 from spaces.dimensions import ConfigError
 
 # Tests ask for single trials, where a run lets Optuna optimise.
@@ -90,6 +90,15 @@ def test_what_workers_agree_on_is_computed_once(url):
     first, second = small_study(url), small_study(url)
     assert agree(first, "ceilings", lambda: [1.5]) == [1.5]
     assert agree(second, "ceilings", lambda: [9.9]) == [1.5]
+
+
+def test_a_new_study_begins_with_what_was_queued_and_an_old_one_goes_on(url):
+    study = small_study(url)
+    enqueue_first(study, [{"depth": 7}, {"depth": 3}])
+    enqueue_first(study, [{"depth": 5}])
+    assert [draw(study).params["depth"] for _ in range(2)] == [7, 3]
+    enqueue_first(study, [{"depth": 5}])
+    assert not [trial for trial in study.trials if trial.state == TrialState.WAITING]
 
 
 def test_the_same_seed_and_number_draw_the_same_whatever_came_before(tmp_path):
