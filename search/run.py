@@ -7,6 +7,7 @@ MLflow is imported after the composition was found good, so that help and errors
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,8 @@ def main() -> None:
         _composed()
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_refuse(_composition_error(error)))
+    except KeyboardInterrupt:  # while trials run, run() handles it
+        sys.exit(128 + signal.SIGINT)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")

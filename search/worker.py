@@ -102,7 +102,9 @@ def _one_trial(study: optuna.Study, search: Search, n_trials: int, audience: Aud
         study.optimize(objective, n_trials=1, catch=(Exception,))
     except KeyboardInterrupt:
         for trial in current:
-            put_back(study, study.get_trials(deepcopy=False)[trial.number], tries=_tries(trial))
+            frozen = study.get_trials(deepcopy=False)[trial.number]
+            if frozen.state == TrialState.FAIL:  # not if it had ended just before
+                put_back(study, frozen, tries=frozen.user_attrs.get("tries", 1))
         raise
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
         # This worker was silent for so long that another one took the trial over.
@@ -115,10 +117,6 @@ def _one_trial(study: optuna.Study, search: Search, n_trials: int, audience: Aud
 
 class _NotOurs(Exception):  # noqa: N818, no error
     pass
-
-
-def _tries(trial: optuna.Trial) -> int:
-    return int(trial.user_attrs.get("tries", 1))
 
 
 @contextmanager
