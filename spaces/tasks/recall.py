@@ -58,8 +58,8 @@ class Recall(Task):
         noise: int = 8,
         near: float = 0.35,
         train: int = 80,
-        validation: int = 48,
-        test: int = 256,
+        validation: int = 32,
+        test: int = 128,
         seed: int = 0,
     ) -> None:
         check_whole(16, length=length)
