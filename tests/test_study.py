@@ -35,6 +35,16 @@ def url(request, tmp_path):
     engine.dispose()
 
 
+class InTwoMinutes(datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.now(tz) + timedelta(minutes=2)
+
+
+def backend(study):
+    return getattr(study._storage, "_backend", study._storage)
+
+
 def draw(study):
     trial = study.ask()
     trial.suggest_int("depth", 1, 9)
@@ -140,7 +150,7 @@ def test_a_failure_that_is_not_put_back_counts(url):
 def test_a_killed_workers_trial_is_taken_over_after_the_grace(url):
     """The dead worker's last heartbeat is moved into the past, so that nobody has to wait."""
     study = small_study(url, heartbeat_s=1, grace_s=60)
-    storage = study._storage._backend if hasattr(study._storage, "_backend") else study._storage
+    storage = backend(study)
     for tries in (1, 2, 3):
         trial = study.ask()
         trial.suggest_int("depth", 1, 9)
@@ -164,14 +174,20 @@ def test_a_worker_that_died_before_its_first_heartbeat_is_noticed(url, monkeypat
     take_over(study, 60)
     assert study.trials[0].state == TrialState.RUNNING
 
-    class Later(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return datetime.now(tz) + timedelta(minutes=2)
-
-    monkeypatch.setattr("search.study.datetime", Later)
+    monkeypatch.setattr("search.study.datetime", InTwoMinutes)
     take_over(study, 60)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_a_trial_that_takes_longer_than_the_grace_is_left_to_its_living_worker(url, monkeypatch):
+    study = small_study(url)
+    trial = draw(study)
+    backend(study).record_heartbeat(trial._trial_id)
+    trial.set_user_attr("worker", "alive:1")
+
+    monkeypatch.setattr("search.study.datetime", InTwoMinutes)
+    take_over(study, 60)
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
 
 
 @pytest.mark.parametrize(
@@ -210,5 +226,5 @@ def test_sqlite_is_opened_for_many_writers(tmp_path):
         thread.join()
     assert not failures
     assert len(study.trials) == 20
-    with study._storage._backend.engine.connect() as connection:
+    with backend(study).engine.connect() as connection:
         assert connection.execute(sqlalchemy.text("PRAGMA journal_mode")).scalar() == "wal"
