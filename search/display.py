@@ -27,16 +27,19 @@ class Display:
         objectives: what the front is judged by.
         n_trials: the study's total.
         places: the dotted places of the settings worth showing: the space's dimensions.
+        measuring_s: seconds that went into measuring latency before the first trial.
     """
 
-    def __init__(self, objectives: Objectives, n_trials: int, places: Collection[str]) -> None:
+    def __init__(
+        self, objectives: Objectives, n_trials: int, places: Collection[str], *, measuring_s: float = 0.0
+    ) -> None:
         self.console = Console(highlight=False, soft_wrap=True)
         if not self.console.is_terminal:
             self.console.width = WIDTH_OF_A_FILE
         self._objectives, self._n_trials, self._places = objectives, n_trials, places
         self._began, self._ended_here = time.monotonic(), 0
         self._study, self._trial = "", ""
-        self._spent = {"training_s": 0.0, "latency_s": 0.0}
+        self._spent = {"training_s": 0.0, "latency_s": measuring_s}
         self._live = Live(console=self.console, transient=True, refresh_per_second=4, get_renderable=self._line)
 
     def __enter__(self) -> Self:

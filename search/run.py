@@ -100,8 +100,8 @@ def run(config: Mapping[str, Any]) -> int:
     from search.study import records
     from search.worker import RepeatedFailureError, Stopped, work
 
-    study, search, tracking = join(config, space)
-    display = Display(search.objectives, config["n_trials"], space.places())
+    study, search, tracking, measuring_s = join(config, space)
+    display = Display(search.objectives, config["n_trials"], space.places(), measuring_s=measuring_s)
 
     def ended(trial: Record) -> None:
         everyone = records(study)
@@ -155,8 +155,12 @@ def check(config: Mapping[str, Any]) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search, Tracking]:
-    """Construct everything, check that it fits together, and only then open the storage and the tracker."""
+def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search, Tracking, float]:
+    """Construct everything, check that it fits together, and only then open the storage and the tracker.
+
+    Returns:
+        The study, what its trials need, the tracker, and the seconds that went into measuring the largest networks.
+    """
     import uuid
 
     import optuna
@@ -197,6 +201,7 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
     identity = {name: config[name] for name in config if name not in ("study", "n_trials", "storage", "tracking")}
     directions = [task.direction, *("minimize" for _ in config["costs"])]
     study = join_study(storage, config["study"], directions=directions, sampler=sampler, identity=identity)
+    measuring = time.perf_counter()
     ceilings = agree(
         study,
         "ceilings",
@@ -205,6 +210,7 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
             for name in config["costs"]
         ],
     )
+    measuring = time.perf_counter() - measuring
     # Each mechanism at its smallest is cheap to train and marks the cheap end of the front.
     enqueue_first(study, space.smallest())
     objectives = Objectives(
@@ -222,7 +228,8 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
         objectives=objectives,
         config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": where})),
     )
-    return study, Search(space, task, pruner, meter, objectives, config["limits"], config["seed"]), tracking
+    search = Search(space, task, pruner, meter, objectives, config["limits"], config["seed"])
+    return study, search, tracking, measuring
 
 
 if __name__ == "__main__":
