@@ -24,7 +24,7 @@ COMMANDS = {
     f"{path.relative_to(ROOT)}:{number}": match[1]
     for path in [*FILES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
     for number, line in enumerate(path.read_text().splitlines(), start=1)
-    if (match := re.search(r"python -m search\.run (\+space=[a-z](?:[^#|`\s]|\s(?!\s))*)", line))
+    if (match := re.search(r"python -m search\.run (\+space=[a-z](?:[^#|`;\s]|\s(?!\s))*)", line))
 }
 
 
@@ -43,7 +43,7 @@ def test_a_file_says_what_it_is_and_how_to_try_it(path):
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_a_command_that_is_shown_composes(command, monkeypatch, tmp_path):
     monkeypatch.setenv("PARETOFORMER_STORAGE", "sqlite://")
-    config = composed(*shlex.split(command.strip()))
+    config = composed(*shlex.split(command.replace("$seed", "1")))
     check(config)
     Space(config["space"])
 
