@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from search.quiet import yield_to_measurements
-from spaces.tasks import Batch, Split, Task
+from spaces.tasks import Batch, Split, Task, check_whole
 
 JUDGED_AT_ONCE = 4  # batches: without gradients larger ones are faster
 
@@ -51,9 +51,9 @@ class Settings:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size or 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r}: it must be a whole number from 1")
+        check_whole(1, epochs=self.epochs)
+        if self.batch_size is not None:
+            check_whole(1, batch_size=self.batch_size)
         for name, low, high in (("lr", 0.0, 1.0), ("clip", 0.0, float("inf"))):
             if not low < getattr(self, name) <= high:
                 raise ValueError(f"{name}={getattr(self, name)!r}: it must be above {low:g} and at most {high:g}")

@@ -56,11 +56,11 @@ class Space:
 
     def _pattern_problems(self) -> Iterator[str]:
         try:
-            dimension = parse(self.pattern, "pattern")
+            patterns = _ends(self.pattern, "pattern")
         except ConfigError as error:
             yield str(error)
             return
-        for pattern in dimension.ends() if dimension else [self.pattern]:
+        for pattern in patterns:
             if not isinstance(pattern, Sequence) or not pattern:
                 yield f"pattern: {pattern!r}; write a list of mechanisms, such as [longformer, longformer, softmax]"
                 continue
@@ -69,8 +69,7 @@ class Space:
                     yield f"pattern: {name!r} is not among this space's mechanisms: {', '.join(self.attention)}"
 
     def _depth_problems(self) -> Iterator[str]:
-        dimension = parse(self.model.get("depth"), "model.depth")
-        for depth in dimension.ends() if dimension else [self.model.get("depth")]:
+        for depth in _ends(self.model.get("depth"), "model.depth"):
             if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
                 yield f"model.depth: {depth!r} blocks; write a whole number from 1 or a dimension, {{int: [1, 4]}}"
 
@@ -92,8 +91,7 @@ class Space:
 
     def largest(self) -> Iterator[Architecture]:
         """For each pattern, the architecture at the last ends of all else: as a rule, the most expensive."""
-        dimension = parse(self.pattern, "pattern")
-        for pattern in dimension.ends() if dimension else [self.pattern]:
+        for pattern in _ends(self.pattern, "pattern"):
             yield self._draw(lambda dim, where, at=pattern: at if where == "pattern" else dim.ends()[-1])  # type: ignore[misc]
 
     def smallest(self) -> Iterator[dict[str, Any]]:
@@ -119,6 +117,12 @@ class Space:
         attention = {name: _draw(self.attention[name], f"attention.{name}", pick) for name in used}
         train = _draw(self.train, "train", pick)
         return {"model": model, "pattern": blocks, "attention": attention, "train": train}
+
+
+def _ends(node: Any, where: str) -> list[Any]:
+    """The ends of a dimension, or the one value there is."""
+    dimension = parse(node, where)
+    return [node] if dimension is None else dimension.ends()
 
 
 def _draw(node: Any, where: str, pick: Pick) -> Any:

@@ -87,6 +87,7 @@ def test_a_short_last_batch_counts_by_its_examples():
     ("change", "message"),
     [
         ({"epochs": 0}, "epochs=0: it must be a whole number from 1"),
+        ({"batch_size": 0}, "batch_size=0: it must be a whole number from 1"),
         ({"batch_size": 2.5}, "batch_size=2.5: it must be a whole number from 1"),
         ({"lr": 0.0}, "lr=0.0: it must be above 0"),
         ({"lr": float("nan")}, "lr=nan"),

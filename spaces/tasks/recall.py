@@ -18,14 +18,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spaces.tasks import IGNORED, Batch, Sizes, Split, Task, check_whole
+from spaces.tasks import IGNORED, SPLITS, Batch, Sizes, Split, Task, check_whole
 
 # Shares of a row's slots, at most; the rest is noise. Measured: with pairs shown once instead of four times, or with no
 # value asked at the fact itself, small models need several times the training; with fewer markers, low-rank attention
 # does not find the topic within it.
 FACTS, QUESTIONS, MARKERS, TOPIC_QUESTIONS = 1 / 4, 3 / 10, 1 / 5, 1 / 8
 STRAYS = 1 / 10  # of the markers
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class Recall(Task):
