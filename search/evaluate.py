@@ -110,6 +110,7 @@ def _train(notes: _Notes, architecture: Architecture, search: Search, watch: Wat
     """Train to the end, or until the pruner says why not; the metric after the last epoch."""
     trial, task, settings = notes.trial, search.task, Settings(**architecture["train"])
     curve: list[tuple[int, float]] = []
+    cpu_seconds = notes.details["cpu_seconds"] = []  # of training until each epoch
     if reason := _hopeless(trial, search):
         raise notes.stop(reason)
     network, reason = build(architecture, task, seed=search.seed), None
@@ -117,6 +118,7 @@ def _train(notes: _Notes, architecture: Architecture, search: Search, watch: Wat
         with Training(network, task, settings, seed=search.seed) as training:
             for epoch, metric in training:
                 curve.append((epoch, metric))
+                cpu_seconds.append(round(training.cpu_s, 4))
                 notes.write(curve=curve)  # before the others' are read: of two that race, one sees the other
                 watch.epoch(epoch, settings.epochs, metric)
                 if reason := _hopeless(trial, search):

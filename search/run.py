@@ -7,6 +7,7 @@ MLflow is imported after the composition was found good, so that help and errors
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 import time
@@ -100,8 +101,15 @@ def run(config: Mapping[str, Any]) -> int:
     from search.study import records
     from search.worker import RepeatedFailureError, Stopped, work
 
-    study, search, tracking, measuring_s = join(config, space)
-    display = Display(search.objectives, config["n_trials"], space.places(), measuring_s=measuring_s)
+    if config["n_trials"] is None:
+        everything = list(space.grid())
+        random.Random(config["seed"]).shuffle(everything)  # so that an interrupted run has seen a bit of everything
+        n_trials, beginnings = len(everything), everything
+    else:
+        # Each mechanism at its smallest is cheap to train and marks the cheap end of the front.
+        n_trials, beginnings = config["n_trials"], list(space.smallest())
+    study, search, tracking, measuring_s = join(config, space, beginnings)
+    display = Display(search.objectives, n_trials, space.places(), measuring_s=measuring_s)
 
     def ended(trial: Record) -> None:
         everyone = records(study)
@@ -112,7 +120,7 @@ def run(config: Mapping[str, Any]) -> int:
     with display:
         display.summarise(records(study))
         try:
-            work(study, search, config["n_trials"], display, ended, grace_s=config["storage"]["grace_s"])
+            work(study, search, n_trials, display, ended, grace_s=config["storage"]["grace_s"])
             with display.measuring_again():
                 retime(study, search)
         except Stopped as stop:
@@ -138,8 +146,8 @@ def check(config: Mapping[str, Any]) -> None:
         f"{name}: unknown; there are {', '.join((*GROUPS, *KEYS))}" for name in config if name not in (*GROUPS, *KEYS)
     ]
     n_trials, seed, costs, limits = (config[name] for name in ("n_trials", "seed", "costs", "limits"))
-    if isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1:
-        problems.append(f"n_trials: {n_trials!r}; write a whole number from 1")
+    if n_trials is not None and (isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1):
+        problems.append(f"n_trials: {n_trials!r}; write a whole number from 1, or null for every architecture once")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         problems.append(f"seed: {seed!r}; write a whole number from 0")
     if not isinstance(costs, Sequence) or isinstance(costs, str) or not costs or len(set(costs)) < len(costs):
@@ -155,8 +163,13 @@ def check(config: Mapping[str, Any]) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search, Tracking, float]:
+def join(
+    config: Mapping[str, Any], space: Space, beginnings: Sequence[Mapping[str, Any]]
+) -> tuple[optuna.Study, Search, Tracking, float]:
     """Construct everything, check that it fits together, and only then open the storage and the tracker.
+
+    Args:
+        beginnings: the parameters that a new study begins with.
 
     Returns:
         The study, what its trials need, the tracker, and the seconds that went into measuring the largest networks.
@@ -211,8 +224,7 @@ def join(config: Mapping[str, Any], space: Space) -> tuple[optuna.Study, Search,
         ],
     )
     measuring = time.perf_counter() - measuring
-    # Each mechanism at its smallest is cheap to train and marks the cheap end of the front.
-    enqueue_first(study, space.smallest())
+    enqueue_first(study, beginnings)
     objectives = Objectives(
         metric=task.metric,
         direction=task.direction,

@@ -152,7 +152,7 @@ def agree(study: optuna.Study, name: str, compute: Callable[[], Any]) -> Any:
 
 
 def enqueue_first(study: optuna.Study, beginnings: Iterable[Mapping[str, Any]]) -> None:
-    """Queue parameters to begin a new study with; the rest is drawn. One that has begun goes on."""
+    """Queue parameters to begin a new study with; what they leave open is drawn. One that has begun goes on."""
     if not study.get_trials(deepcopy=False):
         for parameters in beginnings:
             study.enqueue_trial(dict(parameters), skip_if_exists=True)

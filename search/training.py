@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class Training:
         self._go_on = threading.Semaphore(0)
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._fit, name="training", daemon=True)
+        self.cpu_s = 0.0  # CPU-seconds of the fit until the last epoch that was handed over
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -96,7 +98,8 @@ class Training:
         return result
 
     def _judged(self, epoch: int, metric: float) -> None:
-        """Called by the fit after each epoch."""
+        """Called by the fit after each epoch, in its thread."""
+        self.cpu_s = time.thread_time()
         self._results.put((epoch, metric))
         self._go_on.acquire()
         self._check()

@@ -55,6 +55,10 @@ class Choice:
         """Every option, numbers ascending."""
         return [self.options[label] for label in self.labels()]
 
+    def values(self) -> list[tuple[Value, Any]]:
+        """Every value, and what the sampler calls it."""
+        return list(self.options.items())
+
 
 @dataclass(frozen=True)
 class Int:
@@ -77,6 +81,10 @@ class Int:
         """The lowest and the highest value."""
         return sorted({self.low, self.high})
 
+    def values(self) -> list[tuple[Value, Any]]:
+        """Every value, twice: the sampler calls it by itself."""
+        return [(value, value) for value in range(self.low, self.high + 1, self.step)]
+
 
 @dataclass(frozen=True)
 class Float:
@@ -98,6 +106,13 @@ class Float:
     def ends(self) -> list[float]:
         """The lowest and the highest value."""
         return sorted({self.low, self.high})
+
+    def values(self) -> list[tuple[Value, Any]] | None:
+        """Every value, twice: the sampler calls it by itself; None where there is no step between them."""
+        if self.step is None:
+            return [(self.low, self.low)] if self.low == self.high else None
+        steps = round((self.high - self.low) / self.step)
+        return [(value, value) for value in (self.low + n * self.step for n in range(steps + 1))]
 
 
 Dimension = Choice | Int | Float

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from spaces.architecture import Architecture
-from spaces.dimensions import ConfigError, Dimension, Trial, parse
+from spaces.dimensions import ConfigError, Dimension, Trial, Value, parse
 
 Pick = Callable[[Dimension, str], Any]
 
@@ -102,10 +102,38 @@ class Space:
             _draw(self.model, "model", partial(_first_label, parameters))
             yield parameters
 
+    def grid(self) -> Iterator[dict[str, Value]]:
+        """The parameters of every architecture, each once.
+
+        Raises:
+            ConfigError: there are infinitely many; the message names the dimensions.
+        """
+        endless = [f"{where}: {dimension} has no end" for where, dimension in self._all() if dimension.values() is None]
+        if endless:
+            advice = "write a choice, or a step, to have every architecture tried"
+            raise ConfigError("\n".join(f"{line}; {advice}" for line in endless))
+        return _combinations(self._parameters, lambda dimension: dimension.values() or [])
+
+    def _parameters(self, pick: Pick) -> dict[str, Value]:
+        """What the sampler would call the values that ``pick`` gives with their labels."""
+        parameters: dict[str, Value] = {}
+
+        def note(dimension: Dimension, where: str) -> Any:
+            parameters[where], value = pick(dimension, where)
+            return value
+
+        self._draw(note)
+        return parameters
+
     def places(self) -> set[str]:
         """The dotted places of all dimensions, such as ``model.depth``: what may differ between two architectures."""
+        return {where for where, _ in self._all()}
+
+    def _all(self) -> Iterator[tuple[str, Dimension]]:
+        """All dimensions with their places."""
         sections = {"model": self.model, "pattern": self.pattern, "attention": self.attention, "train": self.train}
-        return {where for section, node in sections.items() for where in _dimensions(node, section)}
+        for section, node in sections.items():
+            yield from _dimensions(node, section)
 
     def _draw(self, pick: Pick) -> Architecture:
         model = _draw(self.model, "model", pick)
@@ -134,11 +162,11 @@ def _draw(node: Any, where: str, pick: Pick) -> Any:
     return list(node) if isinstance(node, tuple) else node
 
 
-def _dimensions(node: Any, where: str) -> Iterator[str]:
-    """The places of the dimensions below ``node``, also of those in branches."""
+def _dimensions(node: Any, where: str) -> Iterator[tuple[str, Dimension]]:
+    """The dimensions below ``node`` with their places, also those in branches."""
     dimension = parse(node, where)
     if dimension is not None:
-        yield where
+        yield where, dimension
         for branch in dimension.ends():
             yield from _dimensions(branch, where)
     elif isinstance(node, Mapping):
@@ -146,8 +174,12 @@ def _dimensions(node: Any, where: str) -> Iterator[str]:
             yield from _dimensions(value, f"{where}.{name}")
 
 
-def _combinations(draw: Callable[[Pick], Any]) -> Iterator[Any]:
-    """All results of ``draw`` over the ends of the dimensions it meets, also of those met only in some branches.
+def _the_ends(dimension: Dimension) -> list[Any]:
+    return dimension.ends()
+
+
+def _combinations(draw: Callable[[Pick], Any], values: Callable[[Dimension], list[Any]] = _the_ends) -> Iterator[Any]:
+    """All results of ``draw`` over ``values`` of the dimensions it meets, also of those met only in some branches.
 
     An odometer: ``turns`` says which end the n-th dimension met shall take; the last one that has another end left is
     turned, and those after it, which may be different ones next time, start over.
@@ -155,7 +187,7 @@ def _combinations(draw: Callable[[Pick], Any]) -> Iterator[Any]:
     turns: list[int] = []
     while True:
         met: list[tuple[int, int]] = []
-        yield draw(partial(_turn, turns, met))
+        yield draw(partial(_turn, values, turns, met))
         while met and met[-1][0] == met[-1][1] - 1:
             met.pop()
         if not met:
@@ -169,11 +201,17 @@ def _first_label(parameters: dict[str, Any], dimension: Dimension, where: str) -
     return dimension.ends()[0]
 
 
-def _turn(turns: Sequence[int], met: list[tuple[int, int]], dimension: Dimension, where: str) -> Any:
-    ends = dimension.ends()
+def _turn(
+    values: Callable[[Dimension], list[Any]],
+    turns: Sequence[int],
+    met: list[tuple[int, int]],
+    dimension: Dimension,
+    where: str,
+) -> Any:
+    taken = values(dimension)
     turn = turns[len(met)] if len(met) < len(turns) else 0
-    met.append((turn, len(ends)))
-    return ends[turn]
+    met.append((turn, len(taken)))
+    return taken[turn]
 
 
 def _train_first(pick: Pick) -> Pick:
