@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
@@ -16,9 +18,10 @@ import optuna
 from search.costs import count
 from search.latency import Latency, Meter
 from search.pruning import Pruner
-from search.records import Objectives, Record
-from search.study import records
-from search.training import Settings, Training, judge
+from search.records import Objectives, Record, Stop
+from search.settings import Settings
+from search.training import Training, judge
+from search.trials import history, record, records
 from spaces.architecture import Architecture, key, network_key
 from spaces.build import build
 from spaces.space import Space
@@ -46,6 +49,7 @@ class Search:
     objectives: Objectives
     limits: Mapping[str, float | None]
     seed: int
+    checkpoints: Path  # the folder in which stopped trials wait
 
 
 def measure(architecture: Architecture, task: Task, meter: Meter) -> tuple[dict[str, float], Latency]:
@@ -68,17 +72,17 @@ def evaluate(trial: optuna.Trial, search: Search, watch: Watch) -> tuple[float, 
     notes.write(architecture=json.dumps(architecture))
     watch.drawn(trial.number, architecture)
 
-    twin = _twin(trial, architecture)
-    if twin is not None:
-        return _repeat(notes, twin, search.objectives)
-
-    with notes.seconds("latency_s"):
-        known = _same_network(trial, architecture, host)
-        if known is None:
-            costs, latency = measure(architecture, search.task, search.meter)
-            notes.details["latency_spread"] = latency.spread
-        else:
-            costs, notes.details["latency_spread"] = dict(known.costs), known.details["latency_spread"]
+    resumes: int | None = trial.user_attrs.get("resumes")
+    paused = None if resumes is None else record(trial.study.get_trials(deepcopy=False)[resumes])
+    if paused is None:
+        twin = _twin(trial, architecture)
+        if twin is not None:
+            return _repeat(notes, twin, search.objectives)
+        with notes.seconds("latency_s"):
+            costs = _costs(notes, architecture, search)
+    else:
+        costs = dict(paused.costs)
+        notes.details.update(paused.details)
     notes.write(costs=costs)
     limits = {name: limit for name, limit in search.limits.items() if limit is not None}
     for name, limit in limits.items():
@@ -87,54 +91,71 @@ def evaluate(trial: optuna.Trial, search: Search, watch: Watch) -> tuple[float, 
         f"{name} {costs[name]:.4g} is over the limit {limit:g}" for name, limit in limits.items() if costs[name] > limit
     ]
     if over:
-        raise notes.stop("; ".join(over))
+        raise notes.stop(Stop("; ".join(over), epoch=0))
 
-    metric = _train(notes, architecture, search, watch)
+    metric = _train(notes, architecture, search, watch, paused)
     notes.write(details=notes.details)
     return (metric, *(costs[name] for name in search.objectives.costs))
 
 
-def _same_network(trial: optuna.Trial, architecture: Architecture, host: str) -> Record | None:
-    """An earlier trial on this host with the same network, whatever its training settings.
+def _costs(notes: _Notes, architecture: Architecture, search: Search) -> dict[str, float]:
+    """What an architecture costs: measured, or known from an earlier trial on this host with the same network.
 
     Measured again it would differ by the noise of measuring, and of two equal networks one would beat the other.
     """
-    for other in records(trial.study):
-        same = other.details.get("host") == host and network_key(other.architecture) == network_key(architecture)
-        if same and other.number != trial.number and "latency_spread" in other.details:
-            return other
-    return None
+    for other in records(notes.trial.study):
+        same = network_key(other.architecture) == network_key(architecture)
+        if same and other.details.get("host") == notes.details["host"] and "latency_spread" in other.details:
+            notes.details["latency_spread"] = other.details["latency_spread"]
+            return dict(other.costs)
+    costs, latency = measure(architecture, search.task, search.meter)
+    notes.details["latency_spread"] = latency.spread
+    return costs
 
 
-def _train(notes: _Notes, architecture: Architecture, search: Search, watch: Watch) -> float:
-    """Train to the end, or until the pruner says why not; the metric after the last epoch."""
+def _train(notes: _Notes, architecture: Architecture, search: Search, watch: Watch, paused: Record | None) -> float:
+    """Train to the end, or until the pruner says why not; the metric after the last epoch.
+
+    A stopped trial leaves a checkpoint, from which a later one may go on.
+    """
     trial, task, settings = notes.trial, search.task, Settings(**architecture["train"])
-    curve: list[tuple[int, float]] = []
-    cpu_seconds = notes.details["cpu_seconds"] = []  # of training until each epoch
-    if reason := _hopeless(trial, search):
-        raise notes.stop(reason)
-    network, reason = build(architecture, task, seed=search.seed), None
-    with notes.seconds("training_s"):
-        with Training(network, task, settings, seed=search.seed) as training:
-            for epoch, metric in training:
-                curve.append((epoch, metric))
-                cpu_seconds.append(round(training.cpu_s, 4))
-                notes.write(curve=curve)  # before the others' are read: of two that race, one sees the other
-                watch.epoch(epoch, settings.epochs, metric)
-                if reason := _hopeless(trial, search):
-                    break
-        if not reason:
-            notes.details[f"test_{task.metric}"] = judge(network, task, "test")
-    if reason:
-        raise notes.stop(reason)
+    folder = search.checkpoints / trial.study.study_name
+    checkpoint = None if paused is None else folder / f"{paused.number}.pt"
+    if paused is None or checkpoint is None or not checkpoint.exists():  # lost, or on another host: from the start
+        paused = checkpoint = None
+    curve = [] if paused is None else list(paused.curve)
+    cpu_seconds: list[float] = [] if paused is None else list(paused.details["cpu_seconds"])
+    before = cpu_seconds[-1] if cpu_seconds else 0.0
+    notes.details["cpu_seconds"] = cpu_seconds  # of training until each epoch
+    notes.write(curve=curve)
+    if stop := None if paused else _hopeless(trial, search):
+        raise notes.stop(stop)
+    network = build(architecture, task, seed=search.seed)
+    with (
+        notes.seconds("training_s"),
+        Training(network, task, settings, seed=search.seed, checkpoint=checkpoint) as training,
+    ):
+        for epoch, metric in training:
+            curve.append((epoch, metric))
+            cpu_seconds.append(round(before + training.cpu_s, 4))
+            notes.write(curve=curve)  # before the others' are read: of two that race, one sees the other
+            watch.epoch(epoch, settings.epochs, metric)
+            if stop := _hopeless(trial, search):
+                if math.isfinite(metric) and epoch < settings.epochs:
+                    training.save(folder / f"{trial.number}.pt")
+                break
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    if stop:
+        raise notes.stop(stop)
+    notes.details[f"test_{task.metric}"] = judge(network, task, "test")
     return curve[-1][1]
 
 
-def _hopeless(trial: optuna.Trial, search: Search) -> str | None:
+def _hopeless(trial: optuna.Trial, search: Search) -> Stop | None:
     """Why the pruner would stop a trial now, by what the storage holds of it and the others."""
-    everyone = records(trial.study)
-    me = next(each for each in everyone if each.number == trial.number)
-    return search.pruner.stops(me, everyone, search.objectives)
+    known = history(trial.study, search.objectives)
+    return search.pruner.stops(known.record(trial.number), known)
 
 
 def _twin(trial: optuna.Trial, architecture: Architecture) -> Record | None:
@@ -151,7 +172,7 @@ def _repeat(notes: _Notes, twin: Record, objectives: Objectives) -> tuple[float,
     notes.write(costs=dict(twin.costs))
     same = f"the same architecture as trial {twin.number}"
     if twin.metric is None:
-        raise notes.stop(f"{same}: {twin.reason or 'still running'}")
+        raise notes.stop(Stop(f"{same}: {twin.reason or 'still running'}", epoch=0))
     notes.write(details=notes.details, reason=same)
     return (twin.metric, *(twin.costs[name] for name in objectives.costs))
 
@@ -167,9 +188,9 @@ class _Notes:
         for name, value in attributes.items():
             self.trial.set_user_attr(name, value)
 
-    def stop(self, reason: str) -> optuna.TrialPruned:
-        self.write(reason=reason, details=self.details)
-        return optuna.TrialPruned(reason)
+    def stop(self, stop: Stop) -> optuna.TrialPruned:
+        self.write(reason=stop.reason, stop=asdict(stop), details=self.details)
+        return optuna.TrialPruned(stop.reason)
 
     @contextmanager
     def seconds(self, name: str) -> Iterator[None]:

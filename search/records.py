@@ -14,6 +14,16 @@ Direction = Literal["maximize", "minimize"]
 
 
 @dataclass(frozen=True)
+class Stop:
+    """Why a trial was stopped."""
+
+    reason: str  # one line for people
+    epoch: int  # the rung; 0 is before training
+    threshold: float | None = None  # the metric that would have sufficed, where the rule has one
+    beaten_by: Sequence[int] = ()  # the trials that set it, the best first
+
+
+@dataclass(frozen=True)
 class Record:
     """One trial. ``curve`` holds ``(epoch, metric)`` in order of time, epochs counted from 1.
 
@@ -29,6 +39,8 @@ class Record:
     architecture: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""  # why it was stopped or failed, for people
     details: Mapping[str, Any] = field(default_factory=dict)  # seconds, spread of the latency, ...
+    stop: Stop | None = None  # of a trial that a rule stopped
+    replaces: int | None = None  # the trial whose worker died, or that was stopped and went on as this one
 
     def metric_at(self, epoch: int) -> float | None:
         """The metric after ``epoch``, or None if the trial has not been judged there."""

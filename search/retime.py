@@ -13,7 +13,7 @@ import optuna
 
 from search.evaluate import Search
 from search.records import Record, front
-from search.study import RETIMED, records
+from search.trials import RETIMED, records
 from spaces.architecture import network_key
 from spaces.build import build
 

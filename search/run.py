@@ -26,17 +26,13 @@ from spaces.dimensions import ConfigError
 from spaces.space import Space
 
 if TYPE_CHECKING:
-    import optuna
-
-    from search.evaluate import Search
     from search.records import Record
-    from search.tracking import Tracking
 
 CONF = Path(__file__).parents[1] / "conf"
 BAD_INPUT = 2  # exit code; Ctrl-C and SIGTERM end with 128 + the signal's number, as shells expect
 COSTS = ("latency_ms", "parameters", "flops", "memory_mb")
 GROUPS = ("space", "task", "sampler", "pruner", "latency", "storage", "tracking")
-KEYS = ("study", "n_trials", "seed", "costs", "limits")
+KEYS = ("study", "n_trials", "seed", "costs", "limits", "checkpoints")
 
 
 def main() -> None:
@@ -96,9 +92,10 @@ def run(config: Mapping[str, Any]) -> int:
     check(config)
     space = Space(config["space"])
 
+    from search.assemble import join
     from search.display import Display
     from search.retime import retime
-    from search.study import records
+    from search.trials import records
     from search.worker import RepeatedFailureError, Stopped, work
 
     if config["n_trials"] is None:
@@ -161,87 +158,6 @@ def check(config: Mapping[str, Any]) -> None:
             problems.append(f"limits.{name}: {limit!r}; write a number above 0, or null for no limit")
     if problems:
         raise ConfigError("\n".join(problems))
-
-
-def join(
-    config: Mapping[str, Any], space: Space, beginnings: Sequence[Mapping[str, Any]]
-) -> tuple[optuna.Study, Search, Tracking, float]:
-    """Construct everything, check that it fits together, and only then open the storage and the tracker.
-
-    Args:
-        beginnings: the parameters that a new study begins with.
-
-    Returns:
-        The study, what its trials need, the tracker, and the seconds that went into measuring the largest networks.
-    """
-    import uuid
-
-    import optuna
-    import sqlalchemy
-    import torch
-
-    from search.evaluate import Search, measure
-    from search.records import Objectives
-    from search.sampling import SeededPerTrial
-    from search.study import agree, enqueue_first, open_storage
-    from search.study import join as join_study
-    from search.training import Settings
-    from spaces.build import make, misfits
-    from spaces.tasks import SPLITS
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    torch.set_num_threads(1)  # of two small matrix products on two cores, one process each is faster than both shared
-    task = make(config["task"], "task")
-    pruner = make(config["pruner"], "pruner")
-    meter = make(config["latency"], "latency")
-    tracking = make(config["tracking"], "tracking")
-    sampler = SeededPerTrial(lambda seed: make(config["sampler"], "sampler", seed=seed), seed=config["seed"])
-    try:
-        for split in SPLITS:
-            task.cached(split)
-    except ValueError as error:
-        raise ConfigError(f"task: {error}") from error
-    problems = misfits(space, task)
-    for settings in space.train_corners():
-        try:
-            make({"_target_": f"{Settings.__module__}.{Settings.__qualname__}", **settings}, "train")
-        except ConfigError as error:
-            problems += [line for line in str(error).splitlines() if line not in problems]
-    if problems:
-        lines = "\n".join(f"  {problem}" for problem in problems)
-        raise ConfigError(f"these corners of the space do not fit the task:\n{lines}")
-    storage = make({"_target_": f"{open_storage.__module__}.{open_storage.__name__}", **config["storage"]}, "storage")
-    identity = {name: config[name] for name in config if name not in ("study", "n_trials", "storage", "tracking")}
-    directions = [task.direction, *("minimize" for _ in config["costs"])]
-    study = join_study(storage, config["study"], directions=directions, sampler=sampler, identity=identity)
-    measuring = time.perf_counter()
-    ceilings = agree(
-        study,
-        "ceilings",
-        lambda: [
-            max(costs[name] for costs in (measure(each, task, meter)[0] for each in space.largest()))
-            for name in config["costs"]
-        ],
-    )
-    measuring = time.perf_counter() - measuring
-    enqueue_first(study, beginnings)
-    objectives = Objectives(
-        metric=task.metric,
-        direction=task.direction,
-        costs=tuple(config["costs"]),
-        chance=task.chance,
-        best=task.best,
-        ceilings=tuple(ceilings),
-    )
-    where = sqlalchemy.make_url(config["storage"]["url"]).render_as_string(hide_password=True)
-    tracking.start(
-        config["study"],
-        identity=agree(study, "id", lambda: uuid.uuid4().hex),
-        objectives=objectives,
-        config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": where})),
-    )
-    search = Search(space, task, pruner, meter, objectives, config["limits"], config["seed"])
-    return study, search, tracking, measuring
 
 
 if __name__ == "__main__":

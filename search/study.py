@@ -1,8 +1,4 @@
-"""The shared study: opened or joined, refused where the spaces differ, and cleared of dead workers' trials.
-
-The study's storage holds all the state there is. A worker that is killed leaves a running trial without a heartbeat;
-whoever notices puts the same parameters back in the queue, under a new number.
-"""
+"""The shared study: opened or joined, and refused where the spaces differ. Its storage holds all the state there is."""
 
 from __future__ import annotations
 
@@ -10,10 +6,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import optuna
 import sqlalchemy
@@ -21,21 +14,10 @@ import sqlalchemy.event
 import sqlalchemy.exc
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
 
-from search.records import Direction, Record, State
+from search.records import Direction
+from search.trials import put_back_after_death
 from spaces.dimensions import ConfigError
-
-# What ended stays as it is: pruning asks for all records after every epoch.
-_ended: WeakKeyDictionary[optuna.Study, dict[int, Record]] = WeakKeyDictionary()
-RETIMED = "retimed"  # the study's attribute with the latencies measured side by side, see search/retime.py
-MOST_TRIES = 3  # of a trial whose worker died: it may be the trial that kills them
-_STATES: Mapping[TrialState, State] = {
-    TrialState.RUNNING: "running",
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-}
 
 
 def open_storage(*, url: str, heartbeat_s: int = 10, grace_s: int = 60) -> RDBStorage:
@@ -149,92 +131,3 @@ def agree(study: optuna.Study, name: str, compute: Callable[[], Any]) -> Any:
         if name not in study.user_attrs:
             study.set_user_attr(name, value)
     return study.user_attrs[name]
-
-
-def enqueue_first(study: optuna.Study, beginnings: Iterable[Mapping[str, Any]]) -> None:
-    """Queue parameters to begin a new study with; what they leave open is drawn. One that has begun goes on."""
-    if not study.get_trials(deepcopy=False):
-        for parameters in beginnings:
-            study.enqueue_trial(dict(parameters), skip_if_exists=True)
-
-
-def records(study: optuna.Study) -> list[Record]:
-    """Every trial that counts, in order: not those put back in the queue, and not those still in it.
-
-    Latencies that were measured again, side by side, stand in the place of the first ones.
-    """
-    ended = _ended.setdefault(study, {})
-    retimed = study.user_attrs.get(RETIMED, {}).get("trials", {})
-    everyone = []
-    for trial in counted(study):
-        known = ended.get(trial.number) or record(trial)
-        if trial.state.is_finished():
-            ended[trial.number] = known
-        if str(trial.number) in retimed:
-            ms, spread = retimed[str(trial.number)]
-            details = {**known.details, "first_latency_ms": known.costs["latency_ms"], "latency_spread": spread}
-            known = replace(known, costs={**known.costs, "latency_ms": ms}, details=details)
-        everyone.append(known)
-    return everyone
-
-
-def record(trial: FrozenTrial) -> Record:
-    """What the search knows of one trial."""
-    known = trial.user_attrs
-    return Record(
-        number=trial.number,
-        state=_STATES[trial.state],
-        costs=known.get("costs", {}),
-        curve=[(int(epoch), float(metric)) for epoch, metric in known.get("curve", [])],
-        metric=trial.values[0] if trial.state == TrialState.COMPLETE else None,
-        architecture=json.loads(known.get("architecture", "{}")),
-        reason=known.get("reason", ""),
-        details=known.get("details", {}),
-    )
-
-
-def counted(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that use up ``n_trials``: those running or ended, unless their parameters were put back."""
-    trials = study.get_trials(deepcopy=False)
-    superseded = {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}
-    return [
-        trial
-        for trial in trials
-        if trial.state in _STATES and trial.number not in superseded and not trial.user_attrs.get("surplus")
-    ]
-
-
-def put_back(study: optuna.Study, trial: FrozenTrial, *, tries: int) -> None:
-    """Queue the parameters of a trial that ended without a result; its attributes are not inherited."""
-    study.add_trial(
-        optuna.create_trial(
-            state=TrialState.WAITING,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs={"retry_of": trial.number, "tries": tries},
-        )
-    )
-
-
-def put_back_after_death(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Queue a dead worker's trial again, unless it has cost ``MOST_TRIES`` workers."""
-    tries = trial.user_attrs.get("tries", 1)
-    if tries < MOST_TRIES:
-        put_back(study, trial, tries=tries + 1)
-
-
-def take_over(study: optuna.Study, grace_s: float) -> None:
-    """Put back the trials of dead workers, those included that died before the first heartbeat."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        optuna.storages.fail_stale_trials(study)
-    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        # A trial is marked with its worker only once its heart beats.
-        if "worker" in trial.user_attrs or trial.datetime_start is None:
-            continue
-        if (datetime.now() - trial.datetime_start).total_seconds() > grace_s:
-            try:
-                study.tell(trial.number, state=TrialState.FAIL)
-            except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-                continue  # another worker was faster
-            put_back_after_death(study, trial)

@@ -14,12 +14,13 @@ is not disturbed; and Ctrl-C reaches the main thread, not the inside of Lightnin
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,47 +29,32 @@ import torch
 from torch import Tensor, nn
 
 from search.quiet import yield_to_measurements
-from spaces.tasks import Batch, Split, Task, check_whole
+from search.settings import Settings
+from spaces.tasks import Batch, Split, Task
 
 JUDGED_AT_ONCE = 4  # batches: without gradients larger ones are faster
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The ``train`` section of an architecture.
+class Training:
+    """A fit in progress, as an iterator over ``(epoch, metric)``; epochs count from 1, the metric is validation's.
 
-    ``epochs`` passes over the training split; ``lr`` the learning rate, which rises linearly over the first ``warmup``
-    share of all steps and then stays; ``batch_size`` examples a step, None for as many as the task thinks right;
-    ``weight_decay`` as in AdamW; ``clip`` the largest norm of a step's gradient.
-
-    The schedule depends on ``epochs`` alone, never on when a trial is stopped: metrics at equal epochs are comparable.
+    Args:
+        network: is trained in place.
+        task: data, loss and metric.
+        settings: of the whole training, also of one that goes on.
+        seed: of the order of the examples and of what the network draws; each epoch has its own.
+        checkpoint: what :meth:`save` wrote, to go on from there as if nothing had happened.
     """
 
-    epochs: int
-    lr: float
-    batch_size: int | None = None
-    warmup: float = 0.05
-    weight_decay: float = 0.01
-    clip: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_whole(1, epochs=self.epochs)
-        if self.batch_size is not None:
-            check_whole(1, batch_size=self.batch_size)
-        for name, low, high in (("lr", 0.0, 1.0), ("clip", 0.0, float("inf"))):
-            if not low < getattr(self, name) <= high:
-                raise ValueError(f"{name}={getattr(self, name)!r}: it must be above {low:g} and at most {high:g}")
-        if not 0.0 <= self.warmup < 1.0:
-            raise ValueError(f"warmup={self.warmup!r}: the share of steps must be at least 0 and below 1")
-        if self.weight_decay < 0.0:
-            raise ValueError(f"weight_decay={self.weight_decay!r}: it must be at least 0")
-
-
-class Training:
-    """A fit in progress, as an iterator over ``(epoch, metric)``; epochs count from 1, the metric is validation's."""
-
-    def __init__(self, network: nn.Module, task: Task, settings: Settings, *, seed: int) -> None:
-        self._network, self._task, self._settings, self._seed = network, task, settings, seed
+    def __init__(
+        self, network: nn.Module, task: Task, settings: Settings, *, seed: int, checkpoint: Path | None = None
+    ) -> None:
+        self._task, self._settings, self._seed = task, settings, seed
+        saved = None if checkpoint is None else torch.load(checkpoint, weights_only=True)
+        self._done: int = saved["epoch"] if saved else 0
+        if saved:
+            network.load_state_dict(saved["network"])
+        self._module = _Module(network, task, settings, seed=seed, done=self._done, saved=saved and saved["optimizer"])
         self._results: queue.Queue[tuple[int, float] | BaseException | None] = queue.Queue()
         self._go_on = threading.Semaphore(0)
         self._leaving = threading.Event()
@@ -91,6 +77,18 @@ class Training:
         self._go_on.release()
         self._thread.join()
 
+    def save(self, path: Path) -> None:
+        """Write all that is needed to go on after the epoch that was handed over last; only while the fit waits."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = {
+            "epoch": self._done,
+            "network": self._module.network.state_dict(),
+            "optimizer": self._module.trainer.optimizers[0].state_dict(),
+        }
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        torch.save(state, unfinished)
+        unfinished.replace(path)  # at once: who reads it never sees half a file
+
     def _next(self) -> tuple[int, float] | None:
         result = self._results.get()
         if isinstance(result, BaseException):
@@ -99,7 +97,7 @@ class Training:
 
     def _judged(self, epoch: int, metric: float) -> None:
         """Called by the fit after each epoch, in its thread."""
-        self.cpu_s = time.thread_time()
+        self.cpu_s, self._done = time.thread_time(), epoch
         self._results.put((epoch, metric))
         self._go_on.acquire()
         self._check()
@@ -113,11 +111,10 @@ class Training:
             yield_to_measurements()
             # The generator is the process's: what dropout draws must depend on the trial alone.
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-                torch.manual_seed(self._seed)
                 warnings.filterwarnings("ignore", module="lightning")
                 self._trainer().fit(
-                    _Module(self._network, self._task, self._settings),
-                    _Epochs(self._task, "train", self._settings.batch_size, shuffle=self._seed),
+                    self._module,
+                    _Epochs(self._task, "train", self._settings.batch_size, shuffle=self._seed, passes=self._done),
                     _Epochs(self._task, "validation", JUDGED_AT_ONCE * self._task.batch_size),
                 )
             self._results.put(None)
@@ -137,7 +134,7 @@ class Training:
             enable_progress_bar=False,
             gradient_clip_val=self._settings.clip,
             logger=False,
-            max_epochs=self._settings.epochs,
+            max_epochs=self._settings.epochs - self._done,
             num_sanity_val_steps=0,
         )
 
@@ -155,15 +152,24 @@ class _Hooks(lightning.Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         assert isinstance(module, _Module)
-        self._training._judged(trainer.current_epoch + 1, module.metric)
+        self._training._judged(module.done + trainer.current_epoch + 1, module.metric)
 
 
 class _Module(lightning.LightningModule):
-    def __init__(self, network: nn.Module, task: Task, settings: Settings) -> None:
+    """A training of ``settings.epochs`` of which ``done`` are behind it, with the optimizer's state ``saved`` then."""
+
+    def __init__(
+        self, network: nn.Module, task: Task, settings: Settings, *, seed: int, done: int, saved: dict[str, Any] | None
+    ) -> None:
         super().__init__()
         self.network, self.task, self.settings = network, task, settings
+        self.seed, self.done, self.saved = seed, done, saved
         self.metric = float("nan")
         self._total, self._count = 0.0, 0
+
+    def on_train_epoch_start(self) -> None:
+        # Anew for each epoch, so that one that goes on draws what an uninterrupted one would have drawn.
+        torch.manual_seed(self.seed * 10_007 + self.done + self.current_epoch)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         return self.task.loss(self.network(batch.inputs, batch.padding), batch.labels)
@@ -184,20 +190,31 @@ class _Module(lightning.LightningModule):
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
         )
-        steps = int(self.trainer.estimated_stepping_batches)
-        warmup = max(1, round(settings.warmup * steps))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warmup))
+        if self.saved is not None:
+            optimizer.load_state_dict(self.saved)
+        steps = int(self.trainer.estimated_stepping_batches) // (settings.epochs - self.done)
+        warmup = max(1, round(settings.warmup * steps * settings.epochs))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min(1.0, (step + 1) / warmup), last_epoch=self.done * steps - 1
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class _Epochs:
-    """A split's batches, in another order at each pass if ``shuffle`` is given."""
+    """A split's batches, in another order at each pass if ``shuffle`` is given; ``passes`` are behind it."""
 
-    def __init__(self, task: Task, split: Split, batch_size: int | None = None, *, shuffle: int | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        split: Split,
+        batch_size: int | None = None,
+        *,
+        shuffle: int | None = None,
+        passes: int = 0,
+    ) -> None:
         self._task, self._split, self._shuffle = task, split, shuffle
         self._batch_size = batch_size or task.batch_size
-        self._passes = 0
+        self._passes = passes
 
     def __len__(self) -> int:
         return -(-len(self._task.cached(self._split).inputs) // self._batch_size)

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from search.evaluate import Search, Watch, evaluate
 from search.records import Record
-from search.study import counted, put_back, record, take_over
+from search.trials import counted, put_back, record, take_over
 
 MOST_FAILURES = 3  # in a row: then the fault is not the architecture's
 

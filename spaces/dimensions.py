@@ -189,3 +189,18 @@ def _fits(kind: str, value: object) -> bool:
     if isinstance(value, bool):
         return False
     return isinstance(value, int) or (kind == "float" and isinstance(value, float) and math.isfinite(value))
+
+
+def check_whole(least: int, **settings: object) -> None:
+    """Raise ``ValueError``, naming the setting, unless each is a whole number from ``least``."""
+    for name, value in settings.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}={value!r}: it must be a whole number from {least}")
+
+
+def check_number(least: float, most: float = math.inf, **settings: object) -> None:
+    """Raise ``ValueError``, naming the setting, unless each is a number of ``least`` to ``most``."""
+    for name, value in settings.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            wanted = f"from {least:g}" if math.isinf(most) else f"of {least:g} to {most:g}"
+            raise ValueError(f"{name}={value!r}: it must be a number {wanted}")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import tempfile
+from pathlib import Path
+
 import optuna
 import torch
 
@@ -42,7 +46,11 @@ OBJECTIVES = Objectives(
 )
 
 
-def small_search(tree=TREE, *, task=None, pruner=None, limits=None, seed=0) -> Search:
+_folder = tempfile.TemporaryDirectory(prefix="paretoformer-tests-")
+atexit.register(_folder.cleanup)
+
+
+def small_search(tree=TREE, *, task=None, pruner=None, limits=None, seed=0, checkpoints=None) -> Search:
     """A search that needs no clock."""
     return Search(
         space=Space(tree),
@@ -52,6 +60,7 @@ def small_search(tree=TREE, *, task=None, pruner=None, limits=None, seed=0) -> S
         objectives=OBJECTIVES,
         limits=limits or {},
         seed=seed,
+        checkpoints=checkpoints or Path(_folder.name),
     )
 
 

@@ -10,12 +10,12 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for room in ("search", "spaces") for path in (ROOT / room).rglob("*.py"))
 ONLY_IN = {  # a package and the files that may import it
     "hydra": {"search/run.py"},
-    "omegaconf": {"search/run.py", "search/pruning/__main__.py"},
+    "omegaconf": {"search/run.py", "search/assemble.py", "search/pruning/__main__.py"},
     "lightning": {"search/training.py"},
     "mlflow": {"search/tracking/client.py", "search/tracking/runs.py"},
     "plotly": {"search/pictures.py"},
     "rich": {"search/display.py"},
-    "sqlalchemy": {"search/study.py", "search/run.py"},
+    "sqlalchemy": {"search/study.py", "search/assemble.py"},
 }
 HEAVY = {"lightning", "mlflow", "optuna", "plotly", "sklearn", "torch"}
 LIGHT_FILES = {"search/run.py", "spaces/space.py", "spaces/dimensions.py", "spaces/architecture.py"}

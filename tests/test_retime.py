@@ -6,7 +6,7 @@ from small import OBJECTIVES, small_search, small_study
 from search.latency import FlopsLatency, Latency
 from search.records import front
 from search.retime import retime
-from search.study import records
+from search.trials import records
 from search.worker import work
 
 

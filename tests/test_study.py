@@ -12,7 +12,8 @@ import sqlalchemy
 from optuna.trial import TrialState
 from small import small_study
 
-from search.study import agree, counted, enqueue_first, open_storage, put_back, records, take_over
+from search.study import agree, open_storage
+from search.trials import counted, enqueue_first, put_back, records, take_over
 from spaces.dimensions import ConfigError
 
 # Tests ask for single trials, where a run lets Optuna optimise.
@@ -174,7 +175,7 @@ def test_a_worker_that_died_before_its_first_heartbeat_is_noticed(url, monkeypat
     take_over(study, 60)
     assert study.trials[0].state == TrialState.RUNNING
 
-    monkeypatch.setattr("search.study.datetime", InTwoMinutes)
+    monkeypatch.setattr("search.trials.datetime", InTwoMinutes)
     take_over(study, 60)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
@@ -185,7 +186,7 @@ def test_a_trial_that_takes_longer_than_the_grace_is_left_to_its_living_worker(u
     backend(study).record_heartbeat(trial._trial_id)
     trial.set_user_attr("worker", "alive:1")
 
-    monkeypatch.setattr("search.study.datetime", InTwoMinutes)
+    monkeypatch.setattr("search.trials.datetime", InTwoMinutes)
     take_over(study, 60)
     assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
 

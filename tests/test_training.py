@@ -5,7 +5,8 @@ import pytest
 import torch
 from small import TREE, FirstToken
 
-from search.training import Settings, Training, judge
+from search.settings import Settings
+from search.training import Training, judge
 from spaces.build import build
 from spaces.space import Space
 
@@ -39,6 +40,27 @@ def test_the_same_seed_gives_the_same_curve():
 
 def test_a_curve_does_not_depend_on_when_it_is_stopped():
     assert fit(stop_after=2)[1] == fit()[1][:2]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_training_that_goes_on_ends_as_if_it_had_never_stopped(dropout, tmp_path):
+    tree = {**TREE, "model": {**TREE["model"], "dropout": dropout}}
+    architecture, task = list(Space(tree).corners())[-1], FirstToken()
+    settings = Settings(epochs=5, batch_size=16, lr=0.03, warmup=0.5)
+    whole = build(architecture, task, seed=0)
+    with Training(whole, task, settings, seed=3) as training:
+        curve = []
+        for epoch, metric in training:
+            curve.append((epoch, metric))
+            if epoch in (2, 4):
+                training.save(tmp_path / "new" / f"{epoch}.pt")
+    for epoch in (2, 4):
+        network = build(architecture, task, seed=9)  # other weights: all that counts is in the file
+        with Training(network, task, settings, seed=3, checkpoint=tmp_path / "new" / f"{epoch}.pt") as training:
+            assert list(training) == curve[epoch:]
+        for name, weights in whole.state_dict().items():
+            assert torch.equal(weights, network.state_dict()[name]), name
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["2.pt", "4.pt"]
 
 
 def test_leaving_ends_the_training_thread():

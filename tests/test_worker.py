@@ -12,8 +12,8 @@ from optuna.trial import TrialState
 from small import TREE, FirstToken, Silence, small_search, small_study
 
 from search.pruning import Pruner
-from search.records import front
-from search.study import counted, records
+from search.records import Stop, front
+from search.trials import counted, records
 from search.worker import RepeatedFailureError, Stopped, work
 
 # Tests ask for single trials, where a run lets Optuna optimise.
@@ -26,8 +26,8 @@ class StopsAt(Pruner):
     def __init__(self, epoch):
         self.epoch = epoch
 
-    def judge(self, trial, others, objectives):
-        return f"enough after {self.epoch}" if (trial.curve[-1][0] if trial.curve else 0) == self.epoch else None
+    def judge(self, row, epoch, history):
+        return Stop(f"enough after {self.epoch}", epoch) if epoch == self.epoch else None
 
 
 def run(study, search, n_trials=4, ended=None, audience=None):

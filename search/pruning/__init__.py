@@ -3,63 +3,76 @@
 A rule is a pure decision over recorded rungs: it knows nothing of Optuna, reads no clock and keeps no state, so that
 the same records always give the same answer, in whatever worker and after whatever crash. It is constructed by keyword
 from its YAML and raises ``ValueError`` there for settings that make no sense.
+
+The costs of a trial are known before its first epoch and never change; only the metric is learned. So a rule is, in the
+end, a threshold for the metric: what trials that cost no more have reached.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.pareto import Floats
-from search.records import Objectives, Record
+from search.history import History
+from search.records import Record, Stop
+
+NAMED = 3  # trials that a reason names; of the others it gives the number
+KEPT = 20  # trials that a stop keeps the numbers of
 
 
 class Pruner(ABC):
-    """Decides whether a running trial goes on."""
+    """Decides whether a running trial goes on, and whether a stopped one is taken up again."""
 
     @final
-    def stops(self, trial: Record, others: Sequence[Record], objectives: Objectives) -> str | None:
-        """The reason to stop ``trial`` now, for people; None to go on.
+    def stops(self, trial: Record, history: History) -> Stop | None:
+        """Why to stop ``trial`` now; None to go on.
 
         Called once before training, with an empty curve, and then after every epoch, whose metric is the last one of
-        the curve. ``others`` are the study's trials in any state and order; the trial itself may be among them and
-        does not count twice. With whatever rule, a metric that is NaN or infinite stops a trial: from there on it
-        learns nothing.
+        the curve. ``history`` holds the study's trials in any state and order; what it knows of ``trial`` is brought
+        up to date. With whatever rule, a metric that is NaN or infinite stops a trial: from there on it learns nothing.
         """
-        if trial.curve:
-            epoch, metric = trial.curve[-1]
-            if not math.isfinite(metric):
-                return f"epoch {epoch}: {objectives.metric} is {metric}"
-        return self.judge(trial, [other for other in others if other.number != trial.number], objectives)
+        history.add(trial)
+        epoch, metric = trial.curve[-1] if trial.curve else (0, 0.0)
+        if not math.isfinite(metric):
+            return Stop(f"epoch {epoch}: {history.objectives.metric} is {metric}", epoch)
+        return self.judge(history.row(trial.number), epoch, history)
 
     @abstractmethod
-    def judge(self, trial: Record, others: Sequence[Record], objectives: Objectives) -> str | None:
-        """Do the work of :meth:`stops`; the trial's last metric is finite and the trial is not among ``others``."""
+    def judge(self, row: int, epoch: int, history: History) -> Stop | None:
+        """Do the work of :meth:`stops` for the trial in a row of ``history``, which was last judged after ``epoch``.
+
+        ``epoch`` is 0 before training; else the row's loss there is finite.
+        """
 
 
-class Rung(NamedTuple):
-    """Everybody who was judged after the same epoch, in order of trial number.
+def is_rung(epoch: int, *, eta: int, min_epochs: int) -> bool:
+    """Whether successive halving judges after ``epoch``: at ``min_epochs * eta**k``."""
+    rung = min_epochs
+    while rung < epoch:
+        rung *= eta
+    return rung == epoch
 
-    ``numbers`` ``(n,)`` are the trials', ``points`` ``(n, 1 + costs)`` are loss and costs, less is better.
-    """
 
-    numbers: NDArray[np.intp]
-    points: Floats
+def behind(row: int, epoch: int, beaters: NDArray[np.intp], history: History, *, slack: float = 0.0) -> Stop:
+    """The stop of a row whose loss after ``epoch`` is worse than that of the rows ``beaters``, which cost no more."""
+    losses = history.losses_at(epoch)
+    metric = history.objectives.loss  # it turns a loss into the metric as well
+    order = beaters[np.lexsort((history.numbers[beaters], losses[beaters]))]
+    numbers = history.numbers[order].tolist()
+    return Stop(
+        f"epoch {epoch}: {history.objectives.metric} {metric(losses[row]):.4g}; {better(numbers)}",
+        epoch,
+        threshold=metric(float(losses[order].max()) + slack),
+        beaten_by=tuple(numbers[:KEPT]),
+    )
 
-    @classmethod
-    def read(cls, epoch: int, trials: Iterable[Record], objectives: Objectives) -> Rung:
-        """Of ``trials``, in any order, those judged after ``epoch``."""
-        judged = [(trial, metric) for trial in trials if (metric := trial.metric_at(epoch)) is not None]
-        points = np.empty((len(judged), 1 + len(objectives.costs)))
-        points[:, 0] = [metric for _, metric in judged]
-        points[:, 0] *= objectives.loss(1.0)
-        for column, cost in enumerate(objectives.costs, start=1):
-            points[:, column] = [trial.costs[cost] for trial, _ in judged]
-        numbers = np.array([trial.number for trial, _ in judged], dtype=np.intp)
-        order = numbers.argsort()
-        return cls(numbers[order], points[order])
+
+def better(numbers: list[int]) -> str:
+    """For people: who is better without costing more."""
+    named = ", ".join(map(str, numbers[:NAMED]))
+    more = f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
+    return f"better at no higher cost: trial{'s' * (len(numbers) > 1)} {named}{more}"

@@ -9,6 +9,7 @@ from statistics import mean, median
 import numpy as np
 from omegaconf import OmegaConf
 
+from search.history import History
 from search.pruning import Pruner
 from search.records import Objectives, Record
 from spaces.build import make
@@ -42,12 +43,12 @@ def main(size: int = 1000) -> None:
     for name, rule in rules().items():
         for count in range(1, len(COSTS) + 1):
             aims = Objectives("accuracy", "maximize", COSTS[:count], chance=0.0, best=1.0, ceilings=(2.0,) * count)
-            times = []
+            times, known = [], History.of(trials, aims)
             for trial in trials[:: size // DECISIONS]:
                 for epoch in RUNGS:
                     running = Record(trial.number, "running", trial.costs, trial.curve[:epoch])
                     start = time.thread_time()
-                    rule.stops(running, trials, aims)
+                    rule.stops(running, known)
                     times.append(1e3 * (time.thread_time() - start))
             print(  # noqa: T201
                 f"{name:12} {count} costs  median {median(times):.2f}  mean {mean(times):.2f}  max {max(times):.2f} ms"

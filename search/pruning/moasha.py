@@ -11,16 +11,14 @@ but the best of the moment are stopped, as in every asynchronous halving.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
+from search.history import History
 from search.pareto import Floats, crowding, dominating, layers
-from search.pruning import Pruner, Rung
-from search.records import Objectives, Record
-
-NAMED = 3  # trials that a reason names; of the others it gives the number
+from search.pruning import KEPT, Pruner, better, is_rung
+from search.records import Stop
+from spaces.dimensions import check_whole
 
 
 class MoAsha(Pruner):
@@ -35,32 +33,35 @@ class MoAsha(Pruner):
     """
 
     def __init__(self, *, eta: int, min_epochs: int) -> None:
-        for name, value, least in (("eta", eta, 2), ("min_epochs", min_epochs, 1)):
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}={value}: it must be a whole number of at least {least}")
+        check_whole(2, eta=eta)
+        check_whole(1, min_epochs=min_epochs)
         self.eta, self.min_epochs = eta, min_epochs
 
-    def judge(self, trial: Record, others: Sequence[Record], objectives: Objectives) -> str | None:
+    def judge(self, row: int, epoch: int, history: History) -> Stop | None:
         """Stop behind the best ``ceil(n / eta)``; between rungs and before training, go on."""
-        epoch, metric = trial.curve[-1] if trial.curve else (0, 0.0)
-        if not self.is_rung(epoch):
+        if not is_rung(epoch, eta=self.eta, min_epochs=self.min_epochs):
             return None
-        rung = Rung.read(epoch, (trial, *others), objectives)
-        row, count = int(np.searchsorted(rung.numbers, trial.number)), len(rung.numbers)
-        places = -(-count // self.eta)
-        if among_best(rung.points, row, places) or row == cheapest(rung.points):
+        rows, points = judged_at(epoch, history)
+        here, places = int(np.flatnonzero(rows == row)[0]), -(-len(rows) // self.eta)
+        if here == cheapest(points) or among_best(points, here, places):
             return None
-        return (
-            f"epoch {epoch}: {objectives.metric} {metric:.4g} is not among the best {places} of {count}; "
-            f"{_who(rung.numbers[dominating(rung.points, rung.points[row])])}"
+        beaters = history.numbers[rows[dominating(points, points[here])]].tolist()
+        who = better(beaters) if beaters else "nobody beats it, but those around it have more room"
+        metric = history.objectives.loss(points[here, 0])
+        return Stop(
+            f"epoch {epoch}: {history.objectives.metric} {metric:.4g} is not among the best {places} of {len(rows)}; "
+            f"{who}",
+            epoch,
+            beaten_by=tuple(beaters[:KEPT]),
         )
 
-    def is_rung(self, epoch: int) -> bool:
-        """Whether trials are judged after ``epoch``."""
-        rung = self.min_epochs
-        while rung < epoch:
-            rung *= self.eta
-        return rung == epoch
+
+def judged_at(epoch: int, history: History) -> tuple[NDArray[np.intp], Floats]:
+    """The rows judged after ``epoch`` in order of trial number, and their losses and costs ``(n, 1 + costs)``."""
+    losses = history.losses_at(epoch)
+    rows = np.flatnonzero(~np.isnan(losses))
+    rows = rows[np.argsort(history.numbers[rows])]
+    return rows, np.column_stack([losses[rows], history.costs[rows]])
 
 
 def among_best(points: Floats, row: int, places: int) -> bool:
@@ -86,12 +87,3 @@ def cheapest(points: Floats) -> int:
         values = points[rows, objective]
         rows = rows[values == values.min()]
     return int(rows[0])
-
-
-def _who(dominators: NDArray[np.intp]) -> str:
-    """Who is at least as good in everything, for people."""
-    if not len(dominators):
-        return "nobody beats it, but those around it have more room"
-    named = ", ".join(str(number) for number in dominators[:NAMED])
-    more = f" and {len(dominators) - NAMED} more" if len(dominators) > NAMED else ""
-    return f"better at no higher cost: trial{'s' * (len(dominators) > 1)} {named}{more}"

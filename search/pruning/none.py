@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from search.history import History
 from search.pruning import Pruner
-from search.records import Objectives, Record
+from search.records import Stop
 
 
 class NoPruner(Pruner):
     """Stops nobody."""
 
-    def judge(self, trial: Record, others: Sequence[Record], objectives: Objectives) -> str | None:
+    def judge(self, row: int, epoch: int, history: History) -> Stop | None:
         """Go on."""
         return None

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spaces.dimensions import check_whole as check_whole
+
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 IGNORED = -100  # the label of a position that is neither learned nor judged
@@ -85,13 +87,6 @@ class Task(ABC):
         """The metric summed over a batch's judged positions, and how many those were."""
         judged = labels != IGNORED
         return (logits.argmax(-1)[judged] == labels[judged]).sum().item(), int(judged.sum())
-
-
-def check_whole(least: int, **settings: object) -> None:
-    """Raise ``ValueError``, naming the setting, unless each is a whole number from ``least``."""
-    for name, value in settings.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}={value!r}: it must be a whole number from {least}")
 
 
 @cache

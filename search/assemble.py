@@ -1,0 +1,110 @@
+"""From a composed configuration to a study that can be worked on: construct, check that it fits together, then open."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+import torch
+from omegaconf import OmegaConf
+
+from search.evaluate import Search, measure
+from search.records import Direction, Objectives
+from search.sampling import SeededPerTrial
+from search.settings import Settings
+from search.study import agree, open_storage
+from search.study import join as join_study
+from search.tracking import Tracking
+from search.trials import enqueue_first
+from spaces.build import make, misfits
+from spaces.dimensions import ConfigError
+from spaces.space import Space
+from spaces.tasks import SPLITS, Task
+
+NOT_IDENTITY = ("study", "n_trials", "storage", "tracking", "checkpoints")  # what may differ from worker to worker
+
+
+def join(
+    config: Mapping[str, Any], space: Space, beginnings: Sequence[Mapping[str, Any]]
+) -> tuple[optuna.Study, Search, Tracking, float]:
+    """Construct everything, check that it fits together, and only then open the storage and the tracker.
+
+    Args:
+        config: the composed configuration as plain values.
+        space: what it searches.
+        beginnings: the parameters that a new study begins with.
+
+    Returns:
+        The study, what its trials need, the tracker, and the seconds that went into measuring the largest networks.
+
+    Raises:
+        ConfigError: something doesn't fit; nothing was written then.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    torch.set_num_threads(1)  # of two small matrix products on two cores, one process each is faster than both shared
+    task: Task = make(config["task"], "task")
+    pruner = make(config["pruner"], "pruner")
+    meter = make(config["latency"], "latency")
+    tracking: Tracking = make(config["tracking"], "tracking")
+    sampler = SeededPerTrial(lambda seed: make(config["sampler"], "sampler", seed=seed), seed=config["seed"])
+    check(space, task)
+    storage = make({"_target_": f"{open_storage.__module__}.{open_storage.__name__}", **config["storage"]}, "storage")
+    identity = {name: config[name] for name in config if name not in NOT_IDENTITY}
+    directions: list[Direction] = [task.direction, *("minimize" for _ in config["costs"])]
+    study = join_study(storage, config["study"], directions=directions, sampler=sampler, identity=identity)
+    measuring = time.perf_counter()
+    ceilings = agree(
+        study,
+        "ceilings",
+        lambda: [
+            max(costs[name] for costs in (measure(each, task, meter)[0] for each in space.largest()))
+            for name in config["costs"]
+        ],
+    )
+    measuring = time.perf_counter() - measuring
+    enqueue_first(study, beginnings)
+    objectives = Objectives(
+        metric=task.metric,
+        direction=task.direction,
+        costs=tuple(config["costs"]),
+        chance=task.chance,
+        best=task.best,
+        ceilings=tuple(ceilings),
+    )
+    where = sqlalchemy.make_url(config["storage"]["url"]).render_as_string(hide_password=True)
+    tracking.start(
+        config["study"],
+        identity=agree(study, "id", lambda: uuid.uuid4().hex),
+        objectives=objectives,
+        config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": where})),
+    )
+    folder = Path(config["checkpoints"])
+    search = Search(space, task, pruner, meter, objectives, config["limits"], config["seed"], folder)
+    return study, search, tracking, measuring
+
+
+def check(space: Space, task: Task) -> None:
+    """Read the data and build every corner of the space.
+
+    Raises:
+        ConfigError: what is wrong with the data, or which corners don't fit it.
+    """
+    try:
+        for split in SPLITS:
+            task.cached(split)
+    except ValueError as error:
+        raise ConfigError(f"task: {error}") from error
+    problems = misfits(space, task)
+    for settings in space.train_corners():
+        try:
+            make({"_target_": f"{Settings.__module__}.{Settings.__qualname__}", **settings}, "train")
+        except ConfigError as error:
+            problems += [line for line in str(error).splitlines() if line not in problems]
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise ConfigError(f"these corners of the space do not fit the task:\n{lines}")
