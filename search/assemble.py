@@ -55,8 +55,10 @@ def join(
     check(space, task)
     storage = make({"_target_": f"{open_storage.__module__}.{open_storage.__name__}", **config["storage"]}, "storage")
     identity = {name: config[name] for name in config if name not in NOT_IDENTITY}
-    directions: list[Direction] = [task.direction, *("minimize" for _ in config["costs"])]
-    study = join_study(storage, config["study"], directions=directions, sampler=sampler, identity=identity)
+    costs: list[Direction] = ["minimize"] * len(config["costs"])
+    study = join_study(
+        storage, config["study"], directions=[task.direction, *costs], sampler=sampler, identity=identity
+    )
     measuring = time.perf_counter()
     ceilings = agree(
         study,

@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search.pareto import Floats, Mask
 from search.records import Objectives, Record
+
+EMPTY: dict[str, Any] = {  # what a row holds besides costs and losses, with what stands there at first
+    "numbers": np.intp(0),
+    "finals": math.inf,
+    "complete": False,
+    "paused": False,
+    "epochs": np.intp(0),
+    "seconds": 0.0,
+    "planned": math.nan,
+}
 
 
 class History:
@@ -26,13 +36,9 @@ class History:
         self.objectives = objectives
         self._rows: dict[int, int] = {}
         self._records: dict[int, Record] = {}
-        self._numbers = np.empty(0, dtype=np.intp)
+        self._columns = {name: np.full(0, value) for name, value in EMPTY.items()}
         self._costs = np.empty((0, len(objectives.costs)))
         self._losses = np.empty((0, 0))
-        self._finals = np.empty(0)
-        self._complete = np.empty(0, dtype=np.bool_)
-        self._paused = np.empty(0, dtype=np.bool_)
-        self._seconds_left = np.empty(0)
 
     @classmethod
     def of(cls, records: Iterable[Record], objectives: Objectives) -> Self:
@@ -52,40 +58,58 @@ class History:
         self._records[record.number] = record
         row = self._rows.setdefault(record.number, len(self._rows))
         longest = max((epoch for epoch, _ in record.curve), default=0)
-        if row >= len(self._numbers) or longest > self._losses.shape[1]:
-            self._grow(row + 1, longest)
-        self._numbers[row] = record.number
+        self._make_room(row + 1, longest)
         self._costs[row] = [record.costs.get(name, math.inf) for name in self.objectives.costs]
         losses = self._losses[row]
         losses[:] = math.nan
         for epoch, metric in record.curve:  # of an epoch that stands there twice the later entry counts
             losses[epoch - 1] = self.objectives.loss(metric) if math.isfinite(metric) else math.inf
         point = self.objectives.point(record)
-        self._complete[row] = point is not None
-        self._finals[row] = math.inf if point is None else point[0]
-        self._paused[row] = record.state == "pruned" and bool(record.curve) and math.isfinite(record.curve[-1][1])
-        self._seconds_left[row] = _seconds_left(record)
+        epochs = record.curve[-1][0] if record.curve else 0
+        cpu_seconds = record.details.get("cpu_seconds")
+        values = {
+            "numbers": record.number,
+            "complete": point is not None,
+            "finals": math.inf if point is None else point[0],
+            "paused": record.state == "pruned" and epochs > 0 and math.isfinite(losses[epochs - 1]),
+            "epochs": epochs,
+            "seconds": cpu_seconds[-1] if cpu_seconds else float(epochs),
+            "planned": record.architecture.get("train", {}).get("epochs", math.nan),
+        }
+        for name, value in values.items():
+            self._columns[name][row] = value
 
-    def _grow(self, rows: int, epochs: int) -> None:
-        old, known = self._losses.shape, len(self._numbers)
-        capacity = max(known, 2 * rows if rows > known else known)
-        self._numbers = np.resize(self._numbers, capacity)
-        self._costs = np.resize(self._costs, (capacity, self._costs.shape[1]))
-        self._finals = np.resize(self._finals, capacity)
-        self._complete = np.resize(self._complete, capacity)
-        self._paused = np.resize(self._paused, capacity)
-        self._seconds_left = np.resize(self._seconds_left, capacity)
-        losses = np.full((capacity, max(old[1], epochs)), math.nan)
-        losses[: old[0], : old[1]] = self._losses
+    def _make_room(self, rows: int, epochs: int) -> None:
+        held, width = self._losses.shape
+        if rows <= held and epochs <= width:
+            return
+        more = 2 * rows if rows > held else held
+        losses = np.full((more, max(width, epochs)), math.nan)
+        losses[:held, :width] = self._losses
         self._losses = losses
+        self._costs = np.concatenate([self._costs, np.full((more - held, self._costs.shape[1]), math.inf)])
+        for name, column in self._columns.items():
+            self._columns[name] = np.concatenate([column, np.full(more - held, EMPTY[name])])
 
     def __len__(self) -> int:
         return len(self._rows)
 
+    def row(self, number: int) -> int:
+        """The row of a trial."""
+        return self._rows[number]
+
+    def record(self, number: int) -> Record:
+        """What was last added of a trial."""
+        return self._records[number]
+
+    def records(self) -> list[Record]:
+        """What was last added of every trial, in the order of rows."""
+        return [self._records[number] for number in sorted(self._rows, key=self._rows.__getitem__)]
+
     @property
     def numbers(self) -> NDArray[np.intp]:
         """``(n,)``: the trials' numbers."""
-        return self._numbers[: len(self)]
+        return self._columns["numbers"][: len(self)]
 
     @property
     def costs(self) -> Floats:
@@ -100,34 +124,35 @@ class History:
     @property
     def finals(self) -> Floats:
         """``(n,)``: the final losses of complete trials; infinite for the others."""
-        return self._finals[: len(self)]
+        return self._columns["finals"][: len(self)]
 
     @property
     def complete(self) -> Mask:
         """``(n,)``: which are complete, with a finite metric."""
-        return self._complete[: len(self)]
+        return self._columns["complete"][: len(self)]
 
     @property
     def paused(self) -> Mask:
-        """``(n,)``: which were stopped after some epoch with a finite metric: those can go on."""
-        return self._paused[: len(self)]
+        """``(n,)``: which were stopped after some epoch, with a finite metric: those can go on."""
+        return self._columns["paused"][: len(self)]
+
+    @property
+    def epochs(self) -> NDArray[np.intp]:
+        """``(n,)``: how many epochs they were trained."""
+        return self._columns["epochs"][: len(self)]
+
+    @property
+    def seconds(self) -> Floats:
+        """``(n,)``: CPU-seconds of their training so far; where unknown, epochs."""
+        return self._columns["seconds"][: len(self)]
 
     @property
     def seconds_left(self) -> Floats:
-        """``(n,)``: CPU-seconds that the rest of a training would take; 1 where nothing is known of it."""
-        return self._seconds_left[: len(self)]
-
-    def row(self, number: int) -> int:
-        """The row of a trial."""
-        return self._rows[number]
-
-    def record(self, number: int) -> Record:
-        """What was last added of a trial."""
-        return self._records[number]
-
-    def records(self) -> list[Record]:
-        """What was last added of every trial."""
-        return list(self._records.values())
+        """``(n,)``: what the rest of their training would take at their own speed; NaN where none has begun."""
+        planned = self._columns["planned"][: len(self)]
+        planned = np.where(np.isnan(planned), self._losses.shape[1], planned)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(self.seconds / self.epochs * np.maximum(planned - self.epochs, 0))
 
     def losses_at(self, epoch: int) -> Floats:
         """``(n,)``: the losses after ``epoch``; NaN where a trial was not judged there."""
@@ -140,10 +165,3 @@ class History:
         mask = (self.costs <= self.costs[row]).all(axis=1)
         mask[row] = False
         return np.asarray(mask)
-
-
-def _seconds_left(record: Record) -> float:
-    seconds, epochs = record.details.get("cpu_seconds"), record.architecture.get("train", {}).get("epochs")
-    if not seconds or not epochs:
-        return 1.0
-    return float(seconds[-1]) / len(seconds) * max(epochs - len(seconds), 0)

@@ -48,6 +48,13 @@ class Pruner(ABC):
         ``epoch`` is 0 before training; else the row's loss there is finite.
         """
 
+    def resumes(self, history: History, *, last: bool) -> int | None:
+        """The number of a stopped trial to take up again rather than draw a new one; None for none.
+
+        ``last`` says that no new one will be drawn. Unless a rule says otherwise, what is stopped stays so.
+        """
+        return None
+
 
 def is_rung(epoch: int, *, eta: int, min_epochs: int) -> bool:
     """Whether successive halving judges after ``epoch``: at ``min_epochs * eta**k``."""
