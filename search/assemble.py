@@ -13,6 +13,7 @@ import sqlalchemy
 import torch
 from omegaconf import OmegaConf
 
+from search.candidates import Pool
 from search.evaluate import Search, measure
 from search.records import Direction, Objectives
 from search.sampling import SeededPerTrial
@@ -51,6 +52,7 @@ def join(
     pruner = make(config["pruner"], "pruner")
     meter = make(config["latency"], "latency")
     tracking: Tracking = make(config["tracking"], "tracking")
+    chosen = make(config["sampler"], "sampler", seed=config["seed"])
     sampler = SeededPerTrial(lambda seed: make(config["sampler"], "sampler", seed=seed), seed=config["seed"])
     check(space, task)
     storage = make({"_target_": f"{open_storage.__module__}.{open_storage.__name__}", **config["storage"]}, "storage")
@@ -85,8 +87,18 @@ def join(
         objectives=objectives,
         config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": where})),
     )
-    folder = Path(config["checkpoints"])
-    search = Search(space, task, pruner, meter, objectives, config["limits"], config["seed"], folder)
+    search = Search(
+        space=space,
+        task=task,
+        pruner=pruner,
+        meter=meter,
+        objectives=objectives,
+        limits=config["limits"],
+        seed=config["seed"],
+        checkpoints=Path(config["checkpoints"]),
+        sampler=chosen,
+        pool=Pool(space, task, size=getattr(chosen, "candidates", 1), limits=config["limits"], seed=config["seed"]),
+    )
     return study, search, tracking, measuring
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
+from optuna.samplers import BaseSampler
 
+from search.candidates import Pool
 from search.costs import count
 from search.latency import Latency, Meter
 from search.pruning import Pruner
@@ -50,6 +52,8 @@ class Search:
     limits: Mapping[str, float | None]
     seed: int
     checkpoints: Path  # the folder in which stopped trials wait
+    sampler: BaseSampler  # asked what comes next, if it is one that chooses
+    pool: Pool
 
 
 def measure(architecture: Architecture, task: Task, meter: Meter) -> tuple[dict[str, float], Latency]:
@@ -72,12 +76,12 @@ def evaluate(trial: optuna.Trial, search: Search, watch: Watch) -> tuple[float, 
     notes.write(architecture=json.dumps(architecture))
     watch.drawn(trial.number, architecture)
 
+    twin = _twin(trial, architecture)
+    if twin is not None:
+        return _repeat(notes, twin, search.objectives)
     resumes: int | None = trial.user_attrs.get("resumes")
     paused = None if resumes is None else record(trial.study.get_trials(deepcopy=False)[resumes])
     if paused is None:
-        twin = _twin(trial, architecture)
-        if twin is not None:
-            return _repeat(notes, twin, search.objectives)
         with notes.seconds("latency_s"):
             costs = _costs(notes, architecture, search)
     else:
@@ -141,7 +145,7 @@ def _train(notes: _Notes, architecture: Architecture, search: Search, watch: Wat
             notes.write(curve=curve)  # before the others' are read: of two that race, one sees the other
             watch.epoch(epoch, settings.epochs, metric)
             if stop := _hopeless(trial, search):
-                if math.isfinite(metric) and epoch < settings.epochs:
+                if search.pruner.pauses and math.isfinite(metric) and epoch < settings.epochs:
                     training.save(folder / f"{trial.number}.pt")
                 break
     if checkpoint is not None:
@@ -167,9 +171,8 @@ def _twin(trial: optuna.Trial, architecture: Architecture) -> Record | None:
 
 
 def _repeat(notes: _Notes, twin: Record, objectives: Objectives) -> tuple[float, ...]:
-    """Give a twin's result again."""
-    notes.details["twin_of"] = twin.number
-    notes.write(costs=dict(twin.costs))
+    """Give a twin's result again, to the sampler; the trial counts for nothing."""
+    notes.write(surplus=True, costs=dict(twin.costs))
     same = f"the same architecture as trial {twin.number}"
     if twin.metric is None:
         raise notes.stop(Stop(f"{same}: {twin.reason or 'still running'}", epoch=0))

@@ -48,7 +48,7 @@ def retime(study: optuna.Study, search: Search) -> int:
 
 def _near(record: Record, everyone: Sequence[Record], search: Search) -> bool:
     """Whether a trial is on the front, or would be if its latency were smaller by the drift."""
-    if record.state != "complete" or "twin_of" in record.details:
+    if record.state != "complete":
         return False
     faster = Record(
         number=record.number,

@@ -12,9 +12,12 @@ from typing import Any, Protocol
 import optuna
 from optuna.trial import TrialState
 
+from search.candidates import Candidate
 from search.evaluate import Search, Watch, evaluate
+from search.planning import plan
 from search.records import Record
-from search.trials import counted, put_back, record, take_over
+from search.trials import counted, history, put_back, record, take_over, take_up
+from spaces.architecture import key
 
 MOST_FAILURES = 3  # in a row: then the fault is not the architecture's
 
@@ -47,7 +50,9 @@ def work(
     *,
     grace_s: float,
 ) -> None:
-    """Run trials until the study holds ``n_trials`` that ended, those of other workers counted.
+    """Run trials until the study holds ``n_trials`` that ended, those of other workers counted, or all there are.
+
+    Then those go on that were paused and are still worth their time.
 
     Args:
         audience: is told what goes on.
@@ -64,9 +69,10 @@ def work(
             take_over(study, grace_s)
             trials = counted(study)
             running = sum(trial.state == TrialState.RUNNING for trial in trials)
-            if len(trials) - running >= n_trials:
-                return
-            if len(trials) >= n_trials:
+            enough = len(trials) >= n_trials
+            if not _plan(study, search, enough=enough):
+                if not running:
+                    return
                 audience.waiting(running)
                 time.sleep(1.0)
                 continue
@@ -77,6 +83,27 @@ def work(
             failures = failures + 1 if trial.state == "failed" else 0
             if failures == MOST_FAILURES:
                 raise RepeatedFailureError(f"{failures} trials in a row failed; the last one: {trial.reason}")
+
+
+def _plan(study: optuna.Study, search: Search, *, enough: bool) -> bool:
+    """Queue what comes next, unless it is queued or left to the study's sampler; false if nothing is left to do."""
+    trials = study.get_trials(deepcopy=False)
+    if not enough and any(trial.state == TrialState.WAITING for trial in trials):
+        return True
+    known = history(study, search.objectives)
+    choice = plan(
+        search.sampler,
+        search.pruner,
+        known,
+        lambda: search.pool.unseen({key(record.architecture) for record in known.records()}),
+        enough=enough,
+        repeated=bool(trials) and bool(trials[-1].user_attrs.get("surplus")),
+    )
+    if isinstance(choice, int):
+        take_up(study, choice)
+    elif isinstance(choice, Candidate):
+        study.enqueue_trial(dict(choice.parameters))
+    return choice is not None
 
 
 def _one_trial(study: optuna.Study, search: Search, n_trials: int, audience: Audience) -> Record | None:

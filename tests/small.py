@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 import torch
 
+from search.candidates import Pool
 from search.evaluate import Search
 from search.latency import FlopsLatency
 from search.pruning.none import NoPruner
@@ -50,16 +51,20 @@ _folder = tempfile.TemporaryDirectory(prefix="paretoformer-tests-")
 atexit.register(_folder.cleanup)
 
 
-def small_search(tree=TREE, *, task=None, pruner=None, limits=None, seed=0, checkpoints=None) -> Search:
+def small_search(tree=TREE, *, task=None, pruner=None, limits=None, seed=0, checkpoints=None, sampler=None) -> Search:
     """A search that needs no clock."""
+    space, task, limits = Space(tree), task or FirstToken(), limits or {}
+    sampler = sampler or optuna.samplers.RandomSampler(seed=seed)
     return Search(
-        space=Space(tree),
-        task=task or FirstToken(),
+        space=space,
+        task=task,
         pruner=pruner or NoPruner(),
         meter=FlopsLatency(),
         objectives=OBJECTIVES,
-        limits=limits or {},
+        limits=limits,
         seed=seed,
+        sampler=sampler,
+        pool=Pool(space, task, size=8, limits=limits, seed=seed),
         checkpoints=checkpoints or Path(_folder.name),
     )
 

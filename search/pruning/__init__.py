@@ -25,7 +25,13 @@ KEPT = 20  # trials that a stop keeps the numbers of
 
 
 class Pruner(ABC):
-    """Decides whether a running trial goes on, and whether a stopped one is taken up again."""
+    """Decides whether a running trial goes on, and whether a stopped one is taken up again.
+
+    Attributes:
+        pauses: whether what it stops may go on later; if so, stopped trials leave a checkpoint.
+    """
+
+    pauses = False
 
     @final
     def stops(self, trial: Record, history: History) -> Stop | None:

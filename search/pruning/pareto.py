@@ -31,6 +31,8 @@ class Pareto(Pruner):
         target: as of :class:`~search.pruning.ceiling.Ceiling`.
     """
 
+    pauses = True
+
     def __init__(self, *, patience: float, first: int, target: float | None = None) -> None:
         check_number(0.0, patience=patience)
         check_whole(1, first=first)
@@ -53,8 +55,8 @@ class Pareto(Pruner):
         order = ahead[np.lexsort((history.numbers[ahead], losses[ahead]))]
         numbers, metric = history.numbers[order].tolist(), history.objectives.loss
         return Stop(
-            f"epoch {epoch}: {history.objectives.metric} {metric(losses[row]):.4g} is expected to add {rate:.2g} of the box "
-            f"a second, less than {bar:.2g}; {better(numbers)}",
+            f"epoch {epoch}: {history.objectives.metric} {metric(losses[row]):.4g} would add {rate:.2g} of the box "
+            f"a second, not {bar:.2g}; {better(numbers)}",
             epoch,
             threshold=metric(float(losses[order[0]])),
             beaten_by=tuple(numbers[:KEPT]),

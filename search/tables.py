@@ -1,0 +1,160 @@
+"""Recorded tables: every architecture of a small space fully trained, so that strategies can be replayed over them.
+
+``python -m search.tables FILE STUDY...`` writes one from studies of the same space that differ in their seed alone::
+
+    python -m search.run +space=mine n_trials=null pruner=none latency=flops seed=0 study=mine-0
+    python -m search.run +space=mine n_trials=null pruner=none latency=flops seed=1 study=mine-1
+    python -m search.tables mine.json.gz mine-0 mine-1
+
+Latencies are measured then, all networks taking turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search.pareto import Floats
+from search.records import Direction, Objectives
+from spaces.architecture import key, network_key
+from spaces.dimensions import ConfigError
+
+STORAGE = "sqlite:///paretoformer.db"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What became of every architecture of a space, in each of several worlds that differ in the seed of training.
+
+    ``curves[world][architecture][epoch]`` are metrics, ``seconds[architecture]`` CPU-seconds an epoch.
+    """
+
+    name: str
+    space: Mapping[str, Any]
+    metric: str
+    direction: Direction
+    chance: float
+    best: float
+    architectures: Sequence[Mapping[str, Any]]
+    parameters: Sequence[Mapping[str, Any]]
+    costs: Sequence[Mapping[str, float]]
+    curves: Sequence[Sequence[Sequence[float]]]
+    seconds: Sequence[float]
+
+    def objectives(self, costs: tuple[str, ...] = ("latency_ms",)) -> Objectives:
+        """What strategies are judged by; the box ends a little above the most expensive."""
+        ceilings = tuple(1.001 * max(each[name] for each in self.costs) for name in costs)
+        return Objectives(self.metric, self.direction, costs, self.chance, self.best, ceilings)
+
+    def finals(self, world: int) -> Floats:
+        """``(architectures,)``: the metric at the end."""
+        return np.array(self.curves[world])[:, -1]
+
+
+def write(table: Table, path: Path) -> None:
+    """As compressed JSON; the same table gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file, gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
+        packed.write(json.dumps(asdict(table), sort_keys=True, separators=(",", ":")).encode())
+
+
+def read(path: Path) -> Table:
+    """A table from its file.
+
+    Raises:
+        ConfigError: it isn't there or is no table.
+    """
+    try:
+        with gzip.open(path) as file:
+            return Table(**json.load(file))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: no recorded table: {error}") from None
+
+
+def shipped() -> dict[str, Path]:
+    """The tables that come with the project, by name."""
+    return {path.name.split(".")[0]: path for path in sorted((Path(__file__).parent / "recorded").glob("*.json.gz"))}
+
+
+def gather(name: str, studies: Sequence[str], storage: str = STORAGE) -> Table:
+    """A table of the architectures that are complete in all of ``studies``.
+
+    Raises:
+        ConfigError: a study isn't there, they differ in more than their seed, or nothing is complete in all of them.
+    """
+    import optuna
+
+    from search.trials import counted, records
+    from spaces.build import build, make
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    worlds, identities, parameters = [], [], {}
+    for study_name in studies:
+        try:
+            study = optuna.load_study(study_name=study_name, storage=storage)
+        except KeyError:
+            raise ConfigError(f"{study_name}: there is no such study in {storage}") from None
+        identities.append({**json.loads(study.user_attrs["identity"]), "seed": None})
+        complete = {key(record.architecture): record for record in records(study) if record.state == "complete"}
+        worlds.append(complete)
+        parameters.update(
+            {
+                json.dumps(json.loads(t.user_attrs["architecture"]), sort_keys=True): t.params
+                for t in counted(study)
+                if "architecture" in t.user_attrs
+            }
+        )
+    if any(identity != identities[0] for identity in identities):
+        raise ConfigError(f"{', '.join(studies)}: they differ in more than the seed; a table needs the same space")
+    common = sorted(set.intersection(*(set(world) for world in worlds)))
+    if not common:
+        raise ConfigError(f"{', '.join(studies)}: no architecture is complete in all of them")
+    task = make(identities[0]["task"], "task")
+    meter = make({"_target_": "search.latency.MeasuredLatency"}, "latency")
+    firsts = [worlds[0][each] for each in common]
+    networks = {network_key(each.architecture): each.architecture for each in firsts}
+    built = [build(dict(architecture), task) for architecture in networks.values()]
+    measured = dict(zip(networks, meter.measure_all(built, task), strict=True))
+    speeds = [
+        float(np.median([np.diff([0.0, *world[each].details["cpu_seconds"]]) for world in worlds])) for each in common
+    ]
+    return Table(
+        name=name,
+        space=identities[0]["space"],
+        metric=task.metric,
+        direction=task.direction,
+        chance=task.chance,
+        best=task.best,
+        architectures=[dict(each.architecture) for each in firsts],
+        parameters=[parameters[each] for each in common],
+        costs=[{**each.costs, "latency_ms": round(measured[network_key(each.architecture)].ms, 5)} for each in firsts],
+        curves=[[[round(metric, 5) for _, metric in world[each].curve] for each in common] for world in worlds],
+        seconds=[round(speed, 5) for speed in speeds],
+    )
+
+
+def main() -> None:
+    """Write a table."""
+    parser = argparse.ArgumentParser(prog="python -m search.tables", description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, help="such as mine.json.gz")
+    parser.add_argument("studies", nargs="+", metavar="STUDY", help="fully trained studies of one space")
+    parser.add_argument("--storage", default=STORAGE, help="the studies' database (default: %(default)s)")
+    given = parser.parse_args()
+    try:
+        table = gather(given.file.name.split(".")[0], given.studies, given.storage)
+    except ConfigError as error:
+        sys.exit(str(error))
+    write(table, given.file)
+    print(f"{given.file}: {len(table.architectures)} architectures in {len(table.curves)} worlds")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
