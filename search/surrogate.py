@@ -28,6 +28,7 @@ DIFFERENT = 2**0.5  # the distance of two different names
 SCATTER = 0.03  # variance that settings don't explain, as a share of all
 MOST_LEARNED_FROM = 300  # trials: time grows with their third power
 FEWEST = 3  # complete trials before it has a say
+BOLDNESS = 2.0  # the factor on deviations: what all seen so far speaks against is tried sooner; found on two tables
 
 
 class SurrogateSampler(RandomSampler):
@@ -84,7 +85,7 @@ def rates(history: History, paused: NDArray[np.intp], fresh: Sequence[Candidate]
     epochs = np.array([each.get("train", {}).get("epochs", history.losses.shape[1]) for each in architectures])
     seconds = np.exp(_from_flops(an_epoch, flops, kernel[:, :n])) * epochs
     seconds[n : len(rows)] = history.seconds_left[paused]
-    gains = Cells(history).expected_gain(costs[n:], mean[n:], np.sqrt(variance[n:]))
+    gains = Cells(history).expected_gain(costs[n:], mean[n:], BOLDNESS * np.sqrt(variance[n:]))
     return np.asarray(gains / np.maximum(seconds[n:], 1e-9))
 
 

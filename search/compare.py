@@ -1,0 +1,157 @@
+"""Strategies side by side on recorded tables: ``python -m search.compare`` replays sampler times pruner.
+
+Nothing is trained: a replay looks up in a table what training would have given, see :mod:`search.replay`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spaces.dimensions import ConfigError
+
+if TYPE_CHECKING:
+    from search.replay import Outcome
+
+CONF = Path(__file__).parents[1] / "conf"
+OURS = "surrogate+pareto"
+BASELINES = ("random+none", "tpe+none")
+HELD_OUT = ("speech",)  # no rule and no setting was chosen by looking at it
+STRATEGIES = (
+    "oracle",
+    "cheapest",
+    *BASELINES,
+    "nsga2+none",
+    "tpe+moasha",
+    "tpe+latency_conditional",
+    "tpe+optimistic",
+    "tpe+i_epoch",
+    "tpe+accuracy_only",
+    "tpe+ceiling",
+    "random+pareto",
+    "tpe+pareto",
+    "surrogate+none",
+    OURS,
+)
+
+
+def main() -> None:
+    """Replay, print, and write the page."""
+    parser = argparse.ArgumentParser(prog="python -m search.compare", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "tables", nargs="*", metavar="TABLE", help="names of shipped tables or files; default: all shipped"
+    )
+    parser.add_argument(
+        "--strategies", nargs="+", default=STRATEGIES, metavar="SAMPLER+PRUNER", help="default: all known"
+    )
+    parser.add_argument("--seeds", type=int, default=100, help="of each strategy on each table (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="workers that share each search (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    parser.add_argument("--page", type=Path, default=Path("comparison.html"), help="(default: %(default)s)")
+    try:
+        sys.exit(compare(parser.parse_args()))
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def compare(given: argparse.Namespace) -> int:
+    """Do as the arguments say; the exit code."""
+    for name, value in (("seeds", given.seeds), ("workers", given.workers), ("jobs", given.jobs)):
+        if value < 1:
+            raise ConfigError(f"--{name}={value}: it must be at least 1")
+    settings = {name: strategy(name) for name in dict.fromkeys(given.strategies)}
+    from search.tables import read, shipped
+
+    known = shipped()
+    files = [known.get(name, Path(name)) for name in given.tables] if given.tables else list(known.values())
+    names = [read(file).name for file in files]  # says what is wrong before anything is replayed
+    from search.comparison import markdown
+    from search.comparison_page import write_page
+
+    outcomes = list(replays(files, settings, given))
+    baselines = [name for name in BASELINES if name in settings] or [next(iter(settings))]
+    ours = OURS if OURS in settings else next(iter(settings))
+    text = markdown(outcomes, baselines=baselines, ours=ours, held_out=[name for name in names if name in HELD_OUT])
+    print(text)  # noqa: T201
+    write_page(given.page, text, outcomes)
+    print(f"\nThe same with plots: {given.page}")  # noqa: T201
+    return 0
+
+
+def strategy(name: str) -> dict[str, Any]:
+    """The settings of ``SAMPLER+PRUNER`` from conf/, as :class:`search.replay.Strategy` takes them.
+
+    A baseline, ``random+none`` or ``tpe+none``, is as people run it elsewhere: it draws from the first trial on, where
+    the project's runs begin with each mechanism at its smallest.
+    """
+    none = options("pruner")["none"]
+    if name in ("oracle", "cheapest"):
+        return {"sampler": options("sampler")["random"], "pruner": none, "order": name}
+    sampler, _, pruner = name.partition("+")
+    for group, option in (("sampler", sampler), ("pruner", pruner)):
+        if option not in options(group):
+            raise ConfigError(f"{name}: there is no {group} {option!r}; there are {', '.join(options(group))}")
+    smallest = name not in (*BASELINES, "nsga2+none")
+    return {"sampler": options("sampler")[sampler], "pruner": options("pruner")[pruner], "smallest": smallest}
+
+
+def options(group: str) -> dict[str, dict[str, Any]]:
+    """The options of a group of conf/ by name, as plain values."""
+    from omegaconf import OmegaConf
+
+    files = sorted((CONF / group).glob("*.yaml"))
+    return {file.stem: OmegaConf.to_container(OmegaConf.load(file)) for file in files}  # type: ignore[misc]
+
+
+def replays(
+    files: Sequence[Path], settings: Mapping[str, Mapping[str, Any]], given: argparse.Namespace
+) -> Iterator[Outcome]:
+    """Every strategy on every table with every seed, in several processes, with a progress bar."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    jobs = [(file, name, seed) for file in files for seed in range(given.seeds) for name in settings]
+    columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        ProcessPoolExecutor(given.jobs, initializer=_quiet) as pool,
+    ):
+        task = progress.add_task("", total=len(jobs))
+        running = [pool.submit(_replay, file, name, settings[name], seed, given.workers) for file, name, seed in jobs]
+        try:
+            for future in as_completed(running):
+                progress.advance(task)
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _quiet() -> None:
+    import warnings
+
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+
+
+def _replay(file: Path, name: str, settings: Mapping[str, Any], seed: int, workers: int) -> Outcome:
+    from search.replay import Replay, Strategy
+    from search.tables import read
+
+    return Replay(read(file), Strategy(name, **settings), seed=seed, workers=workers).run()
+
+
+if __name__ == "__main__":
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # before numpy is loaded: each process has a core to itself
+    main()
