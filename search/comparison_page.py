@@ -1,4 +1,4 @@
-"""The page of a comparison: its tables, regret curves and a critical-difference diagram, in one file without network."""
+"""The page of a comparison: its tables, regret curves and a critical-difference diagram, in one offline file."""
 
 from __future__ import annotations
 
