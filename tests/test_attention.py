@@ -39,6 +39,7 @@ class Row:
     knobs: dict[str, Any] = field(default_factory=dict)
     cost: Callable[[int], float] = lambda n: n  # what the forward pass costs beside its projections, up to a factor
     moves_with_the_future: str = ""  # why a causal output may change with later tokens although its gradient is 0
+    cannot_decode: str = ""  # what a causal mechanism answers when asked to go token by token
 
     @property
     def name(self) -> str:
@@ -70,6 +71,7 @@ ROWS = [
         {"bucket_size": 5, "hashes": 3} | CAUSAL,
         cost=lambda n: n * (8 * 5 + n / 5),
         moves_with_the_future="later tokens decide who shares a chunk",
+        cannot_decode="reformer cannot decode token by token: later tokens decide who shares a chunk",
     ),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "dense"}, cost=lambda n: n**2),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "dense"} | CAUSAL, cost=lambda n: n**2),
@@ -86,6 +88,9 @@ def label(row: Row) -> str:
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=label)
 causal_rows = pytest.mark.parametrize("row", [row for row in ROWS if row.knobs.get("causal")], ids=label)
+decoding_rows = pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.knobs.get("causal") and not row.cannot_decode], ids=label
+)
 
 
 def tokens(n: int, *, batch: int = 2, seed: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -206,6 +211,39 @@ def test_later_tokens_change_nothing(row):
         changed = x.clone()
         changed[:, t + 1 :] = 1e3
         close(mechanism(changed)[:, : t + 1], before[:, : t + 1])
+
+
+@decoding_rows
+def test_decoding_token_by_token_gives_what_all_at_once_gives(row):
+    mechanism, x = row.build().double(), tokens(LENGTH, dtype=torch.float64)
+    state, outputs = mechanism.begin(len(x)), []
+    for token in x.unbind(1):
+        y, state = mechanism.step(token, state)
+        outputs.append(y)
+    close(torch.stack(outputs, dim=1), mechanism(x), 1e-9)
+    with pytest.raises(ValueError, match=f"token {LENGTH + 1}: .* length={LENGTH}"):
+        mechanism.step(x[:, 0], state)
+
+
+@decoding_rows
+def test_a_state_can_be_continued_twice_and_its_samples_selected(row):
+    mechanism, x = row.build(), tokens(9, batch=3)
+    state = mechanism.begin(3)
+    for token in x[:, :7].unbind(1):
+        _, state = mechanism.step(token, state)
+    once, _ = mechanism.step(x[:, 7], state)
+    mechanism.step(x[:, 8], state)
+    assert torch.equal(mechanism.step(x[:, 7], state)[0], once)
+    order = torch.tensor([2, 0, 0])
+    selected = state._replace(memory=tuple(kept[order] for kept in state.memory))
+    close(mechanism.step(x[order, 7], selected)[0], once[order])
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.knobs.get("causal") or row.cannot_decode], ids=label)
+def test_what_cannot_decode_says_why(row):
+    reason = row.cannot_decode or "causal=False: only a causal mechanism can decode token by token"
+    with pytest.raises(ValueError, match=reason):
+        row.build().begin(2)
 
 
 @every_row
