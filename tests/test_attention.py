@@ -14,14 +14,17 @@ from typing import Any
 
 import pytest
 import references
+import references_kernels
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import spaces.attention
 from spaces.attention import Mechanism
+from spaces.attention.linear import LinearAttention
 from spaces.attention.linformer import LinformerAttention
 from spaces.attention.longformer import LongformerAttention
+from spaces.attention.performer import PerformerAttention
 from spaces.attention.reformer import ReformerAttention
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.attention.synthesizer import SynthesizerAttention
@@ -79,6 +82,10 @@ ROWS = [
     Row(SynthesizerAttention, references.synthesizer, {"mode": "random"} | CAUSAL, cost=lambda n: n**2),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised", "rank": 3}, cost=lambda n: n**2),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised"} | CAUSAL, cost=lambda n: n**2),
+    *(Row(LinearAttention, references_kernels.linear, {"feature_map": f}) for f in ("elu", "relu", "softmax")),
+    *(Row(LinearAttention, references_kernels.linear, {"feature_map": f} | CAUSAL) for f in ("elu", "relu")),
+    Row(PerformerAttention, references_kernels.performer, {"features": 11}),
+    Row(PerformerAttention, references_kernels.performer, {"features": 11} | CAUSAL),
 ]
 
 
