@@ -47,3 +47,32 @@ def performer(mechanism, x, real):
         return averaged(q_features @ k_features.T, v, everything_seen(mechanism, len(x)) & kept)
 
     return by_head(mechanism, x, real, rows)
+
+
+def gated(mechanism, x, real):
+    """Every pair of tokens, with the product of the decays from the one to the other; a token sees itself twice."""
+
+    def rows(x, kept, head):
+        q, k, v = qkv(mechanism, x, head)
+        if mechanism.decay == "token":
+            gate = mechanism.step_size
+            steps = torch.nn.functional.softplus(x @ gate.weight[head] + gate.bias[head])
+            decays, v = torch.exp(-mechanism.log_rates[head].exp() * steps), v * steps[:, None]
+        else:
+            decays = mechanism.log_decay[head].exp().expand(len(x))
+        decays = torch.where(kept, decays, 1.0)
+        forward = decay_between(decays)
+        weights = forward if mechanism.causal else forward + decay_between(decays.flip(0)).flip(0, 1)
+        sums = ((q @ k.T) * weights * kept) @ v
+        return sums / (sums.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+
+    return by_head(mechanism, x, real, rows)
+
+
+def decay_between(decays):
+    """The product of ``decays[j + 1 .. i]`` at ``(i, j)`` for ``j <= i``, and 0 above: what is left of j at i."""
+    rows = [torch.zeros(len(decays), dtype=decays.dtype)]
+    for i, decay in enumerate(decays):
+        itself = torch.nn.functional.one_hot(torch.tensor(i), len(decays))
+        rows.append(rows[-1] * decay + itself)
+    return torch.stack(rows[1:])

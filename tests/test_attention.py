@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import spaces.attention
 from spaces.attention import Mechanism
+from spaces.attention.gated import GatedAttention
 from spaces.attention.linear import LinearAttention
 from spaces.attention.linformer import LinformerAttention
 from spaces.attention.longformer import LongformerAttention
@@ -86,6 +87,8 @@ ROWS = [
     *(Row(LinearAttention, references_kernels.linear, {"feature_map": f} | CAUSAL) for f in ("elu", "relu")),
     Row(PerformerAttention, references_kernels.performer, {"features": 11}),
     Row(PerformerAttention, references_kernels.performer, {"features": 11} | CAUSAL),
+    *(Row(GatedAttention, references_kernels.gated, {"decay": d}) for d in ("token", "constant")),
+    *(Row(GatedAttention, references_kernels.gated, {"decay": d} | CAUSAL) for d in ("token", "constant")),
 ]
 
 

@@ -91,6 +91,7 @@ def _divided(log_features: Tensor, largest: Tensor) -> Tensor:
 
 def orthogonal_directions(d: int, count: int) -> Tensor:
     """``(d, count)`` normal vectors; up to ``d`` in a row are orthogonal to each other."""
-    blocks = torch.linalg.qr(torch.randn(-(-count // d), d, d)).Q
-    lengths = torch.randn(count, d).norm(dim=-1)
-    return blocks.mT.flatten(0, 1)[:count].T * lengths
+    q, r = torch.linalg.qr(torch.randn(-(-count // d), d, d))
+    # A factorisation chooses signs as it likes; only with r's diagonal positive do directions favour no side.
+    directions = (q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None]).mT.flatten(0, 1)[:count]
+    return directions.T * torch.randn(count, d).norm(dim=-1)
