@@ -76,3 +76,56 @@ def decay_between(decays):
         itself = torch.nn.functional.one_hot(torch.tensor(i), len(decays))
         rows.append(rows[-1] * decay + itself)
     return torch.stack(rows[1:])
+
+
+def nystromformer(mechanism, x, real):
+    def rows(x, kept, head):
+        q, k, v = qkv(mechanism, x, head)
+        mixed = torch.zeros_like(v)
+        if kept.any():
+            groups = equal_groups(kept.nonzero().flatten().tolist(), mechanism.landmarks)
+            q_marks, k_marks = (torch.stack([y[group].mean(0) for group in groups]) for y in (q, k))
+            scale = q.shape[-1] ** -0.5
+            between = (q_marks @ k_marks.T * scale).softmax(-1)
+            inverse = between.T / (between.sum(0).max() * between.sum(1).max()).detach()
+            one = torch.eye(len(groups), dtype=x.dtype)
+            for _ in range(mechanism.pinv_iterations):
+                product = between @ inverse
+                inverse = inverse @ (13 * one - product @ (15 * one - product @ (7 * one - product))) / 4
+            to_tokens = (q_marks @ k[kept].T * scale).softmax(-1) @ v[kept]
+            mixed = (q @ k_marks.T * scale).softmax(-1) @ inverse @ to_tokens
+        if mechanism.taps is None:
+            return mixed
+        half = mechanism.taps.shape[1] // 2
+        convolved = [
+            sum(mechanism.taps[head, j - i + half] * v[j] for j in range(max(0, i - half), min(len(v), i + half + 1)))
+            for i in range(len(v))
+        ]
+        return mixed + torch.stack(convolved)
+
+    return by_head(mechanism, x, real, rows)
+
+
+def equal_groups(items, count):
+    """``items`` in at most ``count`` runs, as equal as can be."""
+    groups = [[] for _ in range(count)]
+    for rank, item in enumerate(items):
+        groups[rank * count // len(items)].append(item)
+    return [group for group in groups if group]
+
+
+def fnet(mechanism, x, real):
+    samples = []
+    for sample, kept in zip(x, real, strict=True):
+        mixed = torch.zeros_like(sample)
+        if kept.any():
+            chosen = sample[kept].to(torch.complex128)
+            mixed = mixed.masked_scatter(kept[:, None], (dft(len(chosen)) @ chosen @ dft(x.shape[-1])).real)
+        samples.append(mixed)
+    return torch.stack(samples)
+
+
+def dft(n):
+    """The matrix of the orthonormal discrete Fourier transform."""
+    i = torch.arange(n, dtype=torch.float64)
+    return torch.exp(-2j * torch.pi * torch.outer(i, i) / n) / n**0.5

@@ -6,6 +6,7 @@ What a mechanism does not promise stands in its row, with the reason, never in a
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
@@ -17,14 +18,16 @@ import references
 import references_kernels
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 import spaces.attention
+from search import costs
 from spaces.attention import Mechanism
+from spaces.attention.fnet import FNetAttention
 from spaces.attention.gated import GatedAttention
 from spaces.attention.linear import LinearAttention
 from spaces.attention.linformer import LinformerAttention
 from spaces.attention.longformer import LongformerAttention
+from spaces.attention.nystromformer import NystromformerAttention
 from spaces.attention.performer import PerformerAttention
 from spaces.attention.reformer import ReformerAttention
 from spaces.attention.softmax import SoftmaxAttention
@@ -89,6 +92,14 @@ ROWS = [
     Row(PerformerAttention, references_kernels.performer, {"features": 11} | CAUSAL),
     *(Row(GatedAttention, references_kernels.gated, {"decay": d}) for d in ("token", "constant")),
     *(Row(GatedAttention, references_kernels.gated, {"decay": d} | CAUSAL) for d in ("token", "constant")),
+    Row(NystromformerAttention, references_kernels.nystromformer, {"landmarks": 5, "conv_kernel_size": 3}),
+    Row(
+        NystromformerAttention,
+        references_kernels.nystromformer,
+        {"landmarks": 16},
+        cost=lambda n: 5 * 16 * WIDTH * n + 48 * 16**3,
+    ),
+    Row(FNetAttention, references_kernels.fnet, cost=lambda n: n * math.log2(n * WIDTH)),
 ]
 
 
@@ -292,7 +303,7 @@ def test_a_saved_mechanism_repeats_its_outputs(row):
 
 @every_row
 def test_inference_first_does_not_spoil_training(row):
-    mechanism, x = row.build(), tokens(19)
+    mechanism, x = row.build(), tokens(19).requires_grad_()
     with torch.inference_mode():
         before = mechanism(x)
     after = mechanism(x)
@@ -333,6 +344,8 @@ def test_a_sequence_beyond_length_is_refused(row):
         (SoftmaxAttention, {}),
         (LongformerAttention, {"window": 0}),
         (ReformerAttention, {"bucket_size": 1}),
+        (LinearAttention, {}),
+        (PerformerAttention, {"features": 3}),
         *((SynthesizerAttention, {"mode": mode}) for mode in ("dense", "random", "factorised")),
     ],
 )
@@ -363,10 +376,8 @@ def flops(row: Row, n: int) -> int:
     """
     with torch.device("meta"):
         mechanism, x = row.build(length=n), torch.empty(1, n, WIDTH)
-        with FlopCounterMode(display=False) as counter:
-            mechanism(x)
         projections = sum(2 * n * p.numel() for name, p in mechanism.named_parameters() if name.endswith("weight"))
-        return counter.get_total_flops() - projections
+        return costs.flops(mechanism, x) - projections
 
 
 @every_row
@@ -532,6 +543,21 @@ REFUSED = [
     (SynthesizerAttention, {"mode": "random", "rank": 4}, "rank=4: mode='random' has none"),
     (SynthesizerAttention, {"mode": "factorised", "rank": 42}, "rank=42: with length 41 it must be 1..41"),
     (SynthesizerAttention, {"mode": "factorised", "rank": 0}, "rank=0: with length 41 it must be 1..41"),
+    (LinearAttention, {"feature_map": "exp"}, "feature_map='exp': it must be one of elu, relu, softmax"),
+    (
+        LinearAttention,
+        {"feature_map": "softmax", "causal": True},
+        "causal=True: feature_map='softmax' normalises keys over all tokens",
+    ),
+    (PerformerAttention, {"features": 0}, "features=0: it must be at least 1"),
+    (GatedAttention, {"decay": "none"}, "decay='none': it must be one of token, constant"),
+    (NystromformerAttention, {"landmarks": 4, "causal": True}, "causal=True: nystromformer's landmarks are means over"),
+    (NystromformerAttention, {"landmarks": 0}, "landmarks=0: with length 41 it must be 1..41"),
+    (NystromformerAttention, {"landmarks": 42}, "landmarks=42: with length 41 it must be 1..41"),
+    (NystromformerAttention, {"landmarks": 4, "pinv_iterations": 0}, "pinv_iterations=0: it must be at least 1"),
+    (NystromformerAttention, {"landmarks": 4, "conv_kernel_size": 4}, "conv_kernel_size=4: it must be odd, or 0"),
+    (NystromformerAttention, {"landmarks": 4, "conv_kernel_size": -1}, "conv_kernel_size=-1: it must be odd, or 0"),
+    (FNetAttention, {"causal": True}, "causal=True: fnet sums up all tokens in every frequency"),
 ]
 
 
