@@ -6,7 +6,7 @@ O(length) time. With ``feature_map="softmax"`` it is Shen et al., "Efficient Att
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +57,7 @@ class LinearAttention(Mechanism):
         """Positive features of each token by itself, of the shape of ``x``."""
         if self.feature_map == "relu":
             return F.relu(x) + 1e-3
-        return x.clamp(max=0).exp() + F.relu(x)  # elu(x) + 1 in half the time of F.elu
+        return _EluPlusOne.apply(x)  # type: ignore[no-untyped-call]
 
     def first_memory(self, batch: int) -> tuple[Tensor, ...]:
         """The sum over keys, ``(batch, heads, head_width, head_width + 1)``."""
@@ -68,6 +68,21 @@ class LinearAttention(Mechanism):
         q, k, v = self.split(self.query(x)), self.split(self.key(x)), with_ones(self.split(self.value(x)))
         sums, memory = scan_step(self.features(q), self.features(k), v, *state.memory)
         return self.output(self.merge(quotient(sums))), (memory,)
+
+
+class _EluPlusOne(torch.autograd.Function):
+    """elu(x) + 1. Its derivative is read off the result, which the products keep anyway: half the time of F.elu."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = x.clamp(max=0).exp_().add_(F.relu(x))
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return grad * y.clamp(max=1)
 
 
 def softmax_over_tokens(k: Tensor, hidden: Tensor | None) -> Tensor:
