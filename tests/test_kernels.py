@@ -160,6 +160,14 @@ def test_performer_stays_finite_where_features_under_and_overflow(causal):
     assert x.grad.isfinite().all()
 
 
+def test_performer_keys_are_not_divided_by_what_comes_later():
+    mechanism, x = built(PerformerAttention, causal=True, features=7), normal(2, N, 8)
+    x[:, :9] *= 100  # features of large keys are tiny: divided by the later ones they would all be 0
+    alone = mechanism(x[:, :9])
+    assert (alone - mechanism.output.bias).abs().amax() > 1
+    close(mechanism(x)[:, :9], alone)
+
+
 # --- gated attention ---------------------------------------------
 
 
