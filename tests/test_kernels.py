@@ -95,9 +95,6 @@ def test_a_large_later_token_costs_earlier_ones_no_precision():
     assert torch.equal(scan(q, k, v, chunk=5)[:, :, :13], before[:, :, :13])
 
 
-# --- linear attention --------------------------------------------
-
-
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("knobs", [{"feature_map": "elu"}, {"feature_map": "relu"}], ids=str)
 def test_linear_attention_gives_means_of_values(knobs, causal):
@@ -231,9 +228,6 @@ def test_convolution_by_blocks_equals_torchs(n, size):
     v, taps = normal(2, 3, n, 5), normal(3, size, seed=1)
     expected = torch.nn.functional.conv2d(v, taps[:, None, :, None], padding=(size // 2, 0), groups=3)
     close(convolved(v, taps), expected)
-
-
-# --- fnet --------------------------------------------------------
 
 
 def test_fnet_equals_the_product_with_fourier_matrices_and_is_linear():
