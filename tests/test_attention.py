@@ -6,6 +6,7 @@ What a mechanism does not promise stands in its row, with the reason, never in a
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
@@ -14,14 +15,20 @@ from typing import Any
 
 import pytest
 import references
+import references_kernels
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 import spaces.attention
+from search import costs
 from spaces.attention import Mechanism
+from spaces.attention.fnet import FNetAttention
+from spaces.attention.gated import GatedAttention
+from spaces.attention.linear import LinearAttention
 from spaces.attention.linformer import LinformerAttention
 from spaces.attention.longformer import LongformerAttention
+from spaces.attention.nystromformer import NystromformerAttention
+from spaces.attention.performer import PerformerAttention
 from spaces.attention.reformer import ReformerAttention
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.attention.synthesizer import SynthesizerAttention
@@ -39,6 +46,7 @@ class Row:
     knobs: dict[str, Any] = field(default_factory=dict)
     cost: Callable[[int], float] = lambda n: n  # what the forward pass costs beside its projections, up to a factor
     moves_with_the_future: str = ""  # why a causal output may change with later tokens although its gradient is 0
+    cannot_decode: str = ""  # what a causal mechanism answers when asked to go token by token
 
     @property
     def name(self) -> str:
@@ -70,6 +78,7 @@ ROWS = [
         {"bucket_size": 5, "hashes": 3} | CAUSAL,
         cost=lambda n: n * (8 * 5 + n / 5),
         moves_with_the_future="later tokens decide who shares a chunk",
+        cannot_decode="reformer cannot decode token by token: later tokens decide who shares a chunk",
     ),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "dense"}, cost=lambda n: n**2),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "dense"} | CAUSAL, cost=lambda n: n**2),
@@ -77,6 +86,20 @@ ROWS = [
     Row(SynthesizerAttention, references.synthesizer, {"mode": "random"} | CAUSAL, cost=lambda n: n**2),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised", "rank": 3}, cost=lambda n: n**2),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised"} | CAUSAL, cost=lambda n: n**2),
+    *(Row(LinearAttention, references_kernels.linear, {"feature_map": f}) for f in ("elu", "relu", "softmax")),
+    *(Row(LinearAttention, references_kernels.linear, {"feature_map": f} | CAUSAL) for f in ("elu", "relu")),
+    Row(PerformerAttention, references_kernels.performer, {"features": 11}),
+    Row(PerformerAttention, references_kernels.performer, {"features": 11} | CAUSAL),
+    *(Row(GatedAttention, references_kernels.gated, {"decay": d}) for d in ("token", "constant")),
+    *(Row(GatedAttention, references_kernels.gated, {"decay": d} | CAUSAL) for d in ("token", "constant")),
+    Row(NystromformerAttention, references_kernels.nystromformer, {"landmarks": 5, "conv_kernel_size": 3}),
+    Row(
+        NystromformerAttention,
+        references_kernels.nystromformer,
+        {"landmarks": 16},
+        cost=lambda n: 5 * 16 * WIDTH * n + 48 * 16**3,
+    ),
+    Row(FNetAttention, references_kernels.fnet, cost=lambda n: n * math.log2(n * WIDTH)),
 ]
 
 
@@ -86,6 +109,9 @@ def label(row: Row) -> str:
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=label)
 causal_rows = pytest.mark.parametrize("row", [row for row in ROWS if row.knobs.get("causal")], ids=label)
+decoding_rows = pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.knobs.get("causal") and not row.cannot_decode], ids=label
+)
 
 
 def tokens(n: int, *, batch: int = 2, seed: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -208,6 +234,39 @@ def test_later_tokens_change_nothing(row):
         close(mechanism(changed)[:, : t + 1], before[:, : t + 1])
 
 
+@decoding_rows
+def test_decoding_token_by_token_gives_what_all_at_once_gives(row):
+    mechanism, x = row.build().double(), tokens(LENGTH, dtype=torch.float64)
+    state, outputs = mechanism.begin(len(x)), []
+    for token in x.unbind(1):
+        y, state = mechanism.step(token, state)
+        outputs.append(y)
+    close(torch.stack(outputs, dim=1), mechanism(x), 1e-9)
+    with pytest.raises(ValueError, match=f"token {LENGTH + 1}: .* length={LENGTH}"):
+        mechanism.step(x[:, 0], state)
+
+
+@decoding_rows
+def test_a_state_can_be_continued_twice_and_its_samples_selected(row):
+    mechanism, x = row.build(), tokens(9, batch=3)
+    state = mechanism.begin(3)
+    for token in x[:, :7].unbind(1):
+        _, state = mechanism.step(token, state)
+    once, _ = mechanism.step(x[:, 7], state)
+    mechanism.step(x[:, 8], state)
+    assert torch.equal(mechanism.step(x[:, 7], state)[0], once)
+    order = torch.tensor([2, 0, 0])
+    selected = state._replace(memory=tuple(kept[order] for kept in state.memory))
+    close(mechanism.step(x[order, 7], selected)[0], once[order])
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.knobs.get("causal") or row.cannot_decode], ids=label)
+def test_what_cannot_decode_says_why(row):
+    reason = row.cannot_decode or "causal=False: only a causal mechanism can decode token by token"
+    with pytest.raises(ValueError, match=reason):
+        row.build().begin(2)
+
+
 @every_row
 @pytest.mark.parametrize("training", [True, False])
 def test_a_sample_of_padding_alone_gives_zeros_and_finite_gradients(row, training):
@@ -244,7 +303,7 @@ def test_a_saved_mechanism_repeats_its_outputs(row):
 
 @every_row
 def test_inference_first_does_not_spoil_training(row):
-    mechanism, x = row.build(), tokens(19)
+    mechanism, x = row.build(), tokens(19).requires_grad_()
     with torch.inference_mode():
         before = mechanism(x)
     after = mechanism(x)
@@ -285,6 +344,8 @@ def test_a_sequence_beyond_length_is_refused(row):
         (SoftmaxAttention, {}),
         (LongformerAttention, {"window": 0}),
         (ReformerAttention, {"bucket_size": 1}),
+        (LinearAttention, {}),
+        (PerformerAttention, {"features": 3}),
         *((SynthesizerAttention, {"mode": mode}) for mode in ("dense", "random", "factorised")),
     ],
 )
@@ -315,10 +376,8 @@ def flops(row: Row, n: int) -> int:
     """
     with torch.device("meta"):
         mechanism, x = row.build(length=n), torch.empty(1, n, WIDTH)
-        with FlopCounterMode(display=False) as counter:
-            mechanism(x)
         projections = sum(2 * n * p.numel() for name, p in mechanism.named_parameters() if name.endswith("weight"))
-        return counter.get_total_flops() - projections
+        return costs.flops(mechanism, x) - projections
 
 
 @every_row
@@ -484,6 +543,21 @@ REFUSED = [
     (SynthesizerAttention, {"mode": "random", "rank": 4}, "rank=4: mode='random' has none"),
     (SynthesizerAttention, {"mode": "factorised", "rank": 42}, "rank=42: with length 41 it must be 1..41"),
     (SynthesizerAttention, {"mode": "factorised", "rank": 0}, "rank=0: with length 41 it must be 1..41"),
+    (LinearAttention, {"feature_map": "exp"}, "feature_map='exp': it must be one of elu, relu, softmax"),
+    (
+        LinearAttention,
+        {"feature_map": "softmax", "causal": True},
+        "causal=True: feature_map='softmax' normalises keys over all tokens",
+    ),
+    (PerformerAttention, {"features": 0}, "features=0: it must be at least 1"),
+    (GatedAttention, {"decay": "none"}, "decay='none': it must be one of token, constant"),
+    (NystromformerAttention, {"landmarks": 4, "causal": True}, "causal=True: nystromformer's landmarks are means over"),
+    (NystromformerAttention, {"landmarks": 0}, "landmarks=0: with length 41 it must be 1..41"),
+    (NystromformerAttention, {"landmarks": 42}, "landmarks=42: with length 41 it must be 1..41"),
+    (NystromformerAttention, {"landmarks": 4, "pinv_iterations": 0}, "pinv_iterations=0: it must be at least 1"),
+    (NystromformerAttention, {"landmarks": 4, "conv_kernel_size": 4}, "conv_kernel_size=4: it must be odd, or 0"),
+    (NystromformerAttention, {"landmarks": 4, "conv_kernel_size": -1}, "conv_kernel_size=-1: it must be odd, or 0"),
+    (FNetAttention, {"causal": True}, "causal=True: fnet sums up all tokens in every frequency"),
 ]
 
 

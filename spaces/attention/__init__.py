@@ -6,13 +6,26 @@ reason, on the meta device as well. There are no capability flags: a mechanism t
 
 Whatever it draws at random (hash rotations, fixed tables) is drawn from the global generator at construction and kept
 in a buffer: ``forward`` never draws, so a saved model repeats its outputs exactly.
+
+A causal mechanism can also be run one token at a time, as text is generated: ``begin`` gives the state before the first
+token and ``step`` takes a token and a state to an output and the next state, and over a sequence the outputs are those
+of ``forward``. States are values: a step leaves the state it was given as it was, so that two continuations may start
+from one. What cannot decode says so, with the reason, in ``begin``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 from torch import Tensor, nn
+
+
+class State(NamedTuple):
+    """What a mechanism that decodes has kept of the tokens so far."""
+
+    position: int  # of the next token, from 0
+    memory: tuple[Tensor, ...]  # the mechanism's own; the first dimension of each tensor is the batch
 
 
 class Mechanism(nn.Module, ABC):
@@ -60,6 +73,35 @@ class Mechanism(nn.Module, ABC):
     @abstractmethod
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Do the work of :meth:`forward`; ``x`` is 0 at padding, and padding's output is zeroed afterwards."""
+
+    def begin(self, batch: int) -> State:
+        """The state before the first token of ``batch`` sequences.
+
+        Raises:
+            ValueError: the mechanism cannot decode.
+        """
+        if not self.causal:
+            raise ValueError("causal=False: only a causal mechanism can decode token by token")
+        return State(0, self.first_memory(batch))
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Take one token, ``(batch, width)``, to its output of that shape and to the next state."""
+        if state.position >= self.length:
+            raise ValueError(f"token {state.position + 1}: this mechanism was built for length={self.length}")
+        y, memory = self.mix_next(x[:, None], state)
+        return y[:, 0], State(state.position + 1, memory)
+
+    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
+        """The memory that :meth:`begin` starts with, or a ``ValueError`` that says why there can be none."""
+        raise ValueError(f"{type(self).__name__} has no way to decode token by token")
+
+    def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Do the work of :meth:`step`, for ``x`` ``(batch, 1, width)``."""
+        raise NotImplementedError
+
+    def zeros(self, *shape: int) -> Tensor:
+        """Zeros on the device and in the precision of the parameters."""
+        return next(self.parameters()).new_zeros(shape)
 
     def split(self, x: Tensor) -> Tensor:
         """``(batch, n, width)`` to ``(batch, heads, n, head_width)``, a view."""

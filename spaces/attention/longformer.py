@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, equal_query_key
+from spaces.attention import Mechanism, State, equal_query_key
+from spaces.attention.softmax import appended
 
 
 class LongformerAttention(Mechanism):
@@ -77,6 +78,32 @@ class LongformerAttention(Mechanism):
             mixed = torch.cat([self._attend_globally(x, hidden), mixed[:, self.global_tokens :]], dim=1)
         output: Tensor = self.output(mixed)
         return output
+
+    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
+        """Keys and values: those within reach; the global tokens' as others see them, and as they see each other."""
+        return (self.zeros(batch, self.heads, 0, self.head_width),) * (6 if self.global_tokens else 2)
+
+    def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """A global token attends to the global tokens so far, any other to them and to the window."""
+        recent, leading, leading_global = state.memory[:2], state.memory[2:4], state.memory[4:]
+        token = self.split(self.key(x)), self.split(self.value(x))
+        if state.position < self.global_tokens:
+            q = self.split(self.global_query(x))
+            leading = appended(leading, token)
+            leading_global = appended(
+                leading_global, (self.split(self.global_key(x)), self.split(self.global_value(x)))
+            )
+            k, v = leading_global
+        else:
+            q = self.split(self.query(x))
+            reach = self.window * self.dilation + 1
+            recent = tuple(kept[:, :, -reach:] for kept in appended(recent, token))
+            first = (recent[0].shape[2] - 1) % self.dilation  # of those whose distance is a multiple of the dilation
+            k, v = (kept[:, :, first :: self.dilation] for kept in recent)
+            if self.global_tokens:
+                k, v = torch.cat([leading[0], k], dim=2), torch.cat([leading[1], v], dim=2)
+        output = self.output(self.merge(F.scaled_dot_product_attention(q, k, v)))
+        return output, (*recent, *leading, *leading_global)
 
     def _attend_locally(self, x: Tensor, hidden: Tensor) -> Tensor:
         """Attention to the band and to the global tokens, ``(batch, n, width)``.

@@ -74,6 +74,10 @@ class ReformerAttention(Mechanism):
         output: Tensor = self.output(self.merge(mixed[:, :, :n]))
         return output
 
+    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
+        """There is none: a token that comes later may change who shared a chunk before."""
+        raise ValueError("reformer cannot decode token by token: later tokens decide who shares a chunk")
+
     @torch.no_grad()
     def _order(self, qk: Tensor, padding: Tensor | None) -> Tensor:
         """Tokens by bucket, then by position, padding last: ``(batch, heads, hashes, n)``."""

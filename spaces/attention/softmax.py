@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, equal_query_key
+from spaces.attention import Mechanism, State, equal_query_key
 
 
 class SoftmaxAttention(Mechanism):
@@ -29,6 +29,21 @@ class SoftmaxAttention(Mechanism):
         q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
         output: Tensor = self.output(self.merge(softmax_attention(q, k, v, padding=padding, causal=self.causal)))
         return output
+
+    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
+        """No keys and no values, ``(batch, heads, 0, head_width)``."""
+        return (self.zeros(batch, self.heads, 0, self.head_width),) * 2
+
+    def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Attend to the keys kept and to its own."""
+        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        keys, values = appended(state.memory, (k, v))
+        return self.output(self.merge(F.scaled_dot_product_attention(q, keys, values))), (keys, values)
+
+
+def appended(kept: tuple[Tensor, ...], tokens: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Each of ``tokens`` ``(batch, heads, 1, d)`` behind those kept, ``(batch, heads, any number, d)``."""
+    return tuple(torch.cat(pair, dim=2) for pair in zip(kept, tokens, strict=True))
 
 
 def softmax_attention(

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism
-from spaces.attention.softmax import softmax_attention
+from spaces.attention import Mechanism, State
+from spaces.attention.softmax import appended, softmax_attention
 
 Mode = Literal["dense", "random", "factorised"]
 PAPERS_RANK = 8
@@ -69,6 +69,22 @@ class SynthesizerAttention(Mechanism):
             mixed = softmax_attention(q, k, v, padding=padding, causal=self.causal, scale=1.0)[..., : self.head_width]
         output: Tensor = self.output(self.merge(mixed))
         return output
+
+    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
+        """No values, ``(batch, heads, 0, head_width)``."""
+        return (self.zeros(batch, self.heads, 0, self.head_width),)
+
+    def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Weigh the values kept and its own by this position's logits."""
+        at, seen = state.position, state.position + 1
+        (values,) = appended(state.memory, (self.split(self.value(x)),))
+        if self.mode == "dense":
+            logits = self.split(F.relu(self.hidden(x))) @ self.positions[:, :seen].mT
+        elif self.mode == "random":
+            logits = self.table[:, at:seen, :seen]
+        else:
+            logits = self.factors[0, :, at:seen] @ self.factors[1, :, :seen].mT
+        return self.output(self.merge(logits.softmax(-1) @ values)), (values,)
 
 
 def _widened(x: Tensor, d: int) -> Tensor:

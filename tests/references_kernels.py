@@ -1,0 +1,131 @@
+"""References like those of ``references.py``, for mechanisms whose weights are not a softmax over logits."""
+
+from __future__ import annotations
+
+import torch
+from references import by_head, everything_seen, qkv
+
+from spaces.attention.performer import EPSILON
+
+
+def averaged(weights, v, seen):
+    """The rows of ``weights`` (n, s) over what they see, divided by their sums, times ``v``; 0 where that is 0."""
+    weights = torch.where(seen, weights, 0.0)
+    sums = weights.sum(-1, keepdim=True)
+    return weights @ v / torch.where(sums == 0, 1.0, sums)
+
+
+def linear(mechanism, x, real):
+    features = {
+        "elu": lambda x: torch.nn.functional.elu(x) + 1,
+        "relu": lambda x: x.relu() + 1e-3,
+        "softmax": lambda x: x.softmax(-1),
+    }[mechanism.feature_map]
+
+    def rows(x, kept, head):
+        q, k, v = qkv(mechanism, x, head)
+        k_features = features(k)
+        if mechanism.feature_map == "softmax":
+            k_features = torch.zeros_like(k)
+            if kept.any():
+                k_features = k_features.masked_scatter(kept[:, None], k[kept].softmax(0))
+        return averaged(features(q) @ k_features.T, v, everything_seen(mechanism, len(x)) & kept)
+
+    return by_head(mechanism, x, real, rows)
+
+
+def performer(mechanism, x, real):
+    """Products of features, each divided by the largest of its query or of all keys, as one matrix."""
+    directions, scale = mechanism.directions, mechanism.head_width**-0.25
+
+    def rows(x, kept, head):
+        q, k, v = qkv(mechanism, x, head)
+        q, k = q * scale, k * scale
+        q_logs, k_logs = q @ directions, k @ directions - (k**2).sum(-1, keepdim=True) / 2
+        q_features = (q_logs - q_logs.detach().amax(-1, keepdim=True)).exp() + EPSILON
+        k_features = (k_logs - k_logs.detach().max()).exp()
+        return averaged(q_features @ k_features.T, v, everything_seen(mechanism, len(x)) & kept)
+
+    return by_head(mechanism, x, real, rows)
+
+
+def gated(mechanism, x, real):
+    """Every pair of tokens, with the product of the decays from the one to the other; a token sees itself twice."""
+
+    def rows(x, kept, head):
+        q, k, v = qkv(mechanism, x, head)
+        if mechanism.decay == "token":
+            gate = mechanism.step_size
+            steps = torch.nn.functional.softplus(x @ gate.weight[head] + gate.bias[head])
+            decays, v = torch.exp(-mechanism.log_rates[head].exp() * steps), v * steps[:, None]
+        else:
+            decays = mechanism.log_decay[head].exp().expand(len(x))
+        decays = torch.where(kept, decays, 1.0)
+        forward = decay_between(decays)
+        weights = forward if mechanism.causal else forward + decay_between(decays.flip(0)).flip(0, 1)
+        sums = ((q @ k.T) * weights * kept) @ v
+        return sums / (sums.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+
+    return by_head(mechanism, x, real, rows)
+
+
+def decay_between(decays):
+    """The product of ``decays[j + 1 .. i]`` at ``(i, j)`` for ``j <= i``, and 0 above: what is left of j at i."""
+    rows = [torch.zeros(len(decays), dtype=decays.dtype)]
+    for i, decay in enumerate(decays):
+        itself = torch.nn.functional.one_hot(torch.tensor(i), len(decays))
+        rows.append(rows[-1] * decay + itself)
+    return torch.stack(rows[1:])
+
+
+def nystromformer(mechanism, x, real):
+    def rows(x, kept, head):
+        q, k, v = qkv(mechanism, x, head)
+        mixed = torch.zeros_like(v)
+        if kept.any():
+            groups = equal_groups(kept.nonzero().flatten().tolist(), mechanism.landmarks)
+            q_marks, k_marks = (torch.stack([y[group].mean(0) for group in groups]) for y in (q, k))
+            scale = q.shape[-1] ** -0.5
+            between = (q_marks @ k_marks.T * scale).softmax(-1)
+            inverse = between.T / (between.sum(0).max() * between.sum(1).max()).detach()
+            one = torch.eye(len(groups), dtype=x.dtype)
+            for _ in range(mechanism.pinv_iterations):
+                product = between @ inverse
+                inverse = inverse @ (13 * one - product @ (15 * one - product @ (7 * one - product))) / 4
+            to_tokens = (q_marks @ k[kept].T * scale).softmax(-1) @ v[kept]
+            mixed = (q @ k_marks.T * scale).softmax(-1) @ inverse @ to_tokens
+        if mechanism.taps is None:
+            return mixed
+        half = mechanism.taps.shape[1] // 2
+        convolved = [
+            sum(mechanism.taps[head, j - i + half] * v[j] for j in range(max(0, i - half), min(len(v), i + half + 1)))
+            for i in range(len(v))
+        ]
+        return mixed + torch.stack(convolved)
+
+    return by_head(mechanism, x, real, rows)
+
+
+def equal_groups(items, count):
+    """``items`` in at most ``count`` runs, as equal as can be."""
+    groups = [[] for _ in range(count)]
+    for rank, item in enumerate(items):
+        groups[rank * count // len(items)].append(item)
+    return [group for group in groups if group]
+
+
+def fnet(mechanism, x, real):
+    samples = []
+    for sample, kept in zip(x, real, strict=True):
+        mixed = torch.zeros_like(sample)
+        if kept.any():
+            chosen = sample[kept].to(torch.complex128)
+            mixed = mixed.masked_scatter(kept[:, None], (dft(len(chosen)) @ chosen @ dft(x.shape[-1])).real)
+        samples.append(mixed)
+    return torch.stack(samples)
+
+
+def dft(n):
+    """The matrix of the orthonormal discrete Fourier transform."""
+    i = torch.arange(n, dtype=torch.float64)
+    return torch.exp(-2j * torch.pi * torch.outer(i, i) / n) / n**0.5

@@ -1,0 +1,248 @@
+"""What the mechanisms that are not a softmax over logits promise beyond the table of all mechanisms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import references_kernels
+import torch
+
+from spaces.attention.fnet import FNetAttention, fourier
+from spaces.attention.gated import GatedAttention
+from spaces.attention.linear import LinearAttention
+from spaces.attention.nystromformer import NystromformerAttention, convolved, pseudo_inverse
+from spaces.attention.performer import PerformerAttention, orthogonal_directions
+from spaces.attention.scan import scan, scan_step
+from spaces.attention.softmax import SoftmaxAttention
+
+N, D, E = 17, 4, 3
+SIZES = {"width": 8, "heads": 2, "length": 40}
+
+
+def normal(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def close(actual, expected, tolerance=1e-10):
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def built(mechanism, *, seed=0, **knobs):
+    torch.manual_seed(seed)
+    return mechanism(**SIZES | knobs).double()
+
+
+# --- the scan ----------------------------------------------------
+
+DECAYS = {
+    "none": None,
+    "mild": -torch.rand(2, 2, N, generator=torch.Generator().manual_seed(9), dtype=torch.float64),
+    "zero": torch.zeros(2, 2, N, dtype=torch.float64),
+    "abrupt": -1e6 * (torch.arange(N) % 5 == 3).double().expand(2, 2, N),
+    "everything": torch.full((2, 2, N), -1e9, dtype=torch.float64),
+}
+QUERIES, KEYS, VALUES = normal(2, 2, N, D), normal(2, 2, N, D, seed=1), normal(2, 2, N, E, seed=2)
+
+
+def quadratic(q, k, v, log_decay):
+    """All pairs, with the decay between them multiplied out."""
+    rows = []
+    for i in range(q.shape[2]):
+        row, left = 0.0, torch.ones(q.shape[:2], dtype=q.dtype)
+        for j in range(i, -1, -1):
+            row = row + ((q[:, :, i] * k[:, :, j]).sum(-1) * left)[..., None] * v[:, :, j]
+            left = left if log_decay is None else left * log_decay[:, :, j].exp()
+        rows.append(row)
+    return torch.stack(rows, dim=2)
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+def test_every_chunk_size_and_the_recurrence_give_the_quadratic_sums_and_gradients(decay):
+    leaves = [y.clone().requires_grad_() for y in (QUERIES, KEYS, VALUES)]
+    log_decay = None if decay == "none" else DECAYS[decay].clone().requires_grad_()
+    leaves += [] if log_decay is None else [log_decay]
+    towards = normal(2, 2, N, E, seed=3)
+    expected = quadratic(*leaves[:3], log_decay)
+    expected_grads = torch.autograd.grad((expected * towards).sum(), leaves)
+    for chunk in range(1, N + 2):
+        out = scan(*leaves[:3], log_decay, chunk=chunk)
+        close(out, expected)
+        for grad, expected_grad in zip(torch.autograd.grad((out * towards).sum(), leaves), expected_grads, strict=True):
+            close(grad, expected_grad)
+
+    state, outs = torch.zeros(2, 2, D, E, dtype=torch.float64), []
+    for i in range(N):
+        token = [y[:, :, i : i + 1] for y in leaves[:3]]
+        out, state = scan_step(*token, state, None if log_decay is None else log_decay[:, :, i : i + 1])
+        outs.append(out)
+    close(torch.cat(outs, dim=2), expected)
+
+
+def test_without_decay_and_with_a_decay_of_one_are_the_same():
+    close(scan(QUERIES, KEYS, VALUES, DECAYS["zero"], chunk=5), scan(QUERIES, KEYS, VALUES, chunk=5))
+
+
+def test_what_decays_at_once_leaves_a_token_itself():
+    itself = (QUERIES * KEYS).sum(-1, keepdim=True) * VALUES
+    close(scan(QUERIES, KEYS, VALUES, DECAYS["everything"], chunk=5), itself)
+
+
+def test_a_large_later_token_costs_earlier_ones_no_precision():
+    q, k, v = (y.float() for y in (QUERIES, KEYS, VALUES))
+    before = scan(q, k, v, chunk=5)
+    k[:, :, 13:] *= 1e12
+    assert torch.equal(scan(q, k, v, chunk=5)[:, :, :13], before[:, :, :13])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("knobs", [{"feature_map": "elu"}, {"feature_map": "relu"}], ids=str)
+def test_linear_attention_gives_means_of_values(knobs, causal):
+    mechanism, x = built(LinearAttention, causal=causal, **knobs), normal(2, N, 8)
+    torch.nn.init.eye_(mechanism.output.weight)
+    torch.nn.init.zeros_(mechanism.output.bias)
+    v, out = mechanism.value(x), mechanism(x)
+    for t in (0, 5, N - 1):
+        seen = v[:, : t + 1] if causal else v
+        assert (out[:, t] >= seen.amin(1) - 1e-9).all()
+        assert (out[:, t] <= seen.amax(1) + 1e-9).all()
+
+
+# --- performer ---------------------------------------------------
+
+
+def test_performer_directions_are_orthogonal_within_a_block_and_normal_in_length():
+    torch.manual_seed(0)
+    directions = orthogonal_directions(6, 6000)
+    for block in directions.T.split(6)[:20]:
+        close(torch.nn.functional.normalize(block) @ torch.nn.functional.normalize(block).T, torch.eye(6), 1e-5)
+    assert directions.square().sum(0).mean() == pytest.approx(6, rel=0.03)
+    assert orthogonal_directions(6, 4).shape == (6, 4)
+
+
+def test_performer_features_estimate_the_exponential_without_bias():
+    torch.manual_seed(0)
+    directions = orthogonal_directions(4, 100_000).double()
+    for q, k in zip(normal(8, 4) * 0.3, normal(8, 4, seed=1) * 0.3, strict=True):
+        features = [(y @ directions - y.square().sum() / 2).exp() for y in (q, k)]
+        assert (features[0] * features[1]).mean() == pytest.approx((q @ k).exp().item(), rel=0.02)
+    # The mean of the directions is 0, on every axis: a factorisation with signs of its own would favour a side.
+    assert directions[:, ::4].mean(1).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_performer_comes_near_to_full_attention_as_features_grow(causal):
+    x = normal(2, N, 8) * 0.7
+    full = built(SoftmaxAttention, causal=causal)
+    error = {}
+    for features in (16, 4096):
+        runs = []
+        for seed in range(4):
+            mechanism = built(PerformerAttention, causal=causal, features=features, seed=seed)
+            mechanism.load_state_dict(full.state_dict(), strict=False)
+            runs.append((mechanism(x) - full(x)).square().mean())
+        error[features] = torch.stack(runs).mean().sqrt()
+    assert error[4096] < error[16] / 8  # 16 by the square root; the rest is for chance
+    assert error[4096] < 0.01
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_performer_stays_finite_where_features_under_and_overflow(causal):
+    mechanism, x = built(PerformerAttention, causal=causal, features=7).float(), normal(2, N, 8, dtype=torch.float32)
+    x[:, 5::4] *= 1e4
+    x.requires_grad_()
+    out = mechanism(x)
+    out.sum().backward()
+    assert out.isfinite().all()
+    assert x.grad.isfinite().all()
+
+
+def test_performer_keys_are_not_divided_by_what_comes_later():
+    mechanism, x = built(PerformerAttention, causal=True, features=7), normal(2, N, 8)
+    x[:, :9] *= 100  # features of large keys are tiny: divided by the later ones they would all be 0
+    alone = mechanism(x[:, :9])
+    assert (alone - mechanism.output.bias).abs().amax() > 1
+    close(mechanism(x)[:, :9], alone)
+
+
+# --- gated attention ---------------------------------------------
+
+
+def test_gated_constant_decays_are_those_of_the_paper():
+    mechanism = built(GatedAttention, decay="constant")
+    close(mechanism.log_decay.exp()[:, 0].tolist(), [1 - 1 / 32, 1 - 1 / 64], 1e-7)
+
+
+def test_gated_starts_with_the_papers_steps_and_rates():
+    mechanism = built(GatedAttention, width=512, heads=512)
+    steps, rates = torch.nn.functional.softplus(mechanism.step_size.bias).detach(), mechanism.log_rates.detach().exp()
+    assert 0.001 <= steps.min() < 0.0012
+    assert 0.08 < steps.max() <= 0.1
+    assert steps.log().mean() == pytest.approx(math.log(0.01), abs=0.2)
+    assert 1 <= rates.min() < 1.2
+    assert 15.5 < rates.max() <= 16
+    assert rates.mean() == pytest.approx(8.5, rel=0.05)
+
+
+@pytest.mark.parametrize("decay", ["token", "constant"])
+def test_gated_in_both_directions_turned_around_is_itself_turned_around(decay):
+    mechanism, x = built(GatedAttention, decay=decay), normal(2, N, 8)
+    close(mechanism(x.flip(1)).flip(1), mechanism(x))
+
+
+def test_gated_with_constant_decay_does_not_care_where_a_sequence_starts():
+    mechanism, x = built(GatedAttention, decay="constant", causal=True), normal(2, N, 8)
+    x[:, :7] = 0
+    close(mechanism(x)[:, 7:], mechanism(x[:, 7:]))
+
+
+# --- nystromformer -----------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 7, N])
+def test_nystromformer_with_a_landmark_a_token_and_a_converged_inverse_equals_full_attention(n):
+    mechanism, x = built(NystromformerAttention, landmarks=N, pinv_iterations=60), normal(2, n, 8)
+    full = built(SoftmaxAttention, seed=3)
+    full.load_state_dict(mechanism.state_dict())
+    close(mechanism(x), full(x), 1e-7)
+
+
+def test_pseudo_inverse_converges_to_that_of_linear_algebra():
+    torch.manual_seed(0)
+    matrices = (torch.randn(2, 3, 9, 9, dtype=torch.float64) * 2).softmax(-1)
+    matrices[0, 0, :, 4] = 0
+    matrices[0, 0, 4] = 0
+    matrices[1, 1] = 0
+    close(pseudo_inverse(matrices, 60), torch.linalg.pinv(matrices), 1e-7)
+
+
+def test_nystromformer_of_equal_tokens_is_their_value():
+    mechanism = built(NystromformerAttention, landmarks=4, pinv_iterations=30)
+    x = normal(1, 1, 8).expand(1, N, 8)
+    close(mechanism(x), mechanism.output(mechanism.value(x)), 1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 3, 33, 65])
+@pytest.mark.parametrize("n", [1, 31, 32, 40, 97])
+def test_convolution_by_blocks_equals_torchs(n, size):
+    v, taps = normal(2, 3, n, 5), normal(3, size, seed=1)
+    expected = torch.nn.functional.conv2d(v, taps[:, None, :, None], padding=(size // 2, 0), groups=3)
+    close(convolved(v, taps), expected)
+
+
+def test_fnet_equals_the_product_with_fourier_matrices_and_is_linear():
+    mechanism, x, y = FNetAttention(**SIZES), normal(2, N, 8), normal(2, N, 8, seed=1)
+    close(mechanism(x), (references_kernels.dft(N) @ x.to(torch.complex128) @ references_kernels.dft(8)).real)
+    close(mechanism(3 * x - 2 * y), 3 * mechanism(x) - 2 * mechanism(y))
+    impulse = torch.zeros(1, N, 8, dtype=torch.float64)
+    impulse[0, 3, 0] = 1
+    wave = torch.cos(2 * torch.pi * 3 * torch.arange(N, dtype=torch.float64) / N) / (8 * N) ** 0.5
+    close(mechanism(impulse)[0], wave[:, None].expand(N, 8))
+
+
+def test_fourier_transforms_each_sample_over_its_own_length():
+    lengths = torch.arange(1, N + 1)
+    x = (normal(N, N, 2) * (torch.arange(N) < lengths[:, None])[..., None]).to(torch.complex128)
+    out = fourier(x, lengths)
+    for sample, row, length in zip(x, out, lengths, strict=True):
+        close(row[:length], torch.fft.fft(sample[:length], dim=0, norm="ortho"))
