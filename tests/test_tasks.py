@@ -62,16 +62,21 @@ def same(a: Batch, b: Batch) -> bool:
 @pytest.mark.parametrize("split", SPLITS)
 def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) -> None:
     inputs, padding, labels = task.examples(split)
-    assert inputs.shape == (len(inputs), task.sizes.length)
-    assert labels.shape == (inputs.shape if task.sizes.per_token else inputs.shape[:1])
-    assert inputs.dtype == labels.dtype == torch.int64
-    assert 0 <= int(inputs.min()) <= int(inputs.max()) < task.sizes.vocabulary
+    tokens = (len(inputs), task.sizes.length)
+    assert labels.shape == (tokens if task.sizes.per_token else tokens[:1])
+    assert labels.dtype == torch.int64
+    if task.sizes.features is None:
+        assert (inputs.shape, inputs.dtype) == (tokens, torch.int64)
+        assert 0 <= int(inputs.min()) <= int(inputs.max()) < task.sizes.vocabulary
+    else:
+        assert (inputs.shape, inputs.dtype) == ((*tokens, task.sizes.features), torch.float32)
+        assert inputs.isfinite().all()
     judged = labels != IGNORED
     assert ((labels >= 0) & (labels < task.sizes.classes))[judged].all()
     assert judged.reshape(len(labels), -1).any(1).all()
     if padding is not None:
         assert padding.dtype == torch.bool
-        assert padding.shape == inputs.shape
+        assert padding.shape == tokens
         assert padding.any()
         assert not padding[:, 0].any()
         assert (padding[:, 1:] >= padding[:, :-1]).all(), "padding stands at the end"
