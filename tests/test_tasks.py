@@ -18,6 +18,7 @@ from spaces.build import make
 from spaces.tasks import IGNORED, Batch, Sizes, Split, Task
 from spaces.tasks.digits import Digits
 from spaces.tasks.recall import Recall
+from spaces.tasks.speech import Speech
 from spaces.tasks.text import Text
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +43,8 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "text, label": lambda folder: Text(folder=str(folder), length=16),
     "text, next byte": lambda folder: Text(folder=str(folder), length=16, predict="next_byte"),
     "digits": lambda _: Digits(),
+    "speech": lambda _: Speech(train=20, validation=10, test=10),
+    "speech, short and odd": lambda _: Speech(length=37, bands=8, sounds=5, keys=1, partners=3, pauses=1, voices=1),
 }
 
 
@@ -122,13 +125,15 @@ def as_rows(batch: Batch) -> list[tuple[object, ...]]:
     return [tuple(map(str, row)) for row in zip(*columns, strict=True)]
 
 
-@pytest.mark.parametrize("task", [Recall(train=48, validation=48, test=48), Digits()])
+@pytest.mark.parametrize(
+    "task", [Recall(train=48, validation=48, test=48), Speech(train=48, validation=48, test=48), Digits()]
+)
 def test_no_example_stands_in_two_splits(task: Task) -> None:
     splits = [[tuple(row) for row in task.examples(split).inputs.tolist()] for split in SPLITS]
     assert len({row for split in splits for row in split}) == sum(map(len, splits))
 
 
-@pytest.mark.parametrize("build", [Recall, Digits])
+@pytest.mark.parametrize("build", [Recall, Speech, Digits])
 def test_another_seed_gives_other_examples(build: Callable[..., Task]) -> None:
     assert not same(build(seed=0).examples("train"), build(seed=1).examples("train"))
 
@@ -387,6 +392,12 @@ def test_digits_are_all_images_of_the_data_set_with_their_digits() -> None:
         (Recall, {"validation": 0}, "validation=0"),
         (Recall, {"test": -1}, "test=-1"),
         (Recall, {"seed": -1}, "seed=-1: it must be a whole number from 0"),
+        (Speech, {"length": 95}, "length=95: it must be a whole number from 96"),
+        (Speech, {"sounds": 14}, "sounds=14: it must be a whole number from 15"),
+        (Speech, {"bands": 7}, "bands=7: it must be a whole number from 8"),
+        (Speech, {"keys": 0}, "keys=0"),
+        (Speech, {"noise": -0.1}, r"noise=-0\.1: it must be at least 0"),
+        (Speech, {"shift": math.nan}, "shift=nan: it must be at least 0"),
         (Digits, {"seed": "1"}, "seed='1': it must be a whole number from 0"),
         (Text, {"length": 1}, "length=1: it must be a whole number from 2"),
         (Text, {"classes": 1}, "classes=1: it must be a whole number from 2"),
@@ -420,7 +431,7 @@ def test_bad_settings_are_named(
 def test_every_task_has_a_yaml_that_builds_it_and_says_how_to_use_it(path: Path) -> None:
     what, command, *_ = path.read_text().splitlines()
     assert what.startswith("# ")
-    assert command.startswith("# Try it:  python -m search.run +space=nlp ")
+    assert command.startswith("# Try it:  python -m search.run +space=")
     assert f"task={path.stem}" in command
     settings = yaml.safe_load(path.read_text())
     assert settings["_target_"].startswith(f"spaces.tasks.{path.stem}.")

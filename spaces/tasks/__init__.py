@@ -25,9 +25,9 @@ IGNORED = -100  # the label of a position that is neither learned nor judged
 class Batch(NamedTuple):
     """Examples side by side.
 
-    ``inputs`` are token ids ``(batch, length)`` int64, or frames ``(batch, length, features)`` float32; ``padding``
-    ``(batch, length)`` bool, true at padding, or None; ``labels`` int64, ``(batch, length)`` where the task is judged per
-    token, else ``(batch,)``.
+    ``inputs`` are token ids ``(batch, length)`` int64, or frames ``(batch, length, features)`` float32. ``padding`` is
+    ``(batch, length)`` bool, true at padding, or None. ``labels`` are int64, ``(batch, length)`` where the task is
+    judged per token, else ``(batch,)``.
     """
 
     inputs: Tensor
