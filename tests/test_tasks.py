@@ -12,12 +12,16 @@ from typing import Any, get_args
 
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
+from recorded import write_recordings
 
 from spaces.build import make
 from spaces.tasks import IGNORED, Batch, Sizes, Split, Task
 from spaces.tasks.digits import Digits
+from spaces.tasks.patches import Patches
 from spaces.tasks.recall import Recall
+from spaces.tasks.recordings import Recordings
 from spaces.tasks.speech import Speech
 from spaces.tasks.text import Text
 
@@ -43,6 +47,9 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "text, label": lambda folder: Text(folder=str(folder), length=16),
     "text, next byte": lambda folder: Text(folder=str(folder), length=16, predict="next_byte"),
     "digits": lambda _: Digits(),
+    "patches": lambda _: Patches(train=50),
+    "patches, few and large": lambda _: Patches(side=9, patch=3, train=20),
+    "recordings": lambda folder: Recordings(folder=str(write_recordings(folder / "wav")), seconds=0.08),
     "speech": lambda _: Speech(train=20, validation=10, test=10),
     "speech, short and odd": lambda _: Speech(length=37, bands=8, sounds=5, keys=1, partners=3, pauses=1, voices=1),
 }
@@ -371,6 +378,21 @@ def test_digits_are_all_images_of_the_data_set_with_their_digits() -> None:
     assert found == expected
 
 
+# Patches ----------------------------------------------------------------------------------------------------------
+
+
+def test_patches_rebuild_the_enlarged_image() -> None:
+    task = Patches(side=12, patch=4)
+    inputs, _, labels = task.examples("test")
+    pixels, _, digits = task.digits.examples("test")
+    assert torch.equal(labels, digits)
+    images = [F.interpolate(p.view(1, 1, 8, 8).float(), size=12, mode="bilinear")[0, 0] / 8 - 1 for p in pixels[:5]]
+    for image, row in zip(images, inputs, strict=False):
+        for at, patch in enumerate(row):
+            top, left = 4 * (at // 3), 4 * (at % 3)
+            torch.testing.assert_close(patch.view(4, 4), image[top : top + 4, left : left + 4])
+
+
 # Settings ---------------------------------------------------------------------------------------------------------
 
 
@@ -398,6 +420,13 @@ def test_digits_are_all_images_of_the_data_set_with_their_digits() -> None:
         (Speech, {"keys": 0}, "keys=0"),
         (Speech, {"noise": -0.1}, r"noise=-0\.1: it must be at least 0"),
         (Speech, {"shift": math.nan}, "shift=nan: it must be at least 0"),
+        (Patches, {"side": 7}, "side=7: it must be a whole number from 8"),
+        (Patches, {"patch": 5}, "side=24, patch=5: patch must divide side"),
+        (Patches, {"train": 1078}, r"train=1078: it must be 1\.\.1077"),
+        (Recordings, {}, "folder=None: name a folder that holds a folder of WAV files for each class"),
+        (Recordings, {"folder": "nowhere"}, "folder='nowhere': no such folder"),
+        (Recordings, {"seconds": 0.01}, r"seconds=0\.01: it must be at least 0\.025"),
+        (Recordings, {"rate": 8e3}, r"rate=8000\.0: it must be a whole number from 1000"),
         (Digits, {"seed": "1"}, "seed='1': it must be a whole number from 0"),
         (Text, {"length": 1}, "length=1: it must be a whole number from 2"),
         (Text, {"classes": 1}, "classes=1: it must be a whole number from 2"),
@@ -427,19 +456,26 @@ def test_bad_settings_are_named(
         build(**settings)
 
 
+# What a user must name, for there is no default.
+NAMED: dict[str, dict[str, Callable[[Path], str]]] = {
+    "recordings": {"folder": lambda folder: str(write_recordings(folder))}
+}
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "conf" / "task").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_task_has_a_yaml_that_builds_it_and_says_how_to_use_it(path: Path) -> None:
+def test_every_task_has_a_yaml_that_builds_it_and_says_how_to_use_it(path: Path, tmp_path: Path) -> None:
     what, command, *_ = path.read_text().splitlines()
     assert what.startswith("# ")
     assert command.startswith("# Try it:  python -m search.run +space=")
     assert f"task={path.stem}" in command
-    settings = yaml.safe_load(path.read_text())
+    named = {name: build(tmp_path) for name, build in NAMED.get(path.stem, {}).items()}
+    settings = yaml.safe_load(path.read_text()) | named
     assert settings["_target_"].startswith(f"spaces.tasks.{path.stem}.")
     task = make(settings, "task")
     assert isinstance(task, Task)
     assert isinstance(task.sizes, Sizes)
     written = {name: value for name, value in settings.items() if name != "_target_"}
-    assert type(task)(**written).sizes == type(task)().sizes, "the YAML repeats the defaults"
+    assert type(task)(**written).sizes == type(task)(**named).sizes, "the YAML repeats the defaults"
 
 
 def test_every_task_has_a_yaml() -> None:
