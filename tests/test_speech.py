@@ -81,12 +81,12 @@ def test_partners_stand_near_the_key_rather_than_far() -> None:
 
 @pytest.mark.parametrize("task", SPEECHES)
 def test_a_constant_guess_scores_chance_in_speech(task: Speech) -> None:
-    many = Speech(**{**settings(task), "train": 1500})
+    many = Speech(**{**settings(task), "train": 500})
     labels = many.examples("train").labels
     shares = torch.bincount(labels[labels != IGNORED], minlength=many.sizes.classes) / (labels != IGNORED).sum()
-    assert shares.max().item() == pytest.approx(many.chance, abs=0.02)
+    assert shares.max().item() == pytest.approx(many.chance, abs=0.03)
     for kind in (shares[: 2 * many.keys], shares[2 * many.keys :]):
-        assert kind.tolist() == pytest.approx([kind.mean().item()] * len(kind), abs=0.02)
+        assert kind.tolist() == pytest.approx([kind.mean().item()] * len(kind), abs=0.03)
 
 
 def settings(task: Speech) -> dict[str, Any]:

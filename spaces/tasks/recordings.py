@@ -137,7 +137,7 @@ class Recordings(Task):
                 clips.append(self._frames(file))
                 kept.append(file)
             except (EOFError, OSError, ValueError, wave.Error) as error:
-                problems.append(f"{file}: {error or 'it ends too early'}")
+                problems.append(f"{file}: {str(error) or 'it ends too early'}")
         self.skipped += len(problems)
         if problems:
             told = f"{len(problems)} of {len(self.files[split])} {split} files are unusable, such as {problems[0]}"
