@@ -139,10 +139,10 @@ class Speech(Task):
     def chart(self) -> Tensor:
         """The first and second formant of each sound in the middle voice, in bands ``(sounds, 2)``."""
         assert self.sizes.features is not None
-        sounds = self.partner + 1 + FILLERS
+        sounds, highest = self.partner + 1 + FILLERS, self.sizes.features - 1
         across = -(-sounds // 2)
         order = torch.randperm(sounds, generator=torch.Generator().manual_seed(7))
-        ends = [[share * (self.sizes.features - 1) for share in formant] for formant in FORMANTS]
-        return torch.stack(
-            [torch.linspace(*ends[0], 2)[order // across], torch.linspace(*ends[1], across)[order % across]], 1
-        )
+        (low, high), (lower, higher) = FORMANTS
+        first = torch.linspace(low * highest, high * highest, 2)[order // across]
+        second = torch.linspace(lower * highest, higher * highest, across)[order % across]
+        return torch.stack([first, second], dim=1)
