@@ -22,9 +22,10 @@ from spaces.tasks import Task
 
 
 def sample(task: Task, *, batch: int = 1, length: int | None = None) -> Tensor:
-    """``batch`` validation inputs ``(batch, length)`` to count and time on; by default at the task's full length.
+    """``batch`` validation inputs to count and time on, by default at the task's full length.
 
-    Padding is taken for content: what is measured is a full sequence. A short split is repeated.
+    ``(batch, length)``, of frames ``(batch, length, features)``. Padding is taken for content: what is measured is a
+    full sequence. A short split is repeated.
 
     Raises:
         ValueError: ``length`` is beyond the task's.

@@ -136,7 +136,7 @@ def _failures(space: Space, task: Task) -> list[str]:
         try:
             with torch.inference_mode():
                 logits = build(architecture, task).eval()(inputs, None)
-            expected = (*inputs.shape, task.sizes.classes) if task.sizes.per_token else (1, task.sizes.classes)
+            expected = (*inputs.shape[:2], task.sizes.classes) if task.sizes.per_token else (1, task.sizes.classes)
             if logits.shape != expected:
                 found.append(f"{describe(architecture)}: gives {tuple(logits.shape)}, the task needs {expected}")
         except Exception as error:  # whatever the user's own code raises

@@ -13,14 +13,18 @@ from spaces.tasks import Batch, Sizes, Task
 class Constant(Task):
     """Three classes, all of them 0."""
 
-    def __init__(self, *, length: int = 31, per_token: bool = False, causal: bool = False) -> None:
-        self.sizes = Sizes(length=length, vocabulary=7, classes=3, per_token=per_token, causal=causal)
+    def __init__(
+        self, *, length: int = 31, per_token: bool = False, causal: bool = False, features: int | None = None
+    ) -> None:
+        tokens = {"vocabulary": 7} if features is None else {"features": features}
+        self.sizes = Sizes(length=length, classes=3, per_token=per_token, causal=causal, **tokens)
         self.chance = 1 / 3
 
     def examples(self, split) -> Batch:
         rows = {"train": 8, "validation": 4, "test": 4}[split]
-        inputs = torch.zeros(rows, self.sizes.length, dtype=torch.long)
-        return Batch(inputs, None, inputs if self.sizes.per_token else inputs[:, 0])
+        labels = torch.zeros(rows, self.sizes.length, dtype=torch.long)
+        inputs = labels if self.sizes.features is None else torch.zeros(*labels.shape, self.sizes.features)
+        return Batch(inputs, None, labels if self.sizes.per_token else labels[:, 0])
 
 
 class Narrowing(Mechanism):
@@ -41,12 +45,13 @@ def space(model=MODEL, **attention):
     return Space({"attention": attention or {"softmax": SOFTMAX}, "model": model, "train": {"epochs": 1}})
 
 
-def test_every_corner_that_fits_builds_and_runs():
+@pytest.mark.parametrize("features", [None, 5])
+def test_every_corner_that_fits_builds_and_runs(features):
     fitting = {"softmax": SOFTMAX, "linformer": {**LINFORMER, "rank": {"int": [1, 31]}}}
-    task = Constant(per_token=True)
+    task = Constant(per_token=True, features=features)
     assert misfits(space(**fitting), task) == []
     for corner in space(**fitting).corners():
-        logits = build(corner, task)(torch.zeros(2, 31, dtype=torch.long))
+        logits = build(corner, task)(task.cached("train").inputs[:2])
         assert logits.shape == (2, 31, 3), describe(corner)
 
 
@@ -120,16 +125,26 @@ def test_the_gate_builds_what_is_nested():
     assert make({**half, "numerator": half}, "here") == 0.25
 
 
+IDS = torch.arange(18).reshape(2, 9) % 7, torch.full((2, 3), 5)
+FRAMES = torch.arange(36.0).reshape(2, 9, 2) % 7, torch.full((2, 3, 2), torch.nan)
+
+
 @pytest.mark.parametrize("per_token", [True, False])
-def test_padding_changes_nothing_in_an_encoder(per_token):
-    task = Constant(length=12, per_token=per_token)
+@pytest.mark.parametrize(("features", "inputs", "behind"), [(None, *IDS), (2, *FRAMES)])
+def test_padding_changes_nothing_in_an_encoder(per_token, features, inputs, behind):
+    task = Constant(length=12, per_token=per_token, features=features)
     for corner in space(softmax=SOFTMAX, longformer={**LONGFORMER, "window": 3}).corners():
         network = build(corner, task).eval()
-        inputs = torch.arange(18).reshape(2, 9) % 7
-        padded = torch.cat([inputs, torch.full((2, 3), 5)], dim=1)
+        padded = torch.cat([inputs, behind], dim=1)
         padding = torch.arange(12).expand(2, -1) >= 9
         alone, beside = network(inputs), network(padded, padding)
         torch.testing.assert_close(beside[:, :9] if per_token else beside, alone)
+
+
+@pytest.mark.parametrize("tokens", [{}, {"vocabulary": 7, "features": 5}])
+def test_tokens_are_ids_or_frames(tokens):
+    with pytest.raises(ValueError, match="one of the two"):
+        Sizes(length=4, classes=2, per_token=False, **tokens)
 
 
 def test_a_causal_encoder_does_not_look_ahead():

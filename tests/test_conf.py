@@ -9,6 +9,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from recorded import write_recordings
 
 from search.run import check
 from spaces.architecture import describe
@@ -48,10 +49,19 @@ def test_a_command_that_is_shown_composes(command, monkeypatch, tmp_path):
     Space(config["space"])
 
 
+@pytest.mark.parametrize(("space", "task"), [("nlp", "Recall"), ("speech", "Speech"), ("vision", "Patches")])
+def test_a_space_brings_its_task_and_the_command_line_wins(space, task):
+    assert composed(f"+space={space}")["task"]["_target_"].endswith(f".{task}")
+    assert composed(f"+space={space}", "task=digits")["task"]["_target_"].endswith(".Digits")
+    assert composed("task=digits", f"+space={space}")["task"]["_target_"].endswith(".Digits")
+
+
 @pytest.mark.parametrize("group", CONSTRUCTED)
-def test_every_option_can_be_constructed(group):
+def test_every_option_can_be_constructed(group, tmp_path):
+    named = {"task=recordings": [f"task.folder={write_recordings(tmp_path)}"]}
     for path in sorted((CONF / group).glob("*.yaml")):
-        make(composed("+space=smoke", f"{group}={path.stem}")[group], group)
+        option = f"{group}={path.stem}"
+        make(composed("+space=smoke", option, *named.get(option, []))[group], group)
 
 
 def test_every_sampler_can_be_constructed_from_a_seed():

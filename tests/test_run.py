@@ -68,6 +68,7 @@ REFUSED = [  # arguments, and what the message says
     (["+space=nlp", "task=digits", "space.attention.linformer.rank=65"], ["attention.linformer: rank=65", "1..64"]),
     (["+space=nlp", "task=text", "task.predict=next_byte"], ["attention.linformer", "causal"]),
     (["+space=nlp", "task=text", "task.folder=nowhere"], ["nowhere"]),
+    (["+space=speech", "task=recordings"], ["task: folder=None: name a folder that holds a folder of WAV files"]),
     (["+space=nlp", "storage.url=nonsense"], ["storage: url: not a database URL"]),
 ]
 

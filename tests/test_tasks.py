@@ -12,12 +12,17 @@ from typing import Any, get_args
 
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
+from recorded import write_recordings
 
 from spaces.build import make
 from spaces.tasks import IGNORED, Batch, Sizes, Split, Task
 from spaces.tasks.digits import Digits
+from spaces.tasks.patches import Patches
 from spaces.tasks.recall import Recall
+from spaces.tasks.recordings import Recordings
+from spaces.tasks.speech import Speech
 from spaces.tasks.text import Text
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +47,11 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "text, label": lambda folder: Text(folder=str(folder), length=16),
     "text, next byte": lambda folder: Text(folder=str(folder), length=16, predict="next_byte"),
     "digits": lambda _: Digits(),
+    "patches": lambda _: Patches(train=50),
+    "patches, few and large": lambda _: Patches(side=9, patch=3, train=20),
+    "recordings": lambda folder: Recordings(folder=str(write_recordings(folder / "wav")), seconds=0.08),
+    "speech": lambda _: Speech(train=20, validation=10, test=10),
+    "speech, short and odd": lambda _: Speech(length=37, bands=8, sounds=5, keys=1, partners=3, pauses=1, voices=1),
 }
 
 
@@ -62,16 +72,21 @@ def same(a: Batch, b: Batch) -> bool:
 @pytest.mark.parametrize("split", SPLITS)
 def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) -> None:
     inputs, padding, labels = task.examples(split)
-    assert inputs.shape == (len(inputs), task.sizes.length)
-    assert labels.shape == (inputs.shape if task.sizes.per_token else inputs.shape[:1])
-    assert inputs.dtype == labels.dtype == torch.int64
-    assert 0 <= int(inputs.min()) <= int(inputs.max()) < task.sizes.vocabulary
+    tokens = (len(inputs), task.sizes.length)
+    assert labels.shape == (tokens if task.sizes.per_token else tokens[:1])
+    assert labels.dtype == torch.int64
+    if task.sizes.features is None:
+        assert (inputs.shape, inputs.dtype) == (tokens, torch.int64)
+        assert 0 <= int(inputs.min()) <= int(inputs.max()) < task.sizes.vocabulary
+    else:
+        assert (inputs.shape, inputs.dtype) == ((*tokens, task.sizes.features), torch.float32)
+        assert inputs.isfinite().all()
     judged = labels != IGNORED
     assert ((labels >= 0) & (labels < task.sizes.classes))[judged].all()
     assert judged.reshape(len(labels), -1).any(1).all()
     if padding is not None:
         assert padding.dtype == torch.bool
-        assert padding.shape == inputs.shape
+        assert padding.shape == tokens
         assert padding.any()
         assert not padding[:, 0].any()
         assert (padding[:, 1:] >= padding[:, :-1]).all(), "padding stands at the end"
@@ -117,13 +132,15 @@ def as_rows(batch: Batch) -> list[tuple[object, ...]]:
     return [tuple(map(str, row)) for row in zip(*columns, strict=True)]
 
 
-@pytest.mark.parametrize("task", [Recall(train=48, validation=48, test=48), Digits()])
+@pytest.mark.parametrize(
+    "task", [Recall(train=48, validation=48, test=48), Speech(train=48, validation=48, test=48), Digits()]
+)
 def test_no_example_stands_in_two_splits(task: Task) -> None:
     splits = [[tuple(row) for row in task.examples(split).inputs.tolist()] for split in SPLITS]
     assert len({row for split in splits for row in split}) == sum(map(len, splits))
 
 
-@pytest.mark.parametrize("build", [Recall, Digits])
+@pytest.mark.parametrize("build", [Recall, Speech, Digits])
 def test_another_seed_gives_other_examples(build: Callable[..., Task]) -> None:
     assert not same(build(seed=0).examples("train"), build(seed=1).examples("train"))
 
@@ -361,6 +378,21 @@ def test_digits_are_all_images_of_the_data_set_with_their_digits() -> None:
     assert found == expected
 
 
+# Patches ----------------------------------------------------------------------------------------------------------
+
+
+def test_patches_rebuild_the_enlarged_image() -> None:
+    task = Patches(side=12, patch=4)
+    inputs, _, labels = task.examples("test")
+    pixels, _, digits = task.digits.examples("test")
+    assert torch.equal(labels, digits)
+    images = [F.interpolate(p.view(1, 1, 8, 8).float(), size=12, mode="bilinear")[0, 0] / 8 - 1 for p in pixels[:5]]
+    for image, row in zip(images, inputs, strict=False):
+        for at, patch in enumerate(row):
+            top, left = 4 * (at // 3), 4 * (at % 3)
+            torch.testing.assert_close(patch.view(4, 4), image[top : top + 4, left : left + 4])
+
+
 # Settings ---------------------------------------------------------------------------------------------------------
 
 
@@ -382,6 +414,19 @@ def test_digits_are_all_images_of_the_data_set_with_their_digits() -> None:
         (Recall, {"validation": 0}, "validation=0"),
         (Recall, {"test": -1}, "test=-1"),
         (Recall, {"seed": -1}, "seed=-1: it must be a whole number from 0"),
+        (Speech, {"length": 95}, "length=95: it must be a whole number from 96"),
+        (Speech, {"sounds": 14}, "sounds=14: it must be a whole number from 15"),
+        (Speech, {"bands": 7}, "bands=7: it must be a whole number from 8"),
+        (Speech, {"keys": 0}, "keys=0"),
+        (Speech, {"noise": -0.1}, r"noise=-0\.1: it must be at least 0"),
+        (Speech, {"shift": math.nan}, "shift=nan: it must be at least 0"),
+        (Patches, {"side": 7}, "side=7: it must be a whole number from 8"),
+        (Patches, {"patch": 5}, "side=24, patch=5: patch must divide side"),
+        (Patches, {"train": 1078}, r"train=1078: it must be 1\.\.1077"),
+        (Recordings, {}, "folder=None: name a folder that holds a folder of WAV files for each class"),
+        (Recordings, {"folder": "nowhere"}, "folder='nowhere': no such folder"),
+        (Recordings, {"seconds": 0.01}, r"seconds=0\.01: it must be at least 0\.025"),
+        (Recordings, {"rate": 8e3}, r"rate=8000\.0: it must be a whole number from 1000"),
         (Digits, {"seed": "1"}, "seed='1': it must be a whole number from 0"),
         (Text, {"length": 1}, "length=1: it must be a whole number from 2"),
         (Text, {"classes": 1}, "classes=1: it must be a whole number from 2"),
@@ -411,19 +456,26 @@ def test_bad_settings_are_named(
         build(**settings)
 
 
+# What a user must name, for there is no default.
+NAMED: dict[str, dict[str, Callable[[Path], str]]] = {
+    "recordings": {"folder": lambda folder: str(write_recordings(folder))}
+}
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "conf" / "task").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_task_has_a_yaml_that_builds_it_and_says_how_to_use_it(path: Path) -> None:
+def test_every_task_has_a_yaml_that_builds_it_and_says_how_to_use_it(path: Path, tmp_path: Path) -> None:
     what, command, *_ = path.read_text().splitlines()
     assert what.startswith("# ")
-    assert command.startswith("# Try it:  python -m search.run +space=nlp ")
+    assert command.startswith("# Try it:  python -m search.run +space=")
     assert f"task={path.stem}" in command
-    settings = yaml.safe_load(path.read_text())
+    named = {name: build(tmp_path) for name, build in NAMED.get(path.stem, {}).items()}
+    settings = yaml.safe_load(path.read_text()) | named
     assert settings["_target_"].startswith(f"spaces.tasks.{path.stem}.")
     task = make(settings, "task")
     assert isinstance(task, Task)
     assert isinstance(task.sizes, Sizes)
     written = {name: value for name, value in settings.items() if name != "_target_"}
-    assert type(task)(**written).sizes == type(task)().sizes, "the YAML repeats the defaults"
+    assert type(task)(**written).sizes == type(task)(**named).sizes, "the YAML repeats the defaults"
 
 
 def test_every_task_has_a_yaml() -> None:

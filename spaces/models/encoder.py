@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spaces.attention import Mechanism
 from spaces.models.block import Block
+from spaces.models.embedding import embedding
 from spaces.tasks import Sizes
 
 
@@ -62,7 +63,7 @@ class Encoder(nn.Module):
         if feed_forward <= 0:
             raise ValueError(f"feed_forward={feed_forward}: it must be above 0")
         self.per_token = sizes.per_token
-        self.tokens = nn.Embedding(sizes.vocabulary, width)
+        self.tokens = embedding(sizes, width)
         # 0.2 rather than the usual 0.02: local patterns are then learned within seconds.
         self.positions = nn.Parameter(torch.randn(sizes.length, width) * 0.2)
         self.shift = TokenShift(width=width, causal=sizes.causal)
@@ -73,7 +74,10 @@ class Encoder(nn.Module):
         self.head = nn.Linear(width, sizes.classes)
 
     def forward(self, inputs: Tensor, padding: Tensor | None = None) -> Tensor:
-        """Logits for token ids ``(batch, n)``: ``(batch, n, classes)`` per token, else ``(batch, classes)``."""
+        """Logits for token ids ``(batch, n)`` or frames ``(batch, n, features)``.
+
+        They are ``(batch, n, classes)`` where the task is judged per token, else ``(batch, classes)``.
+        """
         x = self.tokens(inputs) + self.positions[: inputs.shape[1]]
         if padding is not None:
             x = x.masked_fill(padding[..., None], 0.0)  # the token shift must not see padding

@@ -27,8 +27,9 @@ IGNORED = -100  # the label of a position that is neither learned nor judged
 class Batch(NamedTuple):
     """Examples side by side.
 
-    ``inputs`` ``(batch, length)`` int64; ``padding`` ``(batch, length)`` bool, true at padding, or None;
-    ``labels`` int64, ``(batch, length)`` where the task is judged per token, else ``(batch,)``.
+    ``inputs`` are token ids ``(batch, length)`` int64, or frames ``(batch, length, features)`` float32. ``padding`` is
+    ``(batch, length)`` bool, true at padding, or None. ``labels`` are int64, ``(batch, length)`` where the task is
+    judged per token, else ``(batch,)``.
     """
 
     inputs: Tensor
@@ -38,13 +39,25 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a model must know of its task before any data exists."""
+    """What a model must know of its task before any data exists.
+
+    A token is an id of a ``vocabulary``, or a frame of ``features`` numbers: of a spectrogram, of an image's patch.
+
+    Raises:
+        ValueError: it has both a vocabulary and features, or neither.
+    """
 
     length: int  # tokens in the longest example
-    vocabulary: int  # token ids are 0..vocabulary-1
     classes: int  # logits per judged position
     per_token: bool  # one label a token, or one a sequence
+    vocabulary: int | None = None  # token ids are 0..vocabulary-1
+    features: int | None = None  # numbers a frame
     causal: bool = False  # output t may depend on inputs 0..t alone
+
+    def __post_init__(self) -> None:
+        if (self.vocabulary is None) == (self.features is None):
+            given = f"vocabulary={self.vocabulary}, features={self.features}"
+            raise ValueError(f"{given}: a task's tokens are ids of a vocabulary or frames of features, one of the two")
 
 
 class Task(ABC):

@@ -1,0 +1,227 @@
+"""Recorded speech: a folder with a subfolder of WAV files for each class, as log-mel frames.
+
+The layout is that of Speech Commands (Warden, "Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition",
+2018): ``validation_list.txt`` and ``testing_list.txt`` name the files of two splits where they are present; without
+them speakers are dealt out, a speaker being what a file's name has before ``_nohash_``. Folders whose names begin with
+``_`` or a dot, such as ``_background_noise_``, hold no class.
+
+A frame is the logarithm of the energy in triangular bands of equal width in mel, 2595 log10(1 + hertz / 700)
+(O'Shaughnessy, "Speech Communication", 1987), less its mean over the clip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import wave
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spaces.tasks import SPLITS, Batch, Sizes, Split, Task, check_whole
+
+log = logging.getLogger(__name__)
+LISTS: Mapping[Split, str] = {"validation": "validation_list.txt", "test": "testing_list.txt"}
+WINDOW_S, HOP_S = 0.025, 0.010  # the usual ones of speech recognition
+FLOOR = 1e-6  # added to an energy before its logarithm is taken
+SILENT = 1e-4  # a clip that never swings farther, of 1, holds no speech
+SPARED = 0.1  # share of a split's files that may be unusable
+
+
+class Recordings(Task):
+    """Fraction of clips whose class is told.
+
+    Args:
+        folder: the folder of class folders.
+        seconds: of a clip; a longer one is cut to its middle, a shorter one padded.
+        rate: samples a second; a file of another rate is unusable.
+        bands: of the spectrogram.
+        classes: at most; those with the most files are kept.
+        train: clips to learn from at most, evenly from every class.
+        validation: clips that the search judges by at most, likewise.
+        test: clips that the front is reported on at most, likewise.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: str | None = None,
+        seconds: float = 1.0,
+        rate: int = 16_000,
+        bands: int = 40,
+        classes: int = 10,
+        train: int = 2000,
+        validation: int = 500,
+        test: int = 1000,
+    ) -> None:
+        check_whole(1, bands=bands)
+        check_whole(2, classes=classes)
+        check_whole(1000, rate=rate)
+        if not WINDOW_S <= seconds < math.inf:
+            raise ValueError(f"seconds={seconds}: it must be at least {WINDOW_S}")
+        if folder is None:
+            raise ValueError("folder=None: name a folder that holds a folder of WAV files for each class")
+        self.folder, self.rate = Path(folder), rate
+        if not self.folder.is_dir():
+            raise ValueError(f"folder={folder!r}: no such folder")
+        files = self._files()
+        sizes = Counter({name: len(found) for name, found in files.items()})
+        self.names = tuple(sorted(name for name, _ in sizes.most_common(classes)))
+        most: Mapping[Split, int] = {"train": train, "validation": validation, "test": test}
+        splits = self._splits([file for name in self.names for file in files[name]])
+        self.files: dict[Split, list[str]] = {
+            split: _evenly(splits[split], most[split], split, len(self.names)) for split in SPLITS
+        }
+        for split in SPLITS:
+            self._check_classes(split, self.files[split])
+        labels = [self._label(file) for file in self.files["validation"]]
+        frames = 1 + int((seconds - WINDOW_S) / HOP_S + 1e-6)
+        self.sizes = Sizes(length=frames, features=bands, classes=len(self.names), per_token=False)
+        self.chance = max(Counter(labels).values()) / len(labels)  # the best constant guess
+        self.skipped = 0
+
+    def _files(self) -> dict[str, list[str]]:
+        """``class/file.wav`` by class."""
+        found: dict[str, list[str]] = {}
+        for path in sorted(self.folder.glob("*/*")):
+            if path.suffix.lower() == ".wav" and path.parent.name[0] not in "._":
+                found.setdefault(path.parent.name, []).append(f"{path.parent.name}/{path.name}")
+        if len(found) < 2:
+            there = ", ".join(found) or "none"
+            raise ValueError(f"folder={str(self.folder)!r}: two class folders of WAV files or more; there are {there}")
+        return found
+
+    def _splits(self, files: Sequence[str]) -> dict[Split, list[str]]:
+        """As the two lists say, or else about 8 to 1 to 1 speakers in an order that only their names decide."""
+        lists = {split: self.folder / name for split, name in LISTS.items()}
+        if not any(path.exists() for path in lists.values()):
+            speakers = sorted({_speaker(file) for file in files}, key=_digest)
+            tenth = max(1, round(len(speakers) / 10))
+            chosen: dict[Split, set[str]] = {
+                "validation": set(speakers[:tenth]),
+                "test": set(speakers[tenth : 2 * tenth]),
+                "train": set(speakers[2 * tenth :]),
+            }
+            return {split: [file for file in files if _speaker(file) in chosen[split]] for split in SPLITS}
+        named: dict[str, Split] = {}
+        for split, path in lists.items():
+            if not path.exists():
+                raise ValueError(f"folder={str(self.folder)!r}: no {path.name}; it has either both lists or none")
+            for line in path.read_text().splitlines():
+                if named.setdefault(line, split) != split:
+                    raise ValueError(f"{path}: {line} stands in both lists")
+        gone = [file for file in named if file.split("/")[0] in self.names and file not in set(files)]
+        if gone:
+            log.warning("%d files of the lists are not there, such as %s", len(gone), gone[0])
+        return {split: [file for file in files if named.get(file, "train") == split] for split in SPLITS}
+
+    def _check_classes(self, split: Split, files: Iterable[str]) -> None:
+        present = {file.split("/")[0] for file in files}
+        if len(present) < 2:
+            found = f"all {split} files are of {present.pop()}" if present else f"no {split} files"
+            raise ValueError(f"folder={str(self.folder)!r}: {found}; each split needs two classes or more")
+
+    def _label(self, file: str) -> int:
+        return self.names.index(file.split("/")[0])
+
+    def examples(self, split: Split) -> Batch:
+        """Frames ``(clips, length, bands)`` and classes ``(clips,)``; unusable files are counted and left out."""
+        kept, clips, problems = list[str](), list[Tensor](), list[str]()
+        for file in self.files[split]:
+            try:
+                clips.append(self._frames(file))
+                kept.append(file)
+            except (EOFError, OSError, ValueError, wave.Error) as error:
+                problems.append(f"{file}: {str(error) or 'it ends too early'}")
+        self.skipped += len(problems)
+        if problems:
+            told = f"{len(problems)} of {len(self.files[split])} {split} files are unusable, such as {problems[0]}"
+            if len(problems) > SPARED * len(self.files[split]):
+                raise ValueError(f"folder={str(self.folder)!r}: {told}")
+            log.warning("skipped: %s", told)
+        self._check_classes(split, kept)
+        length = self.sizes.length
+        inputs = torch.stack([F.pad(clip, (0, 0, 0, length - len(clip))) for clip in clips])
+        padding = torch.tensor([len(clip) for clip in clips])[:, None] <= torch.arange(length)
+        return Batch(inputs, padding if padding.any() else None, torch.tensor([self._label(file) for file in kept]))
+
+    def _frames(self, file: str) -> Tensor:
+        samples, rate = read_wav(self.folder / file)
+        if rate != self.rate:
+            raise ValueError(f"{rate} samples a second, expected are rate={self.rate}")
+        if samples.abs().max() < SILENT:
+            raise ValueError("silent")
+        # As many as the frames cover; rounding must not cost the last frame.
+        longest = round(WINDOW_S * rate) + (self.sizes.length - 1) * round(HOP_S * rate)
+        start = max(0, len(samples) - longest) // 2
+        assert self.sizes.features is not None
+        return log_mel(samples[start : start + longest], rate, self.sizes.features)
+
+
+def read_wav(path: Path) -> tuple[Tensor, int]:
+    """Samples of -1..1, the mean of the channels, and how many there are a second; PCM of 8, 16, 24 or 32 bits.
+
+    Raises:
+        wave.Error: it is no such file.
+        ValueError: it holds less than its header says.
+    """
+    with wave.open(str(path), "rb") as file:
+        size, channels, promised = file.getsampwidth(), file.getnchannels(), file.getnframes()
+        data, rate = file.readframes(promised), file.getframerate()
+    if size > 4:
+        raise ValueError(f"samples of {8 * size} bits; 8, 16, 24 and 32 can be read")
+    found = len(data) // (size * channels)
+    if found < promised or not found:
+        raise ValueError(f"truncated: {found} of {promised} samples")
+    numbers = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(found, channels, size).long()
+    if size == 1:  # the one unsigned format
+        values = numbers[..., 0] - 128
+    else:
+        values = (numbers << (8 * torch.arange(size))).sum(-1)
+        values = values - (values >= 1 << (8 * size - 1)) * (1 << (8 * size))
+    return (values.double() / (1 << (8 * size - 1))).mean(1).float(), rate
+
+
+def log_mel(samples: Tensor, rate: int, bands: int) -> Tensor:
+    """``(samples,)`` to ``(frames, bands)``: windows of 25 ms, each 10 ms after the other; each band's mean is 0."""
+    window, hop = round(WINDOW_S * rate), round(HOP_S * rate)
+    if len(samples) < window:
+        raise ValueError(f"{len(samples)} samples, shorter than a window of {window}")
+    bins = 1 << (window - 1).bit_length()
+    shape = F.pad(torch.hann_window(window), (0, bins - window))
+    padded = F.pad(samples, (0, bins - window))  # torch's windows are centred in their bins' number, ours begin there
+    spectrum = torch.stft(padded, bins, hop, window=shape, center=False, return_complex=True)
+    energy = mel_bands(rate, bins, bands) @ spectrum.abs().square()
+    frames = (energy + FLOOR).log().T
+    return frames - frames.mean(0)
+
+
+def mel_bands(rate: int, bins: int, bands: int) -> Tensor:
+    """Triangular weights ``(bands, bins // 2 + 1)``: each rises from the last one's peak to its own and falls again."""
+    highest = 2595 * math.log10(1 + rate / 2 / 700)
+    peaks = 700 * (10 ** (torch.linspace(0, highest, bands + 2) / 2595) - 1)
+    hertz = torch.arange(bins // 2 + 1) * rate / bins
+    below, peak, above = (peaks[at : at + bands, None] for at in range(3))
+    return torch.minimum((hertz - below) / (peak - below), (above - hertz) / (above - peak)).clamp(min=0)
+
+
+def _speaker(file: str) -> str:
+    return Path(file).stem.split("_nohash_")[0]
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
+def _evenly(files: Sequence[str], most: int, split: Split, classes: int) -> list[str]:
+    """At most ``most`` files, as many of each class as of the others, in an order that only their names decide."""
+    check_whole(classes, **{split: most})
+    by_class: dict[str, list[str]] = {}
+    for file in sorted(files, key=_digest):
+        by_class.setdefault(file.split("/")[0], []).append(file)
+    return sorted(file for found in by_class.values() for file in found[: most // classes])

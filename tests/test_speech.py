@@ -1,0 +1,94 @@
+"""What formant keywords ask, recomputed slowly from noiseless spectrograms alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from spaces.tasks import IGNORED
+from spaces.tasks.speech import Speech
+
+SPEECHES = [
+    Speech(noise=0.0, validation=16),
+    Speech(noise=0.0, validation=16, seed=3, sounds=16, keys=5, voices=2, partners=4, pauses=7),
+    Speech(noise=0.0, validation=16, length=67, sounds=6, keys=2, voices=4, partners=3, pauses=1),
+]
+SILENCE = "silence"
+
+
+def templates(task: Speech) -> dict[tuple[int, int], list[float]]:
+    """The spectrum of every sound in every voice, away from glides."""
+    bands = range(task.sizes.features or 0)
+    low, high = -task.shift, task.shift
+    found = {}
+    for sound, formants in enumerate(task.chart().tolist()):
+        for voice in range(task.voices):
+            higher = low + (high - low) * (voice + 0.5) / task.voices
+            found[sound, voice] = [sum(math.exp(-((band - f - higher) ** 2) / 2) for f in formants) for band in bands]
+    return found
+
+
+def heard(frame: list[float], known: dict[tuple[int, int], list[float]]) -> Any:
+    """Sound and voice of a frame, silence, or None within a glide: the template it is a multiple of."""
+    loudest = max(frame)
+    if loudest < 1e-6:
+        return SILENCE
+    for name, template in known.items():
+        if all(abs(x / loudest - y / max(template)) < 1e-4 for x, y in zip(frame, template, strict=True)):
+            return name
+    return None
+
+
+@pytest.mark.parametrize("task", SPEECHES)
+def test_speech_labels_answer_the_questions_in_the_frames(task: Speech) -> None:
+    frames, _, labels = task.examples("validation")
+    known = templates(task)
+    identified = 0
+    for row, asked in zip(frames.tolist(), labels.tolist(), strict=True):
+        sounds = [heard(frame, known) for frame in row]
+        voices = {sound[1] for sound in sounds if sound not in (None, SILENCE)}
+        keys = {sound[0] for sound in sounds if sound not in (None, SILENCE) and sound[0] < task.keys}
+        assert len(voices) == 1, "one speaker a row"
+        assert len(keys) <= 1, "one key a row"
+        where = [at for at, sound in enumerate(sounds) if sound not in (None, SILENCE) and sound[0] in keys]
+        assert not where or where[-1] - where[0] < len(row) // 2, "it is heard once"
+        for at, sound in enumerate(sounds):
+            if sound is SILENCE:
+                assert asked[at] == 2 * task.keys + min(voices)
+            elif sound is not None and sound[0] == task.partner and where:
+                assert asked[at] == 2 * min(keys) + (at < where[0])
+            elif sound is not None and sound[0] != task.partner:
+                assert asked[at] == IGNORED
+            identified += sound is not None
+    assert identified > frames[..., 0].numel() / 3, "or hardly anything was checked"
+
+
+def test_partners_stand_near_the_key_rather_than_far() -> None:
+    task = Speech(noise=0.0, validation=40)
+    frames, _, labels = task.examples("validation")
+    known, distances = templates(task), list[int]()
+    for row, asked in zip(frames.tolist(), labels.tolist(), strict=True):
+        keys = [at for at, frame in enumerate(row) if (sound := heard(frame, known)) and sound[0] in range(task.keys)]
+        if keys:
+            distances += [abs(at - keys[0]) for at, label in enumerate(asked) if 0 <= label < 2 * task.keys]
+    far = task.sizes.length // 4
+    assert sum(distance < far for distance in distances) > 2 * sum(distance >= far for distance in distances)
+    assert max(distances) > 2 * far
+
+
+@pytest.mark.parametrize("task", SPEECHES)
+def test_a_constant_guess_scores_chance_in_speech(task: Speech) -> None:
+    many = Speech(**{**settings(task), "train": 500})
+    labels = many.examples("train").labels
+    shares = torch.bincount(labels[labels != IGNORED], minlength=many.sizes.classes) / (labels != IGNORED).sum()
+    assert shares.max().item() == pytest.approx(many.chance, abs=0.03)
+    for kind in (shares[: 2 * many.keys], shares[2 * many.keys :]):
+        assert kind.tolist() == pytest.approx([kind.mean().item()] * len(kind), abs=0.03)
+
+
+def settings(task: Speech) -> dict[str, Any]:
+    names = ("sounds", "keys", "voices", "partners", "pauses", "noise", "seed")
+    return {"length": task.sizes.length, **{name: getattr(task, name) for name in names}}
