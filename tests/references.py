@@ -44,7 +44,11 @@ def head_of(linear, x, head, heads):
 
 
 def qkv(mechanism, x, head, prefix=""):
-    return [head_of(getattr(mechanism, prefix + name), x, head, mechanism.heads) for name in ("query", "key", "value")]
+    """Of one head; several heads in a row look at the same key and value where there are fewer of those."""
+    q, k, v = (getattr(mechanism, prefix + name) for name in ("query", "key", "value"))
+    kv_heads = k.out_features // mechanism.head_width
+    shared = head * kv_heads // mechanism.heads
+    return head_of(q, x, head, mechanism.heads), head_of(k, x, shared, kv_heads), head_of(v, x, shared, kv_heads)
 
 
 def softmax(mechanism, x, real):

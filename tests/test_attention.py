@@ -53,6 +53,8 @@ CAUSAL = {"causal": True}
 ROWS = [
     Row(SoftmaxAttention, references.softmax, cost=lambda n: n**2),
     Row(SoftmaxAttention, references.softmax, CAUSAL, cost=lambda n: n**2),
+    Row(SoftmaxAttention, references.softmax, {"heads": 6, "kv_heads": 2}, cost=lambda n: n**2),
+    Row(SoftmaxAttention, references.softmax, {"kv_heads": 1} | CAUSAL, cost=lambda n: n**2),
     Row(LinformerAttention, references.linformer, {"rank": 5}),
     Row(LongformerAttention, references.longformer, {"window": 3}),
     Row(LongformerAttention, references.longformer, {"window": 0}),
@@ -427,6 +429,25 @@ def test_linformer_with_identity_projections_equals_full_attention():
     close(mechanism(x), same_weights(SoftmaxAttention(**SIZES), mechanism)(x))
 
 
+def test_softmax_shared_keys_start_as_the_mean_of_their_queries():
+    built = SoftmaxAttention(**SIZES | {"heads": 6}, kv_heads=2)
+    first, second = built.query.weight.chunk(2)
+    means = [torch.stack(half.chunk(3)).mean(0) for half in (first, second)]
+    close(built.key.weight, torch.cat(means))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_softmax_with_copies_of_shared_keys_and_values_needs_no_groups(causal):
+    grouped = SoftmaxAttention(**SIZES | {"heads": 6}, kv_heads=2, causal=causal)
+    plain = SoftmaxAttention(**SIZES | {"heads": 6}, causal=causal)
+    state = grouped.state_dict()
+    for name in ("key.weight", "value.weight"):
+        state[name] = state[name].unflatten(0, (2, -1)).repeat_interleave(3, dim=0).flatten(0, 1)
+    plain.load_state_dict(state)
+    x = tokens(LENGTH)
+    close(grouped(x), plain(x))
+
+
 @pytest.mark.parametrize("mechanism", [SoftmaxAttention, LinformerAttention, LongformerAttention])
 def test_query_and_key_start_equal(mechanism):
     knobs = {SoftmaxAttention: {}, LinformerAttention: {"rank": 2}, LongformerAttention: {"window": 2}}[mechanism]
@@ -439,6 +460,8 @@ def test_query_and_key_start_equal(mechanism):
 REFUSED = [
     (SoftmaxAttention, {"width": 10, "heads": 3}, "width=10, heads=3: heads must divide width"),
     (SoftmaxAttention, {"length": 0}, "length=0: it must be at least 1"),
+    (SoftmaxAttention, {"kv_heads": 3}, "kv_heads=3: it must divide heads=2"),
+    (SoftmaxAttention, {"kv_heads": 0}, "kv_heads=0: it must divide heads=2"),
     (LinformerAttention, {"rank": 64, "length": 31}, "rank=64: with length 31 it must be 1..31"),
     (LinformerAttention, {"rank": 0}, "rank=0: with length 41 it must be 1..41"),
     (
