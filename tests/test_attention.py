@@ -14,13 +14,17 @@ from typing import Any
 
 import pytest
 import references
+import references_sparse
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import spaces.attention
 from spaces.attention import Mechanism
+from spaces.attention.bigbird import BigBirdAttention
+from spaces.attention.blocks import ABSENT
 from spaces.attention.linformer import LinformerAttention
+from spaces.attention.local import LocalAttention
 from spaces.attention.longformer import LongformerAttention
 from spaces.attention.reformer import ReformerAttention
 from spaces.attention.softmax import SoftmaxAttention
@@ -79,6 +83,12 @@ ROWS = [
     Row(SynthesizerAttention, references.synthesizer, {"mode": "random"} | CAUSAL, cost=lambda n: n**2),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised", "rank": 3}, cost=lambda n: n**2),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised"} | CAUSAL, cost=lambda n: n**2),
+    Row(LocalAttention, references_sparse.local, {"block_size": 8}),
+    Row(LocalAttention, references_sparse.local, {"block_size": 4, "neighbours": 2}),
+    Row(LocalAttention, references_sparse.local, {"block_size": 4, "neighbours": 1} | CAUSAL),
+    Row(BigBirdAttention, references_sparse.bigbird, {"block_size": 4}),
+    Row(BigBirdAttention, references_sparse.bigbird, {"block_size": 8, "random_blocks": 0, "global_blocks": 0}),
+    Row(BigBirdAttention, references_sparse.bigbird, {"block_size": 4, "random_blocks": 2} | CAUSAL),
 ]
 
 
@@ -287,6 +297,8 @@ def test_a_sequence_beyond_length_is_refused(row):
         (SoftmaxAttention, {}),
         (LongformerAttention, {"window": 0}),
         (ReformerAttention, {"bucket_size": 1}),
+        (LocalAttention, {"block_size": 1}),
+        (BigBirdAttention, {"block_size": 1, "random_blocks": 1, "global_blocks": 1}),
         *((SynthesizerAttention, {"mode": mode}) for mode in ("dense", "random", "factorised")),
     ],
 )
@@ -368,6 +380,53 @@ def test_longformer_global_projections_start_as_copies_of_the_local_ones():
     mechanism = LongformerAttention(**SIZES, window=1, global_tokens=1)
     for name in ("query", "key", "value"):
         assert torch.equal(getattr(mechanism, f"global_{name}").weight, getattr(mechanism, name).weight)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("mechanism", "knobs"),
+    [
+        (LocalAttention, {"block_size": LENGTH}),
+        (LocalAttention, {"block_size": 4, "neighbours": LENGTH // 4}),
+        (BigBirdAttention, {"block_size": 4, "random_blocks": LENGTH // 4}),
+        (BigBirdAttention, {"block_size": 4, "random_blocks": LENGTH // 4, "global_blocks": 0}),
+        (BigBirdAttention, {"block_size": 4, "random_blocks": 0, "global_blocks": LENGTH // 4}),
+    ],
+)
+@pytest.mark.parametrize("n", [LENGTH, 18])
+def test_blocks_that_are_all_seen_make_full_attention(mechanism, knobs, causal, n):
+    built = mechanism(**SIZES, causal=causal, **knobs)
+    x = tokens(n)
+    close(built(x), same_weights(SoftmaxAttention(**SIZES, causal=causal), built)(x))
+
+
+def test_local_blocks_may_change_places():
+    mechanism, x = LocalAttention(**SIZES | {"length": 40}, block_size=8), tokens(40)
+    order = torch.arange(40).view(5, 8)[[3, 0, 4, 1, 2]].flatten()
+    close(mechanism(x[:, order]), mechanism(x)[:, order])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_bigbird_plan_lists_no_block_twice_and_as_many_as_asked(causal, seed):
+    torch.manual_seed(seed)
+    blocks, drawn, leading = 11, 3, 2
+    mechanism = BigBirdAttention(**SIZES, causal=causal, block_size=4, random_blocks=drawn, global_blocks=leading)
+    for block, row in enumerate(mechanism.plan.tolist()):
+        listed = [other for other in row if other != ABSENT]
+        must = {block - 1, block, block if causal else block + 1, *range(leading)}
+        may = set(range(block + 1 if causal else blocks))
+        assert len(listed) == len(set(listed)) == len(must & may) + min(drawn, len(may - must))
+        assert must & may <= set(listed) <= may
+
+
+def test_bigbird_plan_depends_on_the_seed():
+    plans = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        plans.append(BigBirdAttention(**SIZES, block_size=4).plan)
+    assert torch.equal(plans[0], plans[1])
+    assert not torch.equal(plans[0], plans[2])
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -491,6 +550,13 @@ REFUSED = [
         {"window": 1, "global_tokens": 42},
         "global_tokens=42: with length 41 it must be 0..41",
     ),
+    (LocalAttention, {"block_size": 42}, "block_size=42: with length 41 it must be 1..41"),
+    (LocalAttention, {"block_size": 0}, "block_size=0: with length 41 it must be 1..41"),
+    (LocalAttention, {"block_size": 8, "neighbours": 6}, "neighbours=6: with 6 blocks it must be 0..5"),
+    (LocalAttention, {"block_size": 8, "neighbours": -1}, "neighbours=-1: with 6 blocks it must be 0..5"),
+    (BigBirdAttention, {"block_size": 42}, "block_size=42: with length 41 it must be 1..41"),
+    (BigBirdAttention, {"block_size": 8, "random_blocks": 7}, "random_blocks=7: with 6 blocks it must be 0..6"),
+    (BigBirdAttention, {"block_size": 8, "global_blocks": -1}, "global_blocks=-1: with 6 blocks it must be 0..6"),
     (ReformerAttention, {}, "bucket_size=None, bucket_count=None: give exactly one of them"),
     (ReformerAttention, {"bucket_size": 4, "bucket_count": 4}, "bucket_size=4, bucket_count=4: give exactly one"),
     (ReformerAttention, {"bucket_size": 42}, "bucket_size=42: with length 41 it must be 1..41"),
