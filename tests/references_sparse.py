@@ -26,3 +26,56 @@ def local(mechanism, x, real):
 
 def bigbird(mechanism, x, real):
     return seen_by_blocks(mechanism, x, real, [[j for j in row if j >= 0] for row in mechanism.plan.tolist()])
+
+
+def entmax(mechanism, x, real):
+    def rows(x, kept, head):
+        q, k, v = qkv(mechanism, x, head)
+        seen = everything_seen(mechanism, len(x)) & kept
+        logits = (q @ k.T * q.shape[-1] ** -0.5).masked_fill(~seen & seen.any(-1, keepdim=True), -1e9)
+        return entmax_by_bisection(logits, mechanism.alpha[head]) @ v
+
+    return by_head(mechanism, x, real, rows)
+
+
+def entmax_by_bisection(logits, alpha):
+    """Halve the interval that holds tau; then one step of Newton's method, which carries the gradient."""
+
+    def weights(tau):
+        base = (alpha - 1) * logits - tau
+        return torch.where(base > 0, base, 1.0) ** (1 / (alpha - 1)) * (base > 0)
+
+    high = ((alpha - 1) * logits).detach().amax(-1, keepdim=True)
+    low = high - 1
+    for _ in range(60):
+        middle = (low + high) / 2
+        enough = weights(middle).sum(-1, keepdim=True) >= 1
+        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
+    tau = low.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(weights(tau).sum(), tau, retain_graph=True)
+    low = low.detach()
+    return weights(low - (weights(low).sum(-1, keepdim=True) - 1) / slope.detach())
+
+
+def sparsemax_by_sorting(logits):
+    """Martins and Astudillo, "From Softmax to Sparsemax", 2016, algorithm 1, one row at a time."""
+    rows = []
+    for row in logits.flatten(0, -2):
+        best = row.sort(descending=True).values
+        counts = torch.arange(1, len(row) + 1)
+        support = (1 + counts * best > best.cumsum(0)).sum()
+        rows.append((row - (best[:support].sum() - 1) / support).clamp(min=0))
+    return torch.stack(rows).view_as(logits)
+
+
+def topk(mechanism, x, real):
+    def rows(x, kept, head):
+        q, k, v = qkv(mechanism, x, head)
+        seen = everything_seen(mechanism, len(x)) & kept
+        best = torch.zeros_like(seen)
+        for row, logits in enumerate(q @ k.T):
+            ordered = sorted(seen[row].nonzero().flatten().tolist(), key=lambda j: -logits[j].item())
+            best[row, ordered[: mechanism.k]] = True
+        return attend(q, k, v, best)
+
+    return by_head(mechanism, x, real, rows)

@@ -23,12 +23,14 @@ import spaces.attention
 from spaces.attention import Mechanism
 from spaces.attention.bigbird import BigBirdAttention
 from spaces.attention.blocks import ABSENT
+from spaces.attention.entmax import EntmaxAttention, entmax
 from spaces.attention.linformer import LinformerAttention
 from spaces.attention.local import LocalAttention
 from spaces.attention.longformer import LongformerAttention
 from spaces.attention.reformer import ReformerAttention
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.attention.synthesizer import SynthesizerAttention
+from spaces.attention.topk import TopkAttention
 
 ROOT = Path(__file__).parents[1]
 WIDTH, HEADS, LENGTH = 12, 2, 41
@@ -89,6 +91,10 @@ ROWS = [
     Row(BigBirdAttention, references_sparse.bigbird, {"block_size": 4}),
     Row(BigBirdAttention, references_sparse.bigbird, {"block_size": 8, "random_blocks": 0, "global_blocks": 0}),
     Row(BigBirdAttention, references_sparse.bigbird, {"block_size": 4, "random_blocks": 2} | CAUSAL),
+    Row(EntmaxAttention, references_sparse.entmax, {"alpha": 1.7}, cost=lambda n: n**2),
+    Row(EntmaxAttention, references_sparse.entmax, CAUSAL, cost=lambda n: n**2),
+    Row(TopkAttention, references_sparse.topk, {"k": 5}, cost=lambda n: n**2),
+    Row(TopkAttention, references_sparse.topk, {"k": 5} | CAUSAL, cost=lambda n: n**2),
 ]
 
 
@@ -299,6 +305,8 @@ def test_a_sequence_beyond_length_is_refused(row):
         (ReformerAttention, {"bucket_size": 1}),
         (LocalAttention, {"block_size": 1}),
         (BigBirdAttention, {"block_size": 1, "random_blocks": 1, "global_blocks": 1}),
+        (EntmaxAttention, {}),
+        (TopkAttention, {"k": 1}),
         *((SynthesizerAttention, {"mode": mode}) for mode in ("dense", "random", "factorised")),
     ],
 )
@@ -442,6 +450,53 @@ def test_reformer_with_two_chunks_equals_full_attention_with_one_projection_for_
     close(mechanism(x), mechanism.output(mechanism.merge(mixed)))
 
 
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_entmax_of_two_equals_sparsemax(scale):
+    logits = scale * torch.randn(20, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    close(entmax(logits, torch.tensor(2.0)), references_sparse.sparsemax_by_sorting(logits), 1e-12)
+
+
+def test_entmax_near_one_approaches_softmax():
+    logits = torch.randn(20, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    far, near = (
+        (entmax(logits, torch.tensor(alpha, dtype=torch.float64)) - logits.softmax(-1)).abs().max()
+        for alpha in (1 + 1e-4, 1 + 1e-6)
+    )
+    assert near < 2e-6
+    assert near < far / 50
+
+
+@pytest.mark.parametrize("alpha", [1.01, 1.5, 1.99, 2.0])
+@pytest.mark.parametrize("scale", [0.1, 3.0])
+def test_entmax_of_a_long_row_is_exact(alpha, scale):
+    logits = scale * torch.randn(2, 4096, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    alpha = torch.tensor(alpha, dtype=torch.float64)
+    weights = entmax(logits, alpha)
+    close(weights, references_sparse.entmax_by_bisection(logits, alpha), 1e-10)
+    close(weights, entmax(logits + 7, alpha), 1e-10)
+    close(entmax(logits.float(), alpha), weights.float(), 1e-5)
+
+
+def test_entmax_gradients_are_those_of_differences():
+    logits = torch.randn(2, 3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    alpha = torch.tensor([[1.2], [1.5], [1.9]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(entmax, (logits, alpha))
+
+
+def test_entmax_gives_most_keys_no_weight_and_each_head_learns_how_many():
+    mechanism = EntmaxAttention(**SIZES, alpha=1.9)
+    assert (entmax(torch.randn(9, 100) * 3, mechanism.alpha[0]) == 0).float().mean() > 0.5
+    mechanism(tokens(LENGTH)).square().sum().backward()
+    assert (mechanism.alpha_logits.grad != 0).all()
+    close(mechanism.alpha, torch.tensor([1.9, 1.9]))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_topk_that_keeps_all_equals_full_attention(causal):
+    mechanism, x = TopkAttention(**SIZES, k=30, causal=causal), tokens(30)
+    close(mechanism(x), same_weights(SoftmaxAttention(**SIZES, causal=causal), mechanism)(x))
+
+
 def others(x: Tensor, t: int, factor: float) -> Tensor:
     """``x`` with every token but ``t`` multiplied."""
     scaled = x * factor
@@ -557,6 +612,10 @@ REFUSED = [
     (BigBirdAttention, {"block_size": 42}, "block_size=42: with length 41 it must be 1..41"),
     (BigBirdAttention, {"block_size": 8, "random_blocks": 7}, "random_blocks=7: with 6 blocks it must be 0..6"),
     (BigBirdAttention, {"block_size": 8, "global_blocks": -1}, "global_blocks=-1: with 6 blocks it must be 0..6"),
+    (EntmaxAttention, {"alpha": 1.0}, "alpha=1.0: it must lie between 1.01 and 2, both excluded"),
+    (EntmaxAttention, {"alpha": 2}, "alpha=2: it must lie between 1.01 and 2, both excluded"),
+    (TopkAttention, {"k": 42}, "k=42: with length 41 it must be 1..41"),
+    (TopkAttention, {"k": 0}, "k=0: with length 41 it must be 1..41"),
     (ReformerAttention, {}, "bucket_size=None, bucket_count=None: give exactly one of them"),
     (ReformerAttention, {"bucket_size": 4, "bucket_count": 4}, "bucket_size=4, bucket_count=4: give exactly one"),
     (ReformerAttention, {"bucket_size": 42}, "bucket_size=42: with length 41 it must be 1..41"),
