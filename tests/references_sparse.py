@@ -79,3 +79,16 @@ def topk(mechanism, x, real):
         return attend(q, k, v, best)
 
     return by_head(mechanism, x, real, rows)
+
+
+def adaptive_span(mechanism, x, real):
+    n = x.shape[1]
+    distance = (torch.arange(n)[:, None] - torch.arange(n)).abs()
+    within = everything_seen(mechanism, n) & (distance <= mechanism.max_span)
+
+    def rows(x, kept, head):
+        faded = (mechanism.ramp + mechanism.span[head] - distance) / mechanism.ramp
+        seen = within & kept & (faded > 0)
+        return attend(*qkv(mechanism, x, head), seen, log_counts=torch.where(faded > 0, faded, 1.0).clamp(max=1).log())
+
+    return by_head(mechanism, x, real, rows)

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import spaces.attention
 from spaces.attention import Mechanism
+from spaces.attention.adaptive_span import AdaptiveSpanAttention
 from spaces.attention.bigbird import BigBirdAttention
 from spaces.attention.blocks import ABSENT
 from spaces.attention.entmax import EntmaxAttention, entmax
@@ -95,6 +96,8 @@ ROWS = [
     Row(EntmaxAttention, references_sparse.entmax, CAUSAL, cost=lambda n: n**2),
     Row(TopkAttention, references_sparse.topk, {"k": 5}, cost=lambda n: n**2),
     Row(TopkAttention, references_sparse.topk, {"k": 5} | CAUSAL, cost=lambda n: n**2),
+    Row(AdaptiveSpanAttention, references_sparse.adaptive_span, {"max_span": 19, "ramp": 4}),
+    Row(AdaptiveSpanAttention, references_sparse.adaptive_span, {"max_span": 7, "ramp": 3} | CAUSAL),
 ]
 
 
@@ -307,6 +310,7 @@ def test_a_sequence_beyond_length_is_refused(row):
         (BigBirdAttention, {"block_size": 1, "random_blocks": 1, "global_blocks": 1}),
         (EntmaxAttention, {}),
         (TopkAttention, {"k": 1}),
+        (AdaptiveSpanAttention, {"max_span": 0}),
         *((SynthesizerAttention, {"mode": mode}) for mode in ("dense", "random", "factorised")),
     ],
 )
@@ -497,6 +501,39 @@ def test_topk_that_keeps_all_equals_full_attention(causal):
     close(mechanism(x), same_weights(SoftmaxAttention(**SIZES, causal=causal), mechanism)(x))
 
 
+def with_spans(mechanism: AdaptiveSpanAttention, *shares: float) -> AdaptiveSpanAttention:
+    """``mechanism`` with the span of each head at a share of ``max_span``."""
+    with torch.no_grad():
+        mechanism.span_logits.copy_(torch.tensor(shares).logit())
+    return mechanism
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_adaptive_span_at_its_maximum_equals_full_attention(causal):
+    mechanism = with_spans(AdaptiveSpanAttention(**SIZES, max_span=LENGTH - 1, causal=causal), 1.0, 1.0)
+    x = tokens(LENGTH)
+    close(mechanism(x), same_weights(SoftmaxAttention(**SIZES, causal=causal), mechanism)(x))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_adaptive_span_without_a_ramp_is_a_window(causal):
+    mechanism = with_spans(AdaptiveSpanAttention(**SIZES, max_span=40, ramp=1, causal=causal), 0.125, 0.125)
+    window = same_weights(LongformerAttention(**SIZES, window=5, causal=causal), mechanism)
+    x = tokens(LENGTH)
+    close(mechanism(x), window(x))
+
+
+def test_adaptive_span_is_learned_where_a_token_lies_on_the_ramp():
+    mechanism, x = AdaptiveSpanAttention(**SIZES, max_span=40, ramp=8), tokens(LENGTH)
+    grads = {}
+    for share in (0.0, 0.5, 1.0):
+        logits = with_spans(mechanism, share, share).span_logits
+        grads[share] = torch.autograd.grad(mechanism(x).square().sum(), logits)[0]
+    assert (grads[0.0] == 0).all()
+    assert (grads[1.0] == 0).all()
+    assert (grads[0.5] != 0).all()
+
+
 def others(x: Tensor, t: int, factor: float) -> Tensor:
     """``x`` with every token but ``t`` multiplied."""
     scaled = x * factor
@@ -616,6 +653,8 @@ REFUSED = [
     (EntmaxAttention, {"alpha": 2}, "alpha=2: it must lie between 1.01 and 2, both excluded"),
     (TopkAttention, {"k": 42}, "k=42: with length 41 it must be 1..41"),
     (TopkAttention, {"k": 0}, "k=0: with length 41 it must be 1..41"),
+    (AdaptiveSpanAttention, {"max_span": 41}, "max_span=41: with length 41 it must be 0..40"),
+    (AdaptiveSpanAttention, {"max_span": 8, "ramp": 0}, "ramp=0: it must be at least 1"),
     (ReformerAttention, {}, "bucket_size=None, bucket_count=None: give exactly one of them"),
     (ReformerAttention, {"bucket_size": 4, "bucket_count": 4}, "bucket_size=4, bucket_count=4: give exactly one"),
     (ReformerAttention, {"bucket_size": 42}, "bucket_size=42: with length 41 it must be 1..41"),

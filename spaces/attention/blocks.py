@@ -35,38 +35,40 @@ def attend_to_blocks(
 
     Args:
         q: ``(batch, n, heads, d)``, as ``k``, ``v`` and the result.
-        plan: ``(blocks, listed)`` for at least ``n`` tokens.
+        plan: for at least ``n`` tokens.
         padding: ``(batch, n)`` bool, true at padding, which is seen by no query; as is, if ``causal``, what is later.
     """
-    batch, n = q.shape[:2]
-    plan = plan[: -(-n // block_size)]
-    hidden = hidden_keys(plan, n, block_size=block_size, padding=padding, causal=causal)
-    seen = ~hidden.expand(batch, -1, -1, -1).flatten(0, 1)[:, None]
-    q, k, v = in_blocks(q, block_size), listed_blocks(k, plan, block_size), listed_blocks(v, plan, block_size)
-    # Blocks as samples: (batch * blocks, heads, tokens, d), of which all but the listing are views.
-    q, k, v = (each.flatten(0, 1).transpose(1, 2) for each in (q, k, v))
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2)
-    return mixed.unflatten(0, (batch, len(plan))).flatten(1, 2)[:, :n]
+    seen = ~hidden_keys(q, plan, block_size=block_size, padding=padding, causal=causal)
+    k, v = listed_keys(k, plan, block_size), listed_keys(v, plan, block_size)
+    return joined(F.scaled_dot_product_attention(in_blocks(q, block_size), k, v, attn_mask=seen), q)
 
 
 def in_blocks(x: Tensor, block_size: int) -> Tensor:
-    """``(batch, n, heads, d)`` to ``(batch, blocks, block_size, heads, d)``, the last block filled up with 0."""
-    return F.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % block_size)).unflatten(1, (-1, block_size))
+    """``(batch, n, heads, d)`` to ``(batch * blocks, heads, block_size, d)``; the last block is filled up with 0."""
+    return _cut(x, block_size).flatten(0, 1).transpose(1, 2)
 
 
-def listed_blocks(x: Tensor, plan: Tensor, block_size: int) -> Tensor:
-    """``(batch, n, heads, d)`` to ``(batch, blocks, listed * block_size, heads, d)``: what each block sees.
+def listed_keys(x: Tensor, plan: Tensor, block_size: int) -> Tensor:
+    """``(batch, n, heads, d)`` to ``(batch * blocks, heads, listed * block_size, d)``: what each block may see.
 
     Anything may stand for a block that is absent.
     """
-    listed = in_blocks(x, block_size).index_select(1, _present(plan)[0].flatten())
-    return listed.unflatten(1, plan.shape).flatten(2, 3)
+    blocks = _cut(x, block_size)
+    listed, _ = _present(plan, blocks.shape[1])
+    return (
+        blocks.index_select(1, listed.flatten()).unflatten(1, listed.shape).flatten(2, 3).flatten(0, 1).transpose(1, 2)
+    )
 
 
-def hidden_keys(plan: Tensor, n: int, *, block_size: int, padding: Tensor | None, causal: bool) -> Tensor:
-    """Which of the listed keys a query must not see: ``(batch or 1, blocks, block_size or 1, listed * block_size)``."""
-    listed, absent = _present(plan)
-    position = torch.arange(plan.shape[0] * block_size, device=plan.device).view(-1, block_size)
+def hidden_keys(x: Tensor, plan: Tensor, *, block_size: int, padding: Tensor | None, causal: bool) -> Tensor:
+    """Which of the listed keys a query of ``x`` ``(batch, n, ...)`` must not see.
+
+    Returns:
+        ``(batch * blocks, 1, block_size or 1, listed * block_size)`` bool.
+    """
+    batch, n = x.shape[:2]
+    position = torch.arange(n + -n % block_size, device=x.device).view(-1, block_size)
+    listed, absent = _present(plan, len(position))
     if padding is None:
         gone = (position >= n)[None]
     else:
@@ -74,10 +76,22 @@ def hidden_keys(plan: Tensor, n: int, *, block_size: int, padding: Tensor | None
     hidden = (gone[:, listed] | absent[..., None]).flatten(2)[:, :, None]
     if causal:
         hidden = hidden | (position[listed].flatten(1)[:, None] > position[..., None])
-    return hidden
+    return hidden.expand(batch, -1, -1, -1).flatten(0, 1)[:, None]
 
 
-def _present(plan: Tensor) -> tuple[Tensor, Tensor]:
-    """The plan with block 0 for what is absent or beyond the end, and where that is."""
-    absent = (plan == ABSENT) | (plan >= len(plan))
+def joined(blocks: Tensor, x: Tensor) -> Tensor:
+    """``(batch * blocks, heads, block_size, d)`` to ``(batch, n, heads, d)``, with the sizes of ``x``."""
+    batch, n = x.shape[:2]
+    return blocks.transpose(1, 2).unflatten(0, (batch, -(-n // blocks.shape[2]))).flatten(1, 2)[:, :n]
+
+
+def _cut(x: Tensor, block_size: int) -> Tensor:
+    """``(batch, n, heads, d)`` to ``(batch, blocks, block_size, heads, d)``."""
+    return F.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % block_size)).unflatten(1, (-1, block_size))
+
+
+def _present(plan: Tensor, blocks: int) -> tuple[Tensor, Tensor]:
+    """The plan of the first ``blocks`` blocks, with 0 for what is absent or beyond the end, and where that is."""
+    plan = plan[:blocks]
+    absent = (plan == ABSENT) | (plan >= blocks)
     return plan.masked_fill(absent, 0), absent
