@@ -62,7 +62,8 @@ def softmax(mechanism, x, real):
 def linformer(mechanism, x, real):
     def rows(x, kept, head):
         q, k, v = qkv(mechanism, x, head)
-        e, f = mechanism.projections[:, :, : len(x)] * kept
+        projections = mechanism.projections[:, head] if mechanism.sharing == "none" else mechanism.projections
+        e, f = projections[0, :, : len(x)] * kept, projections[-1, :, : len(x)] * kept
         return attend(q, e @ k, f @ v, torch.ones(len(q), len(e), dtype=torch.bool))
 
     return by_head(mechanism, x, real, rows)

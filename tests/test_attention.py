@@ -63,6 +63,8 @@ ROWS = [
     Row(SoftmaxAttention, references.softmax, {"heads": 6, "kv_heads": 2}, cost=lambda n: n**2),
     Row(SoftmaxAttention, references.softmax, {"kv_heads": 1} | CAUSAL, cost=lambda n: n**2),
     Row(LinformerAttention, references.linformer, {"rank": 5}),
+    Row(LinformerAttention, references.linformer, {"rank": 5, "sharing": "none"}),
+    Row(LinformerAttention, references.linformer, {"rank": 5, "sharing": "key-value"}),
     Row(LongformerAttention, references.longformer, {"window": 3}),
     Row(LongformerAttention, references.longformer, {"window": 0}),
     Row(LongformerAttention, references.longformer, {"window": 19}),
@@ -572,10 +574,11 @@ def test_synthesizer_with_a_table_of_zeros_takes_the_mean_of_what_is_not_padding
     close(mechanism(x, padding)[:, 4], mechanism.output(mechanism.value(mean)))
 
 
-def test_linformer_with_identity_projections_equals_full_attention():
-    mechanism = LinformerAttention(**SIZES, rank=LENGTH)
+@pytest.mark.parametrize("sharing", ["none", "headwise", "key-value"])
+def test_linformer_with_identity_projections_equals_full_attention(sharing):
+    mechanism = LinformerAttention(**SIZES, rank=LENGTH, sharing=sharing)
     with torch.no_grad():
-        mechanism.projections.copy_(torch.eye(LENGTH).expand(2, -1, -1))
+        mechanism.projections.copy_(torch.eye(LENGTH).expand_as(mechanism.projections))
     x = tokens(LENGTH)
     close(mechanism(x), same_weights(SoftmaxAttention(**SIZES), mechanism)(x))
 
@@ -615,6 +618,11 @@ REFUSED = [
     (SoftmaxAttention, {"kv_heads": 0}, "kv_heads=0: it must divide heads=2"),
     (LinformerAttention, {"rank": 64, "length": 31}, "rank=64: with length 31 it must be 1..31"),
     (LinformerAttention, {"rank": 0}, "rank=0: with length 41 it must be 1..41"),
+    (
+        LinformerAttention,
+        {"rank": 4, "sharing": "layerwise"},
+        "sharing='layerwise': it must be one of none, headwise, key-value",
+    ),
     (
         LinformerAttention,
         {"rank": 4, "causal": True},
