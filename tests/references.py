@@ -118,16 +118,34 @@ def chunks_of_a_round(qk, directions, kept, size):
 
 def synthesizer(mechanism, x, real):
     n = x.shape[1]
+    shares = mechanism.shares.softmax(0) if len(mechanism.parts) > 1 else [1.0]
 
     def rows(x, kept, head):
-        if mechanism.mode == "dense":
-            weight, bias = (p.chunk(mechanism.heads)[head] for p in (mechanism.hidden.weight, mechanism.hidden.bias))
-            logits = (x @ weight.T + bias).clamp(min=0) @ mechanism.positions[head, :n].T
-        elif mechanism.mode == "random":
-            logits = mechanism.table[head, :n, :n]
-        else:
-            logits = mechanism.factors[0, head, :n] @ mechanism.factors[1, head, :n].T
+        logits = sum(
+            share * synthesized(mechanism, part, x, head) for share, part in zip(shares, mechanism.parts, strict=True)
+        )
         v = head_of(mechanism.value, x, head, mechanism.heads)
         return weigh(logits, v, everything_seen(mechanism, n) & kept)
 
     return by_head(mechanism, x, real, rows)
+
+
+def synthesized(mechanism, part, x, head):
+    """The logits ``(n, n)`` of one part of a mixture."""
+    n = len(x)
+
+    def hidden(linear):
+        weight, bias = (p.chunk(mechanism.heads)[head] for p in (linear.weight, linear.bias))
+        return (x @ weight.T + bias).clamp(min=0)
+
+    if part == "dense":
+        return hidden(mechanism.hidden) @ mechanism.positions[head, :n].T
+    if part == "random":
+        return mechanism.table[head, :n, :n]
+    if part == "factorised":
+        return mechanism.factors[0, head, :n] @ mechanism.factors[1, head, :n].T
+    if part == "dot":
+        q, k = (head_of(each, x, head, mechanism.heads) for each in (mechanism.query, mechanism.key))
+        return q @ k.T * q.shape[-1] ** -0.5
+    tiles, columns = hidden(mechanism.tile_hidden) @ mechanism.tiles[head].T, mechanism.columns
+    return torch.stack([tiles[:, j % columns] * tiles[:, columns + j // columns] for j in range(n)], dim=-1)

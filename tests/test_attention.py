@@ -88,6 +88,14 @@ ROWS = [
     Row(SynthesizerAttention, references.synthesizer, {"mode": "random"} | CAUSAL, cost=lambda n: n**2),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised", "rank": 3}, cost=lambda n: n**2),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised"} | CAUSAL, cost=lambda n: n**2),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised_dense"}, cost=lambda n: n**2),
+    Row(
+        SynthesizerAttention,
+        references.synthesizer,
+        {"mode": "dense+random+factorised+dot", "rank": 3} | CAUSAL,
+        cost=lambda n: n**2,
+    ),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "random+factorised"}, cost=lambda n: n**2),
     Row(LocalAttention, references_sparse.local, {"block_size": 8}),
     Row(LocalAttention, references_sparse.local, {"block_size": 4, "neighbours": 2}),
     Row(LocalAttention, references_sparse.local, {"block_size": 4, "neighbours": 1} | CAUSAL),
@@ -313,7 +321,10 @@ def test_a_sequence_beyond_length_is_refused(row):
         (EntmaxAttention, {}),
         (TopkAttention, {"k": 1}),
         (AdaptiveSpanAttention, {"max_span": 0}),
-        *((SynthesizerAttention, {"mode": mode}) for mode in ("dense", "random", "factorised")),
+        *(
+            (SynthesizerAttention, {"mode": mode})
+            for mode in ("dense", "random", "factorised", "factorised_dense", "random+dot")
+        ),
     ],
 )
 def test_a_single_token_attends_to_itself(mechanism, knobs, causal):
@@ -566,6 +577,26 @@ def test_synthesizer_factorised_with_the_identity_as_one_factor_equals_random():
     close(factorised(x), random(x))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_synthesizer_dot_equals_full_attention(causal):
+    mechanism, x = SynthesizerAttention(**SIZES, mode="dot", causal=causal), tokens(LENGTH)
+    close(mechanism(x), same_weights(SoftmaxAttention(**SIZES, causal=causal), mechanism)(x))
+
+
+@pytest.mark.parametrize("part", ["dense", "random", "factorised", "factorised_dense", "dot"])
+def test_synthesizer_mixture_equals_the_part_that_has_the_whole_share(part):
+    everything = "dot+random+dense+factorised_dense+factorised"
+    mixture = SynthesizerAttention(**SIZES, mode=everything)
+    with torch.no_grad():
+        mixture.shares.fill_(-1e9)[everything.split("+").index(part)] = 0
+    single, x = same_weights(SynthesizerAttention(**SIZES, mode=part), mixture), tokens(LENGTH)
+    close(mixture(x), single(x))
+
+
+def test_synthesizer_parts_start_with_equal_shares():
+    assert torch.equal(SynthesizerAttention(**SIZES, mode="dense+dot").shares.softmax(0), torch.tensor([0.5, 0.5]))
+
+
 def test_synthesizer_with_a_table_of_zeros_takes_the_mean_of_what_is_not_padding():
     mechanism, x = SynthesizerAttention(**SIZES, mode="random"), tokens(LENGTH)
     torch.nn.init.zeros_(mechanism.table)
@@ -674,8 +705,10 @@ REFUSED = [
     (
         SynthesizerAttention,
         {"mode": "dense", "rank": 4},
-        "rank=4: mode='dense' has none; only mode='factorised' takes it",
+        "rank=4: mode='dense' has none; only factorised takes it",
     ),
+    (SynthesizerAttention, {"mode": "dot+dot"}, "mode='dot+dot': nothing may stand in it twice"),
+    (SynthesizerAttention, {"mode": ""}, "mode='': it must be one of dense, random"),
     (SynthesizerAttention, {"mode": "random", "rank": 4}, "rank=4: mode='random' has none"),
     (SynthesizerAttention, {"mode": "factorised", "rank": 42}, "rank=42: with length 41 it must be 1..41"),
     (SynthesizerAttention, {"mode": "factorised", "rank": 0}, "rank=0: with length 41 it must be 1..41"),
