@@ -94,7 +94,7 @@ def reformer(mechanism, x, real):
         qk = head_of(mechanism.query_key, x, head, mechanism.heads)
         counts = torch.zeros(n, n, dtype=torch.float64)
         for directions in mechanism.directions[head].T.chunk(mechanism.hashes):
-            for chunk, shown in chunks_of_a_round(qk, directions, kept, mechanism.bucket_size):
+            for chunk, shown in chunks_of_a_round(qk, directions.split(mechanism.factors), kept, mechanism.bucket_size):
                 counts[torch.tensor(chunk)[:, None], torch.tensor(shown)] += 1
         if mechanism.causal:
             counts = counts.tril()
@@ -107,10 +107,10 @@ def reformer(mechanism, x, real):
     return by_head(mechanism, x, real, rows)
 
 
-def chunks_of_a_round(qk, directions, kept, size):
+def chunks_of_a_round(qk, hashes, kept, size):
     """Lists of the real tokens of a chunk and of those it is shown: its own and those of the chunk before."""
-    buckets = torch.cat([qk @ directions.T, -qk @ directions.T], dim=-1).argmax(-1)
-    order = sorted(kept.nonzero().flatten().tolist(), key=lambda i: (buckets[i].item(), i))
+    buckets = [torch.cat([qk @ hashed.T, -qk @ hashed.T], dim=-1).argmax(-1).tolist() for hashed in hashes]
+    order = sorted(kept.nonzero().flatten().tolist(), key=lambda i: ([each[i] for each in buckets], i))
     chunks = [order[start : start + size] for start in range(0, len(order), size)]
     for number, chunk in enumerate(chunks):
         yield chunk, sorted({*chunk, *chunks[number - 1]})

@@ -72,14 +72,22 @@ ROWS = [
     Row(LongformerAttention, references.longformer, {"window": 2, "dilation": 5, "global_tokens": 3}),
     Row(LongformerAttention, references.longformer, {"window": 3} | CAUSAL),
     Row(LongformerAttention, references.longformer, {"window": 3, "dilation": 2, "global_tokens": 3} | CAUSAL),
-    Row(ReformerAttention, references.reformer, {"bucket_size": 4}, cost=lambda n: n * (8 * 4 + n / 4)),
-    Row(ReformerAttention, references.reformer, {"bucket_size": 16, "hashes": 2}, cost=lambda n: n * (8 * 16 + n / 16)),
+    Row(ReformerAttention, references.reformer, {"bucket_size": 4}, cost=lambda n: n * (8 * 4 + n**0.5)),
+    Row(
+        ReformerAttention, references.reformer, {"bucket_size": 1, "hashes": 2}, cost=lambda n: n * (8 + (4 * n) ** 0.5)
+    ),
+    Row(
+        ReformerAttention,
+        references.reformer,
+        {"bucket_size": 16, "hashes": 2},
+        cost=lambda n: n * (8 * 16 + (n / 4) ** 0.5),
+    ),
     Row(ReformerAttention, references.reformer, {"bucket_count": 6, "hashes": 3}, cost=lambda n: n * (8 * n / 6 + 6)),
     Row(
         ReformerAttention,
         references.reformer,
         {"bucket_size": 5, "hashes": 3} | CAUSAL,
-        cost=lambda n: n * (8 * 5 + n / 5),
+        cost=lambda n: n * (8 * 5 + (n / 1.25) ** 0.5),
         moves_with_the_future="later tokens decide who shares a chunk",
     ),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "dense"}, cost=lambda n: n**2),
@@ -545,6 +553,15 @@ def test_adaptive_span_is_learned_where_a_token_lies_on_the_ramp():
     assert (grads[0.0] == 0).all()
     assert (grads[1.0] == 0).all()
     assert (grads[0.5] != 0).all()
+
+
+@pytest.mark.parametrize("buckets", [2, 8, 32, 34, 66, 100, 128])
+def test_reformer_hash_takes_as_many_values_as_asked_or_up_to_a_third_more(buckets):
+    values = 1
+    for factor in ReformerAttention(width=4, heads=1, length=128, bucket_count=buckets).factors:
+        values *= 2 * factor
+    assert buckets <= values <= 1.3 * buckets
+    assert buckets == values or buckets > 32
 
 
 def others(x: Tensor, t: int, factor: float) -> Tensor:
