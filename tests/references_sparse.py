@@ -45,16 +45,16 @@ def entmax_by_bisection(logits, alpha):
         base = (alpha - 1) * logits - tau
         return torch.where(base > 0, base, 1.0) ** (1 / (alpha - 1)) * (base > 0)
 
-    high = ((alpha - 1) * logits).detach().amax(-1, keepdim=True)
-    low = high - 1
-    for _ in range(60):
-        middle = (low + high) / 2
-        enough = weights(middle).sum(-1, keepdim=True) >= 1
-        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
-    tau = low.detach().requires_grad_()
-    (slope,) = torch.autograd.grad(weights(tau).sum(), tau, retain_graph=True)
-    low = low.detach()
-    return weights(low - (weights(low).sum(-1, keepdim=True) - 1) / slope.detach())
+    with torch.no_grad():
+        high = ((alpha - 1) * logits).amax(-1, keepdim=True)
+        low = high - 1
+        for _ in range(60):
+            middle = (low + high) / 2
+            enough = weights(middle).sum(-1, keepdim=True) >= 1
+            low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
+    tau = low.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(weights(tau).sum(), tau)
+    return weights(low - (weights(low).sum(-1, keepdim=True) - 1) / slope)
 
 
 def sparsemax_by_sorting(logits):
