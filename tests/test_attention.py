@@ -115,7 +115,7 @@ ROWS = [
     Row(TopkAttention, references_sparse.topk, {"k": 5}, cost=lambda n: n**2),
     Row(TopkAttention, references_sparse.topk, {"k": 5} | CAUSAL, cost=lambda n: n**2),
     Row(AdaptiveSpanAttention, references_sparse.adaptive_span, {"max_span": 19, "ramp": 4}),
-    Row(AdaptiveSpanAttention, references_sparse.adaptive_span, {"max_span": 7, "ramp": 3} | CAUSAL),
+    Row(AdaptiveSpanAttention, references_sparse.adaptive_span, {"max_span": 7, "ramp": 8} | CAUSAL),
 ]
 
 
