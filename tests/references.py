@@ -44,7 +44,11 @@ def head_of(linear, x, head, heads):
 
 
 def qkv(mechanism, x, head, prefix=""):
-    return [head_of(getattr(mechanism, prefix + name), x, head, mechanism.heads) for name in ("query", "key", "value")]
+    """Of one head; several heads in a row look at the same key and value where there are fewer of those."""
+    q, k, v = (getattr(mechanism, prefix + name) for name in ("query", "key", "value"))
+    kv_heads = k.out_features // mechanism.head_width
+    shared = head * kv_heads // mechanism.heads
+    return head_of(q, x, head, mechanism.heads), head_of(k, x, shared, kv_heads), head_of(v, x, shared, kv_heads)
 
 
 def softmax(mechanism, x, real):
@@ -58,7 +62,8 @@ def softmax(mechanism, x, real):
 def linformer(mechanism, x, real):
     def rows(x, kept, head):
         q, k, v = qkv(mechanism, x, head)
-        e, f = mechanism.projections[:, :, : len(x)] * kept
+        projections = mechanism.projections[:, head] if mechanism.sharing == "none" else mechanism.projections
+        e, f = projections[0, :, : len(x)] * kept, projections[-1, :, : len(x)] * kept
         return attend(q, e @ k, f @ v, torch.ones(len(q), len(e), dtype=torch.bool))
 
     return by_head(mechanism, x, real, rows)
@@ -89,7 +94,7 @@ def reformer(mechanism, x, real):
         qk = head_of(mechanism.query_key, x, head, mechanism.heads)
         counts = torch.zeros(n, n, dtype=torch.float64)
         for directions in mechanism.directions[head].T.chunk(mechanism.hashes):
-            for chunk, shown in chunks_of_a_round(qk, directions, kept, mechanism.bucket_size):
+            for chunk, shown in chunks_of_a_round(qk, directions.split(mechanism.factors), kept, mechanism.bucket_size):
                 counts[torch.tensor(chunk)[:, None], torch.tensor(shown)] += 1
         if mechanism.causal:
             counts = counts.tril()
@@ -102,10 +107,10 @@ def reformer(mechanism, x, real):
     return by_head(mechanism, x, real, rows)
 
 
-def chunks_of_a_round(qk, directions, kept, size):
+def chunks_of_a_round(qk, hashes, kept, size):
     """Lists of the real tokens of a chunk and of those it is shown: its own and those of the chunk before."""
-    buckets = torch.cat([qk @ directions.T, -qk @ directions.T], dim=-1).argmax(-1)
-    order = sorted(kept.nonzero().flatten().tolist(), key=lambda i: (buckets[i].item(), i))
+    buckets = [torch.cat([qk @ hashed.T, -qk @ hashed.T], dim=-1).argmax(-1).tolist() for hashed in hashes]
+    order = sorted(kept.nonzero().flatten().tolist(), key=lambda i: ([each[i] for each in buckets], i))
     chunks = [order[start : start + size] for start in range(0, len(order), size)]
     for number, chunk in enumerate(chunks):
         yield chunk, sorted({*chunk, *chunks[number - 1]})
@@ -113,16 +118,34 @@ def chunks_of_a_round(qk, directions, kept, size):
 
 def synthesizer(mechanism, x, real):
     n = x.shape[1]
+    shares = mechanism.shares.softmax(0) if len(mechanism.parts) > 1 else [1.0]
 
     def rows(x, kept, head):
-        if mechanism.mode == "dense":
-            weight, bias = (p.chunk(mechanism.heads)[head] for p in (mechanism.hidden.weight, mechanism.hidden.bias))
-            logits = (x @ weight.T + bias).clamp(min=0) @ mechanism.positions[head, :n].T
-        elif mechanism.mode == "random":
-            logits = mechanism.table[head, :n, :n]
-        else:
-            logits = mechanism.factors[0, head, :n] @ mechanism.factors[1, head, :n].T
+        logits = sum(
+            share * synthesized(mechanism, part, x, head) for share, part in zip(shares, mechanism.parts, strict=True)
+        )
         v = head_of(mechanism.value, x, head, mechanism.heads)
         return weigh(logits, v, everything_seen(mechanism, n) & kept)
 
     return by_head(mechanism, x, real, rows)
+
+
+def synthesized(mechanism, part, x, head):
+    """The logits ``(n, n)`` of one part of a mixture."""
+    n = len(x)
+
+    def hidden(linear):
+        weight, bias = (p.chunk(mechanism.heads)[head] for p in (linear.weight, linear.bias))
+        return (x @ weight.T + bias).clamp(min=0)
+
+    if part == "dense":
+        return hidden(mechanism.hidden) @ mechanism.positions[head, :n].T
+    if part == "random":
+        return mechanism.table[head, :n, :n]
+    if part == "factorised":
+        return mechanism.factors[0, head, :n] @ mechanism.factors[1, head, :n].T
+    if part == "dot":
+        q, k = (head_of(each, x, head, mechanism.heads) for each in (mechanism.query, mechanism.key))
+        return q @ k.T * q.shape[-1] ** -0.5
+    tiles, columns = hidden(mechanism.tile_hidden) @ mechanism.tiles[head].T, mechanism.columns
+    return torch.stack([tiles[:, j % columns] * tiles[:, columns + j // columns] for j in range(n)], dim=-1)

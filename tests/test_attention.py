@@ -16,22 +16,29 @@ from typing import Any
 import pytest
 import references
 import references_kernels
+import references_sparse
 import torch
 from torch import Tensor
 
 import spaces.attention
 from search import costs
 from spaces.attention import Mechanism
+from spaces.attention.adaptive_span import AdaptiveSpanAttention
+from spaces.attention.bigbird import BigBirdAttention
+from spaces.attention.blocks import ABSENT
+from spaces.attention.entmax import EntmaxAttention, entmax
 from spaces.attention.fnet import FNetAttention
 from spaces.attention.gated import GatedAttention
 from spaces.attention.linear import LinearAttention
 from spaces.attention.linformer import LinformerAttention
+from spaces.attention.local import LocalAttention
 from spaces.attention.longformer import LongformerAttention
 from spaces.attention.nystromformer import NystromformerAttention
 from spaces.attention.performer import PerformerAttention
 from spaces.attention.reformer import ReformerAttention
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.attention.synthesizer import SynthesizerAttention
+from spaces.attention.topk import TopkAttention
 
 ROOT = Path(__file__).parents[1]
 WIDTH, HEADS, LENGTH = 12, 2, 41
@@ -61,7 +68,11 @@ CAUSAL = {"causal": True}
 ROWS = [
     Row(SoftmaxAttention, references.softmax, cost=lambda n: n**2),
     Row(SoftmaxAttention, references.softmax, CAUSAL, cost=lambda n: n**2),
+    Row(SoftmaxAttention, references.softmax, {"heads": 6, "kv_heads": 2}, cost=lambda n: n**2),
+    Row(SoftmaxAttention, references.softmax, {"kv_heads": 1} | CAUSAL, cost=lambda n: n**2),
     Row(LinformerAttention, references.linformer, {"rank": 5}),
+    Row(LinformerAttention, references.linformer, {"rank": 5, "sharing": "none"}),
+    Row(LinformerAttention, references.linformer, {"rank": 5, "sharing": "key-value"}),
     Row(LongformerAttention, references.longformer, {"window": 3}),
     Row(LongformerAttention, references.longformer, {"window": 0}),
     Row(LongformerAttention, references.longformer, {"window": 19}),
@@ -69,23 +80,49 @@ ROWS = [
     Row(LongformerAttention, references.longformer, {"window": 2, "dilation": 5, "global_tokens": 3}),
     Row(LongformerAttention, references.longformer, {"window": 3} | CAUSAL),
     Row(LongformerAttention, references.longformer, {"window": 3, "dilation": 2, "global_tokens": 3} | CAUSAL),
-    Row(ReformerAttention, references.reformer, {"bucket_size": 4}, cost=lambda n: n * (8 * 4 + n / 4)),
-    Row(ReformerAttention, references.reformer, {"bucket_size": 16, "hashes": 2}, cost=lambda n: n * (8 * 16 + n / 16)),
+    Row(ReformerAttention, references.reformer, {"bucket_size": 4}, cost=lambda n: n * (8 * 4 + n**0.5)),
+    Row(
+        ReformerAttention, references.reformer, {"bucket_size": 1, "hashes": 2}, cost=lambda n: n * (8 + (4 * n) ** 0.5)
+    ),
+    Row(
+        ReformerAttention,
+        references.reformer,
+        {"bucket_size": 16, "hashes": 2},
+        cost=lambda n: n * (8 * 16 + (n / 4) ** 0.5),
+    ),
     Row(ReformerAttention, references.reformer, {"bucket_count": 6, "hashes": 3}, cost=lambda n: n * (8 * n / 6 + 6)),
     Row(
         ReformerAttention,
         references.reformer,
         {"bucket_size": 5, "hashes": 3} | CAUSAL,
-        cost=lambda n: n * (8 * 5 + n / 5),
+        cost=lambda n: n * (8 * 5 + (n / 1.25) ** 0.5),
         moves_with_the_future="later tokens decide who shares a chunk",
         cannot_decode="reformer cannot decode token by token: later tokens decide who shares a chunk",
     ),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "dense"}, cost=lambda n: n**2),
-    Row(SynthesizerAttention, references.synthesizer, {"mode": "dense"} | CAUSAL, cost=lambda n: n**2),
+    Row(
+        SynthesizerAttention,
+        references.synthesizer,
+        {"mode": "dense"} | CAUSAL,
+        cost=lambda n: n**2,
+        cannot_decode="SynthesizerAttention has no way to decode token by token",
+    ),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "random"}, cost=lambda n: n**2),
-    Row(SynthesizerAttention, references.synthesizer, {"mode": "random"} | CAUSAL, cost=lambda n: n**2),
+    Row(
+        SynthesizerAttention,
+        references.synthesizer,
+        {"mode": "random"} | CAUSAL,
+        cost=lambda n: n**2,
+        cannot_decode="SynthesizerAttention has no way to decode token by token",
+    ),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised", "rank": 3}, cost=lambda n: n**2),
-    Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised"} | CAUSAL, cost=lambda n: n**2),
+    Row(
+        SynthesizerAttention,
+        references.synthesizer,
+        {"mode": "factorised"} | CAUSAL,
+        cost=lambda n: n**2,
+        cannot_decode="SynthesizerAttention has no way to decode token by token",
+    ),
     *(Row(LinearAttention, references_kernels.linear, {"feature_map": f}) for f in ("elu", "relu", "softmax")),
     *(Row(LinearAttention, references_kernels.linear, {"feature_map": f} | CAUSAL) for f in ("elu", "relu")),
     Row(PerformerAttention, references_kernels.performer, {"features": 11}),
@@ -100,6 +137,54 @@ ROWS = [
         cost=lambda n: 5 * 16 * WIDTH * n + 48 * 16**3,
     ),
     Row(FNetAttention, references_kernels.fnet, cost=lambda n: n * math.log2(n * WIDTH)),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised_dense"}, cost=lambda n: n**2),
+    Row(
+        SynthesizerAttention,
+        references.synthesizer,
+        {"mode": "dense+random+factorised+dot", "rank": 3} | CAUSAL,
+        cost=lambda n: n**2,
+        cannot_decode="SynthesizerAttention has no way to decode token by token",
+    ),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "random+factorised"}, cost=lambda n: n**2),
+    Row(LocalAttention, references_sparse.local, {"block_size": 8}),
+    Row(LocalAttention, references_sparse.local, {"block_size": 4, "neighbours": 2}),
+    Row(
+        LocalAttention,
+        references_sparse.local,
+        {"block_size": 4, "neighbours": 1} | CAUSAL,
+        cannot_decode="LocalAttention has no way to decode token by token",
+    ),
+    Row(BigBirdAttention, references_sparse.bigbird, {"block_size": 4}),
+    Row(BigBirdAttention, references_sparse.bigbird, {"block_size": 8, "random_blocks": 0, "global_blocks": 0}),
+    Row(
+        BigBirdAttention,
+        references_sparse.bigbird,
+        {"block_size": 4, "random_blocks": 2} | CAUSAL,
+        cannot_decode="BigBirdAttention has no way to decode token by token",
+    ),
+    Row(EntmaxAttention, references_sparse.entmax, {"alpha": 1.7}, cost=lambda n: n**2),
+    Row(
+        EntmaxAttention,
+        references_sparse.entmax,
+        CAUSAL,
+        cost=lambda n: n**2,
+        cannot_decode="EntmaxAttention has no way to decode token by token",
+    ),
+    Row(TopkAttention, references_sparse.topk, {"k": 5}, cost=lambda n: n**2),
+    Row(
+        TopkAttention,
+        references_sparse.topk,
+        {"k": 5} | CAUSAL,
+        cost=lambda n: n**2,
+        cannot_decode="TopkAttention has no way to decode token by token",
+    ),
+    Row(AdaptiveSpanAttention, references_sparse.adaptive_span, {"max_span": 19, "ramp": 4}),
+    Row(
+        AdaptiveSpanAttention,
+        references_sparse.adaptive_span,
+        {"max_span": 7, "ramp": 8} | CAUSAL,
+        cannot_decode="AdaptiveSpanAttention has no way to decode token by token",
+    ),
 ]
 
 
@@ -346,7 +431,15 @@ def test_a_sequence_beyond_length_is_refused(row):
         (ReformerAttention, {"bucket_size": 1}),
         (LinearAttention, {}),
         (PerformerAttention, {"features": 3}),
-        *((SynthesizerAttention, {"mode": mode}) for mode in ("dense", "random", "factorised")),
+        (LocalAttention, {"block_size": 1}),
+        (BigBirdAttention, {"block_size": 1, "random_blocks": 1, "global_blocks": 1}),
+        (EntmaxAttention, {}),
+        (TopkAttention, {"k": 1}),
+        (AdaptiveSpanAttention, {"max_span": 0}),
+        *(
+            (SynthesizerAttention, {"mode": mode})
+            for mode in ("dense", "random", "factorised", "factorised_dense", "random+dot")
+        ),
     ],
 )
 def test_a_single_token_attends_to_itself(mechanism, knobs, causal):
@@ -428,6 +521,53 @@ def test_longformer_global_projections_start_as_copies_of_the_local_ones():
 
 
 @pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("mechanism", "knobs"),
+    [
+        (LocalAttention, {"block_size": LENGTH}),
+        (LocalAttention, {"block_size": 4, "neighbours": LENGTH // 4}),
+        (BigBirdAttention, {"block_size": 4, "random_blocks": LENGTH // 4}),
+        (BigBirdAttention, {"block_size": 4, "random_blocks": LENGTH // 4, "global_blocks": 0}),
+        (BigBirdAttention, {"block_size": 4, "random_blocks": 0, "global_blocks": LENGTH // 4}),
+    ],
+)
+@pytest.mark.parametrize("n", [LENGTH, 18])
+def test_blocks_that_are_all_seen_make_full_attention(mechanism, knobs, causal, n):
+    built = mechanism(**SIZES, causal=causal, **knobs)
+    x = tokens(n)
+    close(built(x), same_weights(SoftmaxAttention(**SIZES, causal=causal), built)(x))
+
+
+def test_local_blocks_may_change_places():
+    mechanism, x = LocalAttention(**SIZES | {"length": 40}, block_size=8), tokens(40)
+    order = torch.arange(40).view(5, 8)[[3, 0, 4, 1, 2]].flatten()
+    close(mechanism(x[:, order]), mechanism(x)[:, order])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_bigbird_plan_lists_no_block_twice_and_as_many_as_asked(causal, seed):
+    torch.manual_seed(seed)
+    blocks, drawn, leading = 11, 3, 2
+    mechanism = BigBirdAttention(**SIZES, causal=causal, block_size=4, random_blocks=drawn, global_blocks=leading)
+    for block, row in enumerate(mechanism.plan.tolist()):
+        listed = [other for other in row if other != ABSENT]
+        must = {block - 1, block, block if causal else block + 1, *range(leading)}
+        may = set(range(block + 1 if causal else blocks))
+        assert len(listed) == len(set(listed)) == len(must & may) + min(drawn, len(may - must))
+        assert must & may <= set(listed) <= may
+
+
+def test_bigbird_plan_depends_on_the_seed():
+    plans = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        plans.append(BigBirdAttention(**SIZES, block_size=4).plan)
+    assert torch.equal(plans[0], plans[1])
+    assert not torch.equal(plans[0], plans[2])
+
+
+@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("hashes", [1, 3])
 def test_reformer_with_two_chunks_equals_full_attention_with_one_projection_for_queries_and_keys(hashes, causal):
     mechanism = ReformerAttention(**SIZES, causal=causal, bucket_size=(LENGTH + 1) // 2, hashes=hashes)
@@ -438,6 +578,95 @@ def test_reformer_with_two_chunks_equals_full_attention_with_one_projection_for_
     others[0, 0] |= causal  # the first token sees no other
     mixed = references.weigh(q @ torch.nn.functional.normalize(q, dim=-1).mT, v, others)
     close(mechanism(x), mechanism.output(mechanism.merge(mixed)))
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_entmax_of_two_equals_sparsemax(scale):
+    logits = scale * torch.randn(20, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    close(entmax(logits, torch.tensor(2.0)), references_sparse.sparsemax_by_sorting(logits), 1e-12)
+
+
+def test_entmax_near_one_approaches_softmax():
+    logits = torch.randn(20, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    far, near = (
+        (entmax(logits, torch.tensor(alpha, dtype=torch.float64)) - logits.softmax(-1)).abs().max()
+        for alpha in (1 + 1e-4, 1 + 1e-6)
+    )
+    assert near < 2e-6
+    assert near < far / 50
+
+
+@pytest.mark.parametrize("alpha", [1.01, 1.5, 1.99, 2.0])
+@pytest.mark.parametrize("scale", [0.1, 3.0])
+def test_entmax_of_a_long_row_is_exact(alpha, scale):
+    logits = scale * torch.randn(2, 4096, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    alpha = torch.tensor(alpha, dtype=torch.float64)
+    weights = entmax(logits, alpha)
+    close(weights, references_sparse.entmax_by_bisection(logits, alpha), 1e-10)
+    close(weights, entmax(logits + 7, alpha), 1e-10)
+    close(entmax(logits.float(), alpha), weights.float(), 1e-5)
+
+
+def test_entmax_gradients_are_those_of_differences():
+    logits = torch.randn(2, 3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    alpha = torch.tensor([[1.2], [1.5], [1.9]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(entmax, (logits, alpha))
+
+
+def test_entmax_gives_most_keys_no_weight_and_each_head_learns_how_many():
+    mechanism = EntmaxAttention(**SIZES, alpha=1.9)
+    assert (entmax(torch.randn(9, 100) * 3, mechanism.alpha[0]) == 0).float().mean() > 0.5
+    mechanism(tokens(LENGTH)).square().sum().backward()
+    assert (mechanism.alpha_logits.grad != 0).all()
+    close(mechanism.alpha, torch.tensor([1.9, 1.9]))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_topk_that_keeps_all_equals_full_attention(causal):
+    mechanism, x = TopkAttention(**SIZES, k=30, causal=causal), tokens(30)
+    close(mechanism(x), same_weights(SoftmaxAttention(**SIZES, causal=causal), mechanism)(x))
+
+
+def with_spans(mechanism: AdaptiveSpanAttention, *shares: float) -> AdaptiveSpanAttention:
+    """``mechanism`` with the span of each head at a share of ``max_span``."""
+    with torch.no_grad():
+        mechanism.span_logits.copy_(torch.tensor(shares).logit())
+    return mechanism
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_adaptive_span_at_its_maximum_equals_full_attention(causal):
+    mechanism = with_spans(AdaptiveSpanAttention(**SIZES, max_span=LENGTH - 1, causal=causal), 1.0, 1.0)
+    x = tokens(LENGTH)
+    close(mechanism(x), same_weights(SoftmaxAttention(**SIZES, causal=causal), mechanism)(x))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_adaptive_span_without_a_ramp_is_a_window(causal):
+    mechanism = with_spans(AdaptiveSpanAttention(**SIZES, max_span=40, ramp=1, causal=causal), 0.125, 0.125)
+    window = same_weights(LongformerAttention(**SIZES, window=5, causal=causal), mechanism)
+    x = tokens(LENGTH)
+    close(mechanism(x), window(x))
+
+
+def test_adaptive_span_is_learned_where_a_token_lies_on_the_ramp():
+    mechanism, x = AdaptiveSpanAttention(**SIZES, max_span=40, ramp=8), tokens(LENGTH)
+    grads = {}
+    for share in (0.0, 0.5, 1.0):
+        logits = with_spans(mechanism, share, share).span_logits
+        grads[share] = torch.autograd.grad(mechanism(x).square().sum(), logits)[0]
+    assert (grads[0.0] == 0).all()
+    assert (grads[1.0] == 0).all()
+    assert (grads[0.5] != 0).all()
+
+
+@pytest.mark.parametrize("buckets", [2, 8, 32, 34, 66, 100, 128])
+def test_reformer_hash_takes_as_many_values_as_asked_or_up_to_a_third_more(buckets):
+    values = 1
+    for factor in ReformerAttention(width=4, heads=1, length=128, bucket_count=buckets).factors:
+        values *= 2 * factor
+    assert buckets <= values <= 1.3 * buckets
+    assert buckets == values or buckets > 32
 
 
 def others(x: Tensor, t: int, factor: float) -> Tensor:
@@ -470,6 +699,26 @@ def test_synthesizer_factorised_with_the_identity_as_one_factor_equals_random():
     close(factorised(x), random(x))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_synthesizer_dot_equals_full_attention(causal):
+    mechanism, x = SynthesizerAttention(**SIZES, mode="dot", causal=causal), tokens(LENGTH)
+    close(mechanism(x), same_weights(SoftmaxAttention(**SIZES, causal=causal), mechanism)(x))
+
+
+@pytest.mark.parametrize("part", ["dense", "random", "factorised", "factorised_dense", "dot"])
+def test_synthesizer_mixture_equals_the_part_that_has_the_whole_share(part):
+    everything = "dot+random+dense+factorised_dense+factorised"
+    mixture = SynthesizerAttention(**SIZES, mode=everything)
+    with torch.no_grad():
+        mixture.shares.fill_(-1e9)[everything.split("+").index(part)] = 0
+    single, x = same_weights(SynthesizerAttention(**SIZES, mode=part), mixture), tokens(LENGTH)
+    close(mixture(x), single(x))
+
+
+def test_synthesizer_parts_start_with_equal_shares():
+    assert torch.equal(SynthesizerAttention(**SIZES, mode="dense+dot").shares.softmax(0), torch.tensor([0.5, 0.5]))
+
+
 def test_synthesizer_with_a_table_of_zeros_takes_the_mean_of_what_is_not_padding():
     mechanism, x = SynthesizerAttention(**SIZES, mode="random"), tokens(LENGTH)
     torch.nn.init.zeros_(mechanism.table)
@@ -478,12 +727,32 @@ def test_synthesizer_with_a_table_of_zeros_takes_the_mean_of_what_is_not_padding
     close(mechanism(x, padding)[:, 4], mechanism.output(mechanism.value(mean)))
 
 
-def test_linformer_with_identity_projections_equals_full_attention():
-    mechanism = LinformerAttention(**SIZES, rank=LENGTH)
+@pytest.mark.parametrize("sharing", ["none", "headwise", "key-value"])
+def test_linformer_with_identity_projections_equals_full_attention(sharing):
+    mechanism = LinformerAttention(**SIZES, rank=LENGTH, sharing=sharing)
     with torch.no_grad():
-        mechanism.projections.copy_(torch.eye(LENGTH).expand(2, -1, -1))
+        mechanism.projections.copy_(torch.eye(LENGTH).expand_as(mechanism.projections))
     x = tokens(LENGTH)
     close(mechanism(x), same_weights(SoftmaxAttention(**SIZES), mechanism)(x))
+
+
+def test_softmax_shared_keys_start_as_the_mean_of_their_queries():
+    built = SoftmaxAttention(**SIZES | {"heads": 6}, kv_heads=2)
+    first, second = built.query.weight.chunk(2)
+    means = [torch.stack(half.chunk(3)).mean(0) for half in (first, second)]
+    close(built.key.weight, torch.cat(means))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_softmax_with_copies_of_shared_keys_and_values_needs_no_groups(causal):
+    grouped = SoftmaxAttention(**SIZES | {"heads": 6}, kv_heads=2, causal=causal)
+    plain = SoftmaxAttention(**SIZES | {"heads": 6}, causal=causal)
+    state = grouped.state_dict()
+    for name in ("key.weight", "value.weight"):
+        state[name] = state[name].unflatten(0, (2, -1)).repeat_interleave(3, dim=0).flatten(0, 1)
+    plain.load_state_dict(state)
+    x = tokens(LENGTH)
+    close(grouped(x), plain(x))
 
 
 @pytest.mark.parametrize("mechanism", [SoftmaxAttention, LinformerAttention, LongformerAttention])
@@ -498,8 +767,15 @@ def test_query_and_key_start_equal(mechanism):
 REFUSED = [
     (SoftmaxAttention, {"width": 10, "heads": 3}, "width=10, heads=3: heads must divide width"),
     (SoftmaxAttention, {"length": 0}, "length=0: it must be at least 1"),
+    (SoftmaxAttention, {"kv_heads": 3}, "kv_heads=3: it must divide heads=2"),
+    (SoftmaxAttention, {"kv_heads": 0}, "kv_heads=0: it must divide heads=2"),
     (LinformerAttention, {"rank": 64, "length": 31}, "rank=64: with length 31 it must be 1..31"),
     (LinformerAttention, {"rank": 0}, "rank=0: with length 41 it must be 1..41"),
+    (
+        LinformerAttention,
+        {"rank": 4, "sharing": "layerwise"},
+        "sharing='layerwise': it must be one of none, headwise, key-value",
+    ),
     (
         LinformerAttention,
         {"rank": 4, "causal": True},
@@ -527,6 +803,19 @@ REFUSED = [
         {"window": 1, "global_tokens": 42},
         "global_tokens=42: with length 41 it must be 0..41",
     ),
+    (LocalAttention, {"block_size": 42}, "block_size=42: with length 41 it must be 1..41"),
+    (LocalAttention, {"block_size": 0}, "block_size=0: with length 41 it must be 1..41"),
+    (LocalAttention, {"block_size": 8, "neighbours": 6}, "neighbours=6: with 6 blocks it must be 0..5"),
+    (LocalAttention, {"block_size": 8, "neighbours": -1}, "neighbours=-1: with 6 blocks it must be 0..5"),
+    (BigBirdAttention, {"block_size": 42}, "block_size=42: with length 41 it must be 1..41"),
+    (BigBirdAttention, {"block_size": 8, "random_blocks": 7}, "random_blocks=7: with 6 blocks it must be 0..6"),
+    (BigBirdAttention, {"block_size": 8, "global_blocks": -1}, "global_blocks=-1: with 6 blocks it must be 0..6"),
+    (EntmaxAttention, {"alpha": 1.0}, "alpha=1.0: it must lie between 1.01 and 2, both excluded"),
+    (EntmaxAttention, {"alpha": 2}, "alpha=2: it must lie between 1.01 and 2, both excluded"),
+    (TopkAttention, {"k": 42}, "k=42: with length 41 it must be 1..41"),
+    (TopkAttention, {"k": 0}, "k=0: with length 41 it must be 1..41"),
+    (AdaptiveSpanAttention, {"max_span": 41}, "max_span=41: with length 41 it must be 0..40"),
+    (AdaptiveSpanAttention, {"max_span": 8, "ramp": 0}, "ramp=0: it must be at least 1"),
     (ReformerAttention, {}, "bucket_size=None, bucket_count=None: give exactly one of them"),
     (ReformerAttention, {"bucket_size": 4, "bucket_count": 4}, "bucket_size=4, bucket_count=4: give exactly one"),
     (ReformerAttention, {"bucket_size": 42}, "bucket_size=42: with length 41 it must be 1..41"),
@@ -538,8 +827,10 @@ REFUSED = [
     (
         SynthesizerAttention,
         {"mode": "dense", "rank": 4},
-        "rank=4: mode='dense' has none; only mode='factorised' takes it",
+        "rank=4: mode='dense' has none; only factorised takes it",
     ),
+    (SynthesizerAttention, {"mode": "dot+dot"}, "mode='dot+dot': nothing may stand in it twice"),
+    (SynthesizerAttention, {"mode": ""}, "mode='': it must be one of dense, random"),
     (SynthesizerAttention, {"mode": "random", "rank": 4}, "rank=4: mode='random' has none"),
     (SynthesizerAttention, {"mode": "factorised", "rank": 42}, "rank=42: with length 41 it must be 1..41"),
     (SynthesizerAttention, {"mode": "factorised", "rank": 0}, "rank=0: with length 41 it must be 1..41"),

@@ -18,6 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -104,18 +105,20 @@ class Mechanism(nn.Module, ABC):
         return next(self.parameters()).new_zeros(shape)
 
     def split(self, x: Tensor) -> Tensor:
-        """``(batch, n, width)`` to ``(batch, heads, n, head_width)``, a view."""
-        return x.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
+        """``(batch, n, width)`` to ``(batch, heads, n, head_width)``, a view; as many heads as ``width`` holds."""
+        return x.unflatten(-1, (x.shape[-1] // self.head_width, self.head_width)).transpose(1, 2)
 
     def merge(self, x: Tensor) -> Tensor:
         """``(batch, heads, n, head_width)`` to ``(batch, n, width)``."""
         return x.transpose(1, 2).flatten(2)
 
 
-def equal_query_key(query: nn.Linear, key: nn.Linear) -> None:
-    """Start the key projection as a copy of the query projection.
+@torch.no_grad()
+def equal_query_key(query: nn.Linear, key: nn.Linear, *, head_width: int = 1) -> None:
+    """Start the key projection as a copy of the query projection; where heads share a key, as the mean of theirs.
 
     At the start a token then attends most to tokens like itself, which is half of what associative recall needs;
     measured, small models learn recall within seconds with it and not at all without. Training separates the two.
     """
-    key.load_state_dict(query.state_dict())
+    heads = key.out_features // head_width
+    key.weight.copy_(query.weight.unflatten(0, (heads, -1, head_width)).mean(1).flatten(0, 1))

@@ -4,7 +4,8 @@ Kitaev et al., "Reformer: The Efficient Transformer", 2020, section 2. Queries, 
 not divided by sqrt(head_width), as in the authors' code. In every round tokens are sorted by bucket and cut into
 chunks; a chunk sees itself and the one before, the first chunk the last of the same round. Rounds are merged as one
 softmax in which a key counts once for every round that shows it. A token attends to itself only if it sees no other.
-O(hashes * length * (bucket_size + bucket_count)) time; exact attention with one or two chunks.
+Many buckets are the pairs of two hashes with few, as in the authors' code. O(hashes * length * (bucket_size +
+sqrt(bucket_count))) time, O(hashes * length * bucket_size) memory; exact attention with one or two chunks.
 
 Who shares a chunk depends on all tokens, later ones included: a causal output has no gradient towards later tokens and
 attends to none, but may still change with them.
@@ -32,7 +33,7 @@ class ReformerAttention(Mechanism):
 
     Args:
         bucket_size: tokens a chunk, 1..length.
-        bucket_count: values of the hash, an even number of 2..length.
+        bucket_count: values of the hash, an even number of 2..length; above 32 up to a third more than asked for.
         hashes: rounds of hashing, at least 1.
     """
 
@@ -52,11 +53,12 @@ class ReformerAttention(Mechanism):
             raise ValueError(f"hashes={hashes}: it must be at least 1")
         self.hashes = hashes
         self.bucket_size, directions = _sizes(length, bucket_size, bucket_count)
+        self.factors = _factors(directions)
         self.query_key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
         self.output = nn.Linear(width, width)
         self.directions: Tensor
-        self.register_buffer("directions", torch.randn(heads, self.head_width, hashes * directions))
+        self.register_buffer("directions", torch.randn(heads, self.head_width, hashes * sum(self.factors)))
         to_itself = F.pad(torch.eye(self.bucket_size) * TO_ITSELF, (self.bucket_size, 0))
         self.to_itself: Tensor
         self.register_buffer("to_itself", to_itself, persistent=False)
@@ -82,11 +84,13 @@ class ReformerAttention(Mechanism):
     def _order(self, qk: Tensor, padding: Tensor | None) -> Tensor:
         """Tokens by bucket, then by position, padding last: ``(batch, heads, hashes, n)``."""
         projected = (qk @ self.directions).unflatten(-1, (self.hashes, -1)).transpose(2, 3)
-        nearest = projected.abs().argmax(-1, keepdim=True)
-        opposite = projected.gather(-1, nearest) < 0
-        buckets = (nearest + projected.shape[-1] * opposite).squeeze(-1)
+        buckets = torch.zeros_like(projected[..., 0], dtype=torch.long)
+        for part in projected.split(self.factors, dim=-1):
+            nearest = part.abs().argmax(-1, keepdim=True)
+            opposite = part.gather(-1, nearest) < 0
+            buckets = buckets * (2 * part.shape[-1]) + (nearest + part.shape[-1] * opposite).squeeze(-1)
         if padding is not None:
-            buckets = buckets.masked_fill(padding[:, None, None], 2 * projected.shape[-1])
+            buckets = buckets.masked_fill(padding[:, None, None], math.prod(2 * factor for factor in self.factors))
         return buckets.sort(dim=-1, stable=True).indices
 
     def _attend(self, qk: Tensor, v: Tensor, order: Tensor, padding: Tensor | None) -> Tensor:
@@ -136,6 +140,14 @@ def _rows(x: Tensor, index: Tensor) -> Tensor:
     first = torch.arange(groups.numel(), device=x.device) * x.shape[-2]
     index = index + first.view(*groups, *[1] * (index.dim() - len(groups)))
     return x.flatten(0, -2).index_select(0, index.flatten()).unflatten(0, index.shape)
+
+
+def _factors(directions: int) -> list[int]:
+    """How many directions to hash by at once, or in two hashes whose pairs make at least as many buckets."""
+    if directions <= 16:
+        return [directions]
+    first = math.ceil((directions / 2) ** 0.5)
+    return [first, math.ceil(directions / (2 * first))]
 
 
 def _sizes(length: int, bucket_size: int | None, bucket_count: int | None) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """Full softmax attention: every token attends to every other.
 
-Vaswani et al., "Attention Is All You Need", 2017, section 3.2. O(length^2) time; the fused kernel needs O(length)
-memory.
+Vaswani et al., "Attention Is All You Need", 2017, section 3.2. Heads may share keys and values in groups (Ainslie et
+al., "GQA: Training Generalized Multi-Query Transformer Models", 2023). O(length^2) time; the fused kernel needs
+O(length) memory.
 """
 
 from __future__ import annotations
@@ -14,15 +15,26 @@ from spaces.attention import Mechanism, State, equal_query_key
 
 
 class SoftmaxAttention(Mechanism):
-    """The mechanism that the others approximate; it has no knobs of its own."""
+    """The mechanism that the others approximate.
 
-    def __init__(self, *, width: int, heads: int, length: int, causal: bool = False) -> None:
+    Args:
+        kv_heads: heads of the keys and values, a divisor of ``heads``; every ``heads / kv_heads`` neighbouring heads
+            look at one of them. Unless given, each head has its own.
+    """
+
+    def __init__(
+        self, *, width: int, heads: int, length: int, causal: bool = False, kv_heads: int | None = None
+    ) -> None:
         super().__init__(width=width, heads=heads, length=length, causal=causal)
+        kv_heads = heads if kv_heads is None else kv_heads
+        if kv_heads < 1 or heads % kv_heads:
+            raise ValueError(f"kv_heads={kv_heads}: it must divide heads={heads}")
+        self.kv_heads = kv_heads
         self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, kv_heads * self.head_width, bias=False)
+        self.value = nn.Linear(width, kv_heads * self.head_width, bias=False)
         self.output = nn.Linear(width, width)
-        equal_query_key(self.query, self.key)
+        equal_query_key(self.query, self.key, head_width=self.head_width)
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Softmax attention to all tokens that are not padding."""
@@ -31,14 +43,14 @@ class SoftmaxAttention(Mechanism):
         return output
 
     def first_memory(self, batch: int) -> tuple[Tensor, ...]:
-        """No keys and no values, ``(batch, heads, 0, head_width)``."""
-        return (self.zeros(batch, self.heads, 0, self.head_width),) * 2
+        """No keys and no values, ``(batch, kv_heads, 0, head_width)``."""
+        return (self.zeros(batch, self.kv_heads, 0, self.head_width),) * 2
 
     def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Attend to the keys kept and to its own."""
         q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
         keys, values = appended(state.memory, (k, v))
-        return self.output(self.merge(F.scaled_dot_product_attention(q, keys, values))), (keys, values)
+        return self.output(self.merge(softmax_attention(q, keys, values, padding=None, causal=False))), (keys, values)
 
 
 def appended(kept: tuple[Tensor, ...], tokens: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -52,13 +64,14 @@ def softmax_attention(
     """softmax(scale * q k^T) v over the keys that are neither padding nor, if ``causal``, later; 0 where none is left.
 
     Args:
-        q: ``(batch, heads, n, d)``, as ``k`` and ``v``.
+        q: ``(batch, heads, n, d)``; ``k`` and ``v`` as well, or with fewer heads, each for a group of heads of ``q``.
         padding: ``(batch, n)`` bool, true at padding.
         scale: 1 / sqrt(d) unless given.
     """
+    grouped = q.shape[1] != k.shape[1]
     if padding is None:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale, enable_gqa=grouped)
     seen = ~padding[:, None, None, :]
     if causal:
         seen = seen & torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, enable_gqa=grouped)

@@ -1,21 +1,23 @@
 """Attention whose weights are not made by comparing tokens: made from one token alone, or learned as they are.
 
 Tay et al., "Synthesizer: Rethinking Self-Attention for Transformer Models", 2020, section 3. O(length^2) time in every
-mode, but without a projection for queries and keys. ``random`` holds heads * length^2 parameters.
+mode, but without a projection for queries and keys. ``random`` holds heads * length^2 parameters; ``factorised_dense``
+and mixtures hold all weights of a batch at once, O(length^2) memory, which a fused kernel spares the others.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, State
-from spaces.attention.softmax import appended, softmax_attention
+from spaces.attention import Mechanism, equal_query_key
+from spaces.attention.pairs import hide
+from spaces.attention.softmax import softmax_attention
 
-Mode = Literal["dense", "random", "factorised"]
+MODES = ("dense", "random", "factorised", "factorised_dense", "dot")
 PAPERS_RANK = 8
 
 
@@ -23,68 +25,98 @@ class SynthesizerAttention(Mechanism):
     """A softmax over logits that belong to positions.
 
     Args:
-        mode: where the logits of a token come from: ``dense``, a small network of that token; ``random``, a table
-            that starts at random and is trained; ``factorised``, such a table of low rank. The output bias of the
-            paper's dense network is left out: with it there would be no fused kernel.
+        mode: where the logits of a token come from. ``dense``, a small network of that token; ``factorised_dense``, two
+            such networks, each with about sqrt(length) outputs, multiplied each with each; ``random``, a table that
+            starts at random and is trained; ``factorised``, such a table of low rank; ``dot``, the products of queries
+            and keys. Several, joined by ``+``, are summed in shares that are learned. The output bias of the paper's
+            dense networks is left out: with it there would be no fused kernel.
         rank: of the factorised table, 1..length; unless given the paper's 8, or ``length`` if that is less. The other
             modes refuse it.
     """
 
     def __init__(
-        self, *, width: int, heads: int, length: int, causal: bool = False, mode: Mode, rank: int | None = None
+        self, *, width: int, heads: int, length: int, causal: bool = False, mode: str, rank: int | None = None
     ) -> None:
         super().__init__(width=width, heads=heads, length=length, causal=causal)
-        if mode not in get_args(Mode):
-            raise ValueError(f"mode={mode!r}: it must be one of {', '.join(get_args(Mode))}")
-        if rank is not None and mode != "factorised":
-            raise ValueError(f"rank={rank}: mode={mode!r} has none; only mode='factorised' takes it")
+        self.parts = mode.split("+")
+        if not set(self.parts) <= set(MODES):
+            raise ValueError(f"mode={mode!r}: it must be one of {', '.join(MODES)}, or several joined by +")
+        if len(set(self.parts)) < len(self.parts):
+            raise ValueError(f"mode={mode!r}: nothing may stand in it twice")
+        if rank is not None and "factorised" not in self.parts:
+            raise ValueError(f"rank={rank}: mode={mode!r} has none; only factorised takes it")
         if rank is not None and not 1 <= rank <= length:
             raise ValueError(f"rank={rank}: with length {length} it must be 1..{length}")
-        self.mode = mode
         # Small logits: at the start all tokens weigh much the same.
-        if mode == "dense":
+        if "dense" in self.parts:
             self.hidden = nn.Linear(width, width)
             self.positions = nn.Parameter(torch.randn(heads, length, self.head_width) * self.head_width**-0.5)
-        elif mode == "random":
+        if "random" in self.parts:
             self.table = nn.Parameter(torch.randn(heads, length, length) * length**-0.5)
-        else:
+        if "factorised" in self.parts:
             rank = min(PAPERS_RANK, length) if rank is None else rank
             self.factors = nn.Parameter(torch.randn(2, heads, length, rank) * (rank * length) ** -0.25)
+        if "factorised_dense" in self.parts:
+            self.columns = math.isqrt(length - 1) + 1
+            tiles = self.columns + -(-length // self.columns)
+            self.tile_hidden = nn.Linear(width, width)
+            self.tiles = nn.Parameter(torch.randn(heads, tiles, self.head_width) * self.head_width**-0.5)
+        if "dot" in self.parts:
+            self.query = nn.Linear(width, width, bias=False)
+            self.key = nn.Linear(width, width, bias=False)
+            equal_query_key(self.query, self.key)
+        if len(self.parts) > 1:
+            self.shares = nn.Parameter(torch.zeros(len(self.parts)))  # before their softmax
         self.value = nn.Linear(width, width, bias=False)
         self.output = nn.Linear(width, width)
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Weigh the values by position."""
         n, v = x.shape[1], self.split(self.value(x))
-        if self.mode == "random":
+        if self.parts == ["random"]:
             mixed = _weighed_by_table(self.table[:, :n, :n], v, padding=padding, causal=self.causal)
+        elif len(self.parts) > 1 or self.parts == ["factorised_dense"]:
+            mixed = hide(self._mixture(x), padding, causal=self.causal).softmax(-1) @ v
         else:
             # Logits that are a product of two matrices are attention with those as queries and keys.
-            if self.mode == "dense":
-                q, k = self.split(F.relu(self.hidden(x))), self.positions[:, :n].expand(len(x), -1, -1, -1)
-            else:
-                q, k = (factor[:, :n].expand(len(x), -1, -1, -1) for factor in self.factors)
+            q, k = self._queries_and_keys(self.parts[0], x)
             d = max(q.shape[-1], self.head_width)  # the fused kernel wants all of one width
             q, k, v = _widened(q, d), _widened(k, d), _widened(v, d)
             mixed = softmax_attention(q, k, v, padding=padding, causal=self.causal, scale=1.0)[..., : self.head_width]
         output: Tensor = self.output(self.merge(mixed))
         return output
 
-    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
-        """No values, ``(batch, heads, 0, head_width)``."""
-        return (self.zeros(batch, self.heads, 0, self.head_width),)
+    def _mixture(self, x: Tensor) -> Tensor:
+        """The logits of all parts in their shares: ``(batch or 1, heads, n, n)``."""
+        if len(self.parts) == 1:
+            return self._logits(self.parts[0], x)
+        shares = self.shares.softmax(0)
+        logits = torch.zeros((), dtype=x.dtype, device=x.device)
+        for part, share in zip(self.parts, shares, strict=True):
+            logits = logits + share * self._logits(part, x)
+        return logits
 
-    def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Weigh the values kept and its own by this position's logits."""
-        at, seen = state.position, state.position + 1
-        (values,) = appended(state.memory, (self.split(self.value(x)),))
-        if self.mode == "dense":
-            logits = self.split(F.relu(self.hidden(x))) @ self.positions[:, :seen].mT
-        elif self.mode == "random":
-            logits = self.table[:, at:seen, :seen]
-        else:
-            logits = self.factors[0, :, at:seen] @ self.factors[1, :, :seen].mT
-        return self.output(self.merge(logits.softmax(-1) @ values)), (values,)
+    def _logits(self, part: str, x: Tensor) -> Tensor:
+        """Of one part: ``(batch or 1, heads, n, n)``."""
+        n = x.shape[1]
+        if part == "random":
+            return self.table[None, :, :n, :n]
+        if part == "factorised_dense":
+            tiles = self.split(F.relu(self.tile_hidden(x))) @ self.tiles.transpose(-1, -2)
+            column, row = tiles[..., : self.columns], tiles[..., self.columns :]
+            return (row[..., :, None] * column[..., None, :]).flatten(-2)[..., :n]
+        q, k = self._queries_and_keys(part, x)
+        return q @ k.transpose(-1, -2)
+
+    def _queries_and_keys(self, part: str, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Two matrices ``(batch, heads, n, d)`` whose products are the logits."""
+        n = x.shape[1]
+        if part == "dense":
+            return self.split(F.relu(self.hidden(x))), self.positions[:, :n].expand(len(x), -1, -1, -1)
+        if part == "factorised":
+            queries, keys = (factor[:, :n].expand(len(x), -1, -1, -1) for factor in self.factors)
+            return queries, keys
+        return self.split(self.query(x)) * self.head_width**-0.5, self.split(self.key(x))
 
 
 def _widened(x: Tensor, d: int) -> Tensor:

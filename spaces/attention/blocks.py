@@ -1,0 +1,97 @@
+"""Attention between blocks of tokens: a block of queries sees the blocks of keys that a plan lists for it.
+
+A plan is ``(blocks, listed)`` whole numbers: row ``i`` lists the blocks that block ``i`` sees, none of them twice;
+``ABSENT`` fills a row. It is made for the longest sequence; what it lists beyond the end of a shorter one is hidden.
+O(length * listed * block_size) time and memory: the listed blocks are copied to stand next to each other, so that one
+call of the fused kernel serves all blocks.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ABSENT = -1
+
+
+def count_blocks(length: int, block_size: int) -> int:
+    """How many blocks ``length`` tokens fill, the last one perhaps in part."""
+    if not 1 <= block_size <= length:
+        raise ValueError(f"block_size={block_size}: with length {length} it must be 1..{length}")
+    return -(-length // block_size)
+
+
+def neighbours_plan(blocks: int, *, before: int, after: int) -> Tensor:
+    """Each block sees itself, ``before`` blocks before it and ``after`` blocks after it."""
+    plan = torch.arange(blocks)[:, None] + torch.arange(-before, after + 1)
+    return plan.masked_fill((plan < 0) | (plan >= blocks), ABSENT)
+
+
+def attend_to_blocks(
+    q: Tensor, k: Tensor, v: Tensor, plan: Tensor, *, block_size: int, padding: Tensor | None, causal: bool
+) -> Tensor:
+    """Softmax attention of each block to the blocks that ``plan`` lists for it, 0 where a query sees nothing.
+
+    Args:
+        q: ``(batch, n, heads, d)``, as ``k``, ``v`` and the result.
+        plan: for at least ``n`` tokens.
+        padding: ``(batch, n)`` bool, true at padding, which is seen by no query; as is, if ``causal``, what is later.
+    """
+    seen = ~hidden_keys(q, plan, block_size=block_size, padding=padding, causal=causal)
+    k, v = listed_keys(k, plan, block_size), listed_keys(v, plan, block_size)
+    return joined(F.scaled_dot_product_attention(in_blocks(q, block_size), k, v, attn_mask=seen), q)
+
+
+def in_blocks(x: Tensor, block_size: int) -> Tensor:
+    """``(batch, n, heads, d)`` to ``(batch * blocks, heads, block_size, d)``; the last block is filled up with 0."""
+    return _cut(x, block_size).flatten(0, 1).transpose(1, 2)
+
+
+def listed_keys(x: Tensor, plan: Tensor, block_size: int) -> Tensor:
+    """``(batch, n, heads, d)`` to ``(batch * blocks, heads, listed * block_size, d)``: what each block may see.
+
+    Anything may stand for a block that is absent.
+    """
+    blocks = _cut(x, block_size)
+    listed, _ = _present(plan, blocks.shape[1])
+    return (
+        blocks.index_select(1, listed.flatten()).unflatten(1, listed.shape).flatten(2, 3).flatten(0, 1).transpose(1, 2)
+    )
+
+
+def hidden_keys(x: Tensor, plan: Tensor, *, block_size: int, padding: Tensor | None, causal: bool) -> Tensor:
+    """Which of the listed keys a query of ``x`` ``(batch, n, ...)`` must not see.
+
+    Returns:
+        ``(batch * blocks, 1, block_size or 1, listed * block_size)`` bool.
+    """
+    batch, n = x.shape[:2]
+    position = torch.arange(n + -n % block_size, device=x.device).view(-1, block_size)
+    listed, absent = _present(plan, len(position))
+    if padding is None:
+        gone = (position >= n)[None]
+    else:
+        gone = F.pad(padding, (0, position.numel() - n), value=True).unflatten(1, position.shape)
+    hidden = (gone[:, listed] | absent[..., None]).flatten(2)[:, :, None]
+    if causal:
+        hidden = hidden | (position[listed].flatten(1)[:, None] > position[..., None])
+    return hidden.expand(batch, -1, -1, -1).flatten(0, 1)[:, None]
+
+
+def joined(blocks: Tensor, x: Tensor) -> Tensor:
+    """``(batch * blocks, heads, block_size, d)`` to ``(batch, n, heads, d)``, with the sizes of ``x``."""
+    batch, n = x.shape[:2]
+    return blocks.transpose(1, 2).unflatten(0, (batch, -(-n // blocks.shape[2]))).flatten(1, 2)[:, :n]
+
+
+def _cut(x: Tensor, block_size: int) -> Tensor:
+    """``(batch, n, heads, d)`` to ``(batch, blocks, block_size, heads, d)``."""
+    return F.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % block_size)).unflatten(1, (-1, block_size))
+
+
+def _present(plan: Tensor, blocks: int) -> tuple[Tensor, Tensor]:
+    """The plan of the first ``blocks`` blocks, with 0 for what is absent or beyond the end, and where that is."""
+    plan = plan[:blocks]
+    absent = (plan == ABSENT) | (plan >= blocks)
+    return plan.masked_fill(absent, 0), absent

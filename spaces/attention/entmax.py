@@ -1,0 +1,102 @@
+"""Sparse softmax: weights that are exactly 0 for keys far below the best, with a sparsity that every head learns.
+
+Correia et al., "Adaptively Sparse Transformers", 2019. alpha-entmax (Peters et al., "Sparse Sequence-to-Sequence
+Models", 2019) is softmax as alpha goes to 1 and sparsemax at 2. O(length^2) time and memory: all weights are held.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spaces.attention import Mechanism, equal_query_key
+from spaces.attention.pairs import hide
+
+# Nearer to 1, single precision no longer holds alpha-entmax: a weight is a sum near 1 to the power of 1 / (alpha - 1).
+LEAST_ALPHA = 1.01
+
+
+class EntmaxAttention(Mechanism):
+    """Full attention with alpha-entmax for softmax.
+
+    Args:
+        alpha: where training starts, between 1.01 and 2; each head learns its own within these bounds.
+    """
+
+    def __init__(self, *, width: int, heads: int, length: int, causal: bool = False, alpha: float = 1.5) -> None:
+        super().__init__(width=width, heads=heads, length=length, causal=causal)
+        if not LEAST_ALPHA < alpha < 2:
+            raise ValueError(f"alpha={alpha}: it must lie between {LEAST_ALPHA} and 2, both excluded")
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.output = nn.Linear(width, width)
+        share = (alpha - LEAST_ALPHA) / (2 - LEAST_ALPHA)
+        self.alpha_logits = nn.Parameter(torch.full((heads,), math.log(share / (1 - share))))
+        equal_query_key(self.query, self.key)
+
+    @property
+    def alpha(self) -> Tensor:
+        """Of each head: ``(heads,)``."""
+        return LEAST_ALPHA + (2 - LEAST_ALPHA) * self.alpha_logits.sigmoid()
+
+    def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """Attention to the tokens that entmax leaves a weight."""
+        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        logits = q @ k.transpose(-1, -2) * self.head_width**-0.5
+        weights = entmax(hide(logits, padding, causal=self.causal), self.alpha[:, None, None])
+        output: Tensor = self.output(self.merge(weights @ v))
+        return output
+
+
+def entmax(logits: Tensor, alpha: Tensor) -> Tensor:
+    """The weights max(0, (alpha - 1) logits - tau)^(1 / (alpha - 1)), with the tau at which a row of them sums to 1.
+
+    Args:
+        logits: ``(..., n)``, finite.
+        alpha: above 1 and at most 2, broadcast against rows; ``(heads, 1, 1)`` for logits ``(batch, heads, n, n)``.
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    weights: Tensor = _Entmax.apply(logits.to(dtype), alpha.to(dtype))  # type: ignore[no-untyped-call]
+    return weights.to(logits.dtype)
+
+
+class _Entmax(torch.autograd.Function):
+    """Newton's method on tau, and the derivative of what it finds."""
+
+    # From below Newton's method rises to tau without ever passing it. It is applied to the 1 / (alpha - 1)-norm rather
+    # than to the sum, because that is nearly a straight line; after ten steps rows of 8192 are exact to rounding.
+    STEPS = 10
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, alpha: Tensor) -> Tensor:
+        power = 1 / (alpha - 1)
+        scaled = (logits - logits.amax(-1, keepdim=True)).mul_(alpha - 1)
+        tau = torch.full_like(scaled[..., :1], -1.0)  # at which the largest weight is 1
+        for _ in range(_Entmax.STEPS):
+            base = (scaled - tau).clamp_(min=0)
+            slopes = _power(base, power - 1)
+            total = base.mul_(slopes).sum(-1, keepdim=True)
+            tau = tau + (1 - total.pow(-1 / power)) * total / slopes.sum(-1, keepdim=True)
+        weights = _power((scaled - tau).clamp_(min=0), power)
+        weights /= weights.sum(-1, keepdim=True)  # the last of rounding
+        ctx.save_for_backward(weights, alpha)
+        return weights
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        (grad,), (weights, alpha) = grads, ctx.saved_tensors
+        slopes = _power(weights, 2 - alpha)
+        mean = (grad * slopes).sum(-1, keepdim=True) / slopes.sum(-1, keepdim=True)
+        centred = grad - mean
+        by_alpha = centred * (weights / (alpha - 1) - torch.xlogy(weights, weights)) / (alpha - 1)
+        return centred * slopes, by_alpha.sum_to_size(alpha.shape)
+
+
+def _power(base: Tensor, exponent: Tensor) -> Tensor:
+    """``base ** exponent`` for ``base >= 0`` and ``exponent >= 0``, with 0 for 0 ** 0; twice as fast as ``pow``."""
+    tiny = torch.finfo(base.dtype).tiny
+    return (base + tiny).log2_().mul_(exponent).exp2_().mul_(base.sign())

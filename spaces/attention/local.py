@@ -1,0 +1,49 @@
+"""Attention within blocks of tokens and, if asked, to the neighbouring blocks.
+
+Liu et al., "Generating Wikipedia by Summarizing Long Sequences", 2018, section 4.2.4, with ``neighbours=0``; with
+neighbours, the blocks before and after as in Child et al., "Sparse Transformers", 2019. O(length * block_size *
+(1 + neighbours)) time and memory; exact softmax attention once one block, with its neighbours, holds everything.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from spaces.attention import Mechanism, equal_query_key
+from spaces.attention.blocks import attend_to_blocks, count_blocks, neighbours_plan
+
+
+class LocalAttention(Mechanism):
+    """Attention of a block to itself and to its neighbours.
+
+    Args:
+        block_size: tokens a block, 1..length.
+        neighbours: further blocks seen on either side (when causal: on the left), below the number of blocks.
+    """
+
+    def __init__(
+        self, *, width: int, heads: int, length: int, causal: bool = False, block_size: int, neighbours: int = 0
+    ) -> None:
+        super().__init__(width=width, heads=heads, length=length, causal=causal)
+        blocks = count_blocks(length, block_size)
+        if not 0 <= neighbours < blocks:
+            raise ValueError(f"neighbours={neighbours}: with {blocks} blocks it must be 0..{blocks - 1}")
+        self.block_size = block_size
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.output = nn.Linear(width, width)
+        equal_query_key(self.query, self.key)
+        plan = neighbours_plan(blocks, before=neighbours, after=0 if causal else neighbours)
+        self.plan: Tensor
+        self.register_buffer("plan", plan, persistent=False)
+
+    def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """Attention of each block to the blocks around it."""
+        q, k, v = (
+            projection(x).unflatten(-1, (self.heads, self.head_width))
+            for projection in (self.query, self.key, self.value)
+        )
+        mixed = attend_to_blocks(q, k, v, self.plan, block_size=self.block_size, padding=padding, causal=self.causal)
+        output: Tensor = self.output(mixed.flatten(2))
+        return output

@@ -1,0 +1,42 @@
+"""Top-k attention: a token attends to the ``k`` keys that fit its query best and to no other.
+
+Zhao et al., "Explicit Sparse Transformer: Concentrated Attention Through Explicit Selection", 2019. O(length^2) time
+and memory: all logits are made to choose from. Exact softmax attention once ``k`` is ``length``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from spaces.attention import Mechanism, equal_query_key
+from spaces.attention.pairs import hide
+
+
+class TopkAttention(Mechanism):
+    """Softmax over the largest logits of a row.
+
+    Args:
+        k: how many keys keep a weight, 1..length; with them those whose logits equal the smallest of them.
+    """
+
+    def __init__(self, *, width: int, heads: int, length: int, causal: bool = False, k: int) -> None:
+        super().__init__(width=width, heads=heads, length=length, causal=causal)
+        if not 1 <= k <= length:
+            raise ValueError(f"k={k}: with length {length} it must be 1..{length}")
+        self.k = k
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.output = nn.Linear(width, width)
+        equal_query_key(self.query, self.key)
+
+    def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """Attention to the best keys that are not hidden."""
+        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        logits = hide(q @ k.transpose(-1, -2) * self.head_width**-0.5, padding, causal=self.causal)
+        if self.k < x.shape[1]:
+            least = logits.detach().topk(self.k, sorted=False).values.amin(-1, keepdim=True)
+            logits = logits.masked_fill(logits < least, torch.finfo(logits.dtype).min)
+        output: Tensor = self.output(self.merge(logits.softmax(-1) @ v))
+        return output
