@@ -70,8 +70,8 @@ class Objectives:
         return -metric if self.direction == "maximize" else metric
 
     def point(self, record: Record) -> tuple[float, ...] | None:
-        """``(loss, *costs)`` of a complete trial, less is better everywhere; None if it is not complete and finite."""
-        if record.state != "complete" or record.metric is None:
+        """``(loss, *costs)`` of a complete trial, less is better; None if it is not complete, known and finite."""
+        if record.state != "complete" or record.metric is None or not set(self.costs) <= set(record.costs):
             return None
         point = (self.loss(record.metric), *(record.costs[name] for name in self.costs))
         return point if all(map(math.isfinite, point)) else None

@@ -112,7 +112,8 @@ class Float:
         if self.step is None:
             return [(self.low, self.low)] if self.low == self.high else None
         steps = round((self.high - self.low) / self.step)
-        return [(value, value) for value in (self.low + n * self.step for n in range(steps + 1))]
+        values = (min(self.low + n * self.step, self.high) for n in range(steps + 1))  # sums are rounded
+        return [(value, value) for value in values]
 
 
 Dimension = Choice | Int | Float

@@ -21,7 +21,6 @@ def test_the_front_is_what_nothing_else_beats_cheapest_first():
         trial(2, 0.5, 0.4),  # dominated by 1
         trial(3, 0.1, 0.99, state="pruned"),
         trial(4, 0.3, math.nan),
-        trial(5, 0.2, 0.5, twin_of=1),
         trial(6, 0.4, 0.5),  # as accurate as 1 and dearer
     ]
     assert [member.number for member in front(trials, OBJECTIVES)] == [1, 0]

@@ -177,3 +177,19 @@ def test_the_smallest_models_are_parameters_that_draw_them():
     assert list(Space({**tree, "pattern": ["softmax", "linformer"]}).smallest()) == [
         {"model.depth": 1, "model.width": 16}
     ]
+
+
+def test_a_grid_holds_every_architecture_once():
+    tree = {**TREE, "train": {"epochs": 2, "lr": {"float": [0.1, 0.3], "step": 0.1}}}
+    tree["attention"] = {**TREE["attention"], "longformer": {"_target_": "w.W", "window": {"int": [8, 32], "step": 8}}}
+    space = Space(tree)
+    grid = list(space.grid())
+    architectures = {key(space.suggest(optuna.trial.FixedTrial(each))) for each in grid}
+    assert len(grid) == len(architectures) == 3 * 3 * (1 + 2 + 4)
+    drawn = {key(architecture) for architecture, _ in draws(tree, 200)}
+    assert drawn <= architectures
+
+
+def test_a_grid_without_end_is_refused_with_the_place():
+    with pytest.raises(ConfigError, match=r"train.lr: .* has no end; write a choice, or a step"):
+        Space(TREE).grid()

@@ -13,8 +13,10 @@ from small import TREE, FirstToken, Silence, small_search, small_study
 
 from search.pruning import Pruner
 from search.records import Stop, front
+from search.surrogate import SurrogateSampler
 from search.trials import counted, records
 from search.worker import RepeatedFailureError, Stopped, work
+from spaces.architecture import key
 
 # Tests ask for single trials, where a run lets Optuna optimise.
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
@@ -102,11 +104,17 @@ ONE_POINT = {
 }
 
 
-def test_an_architecture_seen_before_gets_its_result_without_training(study):
-    first, *twins = run(study, small_search(ONE_POINT), 3)
-    assert [twin.details["twin_of"] for twin in twins] == [0, 0]
-    assert all((twin.metric, twin.costs, list(twin.curve)) == (first.metric, first.costs, []) for twin in twins)
-    assert [member.number for member in front([first, *twins], small_search().objectives)] == [0]
+def test_no_architecture_is_trained_twice_and_a_space_that_is_used_up_ends_the_run(study):
+    first = run(study, small_search(ONE_POINT), 3)
+    assert [trial.number for trial in first] == [0]
+    assert all(frozen.user_attrs["surplus"] for frozen in study.trials[1:])
+    assert all(frozen.values == study.trials[0].values for frozen in study.trials[1:])  # the sampler is told
+
+
+def test_after_a_repeated_draw_one_that_nobody_has_begun_is_taken(study):
+    tree = {**TREE, "train": {**TREE["train"], "lr": 0.01}}  # 6 architectures
+    trials = run(study, small_search(tree), 9)
+    assert len({key(trial.architecture) for trial in trials}) == len(trials) == 6
 
 
 def test_equal_networks_cost_the_same_however_they_are_trained(study, monkeypatch):
@@ -120,10 +128,52 @@ def test_equal_networks_cost_the_same_however_they_are_trained(study, monkeypatc
     assert len(measured) == 1
 
 
-def test_a_twin_of_a_stopped_trial_is_stopped(study):
-    _, twin = run(study, small_search(ONE_POINT, pruner=StopsAt(1)), 2)
-    assert twin.state == "pruned"
-    assert twin.reason == "the same architecture as trial 0: enough after 1"
+class PausesOnce(Pruner):
+    """Stops every new trial after its first epoch and takes it up when no new one may be begun."""
+
+    pauses = True
+
+    def judge(self, row, epoch, history):
+        return Stop("later", epoch) if epoch == 1 else None
+
+    def resumes(self, history, *, last):
+        paused = history.numbers[history.paused]
+        return int(paused.max()) if last and len(paused) else None
+
+
+def test_a_paused_trial_goes_on_as_if_it_had_never_stopped(study, tmp_path):
+    url = study._storage._backend.engine.url.render_as_string()
+    straight = run(small_study(url, name="straight"), small_search(), 3)
+    told = []
+    trials = run(study, small_search(pruner=PausesOnce(), checkpoints=tmp_path / "waiting"), 3, told.append)
+    assert [trial.state for trial in told] == ["pruned"] * 3 + ["complete"] * 3
+    assert [trial.replaces for trial in trials] == [2, 1, 0]  # the latest was taken up first
+    assert {key(trial.architecture): trial.curve for trial in trials} == {
+        key(trial.architecture): trial.curve for trial in straight
+    }
+    assert all(len(trial.details["cpu_seconds"]) == 3 for trial in trials)
+    assert not list((tmp_path / "waiting").rglob("*.pt"))
+
+
+def test_a_paused_trial_whose_checkpoint_is_lost_begins_again(study, tmp_path):
+    class Lost(PausesOnce):
+        def resumes(self, history, *, last):
+            for file in tmp_path.rglob("*.pt"):
+                file.unlink()
+            return super().resumes(history, last=last)
+
+        def judge(self, row, epoch, history):
+            return super().judge(row, epoch, history) if len(study.trials) == 1 else None
+
+    (trial,) = run(study, small_search(pruner=Lost(), checkpoints=tmp_path / "waiting"), 1)
+    assert (trial.state, [epoch for epoch, _ in trial.curve]) == ("complete", [1, 2, 3])
+
+
+def test_the_surrogate_chooses_among_new_and_paused_ones(study, tmp_path):
+    search = small_search(sampler=SurrogateSampler(candidates=8), pruner=PausesOnce(), checkpoints=tmp_path / "waiting")
+    trials = run(study, search, 6)
+    assert {trial.state for trial in trials} == {"complete"}
+    assert len({key(trial.architecture) for trial in trials}) == 6
 
 
 def test_a_failing_architecture_costs_only_its_trial(study):
