@@ -122,8 +122,13 @@ def test_the_front_holds_the_latencies_measured_last(folder, command):
 WHY = [  # a trial, what is said of it, and what isn't
     (
         0,
-        ["trial 0: complete", "linformer width=8 rank=2 lr=0.01", "latency_ms 0.2  parameters 1234"]
-        + ["accuracy by epoch  1: 0.4  2: 0.5  3: 0.6", "front         yes"],
+        [
+            "trial 0: complete",
+            "linformer width=8 rank=2 lr=0.01",
+            "latency_ms 0.2  parameters 1234",
+            "accuracy by epoch  1: 0.4  2: 0.5  3: 0.6",
+            "front         yes",
+        ],
         ["rung", "beaten by", "went on"],
     ),
     (1, ["latency_ms 0.45 (0.5 when first measured)", "front         yes"], []),
@@ -137,16 +142,24 @@ WHY = [  # a trial, what is said of it, and what isn't
     ),
     (
         3,
-        ["trial 3: pruned", "reason        epoch 2: behind", "rung          epoch 2", "threshold     accuracy 0.5"]
-        + ["     1  accuracy 0.8 at epoch 2, 0.9 in the end  latency_ms 0.45 (0.5 when first measured)  linformer"]
-        + ["     0  accuracy 0.5 at epoch 2, 0.6 in the end  latency_ms 0.2  linformer width=8 rank=2"],
+        [
+            "trial 3: pruned",
+            "reason        epoch 2: behind",
+            "rung          epoch 2",
+            "threshold     accuracy 0.5",
+            "     1  accuracy 0.8 at epoch 2, 0.9 in the end  latency_ms 0.45 (0.5 when first measured)  linformer",
+            "     0  accuracy 0.5 at epoch 2, 0.6 in the end  latency_ms 0.2  linformer width=8 rank=2",
+        ],
         ["front  ", "went on"],
     ),
     (4, ["trial 4: pruned", "went on as    trial 5: failed", "went on as    trial 6: waiting"], ["front  "]),
     (
         5,
-        ["trial 5: failed", "goes on from  trial 4, which was paused at epoch 1: epoch 1: too slow"]
-        + ["went on as    trial 6: waiting for a worker"],
+        [
+            "trial 5: failed",
+            "goes on from  trial 4, which was paused at epoch 1: epoch 1: too slow",
+            "went on as    trial 6: waiting for a worker",
+        ],
         ["rung"],
     ),
     (6, ["trial 6: waiting for a worker; goes on from trial 5"], []),
