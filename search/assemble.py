@@ -72,14 +72,7 @@ def join(
     )
     measuring = time.perf_counter() - measuring
     enqueue_first(study, beginnings)
-    objectives = Objectives(
-        metric=task.metric,
-        direction=task.direction,
-        costs=tuple(config["costs"]),
-        chance=task.chance,
-        best=task.best,
-        ceilings=tuple(ceilings),
-    )
+    objectives = Objectives.of(task, config["costs"], ceilings)
     where = sqlalchemy.make_url(config["storage"]["url"]).render_as_string(hide_password=True)
     tracking.start(
         config["study"],

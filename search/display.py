@@ -20,23 +20,68 @@ from spaces.architecture import Architecture, describe, pattern
 WIDTH_OF_A_FILE = 160  # characters, where the output is no terminal
 
 
-class Display:
-    """What a run prints. As a context it keeps the live line at the bottom.
+class Page:
+    """What can be printed of a study at any time.
 
     Args:
         objectives: what the front is judged by.
-        n_trials: the study's total.
         places: the dotted places of the settings worth showing: the space's dimensions.
+    """
+
+    def __init__(self, objectives: Objectives, places: Collection[str]) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        if not self.console.is_terminal:
+            self.console.width = WIDTH_OF_A_FILE
+        self._objectives, self._places = objectives, places
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(escape(text))
+
+    def show_front(self, everyone: Sequence[Record]) -> None:
+        """Print the front as a table, the cheapest first."""
+        members = front(everyone, self._objectives)
+        if not members:
+            self.say("The front is empty: no trial was trained to the end.")
+            return
+        rows = [_row(member, self._objectives, self._places) for member in members]
+        table = Table(title=f"The front: {len(members)} of {len(everyone)} trials", title_justify="left")
+        names = dict.fromkeys(name for row in rows for name in row)
+        for name in names:
+            text = name == "architecture"
+            table.add_column(name, justify="left" if text else "right", no_wrap=not text)
+        for row in rows:
+            table.add_row(*(row.get(name, "") for name in names))
+        self.console.print(table)
+        self.say(self._summary_of(members))
+
+    def _summary_of(self, members: Sequence[Record]) -> str:
+        """What a front holds, in a sentence."""
+        metric, cost = self._objectives.metric, self._objectives.costs[0]
+        names = sorted({name for member in members for name in member.architecture["pattern"]})
+        best = min(members, key=lambda member: self._objectives.loss(member.metric or 0.0))
+        share = members[0].costs[cost] / best.costs[cost]
+        return (
+            f"{len(members)} points, {len(names)} mechanisms ({', '.join(names)}). "
+            f"The best {metric} is {best.metric:.4f}; the cheapest has {share:.2f} of its {cost}."
+        )
+
+
+class Display(Page):
+    """What a run prints. As a context it keeps the live line at the bottom.
+
+    Args:
+        objectives: as of :class:`Page`.
+        n_trials: the study's total.
+        places: as of :class:`Page`.
         measuring_s: seconds that went into measuring latency before the first trial.
     """
 
     def __init__(
         self, objectives: Objectives, n_trials: int, places: Collection[str], *, measuring_s: float = 0.0
     ) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
-        if not self.console.is_terminal:
-            self.console.width = WIDTH_OF_A_FILE
-        self._objectives, self._n_trials, self._places = objectives, n_trials, places
+        super().__init__(objectives, places)
+        self._n_trials = n_trials
         self._began, self._ended_here = time.monotonic(), 0
         self._study, self._trial = "", ""
         self._spent = {"training_s": 0.0, "latency_s": measuring_s}
@@ -50,10 +95,6 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._live.stop()
-
-    def say(self, text: str) -> None:
-        """Print a line."""
-        self.console.print(escape(text))
 
     def drawn(self, number: int, architecture: Architecture) -> None:
         """A trial has begun."""
@@ -113,34 +154,6 @@ class Display:
     def _line(self) -> Text:
         line = f"{self._study} · {self._trial}" if self._trial else self._study
         return Text(line, style="cyan", overflow="ellipsis", no_wrap=True)
-
-    def show_front(self, everyone: Sequence[Record]) -> None:
-        """Print the front as a table, the cheapest first."""
-        members = front(everyone, self._objectives)
-        if not members:
-            self.say("The front is empty: no trial was trained to the end.")
-            return
-        rows = [_row(member, self._objectives, self._places) for member in members]
-        table = Table(title=f"The front: {len(members)} of {len(everyone)} trials", title_justify="left")
-        names = dict.fromkeys(name for row in rows for name in row)
-        for name in names:
-            text = name == "architecture"
-            table.add_column(name, justify="left" if text else "right", no_wrap=not text)
-        for row in rows:
-            table.add_row(*(row.get(name, "") for name in names))
-        self.console.print(table)
-        self.say(self._summary_of(members))
-
-    def _summary_of(self, members: Sequence[Record]) -> str:
-        """What a front holds, in a sentence."""
-        metric, cost = self._objectives.metric, self._objectives.costs[0]
-        names = sorted({name for member in members for name in member.architecture["pattern"]})
-        best = min(members, key=lambda member: self._objectives.loss(member.metric or 0.0))
-        share = members[0].costs[cost] / best.costs[cost]
-        return (
-            f"{len(members)} points, {len(names)} mechanisms ({', '.join(names)}). "
-            f"The best {metric} is {best.metric:.4f}; the cheapest has {share:.2f} of its {cost}."
-        )
 
     def show_seconds(self, total: float) -> None:
         """Print where the time went, in seconds."""

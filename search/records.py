@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from search import pareto
+
+if TYPE_CHECKING:
+    from spaces.tasks import Task
 
 State = Literal["running", "complete", "pruned", "failed"]
 Direction = Literal["maximize", "minimize"]
@@ -64,6 +67,11 @@ class Objectives:
     chance: float
     best: float
     ceilings: tuple[float, ...]
+
+    @classmethod
+    def of(cls, task: Task, costs: Sequence[str], ceilings: Sequence[float]) -> Self:
+        """Those of a study: its task's metric against ``costs``."""
+        return cls(task.metric, task.direction, tuple(costs), task.chance, task.best, tuple(ceilings))
 
     def loss(self, metric: float) -> float:
         """The metric turned so that less is better, NaN staying NaN."""

@@ -137,6 +137,11 @@ def run(config: Mapping[str, Any]) -> int:
     return code
 
 
+def default_storage() -> str:
+    """The address of the database that holds the studies of a run that isn't told otherwise."""
+    return str(OmegaConf.to_container(OmegaConf.load(CONF / "storage" / "sqlite.yaml"))["url"])
+
+
 def check(config: Mapping[str, Any]) -> None:
     """Refuse unknown keys and values out of range, all at once."""
     problems = [

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -33,36 +35,69 @@ def open_storage(*, url: str, heartbeat_s: int = 10, grace_s: int = 60) -> RDBSt
     """
     if not 0 < heartbeat_s < grace_s:
         raise ConfigError(f"heartbeat_s={heartbeat_s}, grace_s={grace_s}; write 0 < heartbeat_s < grace_s")
+    storage = _connect(
+        url,
+        attempts=5,  # two workers that create the tables at the same moment disturb each other once
+        heartbeat_interval=heartbeat_s,
+        grace_period=grace_s,
+        heartbeat_stale_trial_callback=put_back_after_death,
+    )
+    if storage.engine.name == "sqlite":
+        sqlalchemy.event.listen(storage.engine, "connect", _many_writers)
+        storage.engine.dispose()  # the connections made so far know nothing of it
+    return storage
+
+
+@contextmanager
+def reading(url: str) -> Iterator[RDBStorage]:
+    """The storage at an SQLAlchemy ``url``, to read from. Nothing is made: no file, no table, no study.
+
+    Raises:
+        ConfigError: there is none, or it can't be read; its password is never shown.
+    """
+    parsed = _parse(url)
+    file = parsed.database if parsed.get_backend_name() == "sqlite" else None
+    if file and not Path(file).exists():
+        raise ConfigError(f"{shown(url)}: there is no such file")
+    storage = _connect(url, attempts=1, skip_table_creation=True)
     try:
-        parsed = sqlalchemy.make_url(url)
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def shown(url: str) -> str:
+    """A database URL without its password."""
+    return _parse(url).render_as_string(hide_password=True)
+
+
+def _parse(url: str) -> sqlalchemy.URL:
+    try:
+        return sqlalchemy.make_url(url)
     except sqlalchemy.exc.ArgumentError:
         raise ConfigError("url: not a database URL; write sqlite:///FILE.db or postgresql+psycopg://...") from None
-    sqlite = parsed.get_backend_name() == "sqlite"
-    shown = parsed.render_as_string(hide_password=True)
-    for attempt in range(5):
+
+
+def _connect(url: str, *, attempts: int, **settings: Any) -> RDBStorage:
+    """Optuna's storage with ``settings`` of its constructor."""
+    sqlite = _parse(url).get_backend_name() == "sqlite"
+    for attempt in range(attempts):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                storage = RDBStorage(
+                return RDBStorage(
                     url,
                     engine_kwargs={"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True},
-                    heartbeat_interval=heartbeat_s,
-                    grace_period=grace_s,
-                    heartbeat_stale_trial_callback=put_back_after_death,
+                    **settings,
                 )
         except ModuleNotFoundError as error:
             hint = "pip install 'paretoformer[postgres]'"
-            raise ConfigError(f"url: {shown} needs the package {error.name!r}: {hint}") from None
+            raise ConfigError(f"url: {shown(url)} needs the package {error.name!r}: {hint}") from None
         except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-            # Two workers that create the tables at the same moment disturb each other once.
-            if attempt == 4 or isinstance(error, ImportError):
-                raise ConfigError(f"url: {shown} can't be opened: {_first_line(error)}") from None
+            if attempt == attempts - 1 or isinstance(error, ImportError):
+                raise ConfigError(f"url: {shown(url)} can't be opened: {_first_line(error)}") from None
             time.sleep(0.2 * 2**attempt)
-        else:
-            if sqlite:
-                sqlalchemy.event.listen(storage.engine, "connect", _many_writers)
-                storage.engine.dispose()  # the connections made so far know nothing of it
-            return storage
     raise AssertionError("unreachable")
 
 

@@ -90,13 +90,25 @@ def record(trial: FrozenTrial) -> Record:
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that use up ``n_trials``: those running or ended, unless their parameters were put back."""
+    gone = went_on(study)
+    return [trial for trial in _begun(study) if trial.number not in gone]
+
+
+def went_on(study: optuna.Study) -> dict[int, int]:
+    """The number under which a trial was put back in the queue, by its own; it may still stand in it."""
     trials = study.get_trials(deepcopy=False)
-    superseded = {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}
-    return [
-        trial
-        for trial in trials
-        if trial.state in _STATES and trial.number not in superseded and not trial.user_attrs.get("surplus")
-    ]
+    return {trial.user_attrs["retry_of"]: trial.number for trial in trials if "retry_of" in trial.user_attrs}
+
+
+def superseded(study: optuna.Study) -> dict[int, Record]:
+    """What is known of those trials, which :func:`records` leaves out, by number."""
+    gone = went_on(study)
+    return {trial.number: record(trial) for trial in _begun(study) if trial.number in gone}
+
+
+def _begun(study: optuna.Study) -> list[FrozenTrial]:
+    trials = study.get_trials(deepcopy=False)
+    return [trial for trial in trials if trial.state in _STATES and not trial.user_attrs.get("surplus")]
 
 
 def put_back(study: optuna.Study, trial: FrozenTrial, *, tries: int) -> None:

@@ -18,7 +18,7 @@ ONLY_IN = {  # a package and the files that may import it
     "sqlalchemy": {"search/study.py", "search/assemble.py"},
 }
 HEAVY = {"lightning", "mlflow", "optuna", "plotly", "sklearn", "torch"}
-LIGHT_FILES = {"search/run.py", "spaces/space.py", "spaces/dimensions.py", "spaces/architecture.py"}
+LIGHT_FILES = {"search/front.py", "search/run.py", "spaces/space.py", "spaces/dimensions.py", "spaces/architecture.py"}
 
 
 def imports(path, *, at_the_top_only=False):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from search import pictures
-from search.records import Objectives, Record
+from search.records import Objectives, Record, Stop
 from search.tracking import Tracking, client, runs, summaries
 from search.tracking import mlflow as tracking_by_mlflow
 from search.tracking.mlflow import MlflowTracking
@@ -127,6 +127,18 @@ def test_a_trial_is_stored_as_it_was_recorded(place):
     }
     assert place.history(run, "accuracy") == [(1, 0.4, 2500), (2, 0.8, 5000)], "in milliseconds since it began"
     assert run.info.end_time - run.info.start_time == 5000
+
+
+def test_a_stopped_trial_tells_where_it_was_stopped_and_by_whom(place):
+    stopped = record(5, state="pruned", reason="why", stop=Stop("why", 2, threshold=0.6, beaten_by=(4, 1)))
+    skipped = record(6, state="pruned", curve=[], stop=Stop("too dear", 0))
+    place.tracker().finish([stopped, skipped])
+    run, other = place.children()[5], place.children()[6]
+    assert {"reason": "why", "rung": "2", "beaten_by": "4, 1"}.items() <= run.data.tags.items()
+    assert place.history(run, "threshold_accuracy") == [(2, 0.6, 5000)], "beside the curve, at its rung"
+    assert other.data.tags["rung"] == "0"
+    assert "beaten_by" not in other.data.tags
+    assert "threshold_accuracy" not in other.data.metrics
 
 
 @pytest.mark.parametrize(("state", "status"), [("complete", "FINISHED"), ("pruned", "FINISHED"), ("failed", "FAILED")])

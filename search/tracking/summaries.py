@@ -35,7 +35,10 @@ class Summary:
 
 
 def of_trial(record: Record, objectives: Objectives) -> Summary:
-    """A trial that ended: its curve by epoch, its costs and final metric, its architecture, and how it ended."""
+    """A trial that ended: its curve by epoch, its costs and final metric, its architecture, and how it ended.
+
+    Of a stop: the rung and who was better as tags, the metric that would have sufficed as a metric at that rung.
+    """
     measured = {name: value for name, value in record.details.items() if isinstance(value, float)}
     others = {name: str(value) for name, value in record.details.items() if name not in measured}
     curve = dict(record.curve)  # of an epoch that stands there twice the later entry counts
@@ -44,11 +47,17 @@ def of_trial(record: Record, objectives: Objectives) -> Summary:
     # A pruned trial's curve ends too: what trials are compared by needs a name of its own.
     final = {} if record.metric is None else {f"final_{objectives.metric}": record.metric}
     values += [Value(accepted(name), float(value), 0) for name, value in {**final, **record.costs, **measured}.items()]
+    stop = record.stop
+    if stop is not None and stop.threshold is not None:
+        name = accepted(f"threshold_{objectives.metric}")
+        values.append(Value(name, stop.threshold, stop.epoch, stop.epoch * pace))
     tags = {
         "trial": str(record.number),
         "state": record.state,
         "mechanism": pictures.mechanism(record.architecture),
         "reason": record.reason,
+        "rung": "" if stop is None else str(stop.epoch),
+        "beaten_by": "" if stop is None else ", ".join(map(str, stop.beaten_by)),
         **others,
     }
     params = {"pattern": pattern(record.architecture), **settings(record.architecture)}

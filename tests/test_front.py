@@ -1,0 +1,269 @@
+"""The command that looks at stored studies, over one that holds every way in which a trial may end."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+from small import OBJECTIVES, TREE, FirstToken, small_study
+
+from search.front import main
+from search.records import front
+from search.trials import RETIMED, put_back, records, take_up
+from spaces.architecture import describe
+from spaces.build import build
+
+ROOT = Path(__file__).parents[1]
+IDENTITY = {"space": TREE, "task": {"_target_": "small.FirstToken"}, "costs": ["latency_ms"]}
+DATABASE = "paretoformer.db"  # conf/storage/sqlite.yaml
+SECRET = "hunter2"
+
+
+def architecture(rank):
+    return {
+        "model": {"_target_": "spaces.models.encoder.Encoder", "depth": 1, "width": 8, "heads": 1},
+        "pattern": ["linformer"],
+        "attention": {"linformer": {"_target_": "spaces.attention.linformer.LinformerAttention", "rank": rank}},
+        "train": {"epochs": 3, "batch_size": 16, "lr": 0.01},
+    }
+
+
+def add(study, latency_ms, curve, *, state=TrialState.COMPLETE, rank=2, details=None, **attributes):
+    known = {
+        "architecture": json.dumps(architecture(rank)),
+        "costs": {"latency_ms": latency_ms, "parameters": 1234.0},
+        "curve": [[epoch, metric] for epoch, metric in enumerate(curve, start=1)],
+        "details": details or {},
+    }
+    values = [curve[-1], latency_ms] if state == TrialState.COMPLETE else None
+    study.add_trial(create_trial(state=state, values=values, user_attrs={**known, **attributes}))
+
+
+def stop(epoch, reason, threshold=None, beaten_by=()):
+    said = {"reason": reason, "epoch": epoch, "threshold": threshold, "beaten_by": list(beaten_by)}
+    return {"state": TrialState.PRUNED, "reason": reason, "stop": said}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The folder of a study called small, as the current one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    study = small_study(f"sqlite:///{DATABASE}", identity=IDENTITY)
+    study.set_user_attr("ceilings", [1.0])
+    add(study, 0.2, [0.4, 0.5, 0.6], details={"test_accuracy": 0.55})  # 0: on the front
+    add(study, 0.5, [0.5, 0.8, 0.9], rank=4)  # 1: on the front
+    add(study, 0.6, [0.3, 0.4, 0.7])  # 2: dominated by 1
+    add(study, 0.55, [0.35, 0.45], **stop(2, "epoch 2: behind", 0.5, [1, 0]))  # 3: stopped for good
+    add(study, 0.3, [0.2], rank=4, **stop(1, "epoch 1: too slow", 0.4, [0]))  # 4: goes on as 5
+    take_up(study, 4)
+    study._storage.set_trial_state_values(study.trials[5]._trial_id, TrialState.RUNNING)
+    study._storage.set_trial_state_values(study.trials[5]._trial_id, TrialState.FAIL)
+    put_back(study, study.trials[5], tries=2)  # 6: waits
+    add(study, 0.6, [0.7], state=TrialState.FAIL, reason=f"Error: no route to postgresql://me:{SECRET}@host/db")  # 7
+    add(study, 0.2, [0.6], details={"twin_of": 0}, reason="the same architecture as trial 0")  # 8
+    add(study, 0.9, [], **stop(0, "before training: the target is met", 0.9, [1]))  # 9
+    add(study, 0.4, [0.5, float("nan")], **stop(2, "epoch 2: accuracy is nan"))  # 10
+    add(study, 0.4, [], state=TrialState.FAIL, surplus=True)  # 11
+    study.set_user_attr(RETIMED, {"complete": 4, "trials": {"1": [0.45, 0.01]}})
+    return tmp_path
+
+
+@pytest.fixture
+def command(capsys):
+    """Run ``search.front`` with arguments; gives the exit code and what was printed."""
+
+    def run(*arguments):
+        try:
+            code = main(arguments)
+        except SystemExit as exit_:
+            code = exit_.code
+        printed = capsys.readouterr()
+        assert SECRET not in printed.out + printed.err
+        return code, printed.out, printed.err
+
+    return run
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def stored():
+    return records(optuna.load_study(study_name="small", storage=f"sqlite:///{DATABASE}"))
+
+
+def test_a_run_s_front_is_printed_again(tmp_path, monkeypatch, command, capsys):
+    from search import run
+
+    monkeypatch.chdir(tmp_path)
+    quick = ["task=digits", "tracking=none", "latency=flops", "sampler=random", "space.train.epochs=1", "n_trials=2"]
+    monkeypatch.setattr(sys, "argv", ["search.run", "+space=smoke", *quick])
+    run.main()
+    shown = capsys.readouterr().out
+    code, out, error = command("smoke-digits")
+    assert (code, error) == (0, "")
+    assert "The front: " in out
+    assert out in shown
+    assert command()[1].split() == ["smoke-digits", "2", "trials", "2", "complete"]
+
+
+def test_the_front_holds_the_latencies_measured_last(folder, command):
+    code, out, _ = command("small")
+    assert code == 0
+    assert "The front: 2 of 8 trials" in out
+    assert "0.45 ±1.0%" in out
+
+
+WHY = [  # a trial, what is said of it, and what isn't
+    (
+        0,
+        [
+            "trial 0: complete",
+            "linformer width=8 rank=2 lr=0.01",
+            "latency_ms 0.2  parameters 1234",
+            "accuracy by epoch  1: 0.4  2: 0.5  3: 0.6",
+            "front         yes",
+        ],
+        ["rung", "beaten by", "went on"],
+    ),
+    (1, ["latency_ms 0.45 (0.5 when first measured)", "front         yes"], []),
+    (
+        2,
+        [
+            "front         no, dominated by",
+            "     1  accuracy 0.9 in the end  latency_ms 0.45 (0.5 when first measured)",
+        ],
+        ["     0  "],
+    ),
+    (
+        3,
+        [
+            "trial 3: pruned",
+            "reason        epoch 2: behind",
+            "rung          epoch 2",
+            "threshold     accuracy 0.5",
+            "     1  accuracy 0.8 at epoch 2, 0.9 in the end  latency_ms 0.45 (0.5 when first measured)  linformer",
+            "     0  accuracy 0.5 at epoch 2, 0.6 in the end  latency_ms 0.2  linformer width=8 rank=2",
+        ],
+        ["front  ", "went on"],
+    ),
+    (4, ["trial 4: pruned", "went on as    trial 5: failed", "went on as    trial 6: waiting"], ["front  "]),
+    (
+        5,
+        [
+            "trial 5: failed",
+            "goes on from  trial 4, which was paused at epoch 1: epoch 1: too slow",
+            "went on as    trial 6: waiting for a worker",
+        ],
+        ["rung"],
+    ),
+    (6, ["trial 6: waiting for a worker; goes on from trial 5"], []),
+    (7, ["trial 7: failed", "no route to postgresql://me:***@host/db"], ["front  "]),
+    (8, ["front         no: trial 0 stands there for both"], ["yes"]),
+    (9, ["rung          before training", "     1  accuracy 0.9 in the end"], ["by epoch", " at before"]),
+    (10, ["epoch 2: accuracy is nan", "2: nan"], ["beaten by", "threshold"]),
+    (11, ["trial 11: not run"], []),
+]
+
+
+@pytest.mark.parametrize(("number", "said", "unsaid"), WHY, ids=lambda value: str(value)[:8])
+def test_why_a_trial_became_what_it_is(folder, command, number, said, unsaid):
+    code, out, error = command("small", "--why", str(number))
+    assert (code, error) == (0, "")
+    missing = [text for text in said if text not in out]
+    assert not missing, out
+    assert not [text for text in unsaid if text in out], out
+
+
+def test_those_that_beat_a_trial_stand_in_the_order_in_which_it_was_told(folder, command):
+    out = command("small", "--why", "3")[1]
+    assert out.index("     1  accuracy") < out.index("     0  accuracy")
+
+
+@pytest.mark.parametrize("name", ["front.json", "front.csv"])
+def test_the_exported_front_holds_its_members(folder, command, name):
+    code, out, _ = command("small", "--export", name)
+    assert code == 0
+    assert name in out
+    members = front(stored(), OBJECTIVES)
+    assert [member.number for member in members] == [0, 1]
+    with Path(name).open(newline="") as file:
+        rows = json.load(file) if name.endswith("json") else list(csv.DictReader(file))
+    for row, member in zip(rows, members, strict=True):
+        assert int(row["trial"]) == member.number
+        assert float(row["accuracy"]) == member.metric
+        assert {cost: float(row[cost]) for cost in member.costs} == member.costs
+        assert (row["test_accuracy"] or None) == (member.details.get("test_accuracy") and row["test_accuracy"])
+        if name.endswith("json"):
+            assert row["architecture"] == member.architecture
+            assert build(row["architecture"], FirstToken())
+        else:
+            assert f"linformer width={row['model.width']} rank={row['attention.linformer.rank']} " in describe(
+                member.architecture, {"model.width", "attention.linformer.rank", "train.lr"}
+            )
+    assert float(rows[0]["test_accuracy"]) == 0.55
+
+
+def test_an_empty_front_can_be_shown_and_exported(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    study = small_study(f"sqlite:///{DATABASE}", identity=IDENTITY)
+    study.set_user_attr("ceilings", [1.0])
+    for name, text in (("f.json", "[]"), ("f.csv", "trial,accuracy,latency_ms")):
+        assert command("small", "--export", name)[0] == 0
+        assert Path(name).read_text().strip() == text
+    assert "the study 'small' has no trials yet" in command("small", "--why", "0")[2]
+
+
+def test_studies_are_listed(folder, command):
+    small_study(f"sqlite:///{DATABASE}", name="another one")
+    code, out, _ = command()
+    assert code == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["small", "8", "trials", "4", "complete"],
+        ["another", "one", "0", "trials", "0", "complete"],
+    ]
+
+
+REFUSED = [  # arguments, and what the one line says
+    (["smal"], "there is no study 'smal' in sqlite:///paretoformer.db; there are small, bare"),
+    (["bare"], "the study 'bare' lacks ceilings"),
+    (["small", "--why", "12"], "trial 12: the study 'small' has trials 0 to 11"),
+    (["small", "--why", "-1"], "trial -1: the study 'small' has trials 0 to 11"),
+    (["small", "--storage", "sqlite:///nowhere.db"], "sqlite:///nowhere.db: there is no such file"),
+    (["--storage", "sqlite:///foreign.db"], "sqlite:///foreign.db can't be opened: "),
+    (["--storage", "sqlite://"], "can't be opened: no such table"),
+    (["--storage", "nonsense"], "not a database URL"),
+    (["--storage", f"postgresql+psycopg://me:{SECRET}@127.0.0.1:1/none"], "me:***@127.0.0.1:1/none can't be opened"),
+    (["small", "--export", "no/such/folder.csv"], "no/such/folder.csv can't be written: "),
+    (["small", "--export", "front.txt"], "front.txt: its name must end in .json or .csv"),
+    (["--why", "3"], "--why and --export need the name of a study"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=lambda value: str(value)[:40])
+def test_what_is_not_there_is_told_in_a_line_and_nothing_is_made(folder, command, arguments, message):
+    small_study(f"sqlite:///{DATABASE}", name="bare")
+    (folder / "foreign.db").write_bytes(b"")
+    before = contents(folder)
+    code, _, error = command(*arguments)
+    assert code == 2
+    assert message in error.splitlines()[-1]
+    assert error.startswith("usage: ") or len(error.splitlines()) == 1
+    assert contents(folder) == before
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys\nfrom search.front import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'lightning', 'mlflow', 'optuna', 'hydra', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for option in ("STUDY", "--why N", "--export FILE", "--storage URL"):
+        assert option in shown
