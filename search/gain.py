@@ -102,7 +102,12 @@ class Cells:
             mean: ``(n,)`` of their final losses, taken as normally distributed.
             deviation: ``(n,)``, above 0.
         """
-        beaten = (self.bars - mean[:, None]) / deviation[:, None]
-        gains = deviation[:, None] * (beaten * ndtr(beaten) + np.exp(-0.5 * beaten**2) / np.sqrt(2 * np.pi))
-        gains = np.minimum(gains, self.bars - self.ideal[0])  # nothing is better than the best there can be
-        return np.asarray((self.volumes(costs) * gains).sum(axis=1) / np.prod(self.reference - self.ideal))
+        below = _expected_below(self.bars, mean, deviation)
+        below -= _expected_below(self.ideal[:1], mean, deviation)  # nothing is better than the best there can be
+        return np.asarray((self.volumes(costs) * below).sum(axis=1) / np.prod(self.reference - self.ideal))
+
+
+def _expected_below(bars: Floats, mean: Floats, deviation: Floats) -> Floats:
+    """By how much ``(n, bars)`` normally distributed losses are expected to lie below each bar; above it is 0."""
+    beaten = (bars - mean[:, None]) / deviation[:, None]
+    return deviation[:, None] * (beaten * ndtr(beaten) + np.exp(-0.5 * beaten**2) / np.sqrt(2 * np.pi))

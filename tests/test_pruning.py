@@ -23,6 +23,7 @@ from search.pruning.latency_conditional import LatencyConditional
 from search.pruning.moasha import MoAsha, among_best, cheapest
 from search.pruning.none import NoPruner
 from search.pruning.optimistic import Optimistic
+from search.pruning.pareto import Pareto
 from search.records import Objectives, Record, Stop
 
 COSTS = ("latency_ms", "parameters", "memory_mb")
@@ -90,6 +91,17 @@ RULES = [
             "ignores_how_others_ended": "a target is met by finished trials alone",
         },
     ),
+    Rule(
+        "pareto",
+        Pareto(patience=0.5, first=2, target=None),
+        epochs=(1, 2, 9),
+        lacks={
+            "halves": HALVES_NOT,
+            "keeps_under_affine_scales": "gains are shares of a box that is not rescaled with the objectives",
+            "keeps_under_monotone_scales": "gains are shares of a box that is not rescaled with the objectives",
+            "ignores_how_others_ended": "gains are known of finished trials alone",
+        },
+    ),
 ]
 
 
@@ -116,6 +128,7 @@ def study(points, epoch):
             costs=dict(zip(COSTS, costs, strict=False)),
             curve=[*((before, 0.5) for before in range(1, epoch)), (epoch, metric)],
             metric=metric if number % 4 == 0 else None,
+            architecture={"train": {"epochs": 27}},
         )
         for number, (metric, *costs) in enumerate(points)
     ]
@@ -133,7 +146,8 @@ def studies(costs, *, seed=0, lost=True):
 
 
 def stops(pruner, trial, others, aims):
-    return pruner.stops(trial, History.of(others, aims))
+    """What is judged is running, whatever became of it in the study it was taken from."""
+    return pruner.stops(replace(trial, state="running", metric=None), History.of(others, aims))
 
 
 def stopped(rule, trials, aims):

@@ -55,8 +55,8 @@ class Pareto(Pruner):
         order = ahead[np.lexsort((history.numbers[ahead], losses[ahead]))]
         numbers, metric = history.numbers[order].tolist(), history.objectives.loss
         return Stop(
-            f"epoch {epoch}: {history.objectives.metric} {metric(losses[row]):.4g} would add {rate:.2g} of the box "
-            f"a second, not {bar:.2g}; {better(numbers)}",
+            f"epoch {epoch}: {history.objectives.metric} {metric(losses[row]):.4g} is expected to add {rate:.2g} of "
+            f"the box a second, less than {bar:.2g}; {better(numbers)}",
             epoch,
             threshold=metric(float(losses[order[0]])),
             beaten_by=tuple(numbers[:KEPT]),

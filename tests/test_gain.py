@@ -1,0 +1,129 @@
+"""What a trial is expected to add, against sampling its final loss and measuring the hypervolume each time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from search.gain import Cells, ends
+from search.history import History
+from search.pareto import hypervolume
+from search.records import Objectives, Record
+
+COSTS = ("latency_ms", "parameters", "memory_mb")
+
+
+def objectives(costs=1, direction="maximize"):
+    best = 1.0 if direction == "maximize" else 0.0
+    return Objectives("metric", direction, COSTS[:costs], chance=1.0 - best, best=best, ceilings=(8.0,) * costs)
+
+
+def finished(points, direction="maximize"):
+    """Complete trials whose metric and costs are the rows of ``points``."""
+    return [
+        Record(number, "complete", dict(zip(COSTS, map(float, costs), strict=False)), [(1, metric)], float(metric))
+        for number, (metric, *costs) in enumerate(points)
+    ]
+
+
+def studies(costs):
+    """Rows ``(metric, *costs)``: none, ties and copies, points on the box's faces and outside, random ones."""
+    random = np.random.default_rng(costs)
+    yield []
+    yield [[0.5, *[4.0] * costs]] * 3
+    yield [[0.5, *[8.0] * costs], [0.0, *[1.0] * costs], [-0.2, *[1.0] * costs], [0.9, *[9.0] * costs]]
+    for size, levels in ((6, 4), (12, 1000), (40, 1000)):
+        points = random.integers(0, levels + 1, (size, 1 + costs)) / levels
+        yield (points * [1.0, *[8.5] * costs]).tolist()
+
+
+def sampled_gain(history, cost, mean, deviation, count):
+    """The mean over final losses drawn evenly from a normal distribution."""
+    aims = history.objectives
+    points = np.column_stack([history.finals, history.costs])[history.complete]
+    before = hypervolume(points, aims.reference, aims.ideal) if len(points) else 0.0
+    total = 0.0
+    for loss in norm.ppf((np.arange(count) + 0.5) / count, mean, deviation):
+        total += hypervolume([*points.tolist(), [loss, *cost]], aims.reference, aims.ideal) - before
+    return total / count
+
+
+@pytest.mark.parametrize(
+    ("costs", "direction", "samples", "tolerance"),
+    [(1, "maximize", 100, 4e-4), (1, "minimize", 100, 4e-4), (2, "maximize", 20, 0.03), (3, "maximize", 10, 0.06)],
+)
+def test_the_expected_gain_agrees_with_sampling(costs, direction, samples, tolerance):
+    aims, random = objectives(costs, direction), np.random.default_rng(0)
+    for points in list(studies(costs))[: 6 if costs < 3 else 5]:  # by brute force in 4 dimensions, 40 points are many
+        metrics = [[metric if direction == "maximize" else 1.0 - metric, *rest] for metric, *rest in points]
+        history = History.of(finished(metrics), aims)
+        cells = Cells(history)
+        trials = [(0.5, 0.1, 2.0), (0.97, 0.2, 4.0), (0.2, 0.05, 0.0), (random.random(), 0.3, 8.0 * random.random())]
+        for metric, deviation, cost in trials:
+            mean = aims.loss(metric if direction == "maximize" else 1.0 - metric)
+            place = np.full((1, costs), cost)
+            (gain,) = cells.expected_gain(place, np.array([mean]), np.array([deviation]))
+            sampled = sampled_gain(history, place[0], mean, deviation, samples)
+            assert gain == pytest.approx(sampled, abs=tolerance), (points, metric, deviation, cost)
+
+
+@pytest.mark.parametrize(("costs", "tolerance"), [(1, 1e-12), (2, 0.03), (3, 0.06)])
+def test_the_hypervolume_is_that_of_the_complete_trials(costs, tolerance):
+    for points in studies(costs):
+        history = History.of([*finished(points), Record(99, "running", dict.fromkeys(COSTS, 0.0))], objectives(costs))
+        assert Cells(history).hypervolume == pytest.approx(
+            objectives(costs).hypervolume(history.records()), abs=tolerance
+        )
+
+
+@pytest.mark.parametrize("costs", [1, 2, 3])
+def test_each_trial_is_judged_alone_and_outside_the_box_adds_nothing(costs):
+    cells = Cells(History.of(finished([[0.5, *[4.0] * costs]]), objectives(costs)))
+    place = np.array([[2.0] * costs, [6.0] * costs, [2.0] * (costs - 1) + [8.0], [9.0] * costs])
+    mean, deviation = np.array([-0.7, -0.6, -0.9, -0.9]), np.array([0.1, 0.2, 0.1, 0.1])
+    together = cells.expected_gain(place, mean, deviation)
+    alone = [cells.expected_gain(*(part[i : i + 1] for part in (place, mean, deviation)))[0] for i in range(4)]
+    assert together.tolist() == alone
+    assert together[2:].tolist() == [0.0, 0.0]
+    assert cells.volumes(place).shape == (4, cells.bars.size)
+
+
+def slow_end(record, others, span):
+    """Mean and deviation of one trial's final loss, from pairs of a loss then and a final one."""
+    now, epoch = -record.curve[-1][1], record.curve[-1][0]
+    pairs = [(-dict(other.curve)[epoch], -other.metric) for other in others if epoch in dict(other.curve)]
+    if not pairs:
+        return now, 0.5 * span
+    weights = [math.exp(-0.5 * ((then - now) / (0.15 * span)) ** 2) + 0.05 for then, _ in pairs]
+    gains = [final - then for then, final in pairs]
+    gain = sum(weight * gain for weight, gain in zip(weights, gains, strict=True)) / sum(weights)
+    variance = sum(w * (g - gain) ** 2 for w, g in zip(weights, gains, strict=True)) / sum(weights)
+    many = sum(weights) ** 2 / sum(weight**2 for weight in weights)
+    return now + gain, math.sqrt(variance * (1 + 2 / many) + (0.02 * span) ** 2)
+
+
+def test_an_end_is_the_metric_now_and_what_similar_trials_gained_from_there():
+    aims = Objectives("metric", "maximize", COSTS[:1], chance=0.5, best=2.5, ceilings=(8.0,))
+    random = np.random.default_rng(0)
+    curves = [list(enumerate(random.random(random.integers(1, 6)).tolist(), start=1)) for _ in range(12)]
+    done = [Record(n, "complete", {"latency_ms": 1.0}, curve, curve[-1][1] + 0.1) for n, curve in enumerate(curves)]
+    begun = [Record(20 + n, "pruned", {"latency_ms": 1.0}, [(1, 0.3), (n + 1, 0.4)]) for n in range(6)]
+    history = History.of([*done, *begun], aims)
+    rows = np.array([history.row(record.number) for record in begun])
+    mean, deviation = ends(history, rows)
+    wanted = [slow_end(record, done, 2.0) for record in begun]
+    np.testing.assert_allclose(mean, [each for each, _ in wanted])
+    np.testing.assert_allclose(deviation, [each for _, each in wanted])
+    assert wanted[-1] == (-0.4, 1.0), "nobody else was judged after the sixth epoch"
+
+
+def test_an_end_ignores_lost_metrics_and_is_known_of_complete_trials_alone():
+    lost = Record(0, "complete", {"latency_ms": 1.0}, [(1, math.nan)], 0.9)
+    complete = Record(1, "complete", {"latency_ms": 1.0}, [(1, 0.2)], 0.6)
+    fresh, begun = Record(2, "running", {"latency_ms": 1.0}), Record(3, "running", {"latency_ms": 1.0}, [(1, 0.3)])
+    mean, deviation = ends(History.of([lost, complete, fresh, begun], objectives()), np.arange(4))
+    np.testing.assert_allclose(mean, [-0.9, -0.6, math.nan, -0.7])
+    np.testing.assert_allclose(deviation, [0.0, 0.0, math.inf, 0.02])

@@ -1,0 +1,148 @@
+"""The arrays that pruners read, against what the records say one by one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from search.history import History
+from search.records import Objectives, Record
+
+AIMS = Objectives("accuracy", "maximize", ("latency_ms", "parameters"), chance=0.0, best=1.0, ceilings=(9.0, 9.0))
+INF, NAN = float("inf"), float("nan")
+
+
+def random_record(random, number):
+    """A trial in any state whose curve may go back, skip epochs and hold lost metrics."""
+    state = random.choice(["running", "complete", "pruned", "failed"])
+    epochs = random.integers(1, 8, random.integers(5))
+    metrics = random.choice([0.0, 0.25, 0.5, NAN, INF, -INF], len(epochs), p=[0.3, 0.3, 0.25, 0.05, 0.05, 0.05])
+    return Record(
+        number,
+        str(state),
+        costs={name: float(random.integers(1, 4)) for name in AIMS.costs[: random.integers(3) or 2]}
+        if state != "complete"
+        else dict(zip(AIMS.costs, random.integers(1, 4, 2).astype(float).tolist(), strict=True)),
+        curve=[(int(epoch), float(metric)) for epoch, metric in zip(epochs, metrics, strict=True)],
+        metric=float(random.choice([0.5, 0.75, NAN, INF])) if state == "complete" else None,
+        architecture={"train": {"epochs": 9}} if random.random() < 0.5 else {},
+        details={"cpu_seconds": random.random(len(epochs)).cumsum().tolist()} if random.random() < 0.5 else {},
+    )
+
+
+def expected(record, width):
+    """A row of the history, read off its record."""
+    last = dict(record.curve)
+    losses = [NAN if epoch not in last else INF for epoch in range(1, width + 1)]
+    for epoch, metric in last.items():
+        if np.isfinite(metric):
+            losses[epoch - 1] = -metric
+    complete = record.state == "complete" and bool(np.isfinite(record.metric))
+    epochs = record.curve[-1][0] if record.curve else 0
+    return {
+        "numbers": record.number,
+        "costs": [record.costs.get(name, INF) for name in AIMS.costs],
+        "losses": losses,
+        "complete": complete,
+        "finals": -record.metric if complete else INF,
+        "paused": record.state == "pruned" and epochs > 0 and bool(np.isfinite(last[epochs])),
+        "epochs": epochs,
+        "seconds": (record.details.get("cpu_seconds") or [epochs])[-1],
+    }
+
+
+def assert_holds(history, records):
+    assert len(history) == len(records)
+    assert history.records() == list(records)
+    for row, record in enumerate(records):
+        assert history.row(record.number) == row
+        assert history.record(record.number) is record
+        for name, value in expected(record, history.losses.shape[1]).items():
+            np.testing.assert_array_equal(getattr(history, name)[row], value, err_msg=f"{name} of {record}")
+
+
+def test_rows_are_what_the_records_say_however_often_these_were_brought_up_to_date():
+    random = np.random.default_rng(0)
+    for size in (1, 2, 5, 33):
+        history, latest = History(AIMS), {}
+        for _ in range(3 * size):
+            record = random_record(random, int(random.integers(size)))
+            history.add(record)
+            latest[record.number] = record  # a dict keeps the place of what is written again
+        assert_holds(history, list(latest.values()))
+        rebuilt = History.of(latest.values(), AIMS)
+        for name in ("numbers", "costs", "complete", "finals", "paused", "epochs", "seconds"):
+            np.testing.assert_array_equal(getattr(rebuilt, name), getattr(history, name))
+
+
+def test_a_study_without_trials_has_no_rows():
+    history = History(AIMS)
+    assert (len(history), history.costs.shape, history.records()) == (0, (0, 2), [])
+    assert len(history.losses_at(1)) == len(history.seconds_left) == 0
+
+
+def test_growing_in_trials_and_epochs_keeps_what_was_there():
+    records = [Record(7 * n % 40, "running", curve=[(epoch, 0.5) for epoch in range(1, n + 1)]) for n in range(40)]
+    history = History(AIMS)
+    for count, record in enumerate(records, start=1):
+        history.add(record)
+        if count % 13 == 0 or count == 40:
+            assert_holds(history, records[:count])
+    assert history.losses.shape == (40, 39)
+
+
+def test_a_trial_that_went_on_as_another_leaves_one_row_in_the_same_place():
+    paused = Record(1, "pruned", curve=[(1, 0.2)])
+    history = History.of([Record(0, "running"), paused, Record(2, "running")], AIMS)
+    again = Record(5, "running", curve=[(1, 0.2), (2, 0.4)], replaces=1)
+    for record in (again, replace(again, state="complete", metric=0.4, costs=dict.fromkeys(AIMS.costs, 1.0))):
+        history.add(record)
+        assert history.numbers.tolist() == [0, 5, 2]
+        assert [each.number for each in history.records()] == [0, 5, 2]
+        assert history.record(5) is record
+        with pytest.raises(KeyError):
+            history.row(1)
+    assert history.complete.tolist() == [False, True, False]
+    assert not history.paused.any()
+
+
+def test_who_replaces_a_trial_that_was_never_seen_gets_a_row_of_its_own():
+    assert History.of([Record(5, "running", replaces=1), Record(6, "running")], AIMS).numbers.tolist() == [5, 6]
+
+
+def test_of_an_epoch_that_stands_there_twice_the_later_entry_counts():
+    history = History.of([Record(0, "running", curve=[(1, 0.1), (2, 0.9), (3, 0.3), (2, NAN)])], AIMS)
+    assert history.losses.tolist() == [[-0.1, INF, -0.3]]
+    assert history.epochs.tolist() == [2]
+
+
+def test_losses_are_asked_for_by_epoch():
+    history = History.of([Record(0, "running", curve=[(2, 0.5)]), Record(1, "running")], AIMS)
+    for epoch, wanted in {-1: [NAN, NAN], 0: [NAN, NAN], 1: [NAN, NAN], 2: [-0.5, NAN], 3: [NAN, NAN]}.items():
+        np.testing.assert_array_equal(history.losses_at(epoch), wanted)
+
+
+def test_the_seconds_left_follow_from_a_trials_own_speed_and_plan():
+    plan = {"train": {"epochs": 4}}
+    curve = [(1, 0.5), (2, 0.5)]
+    records = [
+        Record(0, "running", curve=curve, architecture=plan, details={"cpu_seconds": [3.0, 7.0]}),
+        Record(1, "running", curve=curve, architecture=plan),  # no clock: epochs
+        Record(2, "running", curve=curve),  # no plan: as long as the longest, 6
+        Record(3, "running", architecture=plan),
+        Record(4, "complete", curve=[(epoch, 0.5) for epoch in range(1, 7)], architecture=plan),  # beyond its plan
+    ]
+    np.testing.assert_array_equal(History.of(records, AIMS).seconds_left, [7.0, 2.0, 4.0, NAN, 0.0])
+
+
+def test_no_dearer_are_the_others_that_cost_no_more_in_anything():
+    random = np.random.default_rng(0)
+    points = random.integers(1, 4, (20, 2)).tolist()
+    records = [Record(n, "running", dict(zip(AIMS.costs, point, strict=True))) for n, point in enumerate(points)]
+    history = History.of([*records, Record(20, "running", {"latency_ms": 1.0})], AIMS)  # of unknown size
+    points.append([1, INF])
+    for row, point in enumerate(points):
+        wanted = [n != row and all(a <= b for a, b in zip(other, point, strict=True)) for n, other in enumerate(points)]
+        assert history.no_dearer(row).tolist() == wanted

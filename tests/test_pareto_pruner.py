@@ -1,0 +1,160 @@
+"""The default rule, against its definition spelt out trial by trial."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from search.gain import Cells, ends
+from search.history import History
+from search.pruning.pareto import Pareto
+from search.records import Objectives, Record
+
+COSTS = ("latency_ms", "parameters", "memory_mb")
+PLAN = {"train": {"epochs": 4}}
+
+
+def objectives(costs=1):
+    return Objectives("accuracy", "maximize", COSTS[:costs], chance=0.0, best=1.0, ceilings=(8.0,) * costs)
+
+
+def trial(number, state, metrics, *costs, seconds=1.0):
+    """A trial of 4 planned epochs, each of so many seconds."""
+    return Record(
+        number,
+        state,
+        dict(zip(COSTS, costs, strict=False)),
+        list(enumerate(metrics, start=1)),
+        metrics[-1] if state == "complete" else None,
+        PLAN,
+        details={"cpu_seconds": [seconds * (epoch + 1) for epoch in range(len(metrics))]},
+    )
+
+
+def random_study(costs, random, size=16):
+    """Trials with tied metrics and costs: the first half complete, the others paused after some epoch."""
+    for number in range(size):
+        metrics = np.sort(random.integers(0, 9, 4 if number < size / 2 else random.integers(1, 4)) / 10.0).tolist()
+        state = "complete" if number < size / 2 else "pruned"
+        yield trial(number, state, metrics, *random.integers(1, 9, costs).tolist(), seconds=float(random.random()))
+
+
+def slow_rate(record, history):
+    """The hypervolume that one trial is expected to add a second."""
+    mean, deviation = ends(history, np.array([history.row(record.number)]))
+    cost = np.array([[record.costs[name] for name in history.objectives.costs]])
+    done = len(record.curve)
+    return Cells(history).expected_gain(cost, mean, deviation)[0] / (
+        record.details["cpu_seconds"][-1] / done * (4 - done)
+    )
+
+
+def slow_pace(history):
+    seconds = sum(record.details["cpu_seconds"][-1] for record in history.records())
+    return Cells(history).hypervolume / seconds
+
+
+def slow_stop(record, history, patience):
+    """Whether someone no dearer is ahead after the same epoch, and the trial gains too slowly."""
+    epoch, metric = record.curve[-1]
+    ahead = [
+        other
+        for other in history.records()
+        if other is not record
+        and all(other.costs[name] <= record.costs[name] for name in history.objectives.costs)
+        and dict(other.curve).get(epoch, -math.inf) > metric
+    ]
+    return bool(ahead) and slow_rate(record, history) < patience * slow_pace(history)
+
+
+@pytest.mark.parametrize("costs", [1, 2, 3])
+def test_it_pauses_who_is_behind_and_gains_too_slowly_and_resumes_the_fastest(costs):
+    random, decisions, resumed = np.random.default_rng(costs), [], []
+    for _ in range(4):
+        records = list(random_study(costs, random))
+        for patience in (0.2, 2.0):
+            rule, history = Pareto(patience=patience, first=5), History.of(records, objectives(costs))
+            waiting = records[8:]
+            for record in waiting:
+                decisions.append(slow_stop(record, history, patience))
+                assert bool(rule.stops(record, history)) == decisions[-1]
+            rate, number = max((slow_rate(record, history), -record.number) for record in waiting)
+            for last in (False, True):
+                wanted = -number if rate > (patience if last else 1.0) * slow_pace(history) else None
+                assert rule.resumes(history, last=last) == wanted
+                resumed.append(wanted)
+    assert {True, False} == set(decisions)
+    assert len(set(resumed)) > 2
+
+
+COMPLETE = [trial(number, "complete", [0.2, 0.4, 0.6, 0.8 - 0.1 * number], 2.0 + number) for number in range(3)]
+SLOW = trial(7, "pruned", [0.1], 6.0, seconds=9.0)
+FAST = trial(8, "pruned", [0.2, 0.4, 0.6], 1.0, seconds=0.5)
+
+
+def test_it_never_pauses_or_resumes_before_so_many_others_are_complete():
+    hopeless = trial(9, "running", [0.0], 7.9)
+    for first, acts in ((3, True), (4, False)):
+        assert bool(Pareto(patience=9.0, first=first).stops(hopeless, History.of(COMPLETE, objectives()))) == acts
+        resumed = Pareto(patience=0.0, first=first).resumes(History.of([*COMPLETE, FAST], objectives()), last=True)
+        assert resumed == (8 if acts else None)
+
+
+def test_it_never_pauses_before_training_nor_whom_nobody_no_dearer_is_ahead_of():
+    rule = Pareto(patience=1e9, first=1)
+    for metrics, cost in (([], 7.9), ([0.2], 7.9), ([0.0], 1.9)):
+        assert rule.stops(trial(9, "running", metrics, cost), History.of(COMPLETE, objectives())) is None
+    assert rule.stops(trial(9, "running", [0.1], 7.9), History.of(COMPLETE, objectives()))
+
+
+def test_patience_0_never_pauses_and_the_ceiling_still_stops():
+    rule = Pareto(patience=0.0, first=1, target=0.8)
+    assert rule.stops(trial(9, "running", [0.0], 1.9), History.of(COMPLETE, objectives())) is None
+    for metrics in ([], [0.0]):
+        stop = rule.stops(trial(9, "running", metrics, 7.9), History.of(COMPLETE, objectives()))
+        assert (stop.threshold, stop.beaten_by) == (0.8, (0,))
+    assert (
+        Pareto(patience=0.0, first=1).stops(trial(9, "running", [0.0], 7.9), History.of(COMPLETE, objectives())) is None
+    )
+
+
+def test_it_resumes_the_fastest_and_at_the_end_with_less_to_gain():
+    rule = Pareto(patience=0.01, first=3)
+    assert rule.resumes(History.of([*COMPLETE, SLOW, FAST], objectives()), last=False) == 8
+    assert rule.resumes(History.of([*COMPLETE, FAST, SLOW], objectives()), last=False) == 8
+    unlikely = trial(7, "pruned", [0.2], 2.5, seconds=2.0)  # slower than the study was, and than patience asks
+    assert rule.resumes(History.of([*COMPLETE, unlikely], objectives()), last=False) is None
+    assert rule.resumes(History.of([*COMPLETE, unlikely], objectives()), last=True) == 7
+
+
+def test_it_resumes_none_when_none_is_paused():
+    lost = trial(7, "pruned", [math.nan], 1.0)
+    others = [lost, trial(8, "running", [0.3], 1.0), trial(9, "failed", [0.3], 1.0), trial(10, "pruned", [], 1.0)]
+    assert Pareto(patience=0.0, first=1).resumes(History.of([*COMPLETE, *others], objectives()), last=True) is None
+
+
+def test_it_says_who_is_ahead_and_by_what_pace_it_judged():
+    stop = Pareto(patience=0.5, first=3).stops(trial(9, "running", [0.1], 7.9), History.of(COMPLETE, objectives()))
+    assert stop.reason.startswith("epoch 1: accuracy 0.1 is expected to add ")
+    assert stop.reason.endswith("; better at no higher cost: trials 0, 1, 2")
+    assert (stop.epoch, stop.threshold, stop.beaten_by) == (1, 0.2, (0, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"patience": -0.1}, "patience=-0.1: it must be a number from 0"),
+        ({"patience": True}, "patience=True: it must be a number from 0"),
+        ({"patience": math.nan}, "patience=nan: it must be a number from 0"),
+        ({"first": 0}, "first=0: it must be a whole number from 1"),
+        ({"first": 2.0}, "first=2.0: it must be a whole number from 1"),
+        ({"target": "high"}, "target='high': it must be a number or null"),
+        ({"target": True}, "target=True: it must be a number or null"),
+    ],
+)
+def test_it_refuses_settings_out_of_range(settings, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Pareto(**{"patience": 0.03, "first": 5} | settings)
