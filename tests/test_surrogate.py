@@ -1,0 +1,156 @@
+"""What is trained next: candidates, the model that weighs them, and the plan around both."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import optuna
+import pytest
+from small import TREE, FirstToken
+from tabled import FINITE, table
+
+from search.candidates import Candidate, Pool
+from search.gain import ends
+from search.history import History
+from search.planning import plan
+from search.pruning.none import NoPruner
+from search.pruning.pareto import Pareto
+from search.records import Record
+from search.surrogate import SurrogateSampler, _squares, rates
+from spaces.architecture import key, network_key
+from spaces.space import Space
+
+TABLE = table()
+SURROGATE = SurrogateSampler(candidates=8, seed=0)
+NOBODY = np.empty(0, dtype=np.intp)
+PARETO = Pareto(patience=0.0, first=3)
+
+
+def record(number, row, epochs=6, state="complete"):
+    curve = list(enumerate(TABLE.curves[0][row][:epochs], start=1))
+    return Record(
+        number,
+        state,
+        TABLE.costs[row],
+        curve,
+        metric=curve[-1][1] if state == "complete" else None,
+        architecture=TABLE.architectures[row],
+        details={"cpu_seconds": [TABLE.seconds[row] * epoch for epoch in range(1, epochs + 1)]},
+    )
+
+
+def candidate(row):
+    return Candidate(TABLE.parameters[row], dict(TABLE.architectures[row]), TABLE.costs[row])
+
+
+def history(rows, paused=()):
+    done = [record(number, row) for number, row in enumerate(rows)]
+    waiting = [record(100 + row, row, epochs=2, state="pruned") for row in paused]
+    return History.of([*done, *waiting], TABLE.objectives())
+
+
+@pytest.fixture
+def pool():
+    tree = {**TREE, "train": {**TREE["train"], "lr": 0.01}}
+    return lambda **settings: Pool(Space(tree), FirstToken(), **{"size": 4, "limits": {}, "seed": 0} | settings)
+
+
+def test_candidates_are_unseen_different_and_counted(pool):
+    made = pool()
+    first = made.unseen(set())
+    assert len({key(each.architecture) for each in first}) == len(first) == 4
+    assert all(set(each.costs) == {"parameters", "flops", "memory_mb"} for each in first)
+    rest = made.unseen({key(each.architecture) for each in first})
+    assert not {key(each.architecture) for each in rest} & {key(each.architecture) for each in first}
+    assert len(rest) == 2  # of six architectures
+    assert made.unseen({key(each.architecture) for each in [*first, *rest]}) == []
+
+
+def test_candidates_keep_what_was_not_used_and_respect_limits(pool):
+    made = pool()
+    first = made.unseen(set())
+    again = made.unseen({key(first[0].architecture)})
+    assert [key(each.architecture) for each in again[:3]] == [key(each.architecture) for each in first[1:]]
+    most = sorted(each.costs["parameters"] for each in pool(size=6).unseen(set()))[2]
+    limited = pool(size=6, limits={"parameters": most, "latency_ms": 1.0}).unseen(set())
+    assert 0 < len(limited) <= 3
+    assert all(each.costs["parameters"] <= most for each in limited)
+
+
+def test_distances_are_those_of_points_in_a_space():
+    """Or the kernel would not be positive."""
+    squares = _squares(TABLE.architectures)
+    kernel = np.exp(-0.5 * squares.sum(axis=0))
+    assert np.linalg.eigvalsh(kernel).min() > -1e-9
+    assert np.allclose(squares, squares.transpose(0, 2, 1))
+    assert np.all(squares[:, np.arange(48), np.arange(48)] == 0)
+    assert squares.max(axis=(1, 2)) == pytest.approx([1.0, 1.0, 1.0, 2.0, 1.0])  # numbers, and the pattern's names
+
+
+def test_the_model_learns_which_settings_are_worth_their_time():
+    """Everywhere the higher learning rate ends higher at equal cost: so it does where nothing was trained yet."""
+    networks = sorted({network_key(each) for each in TABLE.architectures})
+    rows = [row for row, each in enumerate(TABLE.architectures) if networks.index(network_key(each)) % 2]
+    unseen = [row for row in range(48) if row not in rows]
+    speeds = dict(zip(unseen, rates(history(rows), NOBODY, [candidate(row) for row in unseen]), strict=True))
+    low, high = ([row for row in unseen if TABLE.architectures[row]["train"]["lr"] == lr] for lr in (0.003, 0.01))
+    better = [speeds[b] > speeds[a] for a in low for b in high if _network(a) == _network(b)]
+    assert len(better) == 12
+    assert all(better)
+
+
+def _network(row):
+    return network_key(TABLE.architectures[row])
+
+
+def test_costs_that_were_not_measured_are_told_by_the_arithmetic():
+    """What can't enter the front at its cost is not chosen: of two equal ends the cheaper one is worth more."""
+    rows = list(range(0, 48, 2))
+    dear = dataclasses.replace(candidate(1), costs={**TABLE.costs[1], "flops": 20 * TABLE.costs[1]["flops"]})
+    cheap, costly = rates(history(rows), NOBODY, [candidate(1), dear])
+    assert cheap > 2 * costly
+
+
+def test_a_paused_trial_competes_with_new_ones():
+    fresh = [candidate(row) for row in (1, 3)]
+    promising = int(np.argmax(TABLE.finals(0)))
+    known = history([0, 2, 4, 6, 8], paused=[promising])
+    assert SURROGATE.choose(known, [], pauses=True) == 100 + promising
+    choice = SURROGATE.choose(known, fresh, pauses=False)
+    assert isinstance(choice, Candidate)
+    assert SURROGATE.choose(known, [], pauses=False) is None
+    few = history([0], paused=[promising])
+    assert SURROGATE.choose(few, fresh, pauses=True) is fresh[0]  # too little is known to choose
+
+
+def test_a_partial_curve_is_a_measurement_of_its_end():
+    known = history(range(0, 48, 2), paused=[1])
+    row = known.row(101)
+    mean, deviation = ends(known, np.array([row, 0]))
+    assert mean[0] == pytest.approx(-TABLE.finals(0)[1], abs=3 * deviation[0])
+    assert (mean[1], deviation[1]) == (known.finals[0], 0.0)
+
+
+def asked(sampler, pruner, known, *, fresh=(), enough=False, repeated=False):
+    return plan(sampler, pruner, known, lambda: list(fresh), enough=enough, repeated=repeated)
+
+
+RANDOM = optuna.samplers.RandomSampler()
+
+
+def test_what_comes_next():
+    promising = int(np.argmax(TABLE.finals(0)))
+    known, waiting = history([0, 2, 4, 6]), history([0, 2, 4, 6], paused=[promising])
+    new = candidate(1)
+    assert asked(RANDOM, NoPruner(), known) == "draw"
+    assert asked(RANDOM, NoPruner(), known, fresh=[new], repeated=True) is new
+    assert asked(RANDOM, NoPruner(), known, repeated=True) is None
+    assert asked(RANDOM, NoPruner(), known, fresh=[new], enough=True) is None
+    assert asked(RANDOM, NoPruner(), waiting, enough=True) is None  # what that rule stops stays stopped
+    assert asked(RANDOM, PARETO, waiting, enough=True) == 100 + promising
+    assert asked(RANDOM, PARETO, waiting, repeated=True) == 100 + promising
+    assert asked(SURROGATE, PARETO, waiting, enough=True) == 100 + promising
+    assert asked(SURROGATE, NoPruner(), known, fresh=[new]) is new
+    assert asked(SURROGATE, NoPruner(), known) is None
+    assert len(FINITE["attention"]) == 2
