@@ -13,6 +13,7 @@ import sqlalchemy
 import torch
 from omegaconf import OmegaConf
 
+from search import warm
 from search.candidates import Pool
 from search.evaluate import Search, measure
 from search.records import Direction, Objectives
@@ -27,7 +28,14 @@ from spaces.dimensions import ConfigError
 from spaces.space import Space
 from spaces.tasks import SPLITS, Task
 
-NOT_IDENTITY = ("study", "n_trials", "storage", "tracking", "checkpoints")  # what may differ from worker to worker
+NOT_IDENTITY = (
+    "study",
+    "n_trials",
+    "storage",
+    "tracking",
+    "checkpoints",
+    "warm_start",
+)  # what may differ from worker to worker
 
 
 def join(
@@ -56,6 +64,9 @@ def join(
     sampler = SeededPerTrial(lambda seed: make(config["sampler"], "sampler", seed=seed), seed=config["seed"])
     check(space, task)
     storage = make({"_target_": f"{open_storage.__module__}.{open_storage.__name__}", **config["storage"]}, "storage")
+    if config["warm_start"]:
+        aims = Objectives(task.metric, task.direction, tuple(config["costs"]), task.chance, task.best, ceilings=())
+        beginnings = [*warm.beginnings(storage, config["warm_start"], space, aims), *beginnings]
     identity = {name: config[name] for name in config if name not in NOT_IDENTITY}
     costs: list[Direction] = ["minimize"] * len(config["costs"])
     study = join_study(
@@ -71,8 +82,8 @@ def join(
         ],
     )
     measuring = time.perf_counter() - measuring
-    enqueue_first(study, beginnings)
     objectives = Objectives.of(task, config["costs"], ceilings)
+    enqueue_first(study, beginnings)
     where = sqlalchemy.make_url(config["storage"]["url"]).render_as_string(hide_password=True)
     tracking.start(
         config["study"],

@@ -86,7 +86,7 @@ def evaluate(trial: optuna.Trial, search: Search, watch: Watch) -> tuple[float, 
             costs = _costs(notes, architecture, search)
     else:
         costs = dict(paused.costs)
-        notes.details.update(paused.details)
+        notes.details["latency_spread"] = paused.details["latency_spread"]
     notes.write(costs=costs)
     limits = {name: limit for name, limit in search.limits.items() if limit is not None}
     for name, limit in limits.items():

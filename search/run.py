@@ -32,7 +32,7 @@ CONF = Path(__file__).parents[1] / "conf"
 BAD_INPUT = 2  # exit code; Ctrl-C and SIGTERM end with 128 + the signal's number, as shells expect
 COSTS = ("latency_ms", "parameters", "flops", "memory_mb")
 GROUPS = ("space", "task", "sampler", "pruner", "latency", "storage", "tracking")
-KEYS = ("study", "n_trials", "seed", "costs", "limits", "checkpoints")
+KEYS = ("study", "n_trials", "seed", "costs", "limits", "checkpoints", "warm_start")
 
 
 def main() -> None:

@@ -18,6 +18,8 @@ from search.pruning.ceiling import Ceiling
 from search.records import Stop
 from spaces.dimensions import check_number, check_whole
 
+AGAIN = 2.0  # times the patience: at once below it again, a trial would be paused after each epoch
+
 
 class Pareto(Pruner):
     """Pause a trial whose expected gain a second is below ``patience`` times the study's pace.
@@ -70,7 +72,7 @@ class Pareto(Pruner):
         cells = Cells(history)
         fastest = rates(rows, history, cells)
         best = int(np.argmax(fastest))
-        enough = (self.patience if last else 1.0) * pace(history, cells)
+        enough = (AGAIN * self.patience if last else 1.0) * pace(history, cells)
         return int(history.numbers[rows[best]]) if fastest[best] > enough else None
 
 
