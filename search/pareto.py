@@ -8,6 +8,8 @@ behind the last layer, and adds no volume.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +27,9 @@ def dominating(points: ArrayLike, point: ArrayLike) -> Mask:
 def front(points: ArrayLike) -> Mask:
     """Which points no other point dominates; equal points are in or out together."""
     rows = _rows(points)
-    return _finite(rows) & (layers(rows) == 0)
+    mask = np.zeros(len(rows), dtype=np.bool_)
+    mask[next(peeled(rows), slice(0))] = True
+    return mask
 
 
 def layers(points: ArrayLike) -> NDArray[np.intp]:
@@ -36,10 +40,33 @@ def layers(points: ArrayLike) -> NDArray[np.intp]:
     rows = _rows(points)
     finite = _finite(rows)
     distinct, which = _distinct(rows[finite])
-    depths = _depths_in_the_plane(distinct) if rows.shape[1] <= 2 else _depths(distinct)
+    if rows.shape[1] <= 2:
+        depths = _depths_in_the_plane(distinct)
+    else:
+        depths = np.empty(len(distinct), dtype=np.intp)
+        for depth, members in enumerate(_fronts(distinct)):
+            depths[members] = depth
     result = np.full(len(rows), depths.max(initial=-1) + 1, dtype=np.intp)
     result[finite] = depths[which]
     return result
+
+
+def peeled(points: ArrayLike) -> Iterator[NDArray[np.intp]]:
+    """The rows of each layer, ascending, the front first; a layer that isn't asked for costs little."""
+    rows = _rows(points)
+    finite = np.flatnonzero(_finite(rows))
+    distinct, which = _distinct(rows[finite])
+    if rows.shape[1] <= 2:
+        depths = _depths_in_the_plane(distinct)[which]
+        order = np.argsort(depths, kind="stable")
+        ends = np.cumsum(np.bincount(depths)).tolist()
+        for start, end in pairwise([0, *ends]):
+            yield finite[order[start:end]]
+        return
+    for members in _fronts(distinct):
+        out = np.zeros(len(distinct), dtype=np.bool_)
+        out[members] = True
+        yield finite[out[which]]
 
 
 def crowding(layer: ArrayLike, ranges: ArrayLike) -> Floats:
@@ -147,8 +174,8 @@ def _depths_in_the_plane(distinct: Floats) -> NDArray[np.intp]:
     return np.asarray(depths, dtype=np.intp)
 
 
-def _depths(distinct: Floats) -> NDArray[np.intp]:
-    """Layers of distinct points of any number of objectives, one front after the other."""
+def _fronts(distinct: Floats) -> Iterator[NDArray[np.intp]]:
+    """Layers of distinct points of any number of objectives in lexicographic order, one front after the other."""
     count = len(distinct)
     own = np.zeros((count, count // 64 + 1), dtype=np.uint64)  # sets of points as rows of bits
     at = np.arange(count)
@@ -157,13 +184,15 @@ def _depths(distinct: Floats) -> NDArray[np.intp]:
     dominators = np.bitwise_or.accumulate(own) & ~own
     for values in distinct.T[1:]:
         order = np.argsort(values)
-        no_worse = np.bitwise_or.accumulate(own[order])
-        dominators &= no_worse[np.searchsorted(values, values, side="right", sorter=order) - 1]
-    depths = np.empty(count, dtype=np.intp)
-    depth, left, rest = 0, at, np.bitwise_or.reduce(own)
-    while len(left):
-        free = ~(dominators & rest).any(1)
-        depths[left[free]] = depth
-        rest &= ~np.bitwise_or.reduce(own[left[free]])
-        depth, left, dominators = depth + 1, left[~free], dominators[~free]
-    return depths
+        ascending = values[order]
+        no_worse = np.empty_like(own)
+        no_worse[order] = np.bitwise_or.accumulate(own[order])[np.searchsorted(ascending, ascending, side="right") - 1]
+        dominators &= no_worse
+    dominators = np.ascontiguousarray(dominators.T)  # reduced along the first axis, which is several times faster
+    left, rest = np.ones(count, dtype=np.bool_), np.bitwise_or.reduce(own)
+    while left.any():
+        blocked = np.bitwise_or.reduce(dominators & rest[:, None])
+        members = np.flatnonzero(left & (blocked == 0))
+        yield members
+        left[members] = False
+        rest &= ~np.bitwise_or.reduce(own[members])

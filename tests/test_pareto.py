@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from search.pareto import crowding, dominating, front, hypervolume, layers
+from search.pareto import crowding, dominating, front, hypervolume, layers, peeled
 
 INF, NAN = float("inf"), float("nan")
 
@@ -195,3 +195,11 @@ def test_the_share_is_one_at_the_ideal_and_no_more_beyond_it():
 def test_points_that_do_not_fit_their_box_are_refused(arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
         hypervolume(*arguments)
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+def test_peeling_gives_the_rows_of_each_layer_and_none_that_is_no_point(objectives):
+    for points in sets_of_points(objectives):
+        depths = np.where(np.isfinite(points).all(axis=1), layers(points), -1)
+        wanted = [np.flatnonzero(depths == depth).tolist() for depth in range(depths.max(initial=-1) + 1)]
+        assert [rows.tolist() for rows in peeled(points)] == wanted

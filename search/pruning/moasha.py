@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.history import History
-from search.pareto import Floats, crowding, dominating, layers
+from search.pareto import Floats, crowding, dominating, peeled
 from search.pruning import KEPT, Pruner, better, is_rung
 from search.records import Stop
 from spaces.dimensions import check_whole
@@ -67,13 +67,24 @@ def judged_at(epoch: int, history: History) -> tuple[NDArray[np.intp], Floats]:
 def among_best(points: Floats, row: int, places: int) -> bool:
     """Whether fewer than ``places`` of ``points`` ``(n, objectives)`` stand before one of them.
 
-    ``points`` are losses and costs, loss first, in order of trial number.
+    ``points`` are losses and costs, loss first, in order of trial number; those of ``row`` are finite.
     """
-    depths = layers(points)
-    better = np.count_nonzero(depths < depths[row])
-    peers = np.flatnonzero(depths == depths[row])
-    if better >= places or better + len(peers) <= places:
-        return bool(better < places)
+    if np.count_nonzero(dominating(points, points[row])) >= places:
+        return False  # they all stand in better layers
+    # Whom it dominates stands behind it, and moves nobody who does not.
+    rows = np.flatnonzero((points < points[row]).any(axis=1) | (points == points[row]).all(axis=1))
+    if len(rows) <= places:
+        return True
+    better = 0
+    for layer in peeled(points[rows]):
+        peers = rows[layer]
+        if (peers == row).any():
+            break
+        better += len(peers)
+        if better >= places:
+            return False
+    if better + len(peers) <= places:
+        return True
     ranges = np.ptp(points[np.isfinite(points).all(axis=1)], axis=0)
     room = crowding(points[peers], ranges)
     first = np.lexsort((peers, points[peers, 0], -room))[: places - better]
