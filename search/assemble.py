@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ def join(
         ConfigError: something doesn't fit; nothing was written then.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # of samplers: we know
     torch.set_num_threads(1)  # of two small matrix products on two cores, one process each is faster than both shared
     task: Task = make(config["task"], "task")
     pruner = make(config["pruner"], "pruner")

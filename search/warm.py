@@ -32,7 +32,7 @@ def beginnings(storage: BaseStorage, name: str, space: Space, objectives: Object
     members = [trials[member.number].params for member in front(records(other), objectives)]
     fitting = [parameters for parameters in members if _fits(parameters, space)]
     if not fitting:
-        raise ConfigError(f"warm_start: of the {len(members)} members of {name!r}'s front none lies in this space")
+        raise ConfigError(f"warm_start: the front of {name!r} has {len(members)} members, and none lies in this space")
     return list(fitting)
 
 

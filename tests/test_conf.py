@@ -64,6 +64,7 @@ def test_every_option_can_be_constructed(group, tmp_path):
         make(composed("+space=smoke", option, *named.get(option, []))[group], group)
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_every_sampler_can_be_constructed_from_a_seed():
     for path in sorted((CONF / "sampler").glob("*.yaml")):
         make(composed("+space=smoke", f"sampler={path.stem}")["sampler"], "sampler", seed=1)
