@@ -32,5 +32,5 @@ def test_what_cannot_be_begun_with_is_said(tmp_path):
     work(first, small_search(), 2, Silence(), lambda trial: None, grace_s=60)
     with pytest.raises(ConfigError, match="warm_start: there is no study 'frist' in this storage; there are first"):
         beginnings(first._storage, "frist", Space(TREE), OBJECTIVES)
-    with pytest.raises(ConfigError, match="the front of 'first' has . members, and none lies in this space"):
+    with pytest.raises(ConfigError, match=r"the front of 'first' has . members, and none lies in this space"):
         beginnings(first._storage, "first", Space(NARROW), OBJECTIVES)
