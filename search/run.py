@@ -139,7 +139,7 @@ def run(config: Mapping[str, Any]) -> int:
 
 def default_storage() -> str:
     """The address of the database that holds the studies of a run that isn't told otherwise."""
-    return str(OmegaConf.to_container(OmegaConf.load(CONF / "storage" / "sqlite.yaml"))["url"])
+    return str(OmegaConf.select(OmegaConf.load(CONF / "storage" / "sqlite.yaml"), "url"))
 
 
 def check(config: Mapping[str, Any]) -> None:
