@@ -94,7 +94,7 @@ def _connect(url: str, *, attempts: int, **settings: Any) -> RDBStorage:
         except ModuleNotFoundError as error:
             hint = "pip install 'paretoformer[postgres]'"
             raise ConfigError(f"url: {shown(url)} needs the package {error.name!r}: {hint}") from None
-        except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
             if attempt == attempts - 1 or isinstance(error, ImportError):
                 raise ConfigError(f"url: {shown(url)} can't be opened: {_first_line(error)}") from None
             time.sleep(0.2 * 2**attempt)
@@ -108,6 +108,8 @@ def _many_writers(connection: Any, _: object) -> None:
 
 
 def _first_line(error: BaseException) -> str:
+    if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__:
+        error = error.__cause__  # what Optuna says itself is a guess
     text = str(getattr(error, "orig", None) or error)
     return text.splitlines()[0] if text else type(error).__name__
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
-from small import OBJECTIVES, TREE, FirstToken, small_study
+from small import OBJECTIVES, TREE, FirstToken, opened, small_study
 
 from search.front import main
 from search.records import front
@@ -48,12 +49,11 @@ def stop(epoch, reason, threshold=None, beaten_by=()):
     return {"state": TrialState.PRUNED, "reason": reason, "stop": said}
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """The folder of a study called small, as the current one."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    study = small_study(f"sqlite:///{DATABASE}", identity=IDENTITY)
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """A database that holds a study called small."""
+    file = tmp_path_factory.mktemp("studies") / DATABASE
+    study = small_study(f"sqlite:///{file}", identity=IDENTITY)
     study.set_user_attr("ceilings", [1.0])
     add(study, 0.2, [0.4, 0.5, 0.6], details={"test_accuracy": 0.55})  # 0: on the front
     add(study, 0.5, [0.5, 0.8, 0.9], rank=4)  # 1: on the front
@@ -70,6 +70,18 @@ def folder(tmp_path, monkeypatch):
     add(study, 0.4, [0.5, float("nan")], **stop(2, "epoch 2: accuracy is nan"))  # 10
     add(study, 0.4, [], state=TrialState.FAIL, surplus=True)  # 11
     study.set_user_attr(RETIMED, {"complete": 4, "trials": {"1": [0.45, 0.01]}})
+    storage = opened.pop()
+    storage.remove_session()
+    storage.engine.dispose()
+    return file
+
+
+@pytest.fixture
+def folder(database, tmp_path, monkeypatch):
+    """A folder with a copy of it, as the current one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    shutil.copy(database, tmp_path)
     return tmp_path
 
 
