@@ -36,7 +36,6 @@ def ends(history: History, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:
             now = losses[row, epoch - 1]
             then = losses[:, epoch - 1]
             finished = complete & np.isfinite(then)
-            finished[row] = False
             if not finished.any():
                 mean[place], deviation[place] = now, 0.5 * span
                 continue

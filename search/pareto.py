@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,14 +55,7 @@ def peeled(points: ArrayLike) -> Iterator[NDArray[np.intp]]:
     rows = _rows(points)
     finite = np.flatnonzero(_finite(rows))
     distinct, which = _distinct(rows[finite])
-    if rows.shape[1] <= 2:
-        depths = _depths_in_the_plane(distinct)[which]
-        order = np.argsort(depths, kind="stable")
-        ends = np.cumsum(np.bincount(depths)).tolist()
-        for start, end in pairwise([0, *ends]):
-            yield finite[order[start:end]]
-        return
-    for members in _fronts(distinct):
+    for members in _fronts_in_the_plane(distinct) if rows.shape[1] <= 2 else _fronts(distinct):
         out = np.zeros(len(distinct), dtype=np.bool_)
         out[members] = True
         yield finite[out[which]]
@@ -172,6 +164,17 @@ def _depths_in_the_plane(distinct: Floats) -> NDArray[np.intp]:
             lowest[depth] = second
         depths.append(depth)
     return np.asarray(depths, dtype=np.intp)
+
+
+def _fronts_in_the_plane(distinct: Floats) -> Iterator[NDArray[np.intp]]:
+    """The same, one front after the other: quicker where only the first few are asked for."""
+    left = np.arange(len(distinct))
+    second = distinct[:, 1] if distinct.shape[1] == 2 else np.zeros(len(distinct))
+    while len(left):
+        values = second[left]
+        free = values < np.concatenate([[np.inf], np.minimum.accumulate(values)[:-1]])
+        yield left[free]
+        left = left[~free]
 
 
 def _fronts(distinct: Floats) -> Iterator[NDArray[np.intp]]:

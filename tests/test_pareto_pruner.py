@@ -111,14 +111,12 @@ def test_it_never_pauses_before_training_nor_whom_nobody_no_dearer_is_ahead_of()
 
 
 def test_patience_0_never_pauses_and_the_ceiling_still_stops():
-    rule = Pareto(patience=0.0, first=1, target=0.8)
-    assert rule.stops(trial(9, "running", [0.0], 1.9), History.of(COMPLETE, objectives())) is None
+    known = History.of(COMPLETE, objectives())
+    for cost in (1.9, 7.9, 99.0):  # beyond the box nothing at all is gained
+        assert Pareto(patience=0.0, first=1).stops(trial(9, "running", [0.0], cost), known) is None
     for metrics in ([], [0.0]):
-        stop = rule.stops(trial(9, "running", metrics, 7.9), History.of(COMPLETE, objectives()))
+        stop = Pareto(patience=0.0, first=1, target=0.8).stops(trial(9, "running", metrics, 7.9), known)
         assert (stop.threshold, stop.beaten_by) == (0.8, (0,))
-    assert (
-        Pareto(patience=0.0, first=1).stops(trial(9, "running", [0.0], 7.9), History.of(COMPLETE, objectives())) is None
-    )
 
 
 def test_it_resumes_the_fastest_and_at_the_end_with_less_to_gain():

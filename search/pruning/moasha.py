@@ -83,6 +83,8 @@ def among_best(points: Floats, row: int, places: int) -> bool:
         better += len(peers)
         if better >= places:
             return False
+    else:
+        return False  # it is no point: it stands behind the last layer
     if better + len(peers) <= places:
         return True
     ranges = np.ptp(points[np.isfinite(points).all(axis=1)], axis=0)
