@@ -94,6 +94,10 @@ class History:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def numbers_known(self) -> set[int]:
+        """The numbers of all trials."""
+        return set(self._rows)
+
     def row(self, number: int) -> int:
         """The row of a trial."""
         return self._rows[number]

@@ -62,10 +62,11 @@ def records(study: optuna.Study) -> list[Record]:
 
 def history(study: optuna.Study, objectives: Objectives) -> History:
     """The same as arrays, brought up to date; one a study and process."""
-    known = _histories.get(study)
-    if known is None:
+    everyone, known = records(study), _histories.get(study)
+    # A trial that counts no more, as one that was queued to go on, leaves no row behind.
+    if known is None or not known.numbers_known() <= {each.number for each in everyone}:
         known = _histories[study] = History(objectives)
-    for each in records(study):
+    for each in everyone:
         known.add(each)
     return known
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from small import TREE, FirstToken, Silence, small_search, small_study
+from small import OBJECTIVES, TREE, FirstToken, Silence, small_search, small_study
 
 from search.pruning import Pruner
 from search.records import Stop, front
 from search.surrogate import SurrogateSampler
-from search.trials import counted, records
+from search.trials import counted, history, records, take_up
 from search.worker import RepeatedFailureError, Stopped, work
 from spaces.architecture import key
 
@@ -153,6 +153,16 @@ def test_a_paused_trial_goes_on_as_if_it_had_never_stopped(study, tmp_path):
     }
     assert all(len(trial.details["cpu_seconds"]) == 3 for trial in trials)
     assert not list((tmp_path / "waiting").rglob("*.pt"))
+
+
+def test_a_paused_trial_that_is_queued_to_go_on_is_not_paused_any_more(study, tmp_path):
+    pruner = PausesOnce()
+    pruner.resumes = lambda known, last: None
+    run(study, small_search(pruner=pruner, checkpoints=tmp_path), 2)
+    known = history(study, OBJECTIVES)
+    assert known.paused.tolist() == [True, True]
+    take_up(study, 1)
+    assert history(study, OBJECTIVES).numbers.tolist() == [0]
 
 
 def test_a_paused_trial_whose_checkpoint_is_lost_begins_again(study, tmp_path):
