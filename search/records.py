@@ -103,6 +103,7 @@ class Objectives:
 def front(records: Sequence[Record], objectives: Objectives) -> list[Record]:
     """The complete trials that no other one dominates, the cheapest first."""
     judged = [(point, record) for record in records if (point := objectives.point(record)) is not None]
+    judged = [(point, record) for point, record in judged if "twin_of" not in record.details]  # of older studies
     if not judged:
         return []
     on_front = pareto.front([point for point, _ in judged])

@@ -83,7 +83,7 @@ def test_it_pauses_who_is_behind_and_gains_too_slowly_and_resumes_the_fastest(co
                 assert bool(rule.stops(record, history)) == decisions[-1]
             rate, number = max((slow_rate(record, history), -record.number) for record in waiting)
             for last in (False, True):
-                wanted = -number if rate > (patience if last else 1.0) * slow_pace(history) else None
+                wanted = -number if rate > (2 * patience if last else 1.0) * slow_pace(history) else None
                 assert rule.resumes(history, last=last) == wanted
                 resumed.append(wanted)
     assert {True, False} == set(decisions)
