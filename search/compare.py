@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from spaces.dimensions import ConfigError
 
 if TYPE_CHECKING:
     from search.replay import Outcome
+    from search.tables import Table
 
 CONF = Path(__file__).parents[1] / "conf"
 OURS = "surrogate+pareto"
@@ -144,11 +146,18 @@ def _quiet() -> None:
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
 
-def _replay(file: Path, name: str, settings: Mapping[str, Any], seed: int, workers: int) -> Outcome:
-    from search.replay import Replay, Strategy
+@cache
+def _table(file: Path) -> Table:
+    """Read once a process: replays look up in it and change nothing."""
     from search.tables import read
 
-    return Replay(read(file), Strategy(name, **settings), seed=seed, workers=workers).run()
+    return read(file)
+
+
+def _replay(file: Path, name: str, settings: Mapping[str, Any], seed: int, workers: int) -> Outcome:
+    from search.replay import Replay, Strategy
+
+    return Replay(_table(file), Strategy(name, **settings), seed=seed, workers=workers).run()
 
 
 if __name__ == "__main__":

@@ -75,7 +75,8 @@ class Replay:
         self.space = Space(table.space)
         self.rows = {key(architecture): row for row, architecture in enumerate(table.architectures)}
         columns = (table.parameters, map(dict, table.architectures), table.costs)
-        self.candidates = [Candidate(*each) for each in zip(*columns, strict=True)]
+        every = (Candidate(*each) for each in zip(*columns, strict=True))
+        self.candidates = dict(zip(self.rows, every, strict=True))
         self.random = np.random.default_rng(seed)
         self.pruner: Pruner = make(strategy.pruner, "pruner")
         self.sampler: BaseSampler = make(strategy.sampler, "sampler", seed=seed)
@@ -159,7 +160,7 @@ class Replay:
         return self.table.costs[row]["flops"]
 
     def _unseen(self) -> list[Candidate]:
-        left = [candidate for candidate in self.candidates if key(candidate.architecture) not in self.seen]
+        left = [candidate for name, candidate in self.candidates.items() if name not in self.seen]
         return [left[at] for at in self.random.permutation(len(left))[:LOOKED_AT]]
 
     def _next(self, study: optuna.Study) -> Iterator[float] | None:

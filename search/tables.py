@@ -27,8 +27,6 @@ from search.records import Direction, Objectives
 from spaces.architecture import key, network_key
 from spaces.dimensions import ConfigError
 
-STORAGE = "sqlite:///paretoformer.db"
-
 
 @dataclass(frozen=True)
 class Table:
@@ -84,7 +82,7 @@ def shipped() -> dict[str, Path]:
     return {path.name.split(".")[0]: path for path in sorted((Path(__file__).parent / "recorded").glob("*.json.gz"))}
 
 
-def gather(name: str, studies: Sequence[str], storage: str = STORAGE) -> Table:
+def gather(name: str, studies: Sequence[str], storage: str) -> Table:
     """A table of the architectures that are complete in all of ``studies``.
 
     Raises:
@@ -107,7 +105,7 @@ def gather(name: str, studies: Sequence[str], storage: str = STORAGE) -> Table:
         worlds.append(complete)
         parameters.update(
             {
-                json.dumps(json.loads(t.user_attrs["architecture"]), sort_keys=True): t.params
+                key(json.loads(t.user_attrs["architecture"])): t.params
                 for t in counted(study)
                 if "architecture" in t.user_attrs
             }
@@ -143,10 +141,12 @@ def gather(name: str, studies: Sequence[str], storage: str = STORAGE) -> Table:
 
 def main() -> None:
     """Write a table."""
+    from search.run import default_storage
+
     parser = argparse.ArgumentParser(prog="python -m search.tables", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, help="such as mine.json.gz")
     parser.add_argument("studies", nargs="+", metavar="STUDY", help="fully trained studies of one space")
-    parser.add_argument("--storage", default=STORAGE, help="the studies' database (default: %(default)s)")
+    parser.add_argument("--storage", default=default_storage(), help="the studies' database (default: %(default)s)")
     given = parser.parse_args()
     try:
         table = gather(given.file.name.split(".")[0], given.studies, given.storage)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.history import History
+from search.pareto import Floats
 from search.records import Record, Stop
 
 NAMED = 3  # trials that a reason names; of the others it gives the number
@@ -74,14 +75,19 @@ def behind(row: int, epoch: int, beaters: NDArray[np.intp], history: History, *,
     """The stop of a row whose loss after ``epoch`` is worse than that of the rows ``beaters``, which cost no more."""
     losses = history.losses_at(epoch)
     metric = history.objectives.loss  # it turns a loss into the metric as well
-    order = beaters[np.lexsort((history.numbers[beaters], losses[beaters]))]
-    numbers = history.numbers[order].tolist()
+    numbers = ranked(beaters, losses, history)
     return Stop(
         f"epoch {epoch}: {history.objectives.metric} {metric(losses[row]):.4g}; {better(numbers)}",
         epoch,
-        threshold=metric(float(losses[order].max()) + slack),
+        threshold=metric(float(losses[beaters].max()) + slack),
         beaten_by=tuple(numbers[:KEPT]),
     )
+
+
+def ranked(rows: NDArray[np.intp], losses: Floats, history: History) -> list[int]:
+    """The trial numbers of ``rows`` by their ``losses`` ``(n,)``, the best first; a tie goes to the earlier trial."""
+    order = np.lexsort((history.numbers[rows], losses[rows]))
+    return [int(number) for number in history.numbers[rows[order]]]
 
 
 def better(numbers: list[int]) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
-from omegaconf import OmegaConf
 
+from search.compare import options
 from search.history import History
 from search.pruning import Pruner
 from search.records import Objectives, Record
@@ -20,8 +19,7 @@ COSTS = ("latency_ms", "parameters", "memory_mb")
 
 def rules() -> dict[str, Pruner]:
     """Every option of ``pruner=`` with the settings of its YAML, by name."""
-    files = sorted((Path(__file__).parents[2] / "conf" / "pruner").glob("*.yaml"))
-    return {file.stem: make(OmegaConf.to_container(OmegaConf.load(file)), "pruner") for file in files}
+    return {name: make(settings, "pruner") for name, settings in options("pruner").items()}
 
 
 def study(size: int, *, seed: int = 0) -> list[Record]:

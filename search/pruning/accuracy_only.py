@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from search.history import History
-from search.pruning import KEPT, Pruner, is_rung
+from search.pruning import KEPT, Pruner, is_rung, ranked
 from search.records import Stop
 from spaces.dimensions import check_whole
 
@@ -37,12 +37,12 @@ class AccuracyOnly(Pruner):
         before = (losses[rows] < losses[row]) | ((losses[rows] == losses[row]) & (numbers[rows] < numbers[row]))
         if np.count_nonzero(before) < places:
             return None
-        ahead = rows[before][np.lexsort((numbers[rows[before]], losses[rows[before]]))]
+        ahead = rows[before]
         metric = history.objectives.loss
         return Stop(
             f"epoch {epoch}: {history.objectives.metric} {metric(losses[row]):.4g} is not among the best {places} of "
             f"{len(rows)}; ahead: {len(ahead)}",
             epoch,
-            threshold=metric(float(losses[ahead[places - 1]])),
-            beaten_by=tuple(numbers[ahead[:KEPT]].tolist()),
+            threshold=metric(float(np.sort(losses[ahead])[places - 1])),
+            beaten_by=tuple(ranked(ahead, losses, history)[:KEPT]),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from search.history import History
-from search.pruning import KEPT, Pruner, better
+from search.pruning import KEPT, Pruner, better, ranked
 from search.records import Stop
 
 
@@ -30,7 +30,7 @@ class Ceiling(Pruner):
         done = np.flatnonzero(history.no_dearer(row) & history.complete & (history.finals <= aims.loss(target)))
         if not len(done):
             return None
-        numbers = history.numbers[done[np.lexsort((history.numbers[done], history.finals[done]))]].tolist()
+        numbers = ranked(done, history.finals, history)
         return Stop(
             f"{'before training' if epoch == 0 else f'epoch {epoch}'}: the target {aims.metric} {target:.4g} is met; "
             f"{better(numbers)}",

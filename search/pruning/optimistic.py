@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from search.history import History
-from search.pruning import KEPT, Pruner, better
+from search.pruning import KEPT, Pruner, better, ranked
 from search.records import Stop
 from spaces.dimensions import check_number, check_whole
 
@@ -42,12 +42,12 @@ class Optimistic(Pruner):
         distance = np.abs(losses[rows] - losses[row])
         near = rows[distance <= np.partition(distance, self.neighbours - 1)[self.neighbours - 1]]  # ties: all of them
         end = losses[row] - float(np.quantile(losses[near] - history.finals[near], self.quantile))
-        bar = float(np.min(history.finals[history.no_dearer(row) & history.complete], initial=math.inf))
+        rivals = history.no_dearer(row) & history.complete
+        bar = float(np.min(history.finals[rivals], initial=math.inf))
         if end < bar:
             return None
-        beaters = np.flatnonzero(history.no_dearer(row) & history.complete & (history.finals <= end))
-        order = beaters[np.lexsort((history.numbers[beaters], history.finals[beaters]))]
-        metric, numbers = history.objectives.loss, history.numbers[order].tolist()
+        numbers = ranked(np.flatnonzero(rivals & (history.finals <= end)), history.finals, history)
+        metric = history.objectives.loss
         return Stop(
             f"epoch {epoch}: {history.objectives.metric} {metric(losses[row]):.4g} would come to {metric(end):.4g}; "
             f"{better(numbers)}",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from search.gain import Cells, ends
 from search.history import History
 from search.pareto import Floats
-from search.pruning import KEPT, Pruner, better
+from search.pruning import KEPT, Pruner, better, ranked
 from search.pruning.ceiling import Ceiling
 from search.records import Stop
 from spaces.dimensions import check_number, check_whole
@@ -54,13 +54,12 @@ class Pareto(Pruner):
         rate, bar = float(rates(np.array([row]), history, cells)[0]), self.patience * pace(history, cells)
         if rate >= bar:
             return None
-        order = ahead[np.lexsort((history.numbers[ahead], losses[ahead]))]
-        numbers, metric = history.numbers[order].tolist(), history.objectives.loss
+        numbers, metric = ranked(ahead, losses, history), history.objectives.loss
         return Stop(
             f"epoch {epoch}: {history.objectives.metric} {metric(losses[row]):.4g} is expected to add {rate:.2g} of "
             f"the box a second, less than {bar:.2g}; {better(numbers)}",
             epoch,
-            threshold=metric(float(losses[order[0]])),
+            threshold=metric(float(losses[ahead].min())),
             beaten_by=tuple(numbers[:KEPT]),
         )
 
