@@ -9,6 +9,8 @@ from spaces.models.trunk import TokenShift
 from spaces.space import Space
 from spaces.tasks import Batch, Sizes, Task
 
+ENCODER_TAKES = "width, feed_forward, dropout, activation, positions, front_end, pooling"
+
 
 class Constant(Task):
     """Three classes, all of them 0."""
@@ -93,7 +95,10 @@ def test_what_does_not_fit_is_told_with_its_place(tree, task, expected):
         ({"heads": 0}, "model.heads: 0; it must be a whole number from 1"),
         ({"width": 8.5}, "model.width: 8.5; it must be a whole number from 1"),
         ({"dropout": 1.5}, "model: dropout=1.5: it must be at least 0 and below 1"),
-        ({"feed_forwrad": 2}, "model: Encoder does not take 'feed_forwrad'; it takes width, feed_forward, dropout, activation, positions, front_end, pooling"),
+        (
+            {"feed_forwrad": 2},
+            "model: Encoder does not take 'feed_forwrad'; it takes " + ENCODER_TAKES,
+        ),
     ],
 )
 def test_a_model_that_does_not_fit_is_told_once(change, message):

@@ -263,8 +263,14 @@ class Inputs(nn.Module):
         return batch.inputs
 
 
+def embedding():
+    return nn.Sequential(Inputs(), nn.Embedding(3, 4))
+
+
 def test_a_real_measurement_is_positive_and_complete():
-    latency = MeasuredLatency(visits=2, repeats=2, rest_s=0.0).measure(nn.Sequential(Inputs(), nn.Embedding(3, 4)), TASK)
+    latency = MeasuredLatency(visits=2, repeats=2, rest_s=0.0).measure(
+        nn.Sequential(Inputs(), nn.Embedding(3, 4)), TASK
+    )
     assert latency.ms > 0
     assert latency.spread >= 0
     assert 2 <= len(latency.visits_ms) <= 4
@@ -288,7 +294,10 @@ def test_the_stand_in_follows_the_operations_alone():
         (lambda: MeasuredLatency(seconds=-1.0), "seconds=-1.0: it must be at least 0"),
         (lambda: FlopsLatency(length=0), "length=0"),
         (lambda: FlopsLatency(gflops_per_s=0.0), "it must be above 0"),
-        (lambda: MeasuredLatency(length=9).measure(nn.Sequential(Inputs(), nn.Embedding(3, 4)), TASK), "lengths from 1 to 8"),
+        (
+            lambda: MeasuredLatency(length=9).measure(embedding(), TASK),
+            "lengths from 1 to 8",
+        ),
         (lambda: MeasuredLatency().measure(nn.Embedding(3, 4, device="meta"), TASK), "a network on meta"),
     ],
 )
