@@ -78,16 +78,10 @@ def test_an_empty_front_is_said_to_be_empty(display):
 
 
 def test_the_time_is_accounted_for(display):
-    trained = Record(
-        0,
-        "complete",
-        COSTS,
-        (),
-        0.9,
-        ARCHITECTURE,
-        details={"training_s": 60.0, "latency_s": 15.0, "outside_model": 0.02},
-    )
-    again = Record(1, "complete", COSTS, (), 0.9, ARCHITECTURE, details={"training_s": 20.0, "outside_model": 0.1})
+    first = {"training_s": 60.0, "latency_s": 15.0, "outside_model": 0.02}
+    second = {"training_s": 20.0, "outside_model": 0.1}
+    trained = Record(0, "complete", COSTS, (), 0.9, ARCHITECTURE, details=first)
+    again = Record(1, "complete", COSTS, (), 0.9, ARCHITECTURE, details=second)
     display.ended(trained, [trained])
     display.ended(again, [trained, again])
     display.show_seconds(100.0)
