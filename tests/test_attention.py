@@ -26,6 +26,7 @@ from spaces.attention import Mechanism
 from spaces.attention.adaptive_span import AdaptiveSpanAttention
 from spaces.attention.bigbird import BigBirdAttention
 from spaces.attention.blocks import ABSENT
+from spaces.attention.delta import DeltaAttention
 from spaces.attention.entmax import EntmaxAttention, entmax
 from spaces.attention.fnet import FNetAttention
 from spaces.attention.gated import GatedAttention
@@ -111,6 +112,8 @@ ROWS = [
     Row(PerformerAttention, references_kernels.performer, {"features": 11} | CAUSAL),
     *(Row(GatedAttention, references_kernels.gated, {"decay": d}) for d in ("token", "constant")),
     *(Row(GatedAttention, references_kernels.gated, {"decay": d} | CAUSAL) for d in ("token", "constant")),
+    *(Row(DeltaAttention, references_kernels.delta, {"decay": d}) for d in ("token", "none")),
+    *(Row(DeltaAttention, references_kernels.delta, {"decay": d} | CAUSAL) for d in ("token", "none")),
     Row(NystromformerAttention, references_kernels.nystromformer, {"landmarks": 5, "conv_kernel_size": 3}),
     Row(
         NystromformerAttention,
@@ -836,6 +839,7 @@ REFUSED = [
     ),
     (PerformerAttention, {"features": 0}, "features=0: it must be at least 1"),
     (GatedAttention, {"decay": "none"}, "decay='none': it must be one of token, constant"),
+    (DeltaAttention, {"decay": "constant"}, "decay='constant': it must be one of token, none"),
     (NystromformerAttention, {"landmarks": 4, "causal": True}, "causal=True: nystromformer's landmarks are means over"),
     (NystromformerAttention, {"landmarks": 0}, "landmarks=0: with length 41 it must be 1..41"),
     (NystromformerAttention, {"landmarks": 42}, "landmarks=42: with length 41 it must be 1..41"),
