@@ -109,7 +109,7 @@ def delta_scan(q: Tensor, k: Tensor, v: Tensor, strength: Tensor, log_decay: Ten
     held = strength[..., None] * (k @ k.mT) * between  # by the key of a row, of what the token of a column adds
     added, taken = _solved(held, strength[..., None] * torch.cat([v, k * left], dim=-1)).tensor_split([v.shape[-1]], -1)
     to_the_end = (k * (since[..., -1:] - since).exp()[..., None]).mT
-    memory = torch.zeros_like(to_the_end[:, :, 0] @ added[:, :, 0])
+    memory = added.new_zeros(*q.shape[:2], k.shape[-1], v.shape[-1])
     before, written = [], []
     for i in range(q.shape[2]):
         before.append(memory)
