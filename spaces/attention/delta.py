@@ -50,11 +50,12 @@ class DeltaAttention(Mechanism):
         q, k, v, strength, log_decay = self._inputs(x)
         if padding is not None:  # its key is 0, so that it writes nothing, and it must not make anything decay
             log_decay = log_decay.masked_fill(padding[:, None], 0.0)
-        read = delta_scan(q, k, v, strength, log_decay)
-        if not self.causal:
-            q, k, v, strength, log_decay = (y.flip(2) for y in (q, k, v, strength, log_decay))
-            read = read + delta_scan(q, k, v, strength, log_decay).flip(2)
-        return self._joined(read)
+        if self.causal:
+            return self._joined(delta_scan(q, k, v, strength, log_decay))
+        # Both directions as one batch: chunks follow each other, samples do not wait.
+        q, k, v, strength, log_decay = (torch.cat([y, y.flip(2)]) for y in (q, k, v, strength, log_decay))
+        forward, backward = delta_scan(q, k, v, strength, log_decay).chunk(2)
+        return self._joined(forward + backward.flip(2))
 
     def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
         """It cannot be done: what the memory holds depends on where in its sequence a token reads."""
