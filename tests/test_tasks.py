@@ -14,12 +14,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from pictured import write_pictures
 from recorded import write_recordings
 from small import FirstToken
 
 from spaces.build import make
 from spaces.tasks import BEGIN, END, IGNORED, Batch, Sizes, Split, Task
 from spaces.tasks.digits import Digits
+from spaces.tasks.images import Images
 from spaces.tasks.patches import Patches
 from spaces.tasks.recall import Recall
 from spaces.tasks.recordings import Recordings
@@ -50,6 +52,10 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "digits": lambda _: Digits(),
     "patches": lambda _: Patches(train=50),
     "patches, few and large": lambda _: Patches(side=9, patch=3, train=20),
+    "images": lambda folder: Images(folder=str(write_pictures(folder / "pictures")), side=8),
+    "images, gray pixels": lambda folder: Images(
+        folder=str(write_pictures(folder / "pictures")), side=5, patch=None, channels="gray"
+    ),
     "recordings": lambda folder: Recordings(folder=str(write_recordings(folder / "wav")), seconds=0.08),
     "speech": lambda _: Speech(train=20, validation=10, test=10),
     "speech, short and odd": lambda _: Speech(length=37, bands=8, sounds=5, keys=1, partners=3, pauses=1, voices=1),
@@ -466,6 +472,9 @@ def test_patches_rebuild_the_enlarged_image() -> None:
         (Patches, {"side": 7}, "side=7: it must be a whole number from 8"),
         (Patches, {"patch": 5}, "side=24, patch=5: patch must divide side"),
         (Patches, {"train": 1078}, r"train=1078: it must be 1\.\.1077"),
+        (Images, {}, "folder=None: name a folder that holds a folder of pictures for each class"),
+        (Images, {"folder": "nowhere"}, "folder='nowhere': no such folder"),
+        (Images, {"classes": 1}, "classes=1: it must be a whole number from 2"),
         (Recordings, {}, "folder=None: name a folder that holds a folder of WAV files for each class"),
         (Recordings, {"folder": "nowhere"}, "folder='nowhere': no such folder"),
         (Recordings, {"seconds": 0.01}, r"seconds=0\.01: it must be at least 0\.025"),
@@ -501,7 +510,8 @@ def test_bad_settings_are_named(
 
 # What a user must name, for there is no default.
 NAMED: dict[str, dict[str, Callable[[Path], str]]] = {
-    "recordings": {"folder": lambda folder: str(write_recordings(folder))}
+    "images": {"folder": lambda folder: str(write_pictures(folder))},
+    "recordings": {"folder": lambda folder: str(write_recordings(folder))},
 }
 
 
@@ -521,6 +531,9 @@ def test_every_task_has_a_yaml_that_builds_it_and_says_how_to_use_it(path: Path,
     assert type(task)(**written).sizes == type(task)(**named).sizes, "the YAML repeats the defaults"
 
 
+SHARED = {"checks", "folders", "pictures"}  # modules of what several tasks do
+
+
 def test_every_task_has_a_yaml() -> None:
-    modules = {path.stem for path in (ROOT / "spaces" / "tasks").glob("*.py")} - {"__init__"}
+    modules = {path.stem for path in (ROOT / "spaces" / "tasks").glob("*.py")} - {"__init__", *SHARED}
     assert modules == {path.stem for path in (ROOT / "conf" / "task").glob("*.yaml")}
