@@ -1,4 +1,4 @@
-"""Tiny pictures in the layouts that tasks read, written by the tests themselves."""
+"""Tiny pictures and arrays in the layouts that tasks read, written by the tests themselves."""
 
 from __future__ import annotations
 
@@ -23,3 +23,12 @@ def write_pictures(
         for number in range(first, first + count):
             Image.fromarray(pixels(1000 * at + number)).save(folder / name / f"{number}{suffix}")
     return folder
+
+
+def write_arrays(file: Path, *, per_token: bool = False) -> Path:
+    """40 examples of 2 to 7 ids, padded; labels -3, 4 and 9, one an example or one a token."""
+    generator = np.random.default_rng(0)
+    padding = np.arange(7) >= generator.integers(2, 8, size=40)[:, None]
+    labels = generator.choice([-3, 4, 9], size=(40, 7) if per_token else 40)
+    np.savez(file, inputs=generator.integers(30, size=(40, 7)), labels=labels, padding=padding)
+    return file

@@ -14,12 +14,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from pictured import write_pictures
+from pictured import write_arrays, write_pictures
 from recorded import write_recordings
 from small import FirstToken
 
 from spaces.build import make
 from spaces.tasks import BEGIN, END, IGNORED, Batch, Sizes, Split, Task
+from spaces.tasks.arrays import Arrays
 from spaces.tasks.digits import Digits
 from spaces.tasks.images import Images
 from spaces.tasks.patches import Patches
@@ -52,6 +53,10 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "digits": lambda _: Digits(),
     "patches": lambda _: Patches(train=50),
     "patches, few and large": lambda _: Patches(side=9, patch=3, train=20),
+    "arrays": lambda folder: Arrays(file=str(write_arrays(folder / "a.npz"))),
+    "arrays, padded and per token": lambda folder: Arrays(
+        file=str(write_arrays(folder / "a.npz", per_token=True)), padding="padding", causal=True
+    ),
     "images": lambda folder: Images(folder=str(write_pictures(folder / "pictures")), side=8),
     "images, gray pixels": lambda folder: Images(
         folder=str(write_pictures(folder / "pictures")), side=5, patch=None, channels="gray"
@@ -472,6 +477,10 @@ def test_patches_rebuild_the_enlarged_image() -> None:
         (Patches, {"side": 7}, "side=7: it must be a whole number from 8"),
         (Patches, {"patch": 5}, "side=24, patch=5: patch must divide side"),
         (Patches, {"train": 1078}, r"train=1078: it must be 1\.\.1077"),
+        (Arrays, {}, r"file=None: name a file as numpy\.savez\(file, inputs=\.\.\., labels=\.\.\.\) writes it"),
+        (Arrays, {"file": "nowhere.npz"}, r"file='nowhere\.npz': no such file"),
+        (Arrays, {"seed": -1}, "seed=-1: it must be a whole number from 0"),
+        (Arrays, {"train": 0}, "train=0: it must be a whole number from 1"),
         (Images, {}, "folder=None: name a folder that holds a folder of pictures for each class"),
         (Images, {"folder": "nowhere"}, "folder='nowhere': no such folder"),
         (Images, {"classes": 1}, "classes=1: it must be a whole number from 2"),
@@ -510,6 +519,7 @@ def test_bad_settings_are_named(
 
 # What a user must name, for there is no default.
 NAMED: dict[str, dict[str, Callable[[Path], str]]] = {
+    "arrays": {"file": lambda folder: str(write_arrays(folder / "a.npz"))},
     "images": {"folder": lambda folder: str(write_pictures(folder))},
     "recordings": {"folder": lambda folder: str(write_recordings(folder))},
 }
