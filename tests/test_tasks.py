@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import os
@@ -28,6 +29,7 @@ from spaces.tasks.recall import Recall
 from spaces.tasks.recordings import Recordings
 from spaces.tasks.speech import Speech
 from spaces.tasks.text import Text
+from spaces.tasks.translation import Translation
 
 ROOT = Path(__file__).parents[1]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -62,6 +64,7 @@ TASKS: dict[str, Callable[[Path], Task]] = {
         folder=str(write_pictures(folder / "pictures")), side=5, patch=None, channels="gray"
     ),
     "recordings": lambda folder: Recordings(folder=str(write_recordings(folder / "wav")), seconds=0.08),
+    "translation": lambda _: Translation(train=40, validation=20, test=20),
     "speech": lambda _: Speech(train=20, validation=10, test=10),
     "speech, short and odd": lambda _: Speech(length=37, bands=8, sounds=5, keys=1, partners=3, pauses=1, voices=1),
 }
@@ -88,9 +91,12 @@ def same(a: Batch, b: Batch) -> bool:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) -> None:
-    inputs, padding, labels, _ = task.examples(split)
+    inputs, padding, labels, prefix = task.examples(split)
     tokens = (len(inputs), task.sizes.length)
-    assert labels.shape == (tokens if task.sizes.per_token else tokens[:1])
+    answered = (len(inputs), task.sizes.answer_length or task.sizes.length)
+    assert labels.shape == (answered if task.sizes.per_token else answered[:1])
+    assert (prefix is None) == (task.sizes.answer_length is None)
+    assert prefix is None or (prefix.shape == answered and (prefix[:, 0] == BEGIN).all())
     assert labels.dtype == torch.int64
     if task.sizes.features is None:
         assert (inputs.shape, inputs.dtype) == (tokens, torch.int64)
@@ -108,7 +114,7 @@ def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) 
         assert not padding[:, 0].any()
         assert (padding[:, 1:] >= padding[:, :-1]).all(), "padding stands at the end"
         assert (inputs[padding] == 0).all()
-        assert not task.sizes.per_token or (labels[padding] == IGNORED).all()
+        assert labels.shape != padding.shape or prefix is not None or (labels[padding] == IGNORED).all()
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -149,7 +155,10 @@ def as_rows(batch: Batch) -> list[tuple[str, ...]]:
     for at, row in enumerate(batch.inputs):
         kept = slice(None) if batch.padding is None else ~batch.padding[at]
         label = batch.labels[at]
-        label = label[kept] if label.shape == row.shape[:1] else label
+        if batch.prefix is not None:
+            label = label[label != IGNORED]
+        elif label.shape == row.shape[:1]:
+            label = label[kept]
         rows.append((str(row[kept].tolist()), str(label.tolist())))
     return rows
 
@@ -541,9 +550,12 @@ def test_every_task_has_a_yaml_that_builds_it_and_says_how_to_use_it(path: Path,
     assert type(task)(**written).sizes == type(task)(**named).sizes, "the YAML repeats the defaults"
 
 
-SHARED = {"checks", "folders", "pictures"}  # modules of what several tasks do
-
-
 def test_every_task_has_a_yaml() -> None:
-    modules = {path.stem for path in (ROOT / "spaces" / "tasks").glob("*.py")} - {"__init__", *SHARED}
-    assert modules == {path.stem for path in (ROOT / "conf" / "task").glob("*.yaml")}
+    modules = set()
+    for path in (ROOT / "spaces" / "tasks").glob("*.py"):
+        module = importlib.import_module(f"spaces.tasks.{path.stem}".removesuffix(".__init__"))
+        own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
+        if any(isinstance(value, type) and issubclass(value, Task) and value is not Task for value in own):
+            modules.add(module.__name__)
+    files = (ROOT / "conf" / "task").glob("*.yaml")
+    assert modules == {yaml.safe_load(file.read_text())["_target_"].rpartition(".")[0] for file in files}
