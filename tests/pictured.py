@@ -32,3 +32,37 @@ def write_arrays(file: Path, *, per_token: bool = False) -> Path:
     labels = generator.choice([-3, 4, 9], size=(40, 7) if per_token else 40)
     np.savez(file, inputs=generator.integers(30, size=(40, 7)), labels=labels, padding=padding)
     return file
+
+
+def write_cifar10(folder: Path, *, pickled: bool = False, count: int = 4) -> Path:
+    """``count`` pictures a file, in the bytes of CIFAR-10 or as pickled by Python 2; the label of the n-th is n % 10."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for at, name in enumerate([*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]):
+        pictures = np.stack([pixels(count * at + row, 3, 32, 32).reshape(-1) for row in range(count)])
+        labels = [(count * at + row) % 10 for row in range(count)]
+        if pickled:
+            (folder / name).write_bytes(python2_pickle(pictures, labels))
+        else:
+            rows = b"".join(bytes([label]) + picture.tobytes() for label, picture in zip(labels, pictures, strict=True))
+            (folder / f"{name}.bin").write_bytes(rows)
+    return folder
+
+
+def python2_pickle(pictures: np.ndarray, labels: list[int]) -> bytes:
+    """The instructions of a dictionary of ``data`` and ``labels`` as Python 2 and its NumPy wrote them."""
+
+    def text(value: bytes) -> bytes:
+        return b"U" + bytes([len(value)]) + value
+
+    def number(value: int) -> bytes:
+        return b"J" + value.to_bytes(4, "little", signed=True)
+
+    kind = b"cnumpy\ndtype\n(" + text(b"u1") + number(0) + number(1) + b"tR"
+    kind += b"(" + number(3) + text(b"|") + b"NNN" + number(-1) + number(-1) + number(0) + b"tb"
+    content = pictures.tobytes()
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(" + number(0) + b"t" + text(b"b") + b"tR"
+    shape = b"(" + b"".join(map(number, pictures.shape)) + b"t"
+    array += b"(" + number(1) + shape + kind + b"\x89T" + len(content).to_bytes(4, "little") + content + b"tb"
+    return (
+        b"\x80\x02}(" + text(b"labels") + b"](" + b"".join(map(number, labels)) + b"e" + text(b"data") + array + b"u."
+    )

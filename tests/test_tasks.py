@@ -15,13 +15,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from pictured import write_arrays, write_pictures
+from pictured import write_arrays, write_cifar10, write_pictures
 from recorded import write_recordings
 from small import FirstToken
 
 from spaces.build import make
 from spaces.tasks import BEGIN, END, IGNORED, Batch, Sizes, Split, Task
 from spaces.tasks.arrays import Arrays
+from spaces.tasks.cifar10 import Cifar10
 from spaces.tasks.digits import Digits
 from spaces.tasks.images import Images
 from spaces.tasks.patches import Patches
@@ -58,6 +59,10 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "arrays": lambda folder: Arrays(file=str(write_arrays(folder / "a.npz"))),
     "arrays, padded and per token": lambda folder: Arrays(
         file=str(write_arrays(folder / "a.npz", per_token=True)), padding="padding", causal=True
+    ),
+    "cifar10": lambda folder: Cifar10(folder=str(write_cifar10(folder / "cifar"))),
+    "cifar10, gray pixels": lambda folder: Cifar10(
+        folder=str(write_cifar10(folder / "cifar")), patch=None, channels="gray"
     ),
     "images": lambda folder: Images(folder=str(write_pictures(folder / "pictures")), side=8),
     "images, gray pixels": lambda folder: Images(
@@ -529,6 +534,7 @@ def test_bad_settings_are_named(
 # What a user must name, for there is no default.
 NAMED: dict[str, dict[str, Callable[[Path], str]]] = {
     "arrays": {"file": lambda folder: str(write_arrays(folder / "a.npz"))},
+    "cifar10": {"folder": lambda folder: str(write_cifar10(folder))},
     "images": {"folder": lambda folder: str(write_pictures(folder))},
     "recordings": {"folder": lambda folder: str(write_recordings(folder))},
 }
