@@ -34,8 +34,8 @@ def write_arrays(file: Path, *, per_token: bool = False) -> Path:
     return file
 
 
-def write_cifar10(folder: Path, *, pickled: bool = False, count: int = 4) -> Path:
-    """``count`` pictures a file, in the bytes of CIFAR-10 or as pickled by Python 2; the label of the n-th is n % 10."""
+def write_cifar10(folder: Path, *, pickled: bool = False, count: int = 10) -> Path:
+    """``count`` pictures a file, in CIFAR-10's bytes or as pickled by Python 2; the label of the n-th is n % 10."""
     folder.mkdir(parents=True, exist_ok=True)
     for at, name in enumerate([*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]):
         pictures = np.stack([pixels(count * at + row, 3, 32, 32).reshape(-1) for row in range(count)])
