@@ -66,3 +66,23 @@ def python2_pickle(pictures: np.ndarray, labels: list[int]) -> bytes:
     return (
         b"\x80\x02}(" + text(b"labels") + b"](" + b"".join(map(number, labels)) + b"e" + text(b"data") + array + b"u."
     )
+
+
+def write_pathfinder(folder: Path, *, side: int = 6, batches: int = 3, count: int = 20, arrays: bool = False) -> Path:
+    """Two difficulties in the layout of Long Range Arena's ``pathfinder32``; the dots of odd pictures are joined."""
+    for difficulty in ("curv_baseline", "curv_contour_length_14"):
+        for batch in range(batches):
+            images, metadata = folder / difficulty / f"imgs/{batch}", folder / difficulty / "metadata"
+            images.mkdir(parents=True, exist_ok=True)
+            metadata.mkdir(exist_ok=True)
+            rows = []
+            for number in range(count):
+                picture = pixels(1000 * batch + number, side, side, 1)[:, :, 0]
+                Image.fromarray(picture).save(images / f"sample_{number}.png")
+                drawn = "1.0 14 4.666666666666667 2 0.5 1 1"
+                rows.append(f"imgs/{batch} sample_{number}.png {number} {number % 2} {drawn}")
+            if arrays:
+                np.save(metadata / f"{batch}.npy", np.array([row.split() for row in rows]))
+            else:
+                (metadata / f"{batch}.npy").write_text("".join(f"{row}\n" for row in rows))
+    return folder

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from pictured import write_arrays, write_cifar10, write_pictures
+from pictured import write_arrays, write_cifar10, write_pathfinder, write_pictures
 from recorded import write_recordings
 from small import FirstToken
 
@@ -26,6 +26,7 @@ from spaces.tasks.cifar10 import Cifar10
 from spaces.tasks.digits import Digits
 from spaces.tasks.images import Images
 from spaces.tasks.patches import Patches
+from spaces.tasks.pathfinder import Pathfinder
 from spaces.tasks.recall import Recall
 from spaces.tasks.recordings import Recordings
 from spaces.tasks.speech import Speech
@@ -64,6 +65,7 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "cifar10, gray pixels": lambda folder: Cifar10(
         folder=str(write_cifar10(folder / "cifar")), patch=None, channels="gray"
     ),
+    "pathfinder": lambda folder: Pathfinder(folder=str(write_pathfinder(folder / "pathfinder")), side=6),
     "images": lambda folder: Images(folder=str(write_pictures(folder / "pictures")), side=8),
     "images, gray pixels": lambda folder: Images(
         folder=str(write_pictures(folder / "pictures")), side=5, patch=None, channels="gray"
@@ -536,6 +538,7 @@ NAMED: dict[str, dict[str, Callable[[Path], str]]] = {
     "arrays": {"file": lambda folder: str(write_arrays(folder / "a.npz"))},
     "cifar10": {"folder": lambda folder: str(write_cifar10(folder))},
     "images": {"folder": lambda folder: str(write_pictures(folder))},
+    "pathfinder": {"folder": lambda folder: str(write_pathfinder(folder))},
     "recordings": {"folder": lambda folder: str(write_recordings(folder))},
 }
 

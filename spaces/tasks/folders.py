@@ -80,8 +80,10 @@ def usable(
         refusals: what it raises.
 
     Raises:
-        ValueError: more than ``SPARED`` of the files are unusable.
+        ValueError: there are none, or more than ``SPARED`` of them are unusable.
     """
+    if not files:
+        raise ValueError(f"folder={str(folder)!r}: no {split} files")
     kept, contents, problems = list[str](), list[T](), list[str]()
     for file in files:
         try:
