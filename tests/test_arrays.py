@@ -111,7 +111,7 @@ def test_splits_of_the_file_are_taken_as_they_are(tmp_path: Path) -> None:
         arrays[f"{split}_x"], arrays[f"{split}_y"] = np.full((rows, 2), at), np.arange(rows) % 2
     task = Arrays(file=written(tmp_path, **arrays), inputs="x", labels="y")
     for at, (split, rows) in enumerate(zip(SPLITS, (9, 4, 3), strict=True)):
-        inputs, _, labels, _ = task.examples(split)
+        inputs, _, labels, *_ = task.examples(split)
         assert inputs.tolist() == [[at, at]] * rows
         assert labels.tolist() == [row % 2 for row in range(rows)]
     few = Arrays(file=str(task.file), inputs="x", labels="y", train=6)

@@ -24,7 +24,7 @@ ROWS = {"train": range(45), "validation": range(45, 50), "test": range(50, 60)} 
 def test_pictures_come_in_the_order_of_the_files(tmp_path: Path, pickled: bool) -> None:
     task = Cifar10(folder=str(write_cifar10(tmp_path, pickled=pickled)))
     for split in SPLITS:
-        inputs, _, labels, _ = task.examples(split)
+        inputs, _, labels, *_ = task.examples(split)
         assert labels.tolist() == [row % 10 for row in ROWS[split]]
         pictures = np.stack([pixels(row, 3, 32, 32) for row in ROWS[split]])
         assert torch.equal(inputs, task.grid.tokens(torch.from_numpy(pictures)))

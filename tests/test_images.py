@@ -167,7 +167,7 @@ def test_folders_of_splits_are_taken_as_they_are(tmp_path: Path, validation: str
         assert len(task.files[split]) == 12
         assert all(file.startswith(f"{folder}/") for file in task.files[split])
     picture = read_picture(tmp_path / "test" / "dog" / "9.png", 3, side=4)
-    inputs, _, labels, _ = task.examples("test")
+    inputs, _, labels, *_ = task.examples("test")
     row = task.files["test"].index("test/dog/9.png")
     assert labels[row] == 2
     torch.testing.assert_close(inputs[row], task.grid.tokens(picture[None])[0])
@@ -234,7 +234,7 @@ def test_a_bad_picture_among_many_is_named_counted_and_left_out(
     bad = task.files["train"][3]
     damage(tmp_path / bad)
     with caplog.at_level(logging.WARNING):
-        inputs, _, labels, _ = task.examples("train")
+        inputs, _, labels, *_ = task.examples("train")
     assert len(inputs) == len(labels) == 29
     assert task.skipped == 1
     assert f"1 of 30 train files are unusable, such as {bad}: " in caplog.text

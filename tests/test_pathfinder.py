@@ -22,7 +22,7 @@ def test_pictures_and_answers_belong_together(tmp_path: Path, arrays: bool, patc
     task = Pathfinder(folder=str(write_pathfinder(tmp_path, arrays=arrays)), side=6, patch=patch)
     assert sum(map(len, task.files.values())) == len({file for split in SPLITS for file in task.files[split]}) > 50
     for split in SPLITS:
-        inputs, _, labels, _ = task.examples(split)
+        inputs, _, labels, *_ = task.examples(split)
         for file, row, label in zip(task.files[split], inputs, labels, strict=True):
             _, batch, name = file.split("/")
             number = int(name.removeprefix("sample_").removesuffix(".png"))
@@ -52,7 +52,7 @@ def test_the_empty_picture_of_the_published_folder_is_left_out(
     bad = task.files["train"][5]
     (task.folder / bad).write_bytes(b"")
     with caplog.at_level(logging.WARNING):
-        inputs, _, labels, _ = task.examples("train")
+        inputs, _, labels, *_ = task.examples("train")
     assert len(inputs) == len(labels) == len(task.files["train"]) - 1
     assert task.skipped == 1
     assert f"train files are unusable, such as {bad}: cannot identify image file" in caplog.text

@@ -101,18 +101,18 @@ class Arrays(Task):
         if len(parts) == 1:
             tenth = max(1, round(len(orders[0]) / 10))
             parts, orders = parts * 3, [orders[0][2 * tenth :], orders[0][:tenth], orders[0][tenth : 2 * tenth]]
-        self.parts: dict[Split, Part] = {}
+        self.stored: dict[Split, Part] = {}
         for split, part, order in zip(SPLITS, parts, orders, strict=True):
             chosen = part.rows(np.sort(order[: most[split]]))
             classes = np.where(_asked(chosen.labels), np.searchsorted(kinds, chosen.labels), IGNORED)
-            self.parts[split] = Part(chosen.inputs, classes, chosen.padding)
-        judged = self.parts["validation"].labels
+            self.stored[split] = Part(chosen.inputs, classes, chosen.padding)
+        judged = self.stored["validation"].labels
         counts = np.bincount(judged[_asked(judged)])
         self.chance = float(counts.max() / counts.sum())  # the best constant guess
 
     def examples(self, split: Split) -> Batch:
         """Ids ``(n, length)`` or frames ``(n, length, features)``, and classes ``(n,)`` or ``(n, length)``."""
-        part = self.parts[split]
+        part = self.stored[split]
         labels = torch.from_numpy(part.labels)
         if self.grid is not None:
             return Batch(self.grid.tokens(torch.from_numpy(part.inputs)), None, labels)
