@@ -27,7 +27,8 @@ from search.trials import enqueue_first
 from spaces.build import make, misfits
 from spaces.dimensions import ConfigError
 from spaces.space import Space
-from spaces.tasks import SPLITS, Task
+from spaces.tasks import Task
+from spaces.tasks.checks import check_data
 
 NOT_IDENTITY = (
     "study",
@@ -115,8 +116,7 @@ def check(space: Space, task: Task) -> None:
         ConfigError: what is wrong with the data, or which corners don't fit it.
     """
     try:
-        for split in SPLITS:
-            task.cached(split)
+        check_data(task)
     except ValueError as error:
         raise ConfigError(f"task: {error}") from error
     problems = misfits(space, task)

@@ -1,4 +1,4 @@
-"""Costs known before training: parameters, arithmetic and memory of one forward pass, the same in every run.
+"""Costs known before training: parameters, arithmetic and memory of one use of a network, the same in every run.
 
 Counted, not timed: a cost is a function of the network and the sizes of its input alone. Milliseconds are the business
 of :mod:`search.latency`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,31 +21,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from spaces.tasks import Task
 
 
-def sample(task: Task, *, batch: int = 1, length: int | None = None) -> Tensor:
-    """``batch`` validation inputs to count and time on, by default at the task's full length.
-
-    ``(batch, length)``, of frames ``(batch, length, features)``. Padding is taken for content: what is measured is a
-    full sequence. A short split is repeated.
-
-    Raises:
-        ValueError: ``length`` is beyond the task's.
-    """
-    inputs = task.cached("validation").inputs
-    longest = inputs.shape[1]
-    if length is not None and not 1 <= length <= longest:
-        raise ValueError(f"length={length}: the task has lengths from 1 to {longest}")
-    rows = torch.arange(batch) % len(inputs)
-    return inputs[rows, :length]
-
-
 def count(network: nn.Module, task: Task) -> dict[str, float]:
     """All of them by name, of one sequence at the task's full length."""
-    inputs = sample(task)
+    batch = task.sample()
     return {
         "parameters": float(parameters(network)),
-        "flops": float(flops(network, inputs)),
-        "memory_mb": memory_mb(network, inputs),
+        "flops": float(flops(network, batch, use=task.answer)),
+        "memory_mb": memory_mb(network, batch, use=task.answer),
     }
+
+
+def forward(network: nn.Module, batch: Any) -> Any:
+    """One forward pass."""
+    return network(batch)
 
 
 def parameters(network: nn.Module) -> int:
@@ -53,25 +41,25 @@ def parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def flops(network: nn.Module, inputs: Tensor) -> int:
-    """Floating-point operations of matrix products, convolutions, attention and Fourier transforms in one forward pass.
+def flops(network: nn.Module, batch: Any, *, use: Callable[[nn.Module, Any], object] = forward) -> int:
+    """Floating-point operations of matrix products, convolutions, attention and Fourier transforms in one use.
 
     A multiplication and an addition are two. What works element by element is not counted: it is small beside these.
     """
     with evaluating(network), torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
-        network(inputs)
+        use(network, batch)
     return int(counter.get_total_flops())
 
 
-def memory_mb(network: nn.Module, inputs: Tensor) -> float:
-    """Megabytes (10^6 bytes) that exist at once in one forward pass at most: parameters, buffers, inputs, activations.
+def memory_mb(network: nn.Module, batch: Any, *, use: Callable[[nn.Module, Any], object] = forward) -> float:
+    """Megabytes (10^6 bytes) that exist at once in one use at most: parameters, buffers, inputs, activations.
 
     Counted over storages, so that views are free. What a kernel allocates for itself and frees again is not seen.
     """
     # Not inference_mode: under it composite operators reach a dispatch mode whole, and what they hold is not seen.
     with evaluating(network), torch.no_grad(), _LiveBytes() as counter:
-        counter.see([*network.parameters(), *network.buffers(), inputs])
-        network(inputs)
+        counter.see([*network.parameters(), *network.buffers(), batch])
+        use(network, batch)
     return counter.peak / 1e6
 
 

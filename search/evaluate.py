@@ -152,7 +152,7 @@ def _train(notes: _Notes, architecture: Architecture, search: Search, watch: Wat
         checkpoint.unlink(missing_ok=True)
     if stop:
         raise notes.stop(stop)
-    notes.details[f"test_{task.metric}"] = judge(network, task, "test")
+    notes.details |= {f"test_{name}": value for name, value in judge(network, task, "test").items()}
     return curve[-1][1]
 
 

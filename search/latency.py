@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from search.costs import evaluating, flops, sample
+from search.costs import evaluating, flops
 from search.quiet import exclusive, torch_threads
 from spaces.tasks import Task
 
@@ -79,9 +79,9 @@ class FlopsLatency(Meter):
 
     def measure_all(self, networks: Sequence[nn.Module], task: Task) -> list[Latency]:
         """The latencies, of the operations that :func:`search.costs.flops` counts."""
-        inputs = sample(task, batch=self.batch, length=self.length)
-        batch, length = inputs.shape[:2]
-        times = [flops(network, inputs) / self.gflops_per_s / 1e6 for network in networks]
+        inputs = task.sample(self.batch, self.length)
+        batch, length = self.batch, self.length or task.sizes.length
+        times = [flops(network, inputs, use=task.answer) / self.gflops_per_s / 1e6 for network in networks]
         return [Latency(ms, spread=0.0, batch=batch, length=length, threads=1) for ms in times]
 
 
@@ -146,8 +146,8 @@ class MeasuredLatency(Meter):
 
     def measure_all(self, networks: Sequence[nn.Module], task: Task) -> list[Latency]:
         """The latencies, all networks taking turns within each visit, so that what drifts drifts for all."""
-        inputs = sample(task, batch=self.batch, length=self.length)
-        runs = [partial(network, inputs) for network in networks]
+        inputs = task.sample(self.batch, self.length)
+        runs = [partial(task.answer, network, inputs) for network in networks]
         with ExitStack() as stack:
             for network in networks:
                 _refuse_other_devices(network)
@@ -156,7 +156,7 @@ class MeasuredLatency(Meter):
             stack.enter_context(torch_threads(self.threads))
             stack.enter_context(torch.inference_mode())
             histories = self._visit_all(runs)
-        batch, length = inputs.shape[:2]
+        batch, length = self.batch, self.length or task.sizes.length
         return [self._summary(visits, batch, length) for visits in histories]
 
     def _visit_all(self, runs: Sequence[Callable[[], object]]) -> list[list[_Visit]]:

@@ -165,24 +165,23 @@ class _Module(lightning.LightningModule):
         self.network, self.task, self.settings = network, task, settings
         self.seed, self.done, self.saved = seed, done, saved
         self.metric = float("nan")
-        self._total, self._count = 0.0, 0
+        self._judged: list[Any] = []
 
     def on_train_epoch_start(self) -> None:
         # Anew for each epoch, so that one that goes on draws what an uninterrupted one would have drawn.
         torch.manual_seed(self.seed * 10_007 + self.done + self.current_epoch)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        return self.task.loss(self.network(batch.inputs, batch.padding), batch.labels)
+        return self.task.loss(self.network(batch), batch)
 
     def on_validation_epoch_start(self) -> None:
-        self._total, self._count = 0.0, 0
+        self._judged = []
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        total, count = self.task.judge(self.network(batch.inputs, batch.padding), batch.labels)
-        self._total, self._count = self._total + total, self._count + count
+        self._judged.append(self.task.judge(self.network, batch))
 
     def on_validation_epoch_end(self) -> None:
-        self.metric = self._total / self._count
+        self.metric = self.task.score(self._judged)[self.task.metric]
 
     def configure_optimizers(self) -> Any:
         settings = self.settings
@@ -217,7 +216,7 @@ class _Epochs:
         self._passes = passes
 
     def __len__(self) -> int:
-        return -(-len(self._task.cached(self._split).inputs) // self._batch_size)
+        return self._task.steps(self._split, self._batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         order = None if self._shuffle is None else self._shuffle * 10_007 + self._passes
@@ -225,12 +224,10 @@ class _Epochs:
         return self._task.batches(self._split, self._batch_size, shuffle=order)
 
 
-def judge(network: nn.Module, task: Task, split: Split) -> float:
-    """The metric of a network over a split."""
+def judge(network: nn.Module, task: Task, split: Split) -> dict[str, float]:
+    """The metrics of a network over a split, by name."""
     network.eval()
-    total, count = 0.0, 0
     with torch.inference_mode():
-        for batch in task.batches(split, JUDGED_AT_ONCE * task.batch_size):
-            part, judged = task.judge(network(batch.inputs, batch.padding), batch.labels)
-            total, count = total + part, count + judged
-    return total / count
+        return task.score(
+            [task.judge(network, batch) for batch in task.batches(split, JUDGED_AT_ONCE * task.batch_size)]
+        )

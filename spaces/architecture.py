@@ -1,7 +1,7 @@
 """An architecture: one point of a space, as plain nested values, and how it is compared and shown.
 
-It has the sections ``model``, ``pattern`` (one mechanism's name a block), ``attention`` (the knobs of those mechanisms)
-and ``train``.
+It has the sections ``model``, ``pattern`` (one mechanism's name a block), ``roles`` where a decoder's mechanisms differ
+from the encoder's, ``attention`` (the knobs of those mechanisms) and ``train``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def pattern(architecture: Mapping[str, Any]) -> str:
 
 def settings(architecture: Mapping[str, Any]) -> dict[str, Any]:
     """Every value by its dotted place, such as ``model.depth``, without the classes and the pattern."""
-    sections = {name: architecture.get(name, {}) for name in ("model", "attention", "train")}
+    sections = {name: architecture.get(name, {}) for name in ("model", "roles", "attention", "train")}
     return dict(_leaves(sections, ()))
 
 

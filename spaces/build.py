@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import nn
 from spaces.architecture import Architecture, describe, key
 from spaces.attention import Mechanism
 from spaces.dimensions import ConfigError
-from spaces.space import Space
+from spaces.space import ROLES, Space
 from spaces.tasks import Task
 
 
@@ -92,7 +92,7 @@ def build(architecture: Architecture, task: Task, *, seed: int = 0) -> nn.Module
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _check_sizes(architecture)
-        return _model(architecture, [_mechanism(architecture, name, task) for name in architecture["pattern"]], task)
+        return _model(architecture, task, lambda name, role: _mechanism(architecture, name, role, task))
 
 
 def misfits(space: Space, task: Task) -> list[str]:
@@ -119,12 +119,16 @@ def misfits(space: Space, task: Task) -> list[str]:
             if not attempt(f"sizes {key(model)}", lambda: _check_sizes(corner)):  # noqa: B023, called at once
                 continue
             sizes = key({name: model.get(name) for name in ("width", "heads")})
-            mechanisms = [
-                attempt(f"{name} {key(knobs)} {sizes}", lambda: _mechanism(corner, name, task))  # noqa: B023
-                for name, knobs in corner["attention"].items()
-            ]
-            if None not in mechanisms:
-                attempt(f"model {key(model)}", lambda: _model(corner, mechanisms, task))  # noqa: B023
+            fitting = {
+                (name, role): attempt(
+                    f"{name} {role} {key(corner['attention'][name])} {sizes}",
+                    lambda: _mechanism(corner, name, role, task),  # noqa: B023
+                )
+                for role, names in _roles(corner, task).items()
+                for name in dict.fromkeys(names)
+            }
+            if None not in fitting.values():
+                attempt(f"model {key(model)}", lambda: _model(corner, task, lambda *which: fitting[which]))  # noqa: B023
     return list(found) or _failures(space, task)
 
 
@@ -132,15 +136,18 @@ def _failures(space: Space, task: Task) -> list[str]:
     """Which patterns fail on an input; on the meta device a mechanism can be built that can't run."""
     found = []
     for architecture in space.largest():
-        inputs = task.cached("validation").inputs[:1]
+        batch = task.sample()
         try:
             with torch.inference_mode():
-                logits = build(architecture, task).eval()(inputs, None)
-            expected = (*inputs.shape[:2], task.sizes.classes) if task.sizes.per_token else (1, task.sizes.classes)
-            if logits.shape != expected:
-                found.append(f"{describe(architecture)}: gives {tuple(logits.shape)}, the task needs {expected}")
+                answers = build(architecture, task).eval()(batch)
+            sizes = task.sizes
+            tokens = (1, sizes.answer_length or sizes.length) if sizes.per_token else (1,)
+            if answers.shape != (*tokens, sizes.classes):
+                expected = (*tokens, sizes.classes)
+                found.append(f"{describe(architecture)}: gives {tuple(answers.shape)}, the task needs {expected}")
         except Exception as error:  # whatever the user's own code raises
-            found.append(f"{describe(architecture)}: fails on an input {tuple(inputs.shape)}: {error!r}")
+            shape = tuple(batch.inputs.shape)
+            found.append(f"{describe(architecture)}: fails on an input {shape}: {error!r}")
     return found
 
 
@@ -155,20 +162,43 @@ def _check_sizes(architecture: Architecture) -> bool:
     return True
 
 
-def _mechanism(architecture: Architecture, name: str, task: Task) -> Mechanism:
-    model = architecture["model"]
+def _roles(architecture: Architecture, task: Task) -> dict[str, list[str]]:
+    """The names of the mechanisms by role, one a block.
+
+    Where a task's answer is a sequence of its own, a model has a decoder that is causal and looks across to the
+    encoder. Unless ``roles`` says otherwise, a decoder block's mechanisms are those of the encoder block beside it.
+    """
+    blocks = architecture["pattern"]
+    if task.sizes.answer_length is None:
+        return {"": blocks}
+    given = architecture.get("roles", {})
+    return {"": blocks, **{role: [given[role]] * len(blocks) if role in given else blocks for role in ROLES}}
+
+
+def _mechanism(architecture: Architecture, name: str, role: str, task: Task) -> Mechanism:
+    model, sizes = architecture["model"], task.sizes
+    where = f"attention.{name}{role and f' as {role}'}"
     mechanism: Mechanism = make(
         architecture["attention"][name],
-        f"attention.{name}",
+        where,
         width=model["width"],
         heads=model["heads"],
-        length=task.sizes.length,
-        causal=task.sizes.causal,
+        length=sizes.answer_length if role == "decoder" else sizes.length,
+        causal=role == "decoder" or (sizes.causal and not role),
     )
+    try:
+        if role == "decoder":
+            mechanism.begin(1)
+        elif role == "cross":
+            mechanism.across(torch.zeros(1, 1, model["width"]), torch.zeros(1, 1, model["width"]))
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
     return mechanism
 
 
-def _model(architecture: Architecture, mechanisms: Sequence[Mechanism], task: Task) -> nn.Module:
+def _model(architecture: Architecture, task: Task, mechanism: Callable[[str, str], Mechanism]) -> nn.Module:
     settings = {name: value for name, value in architecture["model"].items() if name not in ("depth", "heads")}
-    network: nn.Module = make(settings, "model", mechanisms=mechanisms, sizes=task.sizes)
+    blocks = {role: [mechanism(name, role) for name in names] for role, names in _roles(architecture, task).items()}
+    given = {f"{role}{'es' if role == 'cross' else 's'}": blocks[role] for role in blocks if role}
+    network: nn.Module = make(settings, "model", mechanisms=blocks[""], sizes=task.sizes, **given)
     return network

@@ -1,26 +1,27 @@
 """A space: the composed YAML tree, from which architectures are drawn.
 
-A space has four sections. ``model`` holds the model's class and sizes, ``attention`` the mechanisms by name with their
+A space has these sections. ``model`` holds the model's class and sizes, ``attention`` the mechanisms by name with their
 knobs, ``train`` the training settings, and ``pattern`` says which mechanisms stand where: a list of names that is
-repeated over depth. Left out, ``pattern`` is a choice of one mechanism for all blocks.
+repeated over depth. Left out, ``pattern`` is a choice of one mechanism for all blocks. ``roles`` may name a mechanism
+for the blocks of a decoder (``decoder``) and one with which they look at the encoder (``cross``).
 
 In the architectures drawn from it ``pattern`` names one mechanism a block, and ``attention`` holds the knobs of those
-mechanisms alone.
+mechanisms, and of those in a role, alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
 
 from spaces.architecture import Architecture
+from spaces.combinations import Pick, combinations
 from spaces.dimensions import ConfigError, Dimension, Trial, Value, parse
 
-Pick = Callable[[Dimension, str], Any]
-
-SECTIONS = ("attention", "model", "pattern", "train")
+SECTIONS = ("attention", "model", "pattern", "roles", "train")
+ROLES = ("decoder", "cross")
 MOST_CORNERS = 20_000
 
 
@@ -46,9 +47,11 @@ class Space:
         self.attention: Mapping[str, Any] = tree["attention"]
         self.model: Mapping[str, Any] = tree["model"]
         self.train: Mapping[str, Any] = tree["train"]
+        self.roles: Mapping[str, Any] = tree.get("roles") or {}
         self.pattern = tree.get("pattern") or {"choice": [[name] for name in self.attention]}
         problems += [problem for name in ("model", "attention", "train") for problem in _problems(tree[name], name)]
         problems += self._pattern_problems()
+        problems += self._role_problems()
         if not problems:
             problems += self._depth_problems()
         if problems:
@@ -68,6 +71,20 @@ class Space:
                 if name not in self.attention:
                     yield f"pattern: {name!r} is not among this space's mechanisms: {', '.join(self.attention)}"
 
+    def _role_problems(self) -> Iterator[str]:
+        for role, node in self.roles.items():
+            if role not in ROLES:
+                yield f"roles: {role!r} is unknown; it accepts {', '.join(ROLES)}"
+            try:
+                names = _ends(node, f"roles.{role}")
+            except ConfigError as error:
+                yield str(error)
+                continue
+            for name in names:
+                if name not in self.attention:
+                    there = ", ".join(self.attention)
+                    yield f"roles.{role}: {name!r} is not among this space's mechanisms: {there}"
+
     def _depth_problems(self) -> Iterator[str]:
         for depth in _ends(self.model.get("depth"), "model.depth"):
             if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
@@ -82,12 +99,12 @@ class Space:
 
         Stops after ``MOST_CORNERS``: a space with more is checked in part, and trials report what was not foreseen.
         """
-        everything = _combinations(lambda pick: self._draw(_train_first(pick)))
+        everything = combinations(lambda pick: self._draw(_train_first(pick)))
         return islice(everything, MOST_CORNERS)
 
     def train_corners(self) -> Iterator[dict[str, Any]]:
         """Every combination of the ends of ``train``."""
-        return islice(_combinations(lambda pick: _draw(self.train, "train", pick)), MOST_CORNERS)
+        return islice(combinations(lambda pick: _draw(self.train, "train", pick)), MOST_CORNERS)
 
     def largest(self) -> Iterator[Architecture]:
         """For each pattern, the architecture at the last ends of all else: as a rule, the most expensive."""
@@ -112,7 +129,7 @@ class Space:
         if endless:
             advice = "write a choice, or a step, to have every architecture tried"
             raise ConfigError("\n".join(f"{line}; {advice}" for line in endless))
-        return _combinations(self._parameters, lambda dimension: dimension.values() or [])
+        return combinations(self._parameters, lambda dimension: dimension.values() or [])
 
     def _parameters(self, pick: Pick) -> dict[str, Value]:
         """What the sampler would call the values that ``pick`` gives with their labels."""
@@ -131,7 +148,7 @@ class Space:
 
     def _all(self) -> Iterator[tuple[str, Dimension]]:
         """All dimensions with their places."""
-        sections = {"model": self.model, "pattern": self.pattern, "attention": self.attention, "train": self.train}
+        sections = {name: getattr(self, name) for name in SECTIONS}
         for section, node in sections.items():
             yield from _dimensions(node, section)
 
@@ -140,11 +157,13 @@ class Space:
         pattern = _draw(self.pattern, "pattern", pick)
         names = [pattern] if isinstance(pattern, str) else pattern
         blocks = [names[block % len(names)] for block in range(model["depth"])]
+        roles = _draw(self.roles, "roles", pick)
         # Only what stands in a block is drawn: two architectures that differ in an unused knob would be the same.
-        used = sorted(set(blocks), key=list(self.attention).index)
+        used = sorted({*blocks, *roles.values()}, key=list(self.attention).index)
         attention = {name: _draw(self.attention[name], f"attention.{name}", pick) for name in used}
         train = _draw(self.train, "train", pick)
-        return {"model": model, "pattern": blocks, "attention": attention, "train": train}
+        given = {"roles": roles} if roles else {}
+        return {"model": model, "pattern": blocks, **given, "attention": attention, "train": train}
 
 
 def _ends(node: Any, where: str) -> list[Any]:
@@ -174,44 +193,9 @@ def _dimensions(node: Any, where: str) -> Iterator[tuple[str, Dimension]]:
             yield from _dimensions(value, f"{where}.{name}")
 
 
-def _the_ends(dimension: Dimension) -> list[Any]:
-    return dimension.ends()
-
-
-def _combinations(draw: Callable[[Pick], Any], values: Callable[[Dimension], list[Any]] = _the_ends) -> Iterator[Any]:
-    """All results of ``draw`` over ``values`` of the dimensions it meets, also of those met only in some branches.
-
-    An odometer: ``turns`` says which end the n-th dimension met shall take; the last one that has another end left is
-    turned, and those after it, which may be different ones next time, start over.
-    """
-    turns: list[int] = []
-    while True:
-        met: list[tuple[int, int]] = []
-        yield draw(partial(_turn, values, turns, met))
-        while met and met[-1][0] == met[-1][1] - 1:
-            met.pop()
-        if not met:
-            return
-        turns = [turn for turn, _ in met]
-        turns[-1] += 1
-
-
 def _first_label(parameters: dict[str, Any], dimension: Dimension, where: str) -> Any:
     parameters[where] = dimension.labels()[0]
     return dimension.ends()[0]
-
-
-def _turn(
-    values: Callable[[Dimension], list[Any]],
-    turns: Sequence[int],
-    met: list[tuple[int, int]],
-    dimension: Dimension,
-    where: str,
-) -> Any:
-    taken = values(dimension)
-    turn = turns[len(met)] if len(met) < len(turns) else 0
-    met.append((turn, len(taken)))
-    return taken[turn]
 
 
 def _train_first(pick: Pick) -> Pick:

@@ -1,7 +1,8 @@
 """Slow, obvious float64 references: every mechanism as full attention over explicitly built ``(n, n)`` logits.
 
 Each takes a mechanism for its weights, ``x`` ``(batch, n, width)`` and ``real`` ``(batch, n)`` bool, true where a token
-is not padding, and loops over samples and heads. No reference calls a fused kernel or the code under test.
+is not padding, and loops over samples and heads. Where tokens may attend to another sequence, that is ``source``
+``(batch, s, width)``, and ``real`` is about it. No reference calls a fused kernel or the code under test.
 """
 
 from __future__ import annotations
@@ -22,18 +23,23 @@ def weigh(logits, v, seen):
     return torch.where(sees, weights, 0.0) @ v
 
 
-def everything_seen(mechanism, n):
-    seen = torch.ones(n, n, dtype=torch.bool)
+def everything_seen(mechanism, n, s=None):
+    seen = torch.ones(n, n if s is None else s, dtype=torch.bool)
     return seen.tril() if mechanism.causal else seen
 
 
-def by_head(mechanism, x, real, rows):
-    """``rows(x, real, head) -> (n, head_width)`` for each sample and head, joined, projected, 0 at padding."""
+def by_head(mechanism, x, real, rows, *source):
+    """``rows(x, real, head, *source) -> (n, head_width)`` for each sample and head, joined, projected.
+
+    0 at padding or, if there is a source, where that is all padding.
+    """
     samples = []
-    for sample, kept in zip(x, real, strict=True):
-        sample = torch.where(kept[:, None], sample, 0.0)
-        joined = torch.cat([rows(sample, kept, head) for head in range(mechanism.heads)], dim=-1)
-        samples.append(torch.where(kept[:, None], mechanism.output(joined), 0.0))
+    for kept, *sequences in zip(real, x, *source, strict=True):
+        sequences[-1] = torch.where(kept[:, None], sequences[-1], 0.0)
+        sample, *other = sequences
+        joined = torch.cat([rows(sample, kept, head, *other) for head in range(mechanism.heads)], dim=-1)
+        answered = kept.any() if source else kept[:, None]
+        samples.append(torch.where(answered, mechanism.output(joined), 0.0))
     return torch.stack(samples)
 
 
@@ -43,30 +49,32 @@ def head_of(linear, x, head, heads):
     return x @ linear.weight.chunk(heads)[head].T
 
 
-def qkv(mechanism, x, head, prefix=""):
+def qkv(mechanism, x, head, source=None, *, prefix=""):
     """Of one head; several heads in a row look at the same key and value where there are fewer of those."""
+    source = x if source is None else source
     q, k, v = (getattr(mechanism, prefix + name) for name in ("query", "key", "value"))
     kv_heads = k.out_features // mechanism.head_width
     shared = head * kv_heads // mechanism.heads
-    return head_of(q, x, head, mechanism.heads), head_of(k, x, shared, kv_heads), head_of(v, x, shared, kv_heads)
+    q = head_of(q, x, head, mechanism.heads)
+    return q, head_of(k, source, shared, kv_heads), head_of(v, source, shared, kv_heads)
 
 
-def softmax(mechanism, x, real):
-    def rows(x, kept, head):
-        q, k, v = qkv(mechanism, x, head)
-        return attend(q, k, v, everything_seen(mechanism, len(x)) & kept)
+def softmax(mechanism, x, real, *source):
+    def rows(x, kept, head, *source):
+        q, k, v = qkv(mechanism, x, head, *source)
+        return attend(q, k, v, everything_seen(mechanism, len(q), len(k)) & kept)
 
-    return by_head(mechanism, x, real, rows)
+    return by_head(mechanism, x, real, rows, *source)
 
 
-def linformer(mechanism, x, real):
-    def rows(x, kept, head):
-        q, k, v = qkv(mechanism, x, head)
+def linformer(mechanism, x, real, *source):
+    def rows(x, kept, head, *source):
+        q, k, v = qkv(mechanism, x, head, *source)
         projections = mechanism.projections[:, head] if mechanism.sharing == "none" else mechanism.projections
-        e, f = projections[0, :, : len(x)] * kept, projections[-1, :, : len(x)] * kept
+        e, f = projections[0, :, : len(k)] * kept, projections[-1, :, : len(k)] * kept
         return attend(q, e @ k, f @ v, torch.ones(len(q), len(e), dtype=torch.bool))
 
-    return by_head(mechanism, x, real, rows)
+    return by_head(mechanism, x, real, rows, *source)
 
 
 def longformer(mechanism, x, real):
@@ -80,7 +88,7 @@ def longformer(mechanism, x, real):
         local = attend(*qkv(mechanism, x, head), seen & kept)
         if not mechanism.global_tokens:
             return local
-        everywhere = attend(*qkv(mechanism, x, head, "global_"), everything_seen(mechanism, n) & kept)
+        everywhere = attend(*qkv(mechanism, x, head, prefix="global_"), everything_seen(mechanism, n) & kept)
         return torch.where(i < mechanism.global_tokens, everywhere, local)
 
     return by_head(mechanism, x, real, rows)

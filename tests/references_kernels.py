@@ -15,38 +15,38 @@ def averaged(weights, v, seen):
     return weights @ v / torch.where(sums == 0, 1.0, sums)
 
 
-def linear(mechanism, x, real):
+def linear(mechanism, x, real, *source):
     features = {
         "elu": lambda x: torch.nn.functional.elu(x) + 1,
         "relu": lambda x: x.relu() + 1e-3,
         "softmax": lambda x: x.softmax(-1),
     }[mechanism.feature_map]
 
-    def rows(x, kept, head):
-        q, k, v = qkv(mechanism, x, head)
+    def rows(x, kept, head, *source):
+        q, k, v = qkv(mechanism, x, head, *source)
         k_features = features(k)
         if mechanism.feature_map == "softmax":
             k_features = torch.zeros_like(k)
             if kept.any():
                 k_features = k_features.masked_scatter(kept[:, None], k[kept].softmax(0))
-        return averaged(features(q) @ k_features.T, v, everything_seen(mechanism, len(x)) & kept)
+        return averaged(features(q) @ k_features.T, v, everything_seen(mechanism, len(q), len(k)) & kept)
 
-    return by_head(mechanism, x, real, rows)
+    return by_head(mechanism, x, real, rows, *source)
 
 
-def performer(mechanism, x, real):
+def performer(mechanism, x, real, *source):
     """Products of features, each divided by the largest of its query or of all keys, as one matrix."""
     directions, scale = mechanism.directions, mechanism.head_width**-0.25
 
-    def rows(x, kept, head):
-        q, k, v = qkv(mechanism, x, head)
+    def rows(x, kept, head, *source):
+        q, k, v = qkv(mechanism, x, head, *source)
         q, k = q * scale, k * scale
         q_logs, k_logs = q @ directions, k @ directions - (k**2).sum(-1, keepdim=True) / 2
         q_features = (q_logs - q_logs.detach().amax(-1, keepdim=True)).exp() + EPSILON
         k_features = (k_logs - k_logs.detach().max()).exp()
-        return averaged(q_features @ k_features.T, v, everything_seen(mechanism, len(x)) & kept)
+        return averaged(q_features @ k_features.T, v, everything_seen(mechanism, len(q), len(k)) & kept)
 
-    return by_head(mechanism, x, real, rows)
+    return by_head(mechanism, x, real, rows, *source)
 
 
 def gated(mechanism, x, real):
@@ -78,13 +78,16 @@ def decay_between(decays):
     return torch.stack(rows[1:])
 
 
-def nystromformer(mechanism, x, real):
-    def rows(x, kept, head):
-        q, k, v = qkv(mechanism, x, head)
-        mixed = torch.zeros_like(v)
+def nystromformer(mechanism, x, real, *source):
+    """Landmarks, those of queries too, are means over the tokens that are attended to."""
+
+    def rows(x, kept, head, *source):
+        q, k, v = qkv(mechanism, x, head, *source)
+        mixed = torch.zeros_like(q)
         if kept.any():
             groups = equal_groups(kept.nonzero().flatten().tolist(), mechanism.landmarks)
-            q_marks, k_marks = (torch.stack([y[group].mean(0) for group in groups]) for y in (q, k))
+            q_source, *_ = qkv(mechanism, source[0] if source else x, head)
+            q_marks, k_marks = (torch.stack([y[group].mean(0) for group in groups]) for y in (q_source, k))
             scale = q.shape[-1] ** -0.5
             between = (q_marks @ k_marks.T * scale).softmax(-1)
             inverse = between.T / (between.sum(0).max() * between.sum(1).max()).detach()
@@ -103,7 +106,7 @@ def nystromformer(mechanism, x, real):
         ]
         return mixed + torch.stack(convolved)
 
-    return by_head(mechanism, x, real, rows)
+    return by_head(mechanism, x, real, rows, *source)
 
 
 def equal_groups(items, count):

@@ -28,14 +28,14 @@ def bigbird(mechanism, x, real):
     return seen_by_blocks(mechanism, x, real, [[j for j in row if j >= 0] for row in mechanism.plan.tolist()])
 
 
-def entmax(mechanism, x, real):
-    def rows(x, kept, head):
-        q, k, v = qkv(mechanism, x, head)
-        seen = everything_seen(mechanism, len(x)) & kept
+def entmax(mechanism, x, real, *source):
+    def rows(x, kept, head, *source):
+        q, k, v = qkv(mechanism, x, head, *source)
+        seen = everything_seen(mechanism, len(q), len(k)) & kept
         logits = (q @ k.T * q.shape[-1] ** -0.5).masked_fill(~seen & seen.any(-1, keepdim=True), -1e9)
         return entmax_by_bisection(logits, mechanism.alpha[head]) @ v
 
-    return by_head(mechanism, x, real, rows)
+    return by_head(mechanism, x, real, rows, *source)
 
 
 def entmax_by_bisection(logits, alpha):
@@ -68,17 +68,17 @@ def sparsemax_by_sorting(logits):
     return torch.stack(rows).view_as(logits)
 
 
-def topk(mechanism, x, real):
-    def rows(x, kept, head):
-        q, k, v = qkv(mechanism, x, head)
-        seen = everything_seen(mechanism, len(x)) & kept
+def topk(mechanism, x, real, *source):
+    def rows(x, kept, head, *source):
+        q, k, v = qkv(mechanism, x, head, *source)
+        seen = everything_seen(mechanism, len(q), len(k)) & kept
         best = torch.zeros_like(seen)
         for row, logits in enumerate(q @ k.T):
             ordered = sorted(seen[row].nonzero().flatten().tolist(), key=lambda j: -logits[j].item())
             best[row, ordered[: mechanism.k]] = True
         return attend(q, k, v, best)
 
-    return by_head(mechanism, x, real, rows)
+    return by_head(mechanism, x, real, rows, *source)
 
 
 def adaptive_span(mechanism, x, real):

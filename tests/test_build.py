@@ -5,9 +5,11 @@ from torch import Tensor
 from spaces.architecture import describe
 from spaces.attention import Mechanism
 from spaces.build import build, make, misfits
-from spaces.models.encoder import TokenShift
+from spaces.models.trunk import TokenShift
 from spaces.space import Space
 from spaces.tasks import Batch, Sizes, Task
+
+ENCODER_TAKES = "width, feed_forward, dropout, activation, positions, front_end, pooling"
 
 
 class Constant(Task):
@@ -51,7 +53,7 @@ def test_every_corner_that_fits_builds_and_runs(features):
     task = Constant(per_token=True, features=features)
     assert misfits(space(**fitting), task) == []
     for corner in space(**fitting).corners():
-        logits = build(corner, task)(task.cached("train").inputs[:2])
+        logits = build(corner, task)(task.cached("train").rows(torch.arange(2)))
         assert logits.shape == (2, 31, 3), describe(corner)
 
 
@@ -93,7 +95,10 @@ def test_what_does_not_fit_is_told_with_its_place(tree, task, expected):
         ({"heads": 0}, "model.heads: 0; it must be a whole number from 1"),
         ({"width": 8.5}, "model.width: 8.5; it must be a whole number from 1"),
         ({"dropout": 1.5}, "model: dropout=1.5: it must be at least 0 and below 1"),
-        ({"feed_forwrad": 2}, "model: Encoder does not take 'feed_forwrad'; it takes width, feed_forward, dropout"),
+        (
+            {"feed_forwrad": 2},
+            "model: Encoder does not take 'feed_forwrad'; it takes " + ENCODER_TAKES,
+        ),
     ],
 )
 def test_a_model_that_does_not_fit_is_told_once(change, message):
@@ -116,13 +121,17 @@ def test_a_pattern_stands_in_the_network_block_by_block():
     tree = {"attention": {"softmax": SOFTMAX, "longformer": {**LONGFORMER, "window": 3}}, "train": {"epochs": 1}}
     hybrid = Space({**tree, "model": {**MODEL, "depth": 3}, "pattern": ["longformer", "longformer", "softmax"]})
     network = build(next(hybrid.corners()), Constant())
-    names = [type(block.mechanism).__name__ for block in network.blocks]
+    names = [type(block.mechanism).__name__ for block in network.trunk.blocks]
     assert names == ["LongformerAttention", "LongformerAttention", "SoftmaxAttention"]
 
 
 def test_the_gate_builds_what_is_nested():
     half = {"_target_": "fractions.Fraction", "numerator": 1, "denominator": 2}
     assert make({**half, "numerator": half}, "here") == 0.25
+
+
+def batch(inputs, padding=None):
+    return Batch(inputs, padding, labels=torch.empty(0))
 
 
 IDS = torch.arange(18).reshape(2, 9) % 7, torch.full((2, 3), 5)
@@ -137,7 +146,7 @@ def test_padding_changes_nothing_in_an_encoder(per_token, features, inputs, behi
         network = build(corner, task).eval()
         padded = torch.cat([inputs, behind], dim=1)
         padding = torch.arange(12).expand(2, -1) >= 9
-        alone, beside = network(inputs), network(padded, padding)
+        alone, beside = network(batch(inputs)), network(batch(padded, padding))
         torch.testing.assert_close(beside[:, :9] if per_token else beside, alone)
 
 
@@ -153,8 +162,8 @@ def test_a_causal_encoder_does_not_look_ahead():
     inputs = torch.arange(12)[None] % 7
     changed = inputs.clone()
     changed[:, 6:] = 1
-    torch.testing.assert_close(network(inputs)[:, :6], network(changed)[:, :6])
-    assert not torch.allclose(network(inputs)[:, 6:], network(changed)[:, 6:])
+    torch.testing.assert_close(network(batch(inputs))[:, :6], network(batch(changed))[:, :6])
+    assert not torch.allclose(network(batch(inputs))[:, 6:], network(batch(changed))[:, 6:])
 
 
 @pytest.mark.parametrize("causal", [False, True])

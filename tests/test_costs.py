@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from search.costs import count, flops, memory_mb, parameters, sample
+from search.costs import count, flops, memory_mb, parameters
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.models.encoder import Encoder
 from tests.small import FirstToken
@@ -21,7 +21,7 @@ class Apply(nn.Module):
         super().__init__()
         self.function = function
 
-    def forward(self, inputs, padding=None):
+    def forward(self, inputs):
         return self.function(inputs)
 
 
@@ -69,7 +69,7 @@ def test_operations_of_an_encoder_are_the_sum_of_its_parts():
     network = Encoder([mechanism], sizes=task.sizes, width=8, feed_forward=2.0)
     attention, feed_forward, head = 4 * 16 * 16 * 8, 2 * 2 * 16 * 8 * 16, 2 * 8 * 3
     projections = 4 * 2 * 16 * 8 * 8
-    assert flops(network, sample(task)) == projections + attention + feed_forward + head
+    assert flops(network, task.sample()) == projections + attention + feed_forward + head
 
 
 SQUARE = torch.ones(100, 100)  # 0.04 MB
@@ -152,9 +152,9 @@ def test_count_names_every_cost_and_repeats():
 def test_a_sample_has_the_shape_asked_for():
     task = FirstToken(length=8, rows=3)
     inputs = task.cached("validation").inputs
-    assert torch.equal(sample(task), inputs[:1])
-    assert torch.equal(sample(task, batch=5), inputs[[0, 1, 2, 0, 1]])
-    assert torch.equal(sample(task, batch=2, length=5), inputs[:2, :5])
+    assert torch.equal(task.sample().inputs, inputs[:1])
+    assert torch.equal(task.sample(5).inputs, inputs[[0, 1, 2, 0, 1]])
+    assert torch.equal(task.sample(2, 5).inputs, inputs[:2, :5])
     for length in (0, 9):
         with pytest.raises(ValueError, match="lengths from 1 to 8"):
-            sample(task, length=length)
+            task.sample(length=length)

@@ -13,7 +13,7 @@ import yaml
 from torch import nn
 
 import search.latency
-from search.costs import flops, sample
+from search.costs import flops
 from search.latency import FEWEST, FlopsLatency, Machine, MeasuredLatency
 from search.quiet import exclusive, lock_path, yield_to_measurements
 from tests.small import FirstToken
@@ -59,10 +59,10 @@ class Takes(nn.Module):
         self.inner.eval()
         self.log = [] if log is None else log
 
-    def forward(self, inputs, padding=None):
+    def forward(self, batch):
         time = self.times[min(self.calls, len(self.times) - 1)]
         self.calls += 1
-        self.log.append((self, inputs, self.training, torch.is_inference_mode_enabled(), torch.get_num_threads()))
+        self.log.append((self, batch.inputs, self.training, torch.is_inference_mode_enabled(), torch.get_num_threads()))
         self.machine.spend(*(time if isinstance(time, tuple) else (time,)))
 
 
@@ -160,12 +160,12 @@ def test_forward_passes_run_as_in_use():
     network = Takes(machine, 5.0)
     meter(machine, batch=3, length=6, threads=2).measure(network, TASK)
     for _, inputs, training, inference, threads in network.log:
-        assert torch.equal(inputs, sample(TASK, batch=3, length=6))
+        assert torch.equal(inputs, TASK.sample(3, 6).inputs)
         assert (training, inference, threads) == (False, True, 2)
 
 
 class Breaks(Takes):
-    def forward(self, inputs, padding=None):
+    def forward(self, batch):
         raise RuntimeError("out of memory")
 
 
@@ -202,8 +202,8 @@ def private_lock(tmp_path, monkeypatch):
 
 
 class Looks(Takes):
-    def forward(self, inputs, padding=None):
-        super().forward(inputs)
+    def forward(self, batch):
+        super().forward(batch)
         self.locked = is_locked()
 
 
@@ -256,8 +256,21 @@ def test_only_the_thread_that_yields_loses_priority():
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
 
 
+class Inputs(nn.Module):
+    """What a batch's tokens are."""
+
+    def forward(self, batch):
+        return batch.inputs
+
+
+def embedding():
+    return nn.Sequential(Inputs(), nn.Embedding(3, 4))
+
+
 def test_a_real_measurement_is_positive_and_complete():
-    latency = MeasuredLatency(visits=2, repeats=2, rest_s=0.0).measure(nn.Embedding(3, 4), TASK)
+    latency = MeasuredLatency(visits=2, repeats=2, rest_s=0.0).measure(
+        nn.Sequential(Inputs(), nn.Embedding(3, 4)), TASK
+    )
     assert latency.ms > 0
     assert latency.spread >= 0
     assert 2 <= len(latency.visits_ms) <= 4
@@ -265,8 +278,8 @@ def test_a_real_measurement_is_positive_and_complete():
 
 
 def test_the_stand_in_follows_the_operations_alone():
-    network = nn.Sequential(nn.Embedding(3, 4), nn.Linear(4, 5))
-    counted = flops(network, sample(TASK, batch=2))
+    network = nn.Sequential(Inputs(), nn.Embedding(3, 4), nn.Linear(4, 5))
+    counted = flops(network, TASK.sample(2))
     assert counted == 2 * 2 * 8 * 4 * 5
     latency = FlopsLatency(batch=2, gflops_per_s=0.5).measure(network, TASK)
     assert latency.ms == counted / 0.5e9 * 1e3
@@ -281,7 +294,10 @@ def test_the_stand_in_follows_the_operations_alone():
         (lambda: MeasuredLatency(seconds=-1.0), "seconds=-1.0: it must be at least 0"),
         (lambda: FlopsLatency(length=0), "length=0"),
         (lambda: FlopsLatency(gflops_per_s=0.0), "it must be above 0"),
-        (lambda: MeasuredLatency(length=9).measure(nn.Embedding(3, 4), TASK), "lengths from 1 to 8"),
+        (
+            lambda: MeasuredLatency(length=9).measure(embedding(), TASK),
+            "lengths from 1 to 8",
+        ),
         (lambda: MeasuredLatency().measure(nn.Embedding(3, 4, device="meta"), TASK), "a network on meta"),
     ],
 )

@@ -43,7 +43,10 @@ REFUSED = [  # arguments, and what the message says
     (["+space=nlp", "task=recal"], ["task/recal", "recall"]),
     (["+space=nlp", "pruner=asha"], ["pruner/asha", "moasha"]),
     (["+space=nlp", "space.modl.depth=2"], ["space.modl", "model"]),
-    (["+space=nlp", "+space.modl.depth=2"], ["space: 'modl' is unknown; it accepts attention, model, pattern, train"]),
+    (
+        ["+space=nlp", "+space.modl.depth=2"],
+        ["space: 'modl' is unknown; it accepts attention, model, pattern, roles, train"],
+    ),
     (["+space=nlp", "+foo=1"], ["foo: unknown", "n_trials"]),
     (["+space=nlp", "n_trials=0"], ["n_trials: 0; write a whole number from 1"]),
     (["+space=nlp", "n_trials=many", "seed=-1"], ["n_trials: 'many'", "seed: -1"]),

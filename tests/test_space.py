@@ -96,7 +96,7 @@ def test_the_largest_architecture_of_each_pattern_takes_the_last_ends():
 @pytest.mark.parametrize(
     ("change", "messages"),
     [
-        ({"atention": {}}, ["space: 'atention' is unknown; it accepts attention, model, pattern, train"]),
+        ({"atention": {}}, ["space: 'atention' is unknown; it accepts attention, model, pattern, roles, train"]),
         ({"attention": {}}, ["attention: missing"]),
         ({"model": {"_target_": "m.M"}}, ["model.depth: None blocks; write a whole number from 1"]),
         ({"model": {"_target_": "m.M", "depth": {"choice": [1, "deep"]}}}, ["model.depth: 'deep' blocks"]),

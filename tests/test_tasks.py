@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import os
@@ -15,15 +16,17 @@ import torch
 import torch.nn.functional as F
 import yaml
 from recorded import write_recordings
+from small import FirstToken
 
 from spaces.build import make
-from spaces.tasks import IGNORED, Batch, Sizes, Split, Task
+from spaces.tasks import BEGIN, END, IGNORED, Batch, Sizes, Split, Task
 from spaces.tasks.digits import Digits
 from spaces.tasks.patches import Patches
 from spaces.tasks.recall import Recall
 from spaces.tasks.recordings import Recordings
 from spaces.tasks.speech import Speech
 from spaces.tasks.text import Text
+from spaces.tasks.translation import Translation
 
 ROOT = Path(__file__).parents[1]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -50,6 +53,7 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "patches": lambda _: Patches(train=50),
     "patches, few and large": lambda _: Patches(side=9, patch=3, train=20),
     "recordings": lambda folder: Recordings(folder=str(write_recordings(folder / "wav")), seconds=0.08),
+    "translation": lambda _: Translation(train=40, validation=20, test=20),
     "speech": lambda _: Speech(train=20, validation=10, test=10),
     "speech, short and odd": lambda _: Speech(length=37, bands=8, sounds=5, keys=1, partners=3, pauses=1, voices=1),
 }
@@ -65,15 +69,23 @@ def rebuilt(request: pytest.FixtureRequest, task: Task, library: Path) -> Task:
     return TASKS[request.node.callspec.params["task"]](library)
 
 
+def says(logits: torch.Tensor) -> Callable[[Batch], torch.Tensor]:
+    """A network that gives these logits, whatever it is asked."""
+    return lambda _: logits
+
+
 def same(a: Batch, b: Batch) -> bool:
     return all(x is y is None or torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) -> None:
-    inputs, padding, labels = task.examples(split)
+    inputs, padding, labels, prefix = task.examples(split)
     tokens = (len(inputs), task.sizes.length)
-    assert labels.shape == (tokens if task.sizes.per_token else tokens[:1])
+    answered = (len(inputs), task.sizes.answer_length or task.sizes.length)
+    assert labels.shape == (answered if task.sizes.per_token else answered[:1])
+    assert (prefix is None) == (task.sizes.answer_length is None)
+    assert prefix is None or (prefix.shape == answered and (prefix[:, 0] == BEGIN).all())
     assert labels.dtype == torch.int64
     if task.sizes.features is None:
         assert (inputs.shape, inputs.dtype) == (tokens, torch.int64)
@@ -91,7 +103,7 @@ def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) 
         assert not padding[:, 0].any()
         assert (padding[:, 1:] >= padding[:, :-1]).all(), "padding stands at the end"
         assert (inputs[padding] == 0).all()
-        assert not task.sizes.per_token or (labels[padding] == IGNORED).all()
+        assert labels.shape != padding.shape or prefix is not None or (labels[padding] == IGNORED).all()
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -126,10 +138,47 @@ def test_a_shuffle_seed_names_one_order(task: Task) -> None:
     assert not all(map(same, once, other))
 
 
-def as_rows(batch: Batch) -> list[tuple[object, ...]]:
-    """Each example as one hashable value."""
-    columns = [x.tolist() if x is not None else [None] * len(batch.inputs) for x in batch]
-    return [tuple(map(str, row)) for row in zip(*columns, strict=True)]
+def as_rows(batch: Batch) -> list[tuple[str, ...]]:
+    """Each example as text, without its padding."""
+    rows = []
+    for at, row in enumerate(batch.inputs):
+        kept = slice(None) if batch.padding is None else ~batch.padding[at]
+        label = batch.labels[at]
+        if batch.prefix is not None:
+            label = label[label != IGNORED]
+        elif label.shape == row.shape[:1]:
+            label = label[kept]
+        rows.append((str(row[kept].tolist()), str(label.tolist())))
+    return rows
+
+
+class Lengths(FirstToken):
+    """Rows of 1 to 40 tokens, which are all the row's number."""
+
+    def examples(self, split: Split) -> Batch:
+        lengths = 1 + torch.randperm(40 * 8, generator=torch.Generator().manual_seed(0)) % 40
+        padding = torch.arange(40) >= lengths[:, None]
+        rows = torch.arange(len(lengths))[:, None].expand(-1, 40)
+        return Batch(rows.masked_fill(padding, 0), padding, rows.masked_fill(padding, IGNORED))
+
+
+def test_batches_hold_examples_of_similar_length_and_no_column_of_padding_alone() -> None:
+    ordered, shuffled = (list(Lengths().batches("train", 8, shuffle=seed)) for seed in (None, 1))
+    for batches in (ordered, shuffled):
+        assert all(batch.padding is None or (~batch.padding).any(0).all() for batch in batches)
+        assert all(batch.labels.shape == batch.inputs.shape for batch in batches)
+    work = [sum(batch.inputs.numel() for batch in batches) for batches in (ordered, shuffled)]
+    least = int((~Lengths().examples("train").padding).sum())
+    assert work[1] < 1.15 * least < 1.5 * least < work[0]
+    lengths = [batch.inputs.shape[1] for batch in shuffled]
+    assert lengths not in (sorted(lengths), sorted(lengths, reverse=True)), "short and long ones must alternate"
+
+
+def test_an_answer_is_trimmed_to_the_longest_one() -> None:
+    labels = torch.tensor([[5, END, IGNORED, IGNORED], [7, 6, END, IGNORED]])
+    batch = Batch(torch.ones(2, 4, dtype=torch.int64), None, labels, torch.full((2, 4), BEGIN)).trimmed()
+    assert (batch.labels.tolist(), batch.prefix.shape) == (labels[:, :3].tolist(), (2, 3))
+    assert batch.inputs.shape == (2, 4)
 
 
 @pytest.mark.parametrize(
@@ -150,9 +199,11 @@ def test_judge_counts_the_positions_that_are_asked() -> None:
     labels = task.examples("validation").labels[:2]
     logits = torch.nn.functional.one_hot(labels.clamp(min=0), task.sizes.classes).float()
     asked = int((labels != IGNORED).sum())
-    assert task.judge(logits, labels) == (asked, asked)
-    assert task.judge(-logits, labels) == (0, asked)
-    assert task.loss(100 * logits, labels).item() == pytest.approx(0, abs=1e-6)
+    batch = Batch(labels, None, labels)
+    assert task.judge(says(logits), batch) == (asked, asked)
+    assert task.judge(says(-logits), batch) == (0, asked)
+    assert task.score([(1, 3), (asked, asked)]) == {"accuracy": (1 + asked) / (3 + asked)}
+    assert task.loss(100 * logits, batch).item() == pytest.approx(0, abs=1e-6)
 
 
 # Recall -----------------------------------------------------------------------------------------------------------
@@ -170,7 +221,7 @@ RECALLS = [
 @pytest.mark.parametrize("task", RECALLS)
 def test_recall_labels_answer_the_questions_in_the_inputs(task: Recall) -> None:
     """Replay every row token by token, with a dictionary and a tally."""
-    inputs, _, labels = task.examples("validation")
+    inputs, _, labels, _ = task.examples("validation")
     for row, asked in zip(inputs.tolist(), labels.tolist(), strict=True):
         facts: dict[int, set[int]] = {}
         markers: Counter[int] = Counter()
@@ -268,7 +319,7 @@ def test_text_splits_depend_on_relative_names_alone(library: Path, tmp_path_fact
 def test_text_windows_rebuild_every_file(library: Path, predict: Any, length: int) -> None:
     task = Text(folder=str(library), length=length, predict=predict, train=10**6, validation=10**6, test=10**6)
     for split in SPLITS:
-        inputs, padding, labels = task.examples(split)
+        inputs, padding, labels, _ = task.examples(split)
         assert len(inputs) == len(task.windows[split])
         rebuilt: dict[str, bytes] = {}
         for row, window in enumerate(task.windows[split]):
@@ -319,11 +370,12 @@ def test_chosen_windows_are_spread_over_the_files(library: Path) -> None:
 def test_bits_per_byte_of_a_model_that_knows_nothing_is_chance(library: Path) -> None:
     task = Text(folder=str(library), predict="next_byte", length=16)
     labels = task.examples("validation").labels
-    bits, count = task.judge(torch.zeros(*labels.shape, 256), labels)
+    batch, nothing = Batch(labels, None, labels), torch.zeros(*labels.shape, 256)
+    bits, count = task.judge(says(nothing), batch)
     assert bits / count == pytest.approx(task.chance)
-    assert task.loss(torch.zeros(*labels.shape, 256), labels).item() == pytest.approx(task.chance * math.log(2))
+    assert task.loss(nothing, batch).item() == pytest.approx(task.chance * math.log(2))
     certain = 1000 * torch.nn.functional.one_hot(labels.clamp(min=0), 256).float()
-    assert task.judge(certain, labels) == (task.best, count)
+    assert task.judge(says(certain), batch) == (task.best, count)
     assert (task.metric, task.direction, task.sizes.causal) == ("bits_per_byte", "minimize", True)
 
 
@@ -372,7 +424,7 @@ def test_digits_are_all_images_of_the_data_set_with_their_digits() -> None:
     expected = {tuple(map(int, image)): int(digit) for image, digit in zip(pixels, digits, strict=True)}
     found: dict[tuple[int, ...], int] = {}
     for split in SPLITS:
-        inputs, _, labels = Digits().examples(split)
+        inputs, _, labels, _ = Digits().examples(split)
         assert len(set(labels.tolist())) == 10
         found |= {tuple(image): digit for image, digit in zip(inputs.tolist(), labels.tolist(), strict=True)}
     assert found == expected
@@ -383,8 +435,8 @@ def test_digits_are_all_images_of_the_data_set_with_their_digits() -> None:
 
 def test_patches_rebuild_the_enlarged_image() -> None:
     task = Patches(side=12, patch=4)
-    inputs, _, labels = task.examples("test")
-    pixels, _, digits = task.digits.examples("test")
+    inputs, _, labels, _ = task.examples("test")
+    pixels, _, digits, _ = task.digits.examples("test")
     assert torch.equal(labels, digits)
     images = [F.interpolate(p.view(1, 1, 8, 8).float(), size=12, mode="bilinear")[0, 0] / 8 - 1 for p in pixels[:5]]
     for image, row in zip(images, inputs, strict=False):
@@ -479,5 +531,11 @@ def test_every_task_has_a_yaml_that_builds_it_and_says_how_to_use_it(path: Path,
 
 
 def test_every_task_has_a_yaml() -> None:
-    modules = {path.stem for path in (ROOT / "spaces" / "tasks").glob("*.py")} - {"__init__"}
-    assert modules == {path.stem for path in (ROOT / "conf" / "task").glob("*.yaml")}
+    modules = set()
+    for path in (ROOT / "spaces" / "tasks").glob("*.py"):
+        module = importlib.import_module(f"spaces.tasks.{path.stem}".removesuffix(".__init__"))
+        own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
+        if any(isinstance(value, type) and issubclass(value, Task) and value is not Task for value in own):
+            modules.add(module.__name__)
+    files = (ROOT / "conf" / "task").glob("*.yaml")
+    assert modules == {yaml.safe_load(file.read_text())["_target_"].rpartition(".")[0] for file in files}

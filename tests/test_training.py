@@ -30,7 +30,7 @@ def test_a_network_learns_and_is_judged_after_every_epoch():
     network, curve = fit()
     assert [epoch for epoch, _ in curve] == [1, 2, 3, 4]
     assert curve[-1][1] > 0.6 > FirstToken().chance
-    assert judge(network, FirstToken(), "validation") == pytest.approx(curve[-1][1])
+    assert judge(network, FirstToken(), "validation") == {"accuracy": pytest.approx(curve[-1][1])}
 
 
 def test_the_same_seed_gives_the_same_curve():
@@ -70,7 +70,7 @@ def test_leaving_ends_the_training_thread():
 
 def test_an_error_in_the_network_reaches_the_caller():
     class Broken(FirstToken):
-        def loss(self, logits, labels):
+        def loss(self, logits, batch):
             raise RuntimeError("no loss today")
 
     with pytest.raises(RuntimeError, match="no loss today"):
@@ -101,7 +101,7 @@ def test_a_short_last_batch_counts_by_its_examples():
     network, curve = fit(task=task, stop_after=1)
     batch = task.examples("validation")
     with torch.inference_mode():
-        exact = (network.eval()(batch.inputs).argmax(-1) == batch.labels).double().mean().item()
+        exact = (network.eval()(batch).argmax(-1) == batch.labels).double().mean().item()
     assert curve[-1][1] == pytest.approx(exact)
 
 

@@ -188,10 +188,10 @@ def test_the_surrogate_chooses_among_new_and_paused_ones(study, tmp_path):
 
 def test_a_failing_architecture_costs_only_its_trial(study):
     class SometimesBroken(FirstToken):
-        def loss(self, logits, labels):
+        def loss(self, logits, batch):
             if len(counted(study)) == 2:
                 raise RuntimeError("out of luck")
-            return super().loss(logits, labels)
+            return super().loss(logits, batch)
 
     trials = run(study, small_search(task=SometimesBroken()), 3)
     assert [trial.state for trial in trials] == ["complete", "failed", "complete"]
@@ -201,7 +201,7 @@ def test_a_failing_architecture_costs_only_its_trial(study):
 
 def test_failures_in_a_row_end_the_run(study):
     class Broken(FirstToken):
-        def loss(self, logits, labels):
+        def loss(self, logits, batch):
             raise RuntimeError("out of luck")
 
     with pytest.raises(RepeatedFailureError, match="3 trials in a row failed; the last one: RuntimeError: out of luck"):

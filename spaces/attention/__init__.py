@@ -7,6 +7,10 @@ reason, on the meta device as well. There are no capability flags: a mechanism t
 Whatever it draws at random (hash rotations, fixed tables) is drawn from the global generator at construction and kept
 in a buffer: ``forward`` never draws, so a saved model repeats its outputs exactly.
 
+Some can also let the tokens of one sequence attend to those of another: :meth:`Mechanism.across`. There every output
+depends on its own token and on the other sequence alone, so that a decoder may ask for all its tokens at once or for
+one at a time, sees no later token and needs no padding of its own. What cannot says so, with the reason, when asked.
+
 A causal mechanism can also be run one token at a time, as text is generated: ``begin`` gives the state before the first
 token and ``step`` takes a token and a state to an output and the next state, and over a sequence the outputs are those
 of ``forward``. States are values: a step leaves the state it was given as it was, so that two continuations may start
@@ -35,7 +39,7 @@ class Mechanism(nn.Module, ABC):
     Args:
         width: features per token.
         heads: attention heads; must divide ``width``.
-        length: the longest sequence it will be given; shorter ones are always welcome.
+        length: the longest sequence it will be given or, across, attend to; shorter ones are always welcome.
         causal: if true, output ``t`` depends on inputs ``0..t`` alone.
 
     Raises:
@@ -63,17 +67,51 @@ class Mechanism(nn.Module, ABC):
         Returns:
             ``(batch, n, width)``.
         """
-        if x.shape[1] > self.length:
-            raise ValueError(f"a sequence of {x.shape[1]} tokens: this mechanism was built for length={self.length}")
+        self._check_length(x)
         if padding is None:
             return self.mix(x, None)
         # 0 * NaN is NaN: what stands in the padding must be replaced, not multiplied away.
         x = x.masked_fill(padding[..., None], 0.0)
         return self.mix(x, padding).masked_fill(padding[..., None], 0.0)
 
+    def _check_length(self, x: Tensor) -> None:
+        if x.shape[1] > self.length:
+            raise ValueError(f"a sequence of {x.shape[1]} tokens: this mechanism was built for length={self.length}")
+
     @abstractmethod
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Do the work of :meth:`forward`; ``x`` is 0 at padding, and padding's output is zeroed afterwards."""
+
+    def across(self, x: Tensor, source: Tensor, source_padding: Tensor | None = None) -> Tensor:
+        """Let the tokens of ``x`` attend to those of ``source``.
+
+        Args:
+            x: ``(batch, m, width)``, for any ``m``.
+            source: ``(batch, n, width)`` with ``n <= length``.
+            source_padding: ``(batch, n)`` bool, true where a token of ``source`` is padding. Neither its content
+                nor its amount changes anything; where there is nothing else, the output is 0.
+
+        Returns:
+            ``(batch, m, width)``.
+
+        Raises:
+            ValueError: the mechanism is causal, or cannot attend to another sequence.
+        """
+        if self.causal:
+            raise ValueError("causal=True: to attend to another sequence, construct the mechanism with causal=False")
+        self._check_length(source)
+        if source_padding is None:
+            return self.mix_across(x, source, None)
+        source = source.masked_fill(source_padding[..., None], 0.0)
+        mixed = self.mix_across(x, source, source_padding)
+        return mixed.masked_fill(source_padding.all(1)[:, None, None], 0.0)
+
+    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """Do the work of :meth:`across`, or raise a ``ValueError`` that says why it cannot be done.
+
+        ``source`` is 0 at padding, and the output of a sample whose source is all padding is zeroed afterwards.
+        """
+        raise ValueError(f"{type(self).__name__} has no way to attend to another sequence")
 
     def begin(self, batch: int) -> State:
         """The state before the first token of ``batch`` sequences.

@@ -70,3 +70,7 @@ class AdaptiveSpanAttention(Mechanism):
         mixed = joined(weights @ v / weights.sum(-1, keepdim=True), x)
         output: Tensor = self.output(mixed.flatten(2))
         return output
+
+    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """It cannot be done: a token has no span in another sequence."""
+        raise ValueError("adaptive_span cannot attend to another sequence: tokens of two sequences have no distance")

@@ -65,6 +65,12 @@ class BigBirdAttention(Mechanism):
         output: Tensor = self.output(mixed.flatten(2))
         return output
 
+    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """It cannot be done: a token's block has no neighbours in another sequence."""
+        raise ValueError(
+            "bigbird cannot attend to another sequence: its plan pairs blocks by position, and two sequences share none"
+        )
+
     def _attend_globally(self, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None) -> Tensor:
         """The global blocks' rows of full attention: ``(batch, global_tokens, heads, head_width)``."""
         q = q[:, : self.global_tokens]

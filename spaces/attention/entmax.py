@@ -45,9 +45,13 @@ class EntmaxAttention(Mechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Attention to the tokens that entmax leaves a weight."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        return self.mix_across(x, x, padding)
+
+    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """The same, to another sequence."""
+        q, k, v = self.split(self.query(x)), self.split(self.key(source)), self.split(self.value(source))
         logits = q @ k.transpose(-1, -2) * self.head_width**-0.5
-        weights = entmax(hide(logits, padding, causal=self.causal), self.alpha[:, None, None])
+        weights = entmax(hide(logits, source_padding, causal=self.causal), self.alpha[:, None, None])
         output: Tensor = self.output(self.merge(weights @ v))
         return output
 

@@ -35,6 +35,10 @@ class FNetAttention(Mechanism):
         mixed = fourier(tokens, (~padding).sum(1)).real.to(x.dtype)
         return torch.zeros_like(mixed).scatter(1, order, mixed)
 
+    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """It cannot be done: the tokens of two sequences make no one transform."""
+        raise ValueError("fnet cannot attend to another sequence: its transform runs along one")
+
 
 def fourier(x: Tensor, lengths: Tensor) -> Tensor:
     """The orthonormal transform over the first ``lengths`` ``(batch,)`` of the rows of ``x`` ``(batch, n, d)``.

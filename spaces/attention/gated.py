@@ -61,6 +61,10 @@ class GatedAttention(Mechanism):
             sums = sums + scan(*(y.flip(2) for y in (q, k, v, log_decay))).flip(2)
         return self._joined(sums)
 
+    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """It cannot be done: there is no way from a token to those of another sequence."""
+        raise ValueError("gated cannot attend to another sequence: its weights decay from token to token along one")
+
     def first_memory(self, batch: int) -> tuple[Tensor, ...]:
         """The sum over keys, ``(batch, heads, head_width, head_width)``."""
         return (self.zeros(batch, self.heads, self.head_width, self.head_width),)

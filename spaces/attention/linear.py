@@ -43,8 +43,13 @@ class LinearAttention(Mechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """The mean of the values, weighed by features."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), with_ones(self.split(self.value(x)))
-        hidden = None if padding is None else padding[:, None, :, None]
+        return self.mix_across(x, x, padding)
+
+    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """The same, of another sequence's values."""
+        q, k = self.split(self.query(x)), self.split(self.key(source))
+        v = with_ones(self.split(self.value(source)))
+        hidden = None if source_padding is None else source_padding[:, None, :, None]
         if self.feature_map == "softmax":
             q, k = q.softmax(-1), softmax_over_tokens(k, hidden)
         else:

@@ -58,14 +58,18 @@ class LinformerAttention(Mechanism):
         equal_query_key(self.query, self.key)
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """Attention to the projected rows; the padding in ``x`` is 0 already and needs no mask."""
-        projections = self.projections[..., : x.shape[1]]
+        """Attention to the projected rows."""
+        return self.mix_across(x, x, padding)
+
+    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """The same, to another sequence's; the padding in ``source`` is 0 already and needs no mask."""
+        projections = self.projections[..., : source.shape[1]]
         if self.sharing == "none":
             e, f = projections
-            k, v = e @ self.split(self.key(x)), f @ self.split(self.value(x))
+            k, v = e @ self.split(self.key(source)), f @ self.split(self.value(source))
         else:
             # E (x W) = (E x) W: the sequence goes first, so that W meets rank rows instead of n.
-            projected = torch.bmm(projections.flatten(0, 1).expand(len(x), -1, -1), x)
+            projected = torch.bmm(projections.flatten(0, 1).expand(len(source), -1, -1), source)
             rows = projected.chunk(len(projections), dim=1)
             k, v = self.split(self.key(rows[0])), self.split(self.value(rows[-1]))
         q = self.split(self.query(x))

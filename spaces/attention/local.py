@@ -47,3 +47,9 @@ class LocalAttention(Mechanism):
         mixed = attend_to_blocks(q, k, v, self.plan, block_size=self.block_size, padding=padding, causal=self.causal)
         output: Tensor = self.output(mixed.flatten(2))
         return output
+
+    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """It cannot be done: a token's block has no neighbours in another sequence."""
+        raise ValueError(
+            "local cannot attend to another sequence: its blocks pair tokens by position, and two sequences share none"
+        )

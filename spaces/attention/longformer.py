@@ -79,6 +79,10 @@ class LongformerAttention(Mechanism):
         output: Tensor = self.output(mixed)
         return output
 
+    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """It cannot be done: a token has no window in another sequence."""
+        raise ValueError("longformer cannot attend to another sequence: tokens of two sequences have no distance")
+
     def first_memory(self, batch: int) -> tuple[Tensor, ...]:
         """Keys and values: those within reach; the global tokens' as others see them, and as they see each other."""
         return (self.zeros(batch, self.heads, 0, self.head_width),) * (6 if self.global_tokens else 2)

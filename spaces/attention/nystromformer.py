@@ -58,18 +58,36 @@ class NystromformerAttention(Mechanism):
             self.taps = nn.Parameter(torch.randn(heads, conv_kernel_size) * conv_kernel_size**-0.5)
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """Attention of landmarks to tokens, the inverse, attention of tokens to landmarks."""
-        means, used = _segments(x, padding, min(self.landmarks, x.shape[1]))
-        marks = means @ x  # the mean of projections is the projection of the mean
-        q_marks, k_marks = self.split(self.query(marks)), self.split(self.key(marks))
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
-        hidden = None if padding is None else ~padding[:, None, None]
-        mixed = F.scaled_dot_product_attention(q_marks, k, v, attn_mask=hidden)
-        mixed = pseudo_inverse(self._between(q_marks, k_marks, used), self.pinv_iterations) @ mixed
-        mixed = F.scaled_dot_product_attention(q, k_marks, mixed, attn_mask=used)
+        """Attention through landmarks and, if asked, the convolution."""
+        v = self.split(self.value(x))
+        mixed = self._through_landmarks(x, x, v, padding)
         if self.taps is not None:
             mixed = mixed + convolved(v, self.taps)
         return self.output(self.merge(mixed))
+
+    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """Attention through the landmarks of the other sequence."""
+        if self.taps is not None:
+            raise ValueError(
+                f"conv_kernel_size={self.taps.shape[1]}: tokens of one sequence have no neighbours in another;"
+                " to attend to it, construct the mechanism with conv_kernel_size=0"
+            )
+        v = self.split(self.value(source))
+        return self.output(self.merge(self._through_landmarks(x, source, v, source_padding)))
+
+    def _through_landmarks(self, x: Tensor, source: Tensor, v: Tensor, padding: Tensor | None) -> Tensor:
+        """Attention of landmarks to tokens, the inverse, attention of tokens to landmarks.
+
+        Landmarks of queries too are means over ``source``: means over ``x`` would let its tokens see each other.
+        """
+        means, used = _segments(source, padding, min(self.landmarks, source.shape[1]))
+        marks = means @ source  # the mean of projections is the projection of the mean
+        q_marks, k_marks = self.split(self.query(marks)), self.split(self.key(marks))
+        q, k = self.split(self.query(x)), self.split(self.key(source))
+        hidden = None if padding is None else ~padding[:, None, None]
+        mixed = F.scaled_dot_product_attention(q_marks, k, v, attn_mask=hidden)
+        mixed = pseudo_inverse(self._between(q_marks, k_marks, used), self.pinv_iterations) @ mixed
+        return F.scaled_dot_product_attention(q, k_marks, mixed, attn_mask=used)
 
     def _between(self, q: Tensor, k: Tensor, used: Tensor | None) -> Tensor:
         """The landmarks' attention to each other, ``(batch, heads, landmarks, landmarks)``; 0 where one is not used."""

@@ -7,9 +7,10 @@ from torch import Tensor
 
 
 def hide(logits: Tensor, padding: Tensor | None, *, causal: bool) -> Tensor:
-    """``logits`` ``(batch or 1, heads, n, n)`` with the lowest finite number where a token must not look.
+    """``logits`` ``(batch or 1, heads, m, n)`` with the lowest finite number where a token must not look.
 
     Finite, so that a row without anything to see, as a padded token's may be, stays finite: it weighs all keys alike.
+    ``m`` is ``n`` if ``causal``.
     """
     n = logits.shape[-1]
     hidden = torch.zeros(1, 1, 1, n, dtype=torch.bool, device=logits.device)

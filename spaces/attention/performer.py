@@ -42,10 +42,14 @@ class PerformerAttention(Mechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """The mean of the values, weighed by features."""
-        q, k = self._query_features(x), self._log_key_features(x)
-        v = with_ones(self.split(self.value(x)))
-        if padding is not None:
-            k = k.masked_fill(padding[:, None, :, None], -torch.inf)
+        return self.mix_across(x, x, padding)
+
+    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """The same, of another sequence's values."""
+        q, k = self._query_features(x), self._log_key_features(source)
+        v = with_ones(self.split(self.value(source)))
+        if source_padding is not None:
+            k = k.masked_fill(source_padding[:, None, :, None], -torch.inf)
         largest = k.detach().amax(-1)
         if not self.causal:
             k = _divided(k, largest.amax(-1, keepdim=True))

@@ -76,6 +76,12 @@ class ReformerAttention(Mechanism):
         output: Tensor = self.output(self.merge(mixed[:, :, :n]))
         return output
 
+    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """It cannot be done: a chunk holds tokens that are both asked and asking."""
+        raise ValueError(
+            "reformer cannot attend to another sequence: its keys are its queries, so they belong to the same tokens"
+        )
+
     def first_memory(self, batch: int) -> tuple[Tensor, ...]:
         """There is none: a token that comes later may change who shared a chunk before."""
         raise ValueError("reformer cannot decode token by token: later tokens decide who shares a chunk")

@@ -38,8 +38,12 @@ class SoftmaxAttention(Mechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Softmax attention to all tokens that are not padding."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
-        output: Tensor = self.output(self.merge(softmax_attention(q, k, v, padding=padding, causal=self.causal)))
+        return self.mix_across(x, x, padding)
+
+    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """The same, to another sequence."""
+        q, k, v = self.split(self.query(x)), self.split(self.key(source)), self.split(self.value(source))
+        output: Tensor = self.output(self.merge(softmax_attention(q, k, v, padding=source_padding, causal=self.causal)))
         return output
 
     def first_memory(self, batch: int) -> tuple[Tensor, ...]:
@@ -64,7 +68,8 @@ def softmax_attention(
     """softmax(scale * q k^T) v over the keys that are neither padding nor, if ``causal``, later; 0 where none is left.
 
     Args:
-        q: ``(batch, heads, n, d)``; ``k`` and ``v`` as well, or with fewer heads, each for a group of heads of ``q``.
+        q: ``(batch, heads, m, d)``.
+        k: ``(batch, heads, n, d)``, as ``v``; or with fewer heads, each for a group of heads of ``q``.
         padding: ``(batch, n)`` bool, true at padding.
         scale: 1 / sqrt(d) unless given.
     """

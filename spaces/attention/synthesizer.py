@@ -86,6 +86,12 @@ class SynthesizerAttention(Mechanism):
         output: Tensor = self.output(self.merge(mixed))
         return output
 
+    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """It cannot be done, except by the part ``dot``, and that is softmax attention."""
+        raise ValueError(
+            "synthesizer cannot attend to another sequence: its weights do not look at the tokens they weigh"
+        )
+
     def _mixture(self, x: Tensor) -> Tensor:
         """The logits of all parts in their shares: ``(batch or 1, heads, n, n)``."""
         if len(self.parts) == 1:

@@ -33,9 +33,13 @@ class TopkAttention(Mechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Attention to the best keys that are not hidden."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
-        logits = hide(q @ k.transpose(-1, -2) * self.head_width**-0.5, padding, causal=self.causal)
-        if self.k < x.shape[1]:
+        return self.mix_across(x, x, padding)
+
+    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """The same, to another sequence's keys."""
+        q, k, v = self.split(self.query(x)), self.split(self.key(source)), self.split(self.value(source))
+        logits = hide(q @ k.transpose(-1, -2) * self.head_width**-0.5, source_padding, causal=self.causal)
+        if self.k < source.shape[1]:
             least = logits.detach().topk(self.k, sorted=False).values.amin(-1, keepdim=True)
             logits = logits.masked_fill(logits < least, torch.finfo(logits.dtype).min)
         output: Tensor = self.output(self.merge(logits.softmax(-1) @ v))

@@ -8,33 +8,55 @@ search sees validation, the final front is reported on test too.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from spaces.dimensions import check_whole as check_whole
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 IGNORED = -100  # the label of a position that is neither learned nor judged
+BEGIN, END = 0, 1  # ids of an answer's vocabulary: what stands before its first token, and what closes it
 
 
 class Batch(NamedTuple):
     """Examples side by side.
 
     ``inputs`` are token ids ``(batch, length)`` int64, or frames ``(batch, length, features)`` float32. ``padding`` is
-    ``(batch, length)`` bool, true at padding, or None. ``labels`` are int64, ``(batch, length)`` where the task is
-    judged per token, else ``(batch,)``.
+    ``(batch, length)`` bool, true at padding, or None. ``labels`` are ``(batch, length)`` where a model answers per
+    token, else ``(batch,)``; int64 with ``IGNORED`` where nothing is asked, or what else the task's loss understands.
+    Where the answer is a sequence of its own, ``prefix`` holds what stands before each of its tokens, ``(batch,
+    answer_length)`` ids that begin with ``BEGIN``, and ``labels`` have its shape.
     """
 
     inputs: Tensor
     padding: Tensor | None
     labels: Tensor
+    prefix: Tensor | None = None
+
+    def rows(self, chosen: Tensor) -> Batch:
+        """The examples of these numbers, in this order."""
+        return Batch(*(None if part is None else part[chosen] for part in self))  # type: ignore[arg-type]
+
+    def trimmed(self) -> Batch:
+        """Without the columns that are padding in every example: neither outputs nor losses change, only the work."""
+        inputs, padding, labels, prefix = self
+        if padding is not None:
+            longest = int((~padding).sum(1).max())
+            if labels.shape[:2] == padding.shape and prefix is None:
+                labels = labels[:, :longest]
+            inputs, padding = inputs[:, :longest], padding[:, :longest]
+            padding = padding if padding.any() else None
+        if prefix is not None:
+            longest = int((labels != IGNORED).sum(1).max())
+            labels, prefix = labels[:, :longest], prefix[:, :longest]
+        return Batch(inputs, padding, labels, prefix)
 
 
 @dataclass(frozen=True)
@@ -48,11 +70,12 @@ class Sizes:
     """
 
     length: int  # tokens in the longest example
-    classes: int  # logits per judged position
-    per_token: bool  # one label a token, or one a sequence
+    classes: int  # logits, or numbers, per answer
+    per_token: bool  # one answer a token, or one a sequence
     vocabulary: int | None = None  # token ids are 0..vocabulary-1
     features: int | None = None  # numbers a frame
     causal: bool = False  # output t may depend on inputs 0..t alone
+    answer_length: int | None = None  # tokens in the longest answer that is a sequence of its own, one of classes each
 
     def __post_init__(self) -> None:
         if (self.vocabulary is None) == (self.features is None):
@@ -65,13 +88,14 @@ class Task(ABC):
 
     ``metric`` is the name that users read, ``direction`` says which way is better, ``chance`` is what a model that
     learned nothing scores and ``best`` what a perfect one does. ``batch_size`` is how many examples make a good step of
-    training: few where each holds many answers.
+    training: few where each holds many answers. ``names`` are the classes', where they have any, for messages.
     """
 
     metric: str = "accuracy"
     direction: Literal["maximize", "minimize"] = "maximize"
     best: float = 1.0
     batch_size: int = 32
+    names: Sequence[str] = ()
     sizes: Sizes
     chance: float
 
@@ -79,29 +103,75 @@ class Task(ABC):
     def examples(self, split: Split) -> Batch:
         """All examples of a split as one batch; the same every time for the same settings."""
 
-    def batches(self, split: Split, batch_size: int, *, shuffle: int | None = None) -> Iterator[Batch]:
-        """Batches of a split; ``shuffle`` seeds a random order, None keeps the order. The last batch may be short."""
-        inputs, padding, labels = self.cached(split)
-        order = torch.arange(len(inputs))
-        if shuffle is not None:
-            order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(shuffle))
-        for rows in order.split(batch_size):
-            yield Batch(inputs[rows], None if padding is None else padding[rows], labels[rows])
-
     def cached(self, split: Split) -> Batch:
         """:meth:`examples`, read or generated once a process."""
         return _cached(self, split)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean training loss of a batch; ``logits`` are ``(..., classes)`` for ``labels`` ``(...)``."""
-        return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
+    def steps(self, split: Split, batch_size: int) -> int:
+        """How many batches a split has."""
+        return -(-len(self.cached(split).inputs) // batch_size)
 
-    def judge(self, logits: Tensor, labels: Tensor) -> tuple[float, int]:
-        """The metric summed over a batch's judged positions, and how many those were."""
+    def batches(self, split: Split, batch_size: int, *, shuffle: int | None = None) -> Iterator[Batch]:
+        """Batches of a split, trimmed; the last one may be short.
+
+        ``shuffle`` seeds a random order, in which examples of similar length share a batch; None keeps the order.
+        """
+        examples = self.cached(split)
+        order = torch.arange(len(examples.inputs))
+        generator = torch.Generator().manual_seed(shuffle or 0)
+        if shuffle is not None:
+            order = torch.randperm(len(order), generator=generator)
+        batches = order.split(batch_size)
+        if shuffle is not None and examples.padding is not None:
+            batches = _alike(order, (~examples.padding).sum(1), batch_size, generator)
+        for rows in batches:
+            yield examples.rows(rows).trimmed()
+
+    def sample(self, batch: int = 1, length: int | None = None) -> Batch:
+        """``batch`` validation examples to count and time on, by default at the full length.
+
+        Padding is taken for content: what is measured is a full sequence. A short split is repeated.
+
+        Raises:
+            ValueError: ``length`` is beyond the task's.
+        """
+        examples = self.cached("validation")
+        longest = examples.inputs.shape[1]
+        if length is not None and not 1 <= length <= longest:
+            raise ValueError(f"length={length}: the task has lengths from 1 to {longest}")
+        inputs, _, labels, prefix = examples.rows(torch.arange(batch) % len(examples.inputs))
+        return Batch(inputs[:, :length], None, labels, prefix)
+
+    def answer(self, network: nn.Module, batch: Batch) -> Any:
+        """What a network is used for, and so what is counted and timed: by default one forward pass."""
+        return network(batch)
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The mean training loss of what a network gives for a batch."""
+        return F.cross_entropy(logits.flatten(0, -2), batch.labels.flatten(), ignore_index=IGNORED)
+
+    def judge(self, network: nn.Module, batch: Batch) -> Any:
+        """What :meth:`score` needs to know of a batch: here, how many answers are right, and of how many."""
+        labels = batch.labels
         judged = labels != IGNORED
-        return (logits.argmax(-1)[judged] == labels[judged]).sum().item(), int(judged.sum())
+        right = network(batch).argmax(-1) == labels
+        return int(right[judged].sum()), int(judged.sum())
+
+    def score(self, judged: Sequence[Any]) -> dict[str, float]:
+        """Metrics by name, ``metric`` among them, over all batches that :meth:`judge` was given."""
+        return {self.metric: sum(total for total, _ in judged) / sum(count for _, count in judged)}
 
 
 @cache
 def _cached(task: Task, split: Split) -> Batch:
     return task.examples(split)
+
+
+POOL = 16  # batches whose examples are sorted by length: more waste less on padding, fewer shuffle better
+
+
+def _alike(order: Tensor, lengths: Tensor, batch_size: int, generator: torch.Generator) -> Sequence[Tensor]:
+    """``order`` cut into batches of examples of similar length, the batches themselves in random order."""
+    pools = order.split(POOL * batch_size)
+    batches = torch.cat([pool[lengths[pool].argsort(stable=True)] for pool in pools]).split(batch_size)
+    return [batches[at] for at in torch.randperm(len(batches), generator=generator).tolist()]

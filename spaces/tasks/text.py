@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import nn
 
 from spaces.tasks import IGNORED, Batch, Sizes, Split, Task, check_whole
 
@@ -164,12 +164,14 @@ class Text(Task):
                 rows.append((window.label, source.read(self.sizes.length + 1)))
         return rows
 
-    def judge(self, logits: Tensor, labels: Tensor) -> tuple[float, int]:
+    def judge(self, network: nn.Module, batch: Batch) -> tuple[float, int]:
         """Right subfolders, or the bits that the next bytes cost, summed; and how many were judged."""
         if not self.sizes.per_token:
-            return super().judge(logits, labels)
-        nats = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum")
-        return nats.item() / math.log(2), int((labels != IGNORED).sum())
+            right, count = super().judge(network, batch)
+            return right, count
+        logits = network(batch).flatten(0, -2)
+        nats = F.cross_entropy(logits, batch.labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        return nats.item() / math.log(2), int((batch.labels != IGNORED).sum())
 
 
 def _text_files(folder: Path, suffixes: tuple[str, ...], inside: str = "") -> Iterator[File]:

@@ -1,0 +1,73 @@
+"""What is wrong with data is told before anything is trained."""
+
+import logging
+
+import pytest
+import torch
+from small import FirstToken
+
+from spaces.tasks import IGNORED, SPLITS, Batch
+from spaces.tasks.checks import check_data
+from spaces.tasks.digits import Digits
+from spaces.tasks.recall import Recall
+
+
+class Given(FirstToken):
+    """Rows of eight tokens with these labels; a row's tokens are its label's number of the split's own."""
+
+    def __init__(self, *, names=(), per_token=False, same=(), **labels):
+        super().__init__()
+        self.names, self.per_token, self.same, self.labels = names, per_token, same, labels
+
+    def examples(self, split):
+        labels = torch.tensor(self.labels.get(split, [0, 1]), dtype=torch.int64)
+        number = 0 if split in self.same else SPLITS.index(split)
+        inputs = torch.arange(8 * len(labels)).reshape(-1, 8) + 1000 * number
+        return Batch(inputs, None, labels[:, None].expand(-1, 8) if self.per_token else labels)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (Given(validation=[]), "validation: no examples"),
+        (Given(test=[IGNORED] * 3), "test: nothing is asked"),
+        (Given(train=[1, 1, 1]), "train: all labels are class 1; it takes two classes to learn from"),
+        (Given(train=[1, 1], names=("no", "yes")), "train: all labels are 'yes'"),
+        (Given(train=[1, 1], per_token=True), "train: all labels are class 1"),
+        (Given(validation=[0, 2, 3]), "validation: training has no example of class 2, class 3"),
+        (Given(test=[0, 2], names=("a", "b", "c")), "test: training has no example of 'c'"),
+    ],
+)
+def test_unusable_data_is_refused(task, message):
+    with pytest.raises(ValueError, match=message):
+        check_data(task)
+
+
+@pytest.mark.parametrize("task", [Given(), Given(validation=[0, 2], per_token=True), Digits(), Recall(train=10)])
+def test_usable_data_is_not_complained_about(task, caplog):
+    with caplog.at_level(logging.WARNING):
+        check_data(task)
+    assert not caplog.records
+
+
+def test_examples_that_training_has_too_are_told(caplog):
+    with caplog.at_level(logging.WARNING):
+        check_data(Given(train=[0, 1, 0], test=[1, 0, 0, 1], same=("test",)))
+    assert [record.getMessage() for record in caplog.records] == ["3 of 4 test examples are in training, too"]
+
+
+class Padded(FirstToken):
+    def examples(self, split):
+        at = SPLITS.index(split)
+        padding = torch.arange(8) >= torch.tensor([[5 - at], [3]])  # 7 7 7 7 7, 7 7 7 7 and 7 7 7, then padding
+        return Batch(torch.full((2, 8), 7), padding, torch.tensor([0, 1]))
+
+
+def test_padding_is_no_part_of_what_is_compared(caplog):
+    with caplog.at_level(logging.WARNING):
+        check_data(Padded())
+    ending = "examples are in training, too"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"1 of 2 validation {ending}",
+        f"2 of 2 test {ending}",
+    ]
