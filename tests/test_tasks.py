@@ -80,7 +80,7 @@ def same(a: Batch, b: Batch) -> bool:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) -> None:
-    inputs, padding, labels, prefix = task.examples(split)
+    inputs, padding, labels, prefix, _ = task.examples(split)
     tokens = (len(inputs), task.sizes.length)
     answered = (len(inputs), task.sizes.answer_length or task.sizes.length)
     assert labels.shape == (answered if task.sizes.per_token else answered[:1])
@@ -221,7 +221,7 @@ RECALLS = [
 @pytest.mark.parametrize("task", RECALLS)
 def test_recall_labels_answer_the_questions_in_the_inputs(task: Recall) -> None:
     """Replay every row token by token, with a dictionary and a tally."""
-    inputs, _, labels, _ = task.examples("validation")
+    inputs, _, labels, *_ = task.examples("validation")
     for row, asked in zip(inputs.tolist(), labels.tolist(), strict=True):
         facts: dict[int, set[int]] = {}
         markers: Counter[int] = Counter()
@@ -319,7 +319,7 @@ def test_text_splits_depend_on_relative_names_alone(library: Path, tmp_path_fact
 def test_text_windows_rebuild_every_file(library: Path, predict: Any, length: int) -> None:
     task = Text(folder=str(library), length=length, predict=predict, train=10**6, validation=10**6, test=10**6)
     for split in SPLITS:
-        inputs, padding, labels, _ = task.examples(split)
+        inputs, padding, labels, *_ = task.examples(split)
         assert len(inputs) == len(task.windows[split])
         rebuilt: dict[str, bytes] = {}
         for row, window in enumerate(task.windows[split]):
@@ -424,7 +424,7 @@ def test_digits_are_all_images_of_the_data_set_with_their_digits() -> None:
     expected = {tuple(map(int, image)): int(digit) for image, digit in zip(pixels, digits, strict=True)}
     found: dict[tuple[int, ...], int] = {}
     for split in SPLITS:
-        inputs, _, labels, _ = Digits().examples(split)
+        inputs, _, labels, *_ = Digits().examples(split)
         assert len(set(labels.tolist())) == 10
         found |= {tuple(image): digit for image, digit in zip(inputs.tolist(), labels.tolist(), strict=True)}
     assert found == expected
@@ -435,8 +435,8 @@ def test_digits_are_all_images_of_the_data_set_with_their_digits() -> None:
 
 def test_patches_rebuild_the_enlarged_image() -> None:
     task = Patches(side=12, patch=4)
-    inputs, _, labels, _ = task.examples("test")
-    pixels, _, digits, _ = task.digits.examples("test")
+    inputs, _, labels, *_ = task.examples("test")
+    pixels, _, digits, *_ = task.digits.examples("test")
     assert torch.equal(labels, digits)
     images = [F.interpolate(p.view(1, 1, 8, 8).float(), size=12, mode="bilinear")[0, 0] / 8 - 1 for p in pixels[:5]]
     for image, row in zip(images, inputs, strict=False):
