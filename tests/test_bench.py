@@ -54,6 +54,15 @@ def test_packages_mix_tokens_as_ours_does(each):
         assert not at_the_start[0, 4:].any()
 
 
+@pytest.mark.parametrize("mode", ["dense", "random", "factorised"])
+def test_written_out_synthesizers_compute_what_ours_do(mode):
+    by_name = {each.name: each for each in IMPLEMENTATIONS}
+    ours, theirs = (
+        Subject(by_name[f"synthesizer-{mode}{label}"], SMALL, 17).forward() for label in ("", "/written-out")
+    )
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_names_choose_mechanisms_settings_and_single_implementations():
     always = [each.name for each in OURS if each.mechanism == "softmax"]
     assert [each.name for each in chosen(["fnet"])] == [*always, "fnet"]

@@ -143,6 +143,7 @@ IMPLEMENTATIONS: tuple[Implementation, ...] = (
     _theirs("linear", _LINEAR, "linear"),
     _theirs("linear-causal", _LINEAR, "linear"),
     *_ours("gated", lambda n: {"decay": "token"}, causal=None),
+    *_ours("delta", lambda n: {"decay": "token"}, causal=None),
     *_ours("nystromformer-conv", _nystrom(33)),
     _theirs("nystromformer-conv", "nystrom_attention", "nystrom"),
     _theirs("nystromformer-conv", _NYSTROMFORMER, "nystrom_of_transformers"),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention.synthesizer import SynthesizerAttention
@@ -204,7 +205,13 @@ class WrittenOutSynthesizer(SynthesizerAttention):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Logits, softmax, product; logits that are equal in all samples once."""
-        logits = self._logits(self.parts[0], x if self.parts == ["dense"] else x[:1])
+        n = x.shape[1]
+        if self.parts == ["dense"]:
+            logits = self.split(F.relu(self.hidden(x))) @ self.positions[:, :n].mT
+        elif self.parts == ["random"]:
+            logits = self.table[:, :n, :n]
+        else:
+            logits = self.factors[0, :, :n] @ self.factors[1, :, :n].mT
         return self.output(self.merge(logits.softmax(-1) @ self.split(self.value(x))))
 
 
