@@ -78,6 +78,7 @@ def test_names_choose_mechanisms_settings_and_single_implementations():
         ({128: 2.0, 512: 0.5}, "256"),  # halfway on both logarithmic axes
         ({100: 3.0, 200: 1.5, 400: 0.75, 800: 0.375}, "300"),  # 300 / length
         ({128: 0.9, 256: 1.2, 512: 0.5}, "296"),  # once more slower: what counts is from where it stays faster
+        ({128: 1.5, 256: 0.9, 512: 1.2, 1024: 0.3}, "561"),
         ({128: 0.9, 256: 0.4}, "<= 128"),
         ({128: 1.0, 256: 0.4}, "<= 128"),
         ({128: 3.0, 256: 1.1}, "> 256"),
