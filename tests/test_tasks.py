@@ -15,8 +15,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from recorded import write_recordings
 from small import FirstToken
+from torch.utils._pytree import tree_leaves
 
 from spaces.build import make
 from spaces.tasks import BEGIN, END, IGNORED, Batch, Sizes, Split, Task
@@ -75,7 +78,8 @@ def says(logits: torch.Tensor) -> Callable[[Batch], torch.Tensor]:
 
 
 def same(a: Batch, b: Batch) -> bool:
-    return all(x is y is None or torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    pairs = zip(tree_leaves(tuple(a)), tree_leaves(tuple(b)), strict=True)
+    return all(x is y is None or torch.equal(x, y) for x, y in pairs)
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -379,6 +383,20 @@ def test_bits_per_byte_of_a_model_that_knows_nothing_is_chance(library: Path) ->
     assert (task.metric, task.direction, task.sizes.causal) == ("bits_per_byte", "minimize", True)
 
 
+def test_what_is_timed_is_what_the_model_writes(library: Path) -> None:
+    task = Text(folder=str(library), predict="next_byte", length=16, generate=6)
+
+    class Writer(torch.nn.Module):
+        def generate(self, prompt: torch.Tensor, tokens: int) -> torch.Tensor:
+            return torch.cat([prompt, torch.zeros(len(prompt), tokens)], dim=1)
+
+    batch = task.sample(2)
+    assert torch.equal(task.answer(Writer(), batch), F.pad(batch.inputs[:, :10], (0, 6)).float())
+    with pytest.raises(ValueError, match="generate=6: it needs a model that writes"):
+        task.answer(torch.nn.Identity(), batch)
+    assert Text(folder=str(library), length=16).answer(torch.nn.Identity(), batch) is batch
+
+
 def test_files_that_cannot_be_read_are_counted_and_named(library: Path, caplog: pytest.LogCaptureFixture) -> None:
     task = Text(folder=str(library), length=16, train=10**6)
     gone, *_, shrunk = dict.fromkeys(window.file.name for window in task.windows["train"] if window.file.size > 20)
@@ -483,6 +501,8 @@ def test_patches_rebuild_the_enlarged_image() -> None:
         (Text, {"length": 1}, "length=1: it must be a whole number from 2"),
         (Text, {"classes": 1}, "classes=1: it must be a whole number from 2"),
         (Text, {"train": 2}, "train=2: with 3 classes it must be at least 3"),
+        (Text, {"generate": 3}, "what is written are next bytes; it needs predict=next_byte"),
+        (Text, {"predict": "next_byte", "length": 8, "generate": 8}, "generate=8: with length=8 it must be 0..7"),
         (Text, {"predict": "word"}, "predict='word': it must be label or next_byte"),
         (Text, {"suffixes": ".txt"}, "suffixes='.txt': it must be a list of endings"),
         (Text, {"suffixes": ["txt"]}, "suffixes=.*: it must be a list of endings such as .txt"),
@@ -521,13 +541,17 @@ def test_every_task_has_a_yaml_that_builds_it_and_says_how_to_use_it(path: Path,
     assert command.startswith("# Try it:  python -m search.run +space=")
     assert f"task={path.stem}" in command
     named = {name: build(tmp_path) for name, build in NAMED.get(path.stem, {}).items()}
-    settings = yaml.safe_load(path.read_text()) | named
-    assert settings["_target_"].startswith(f"spaces.tasks.{path.stem}.")
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = OmegaConf.to_container(compose("config", overrides=[f"task={path.stem}"]), resolve=True)
+    settings = composed["task"] | named
     task = make(settings, "task")
     assert isinstance(task, Task)
     assert isinstance(task.sizes, Sizes)
-    written = {name: value for name, value in settings.items() if name != "_target_"}
-    assert type(task)(**written).sizes == type(task)(**named).sizes, "the YAML repeats the defaults"
+    written = yaml.safe_load(path.read_text())
+    if "defaults" not in written:  # it is the class's own, not a selection
+        assert settings["_target_"].startswith(f"spaces.tasks.{path.stem}.")
+        del settings["_target_"]
+        assert type(task)(**settings).sizes == type(task)(**named).sizes, "the YAML repeats the defaults"
 
 
 def test_every_task_has_a_yaml() -> None:
@@ -537,5 +561,5 @@ def test_every_task_has_a_yaml() -> None:
         own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
         if any(isinstance(value, type) and issubclass(value, Task) and value is not Task for value in own):
             modules.add(module.__name__)
-    files = (ROOT / "conf" / "task").glob("*.yaml")
-    assert modules == {yaml.safe_load(file.read_text())["_target_"].rpartition(".")[0] for file in files}
+    read = [yaml.safe_load(file.read_text()) for file in (ROOT / "conf" / "task").glob("*.yaml")]
+    assert modules == {settings["_target_"].rpartition(".")[0] for settings in read if "_target_" in settings}
