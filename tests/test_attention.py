@@ -346,7 +346,7 @@ def test_a_mechanism_that_only_mixes_says_what_it_cannot_do():
     with pytest.raises(ValueError, match="OnlyMixes has no way to decode token by token"):
         OnlyMixes(**SIZES, **CAUSAL).begin(2)
     with pytest.raises(ValueError, match="OnlyMixes has no way to attend to another sequence"):
-        OnlyMixes(**SIZES).across(tokens(3), tokens(5))
+        OnlyMixes(**SIZES).read(tokens(5))
 
 
 @every_row

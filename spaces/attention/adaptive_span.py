@@ -67,7 +67,7 @@ class AdaptiveSpanAttention(Mechanism):
         output: Tensor = self.output(joined(mixed, x).flatten(2))
         return output
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
         """It cannot be done: a token has no span in another sequence."""
         raise ValueError("adaptive_span cannot attend to another sequence: tokens of two sequences have no distance")
 

@@ -66,7 +66,7 @@ class BigBirdAttention(Mechanism):
         output: Tensor = self.output(mixed.flatten(2))
         return output
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
         """It cannot be done: a token's block has no neighbours in another sequence."""
         raise ValueError(
             "bigbird cannot attend to another sequence: its plan pairs blocks by position, and two sequences share none"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, State, equal_query_key
+from spaces.attention import Mechanism, Memory, State, equal_query_key
 from spaces.attention.pairs import hide
 from spaces.attention.softmax import appended
 
@@ -46,12 +46,15 @@ class EntmaxAttention(Mechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Attention to the tokens that entmax leaves a weight."""
-        return self.mix_across(x, x, padding)
+        return self._attend(x, *self._keys_and_values(x), padding=padding, causal=self.causal)
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
-        """The same, to another sequence."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(source)), self.split(self.value(source))
-        return self._attend(q, k, v, source_padding, causal=self.causal)
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
+        """Its keys and values, ``(batch, heads, n, head_width)``."""
+        return self._keys_and_values(source)
+
+    def mix_across(self, x: Tensor, memory: Memory) -> Tensor:
+        """The same, to the keys of another sequence."""
+        return self._attend(x, *memory.kept, padding=memory.padding, causal=False)
 
     def first_memory(self, batch: int) -> tuple[Tensor, ...]:
         """No keys and no values, ``(batch, heads, 0, head_width)``."""
@@ -59,11 +62,14 @@ class EntmaxAttention(Mechanism):
 
     def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Attend to the keys kept and to its own."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
-        keys, values = appended(state.memory, (k, v))
-        return self._attend(q, keys, values, None, causal=False), (keys, values)
+        memory = appended(state.memory, self._keys_and_values(x))
+        return self._attend(x, *memory, padding=None, causal=False), memory
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None, *, causal: bool) -> Tensor:
+    def _keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.split(self.key(x)), self.split(self.value(x))
+
+    def _attend(self, x: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool) -> Tensor:
+        q = self.split(self.query(x))
         logits = hide(q @ k.transpose(-1, -2) * self.head_width**-0.5, padding, causal=causal)
         return self.output(self.merge(entmax(logits, self.alpha[:, None, None]) @ v))
 

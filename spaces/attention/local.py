@@ -49,7 +49,7 @@ class LocalAttention(Mechanism):
         output: Tensor = self.output(mixed.flatten(2))
         return output
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
         """It cannot be done: a token's block has no neighbours in another sequence."""
         raise ValueError(
             "local cannot attend to another sequence: its blocks pair tokens by position, and two sequences share none"

@@ -79,7 +79,7 @@ class LongformerAttention(Mechanism):
         output: Tensor = self.output(mixed)
         return output
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
         """It cannot be done: a token has no window in another sequence."""
         raise ValueError("longformer cannot attend to another sequence: tokens of two sequences have no distance")
 

@@ -76,7 +76,7 @@ class ReformerAttention(Mechanism):
         output: Tensor = self.output(self.merge(mixed[:, :, :n]))
         return output
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
         """It cannot be done: a chunk holds tokens that are both asked and asking."""
         raise ValueError(
             "reformer cannot attend to another sequence: its keys are its queries, so they belong to the same tokens"

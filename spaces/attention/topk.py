@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, State, equal_query_key
+from spaces.attention import Mechanism, Memory, State, equal_query_key
 from spaces.attention.pairs import hide
 from spaces.attention.softmax import appended
 
@@ -34,12 +34,15 @@ class TopkAttention(Mechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Attention to the best keys that are not hidden."""
-        return self.mix_across(x, x, padding)
+        return self._attend(x, *self._keys_and_values(x), padding=padding, causal=self.causal)
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
-        """The same, to another sequence's keys."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(source)), self.split(self.value(source))
-        return self._attend(q, k, v, source_padding, causal=self.causal)
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
+        """Its keys and values, ``(batch, heads, n, head_width)``."""
+        return self._keys_and_values(source)
+
+    def mix_across(self, x: Tensor, memory: Memory) -> Tensor:
+        """The same, to the keys of another sequence."""
+        return self._attend(x, *memory.kept, padding=memory.padding, causal=False)
 
     def first_memory(self, batch: int) -> tuple[Tensor, ...]:
         """No keys and no values, ``(batch, heads, 0, head_width)``."""
@@ -47,11 +50,14 @@ class TopkAttention(Mechanism):
 
     def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Attend to the best of the keys kept and its own."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
-        keys, values = appended(state.memory, (k, v))
-        return self._attend(q, keys, values, None, causal=False), (keys, values)
+        memory = appended(state.memory, self._keys_and_values(x))
+        return self._attend(x, *memory, padding=None, causal=False), memory
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None, *, causal: bool) -> Tensor:
+    def _keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.split(self.key(x)), self.split(self.value(x))
+
+    def _attend(self, x: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool) -> Tensor:
+        q = self.split(self.query(x))
         logits = hide(q @ k.transpose(-1, -2) * self.head_width**-0.5, padding, causal=causal)
         if self.k < k.shape[2]:
             least = logits.detach().topk(self.k, sorted=False).values.amin(-1, keepdim=True)
