@@ -230,6 +230,10 @@ REFUSED = [
         "construct the mechanism with conv_kernel_size=0",
     ),
     (SoftmaxAttention, {"causal": True}, "construct the mechanism with causal=False"),
+    *(
+        (mechanism, {"rope": True} | knobs, "construct the mechanism with rope=False")
+        for mechanism, knobs in ((SoftmaxAttention, {}), (EntmaxAttention, {}), (TopkAttention, {"k": 4}))
+    ),
 ]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spaces.attention import Mechanism, Memory, State, equal_query_key
 from spaces.attention.pairs import hide
+from spaces.attention.rotary import refuse_across, rotary
 from spaces.attention.softmax import appended
 
 
@@ -19,9 +20,12 @@ class TopkAttention(Mechanism):
 
     Args:
         k: how many keys keep a weight, 1..length; with them those whose logits equal the smallest of them.
+        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.rotary`.
     """
 
-    def __init__(self, *, width: int, heads: int, length: int, causal: bool = False, k: int) -> None:
+    def __init__(
+        self, *, width: int, heads: int, length: int, causal: bool = False, k: int, rope: bool = False
+    ) -> None:
         super().__init__(width=width, heads=heads, length=length, causal=causal)
         if not 1 <= k <= length:
             raise ValueError(f"k={k}: with length {length} it must be 1..{length}")
@@ -30,6 +34,7 @@ class TopkAttention(Mechanism):
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
         self.output = nn.Linear(width, width)
+        self.rotary = rotary(rope, width=width, heads=heads, length=length)
         equal_query_key(self.query, self.key)
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
@@ -38,6 +43,7 @@ class TopkAttention(Mechanism):
 
     def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
         """Its keys and values, ``(batch, heads, n, head_width)``."""
+        refuse_across(self.rotary)
         return self._keys_and_values(source)
 
     def mix_across(self, x: Tensor, memory: Memory) -> Tensor:
@@ -50,14 +56,16 @@ class TopkAttention(Mechanism):
 
     def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Attend to the best of the keys kept and its own."""
-        memory = appended(state.memory, self._keys_and_values(x))
-        return self._attend(x, *memory, padding=None, causal=False), memory
+        memory = appended(state.memory, self._keys_and_values(x, state.position))
+        return self._attend(x, *memory, padding=None, causal=False, start=state.position), memory
 
-    def _keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.split(self.key(x)), self.split(self.value(x))
+    def _keys_and_values(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
+        return self.split(self.rotary(self.key(x), start)), self.split(self.value(x))
 
-    def _attend(self, x: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool) -> Tensor:
-        q = self.split(self.query(x))
+    def _attend(
+        self, x: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool, start: int = 0
+    ) -> Tensor:
+        q = self.split(self.rotary(self.query(x), start))
         logits = hide(q @ k.transpose(-1, -2) * self.head_width**-0.5, padding, causal=causal)
         if self.k < k.shape[2]:
             least = logits.detach().topk(self.k, sorted=False).values.amin(-1, keepdim=True)
