@@ -15,13 +15,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from pictured import write_arrays, write_cifar10, write_pathfinder, write_pictures
 from recorded import write_recordings
 from small import FirstToken
+from torch.utils._pytree import tree_leaves
 
 from spaces.build import make
 from spaces.tasks import BEGIN, END, IGNORED, Batch, Sizes, Split, Task
+from spaces.tasks.arrays import Arrays
+from spaces.tasks.cifar10 import Cifar10
 from spaces.tasks.digits import Digits
+from spaces.tasks.images import Images
 from spaces.tasks.patches import Patches
+from spaces.tasks.pathfinder import Pathfinder
 from spaces.tasks.recall import Recall
 from spaces.tasks.recordings import Recordings
 from spaces.tasks.speech import Speech
@@ -52,6 +60,19 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "digits": lambda _: Digits(),
     "patches": lambda _: Patches(train=50),
     "patches, few and large": lambda _: Patches(side=9, patch=3, train=20),
+    "arrays": lambda folder: Arrays(file=str(write_arrays(folder / "a.npz"))),
+    "arrays, padded and per token": lambda folder: Arrays(
+        file=str(write_arrays(folder / "a.npz", per_token=True)), padding="padding", causal=True
+    ),
+    "cifar10": lambda folder: Cifar10(folder=str(write_cifar10(folder / "cifar"))),
+    "cifar10, gray pixels": lambda folder: Cifar10(
+        folder=str(write_cifar10(folder / "cifar")), patch=None, channels="gray"
+    ),
+    "pathfinder": lambda folder: Pathfinder(folder=str(write_pathfinder(folder / "pathfinder")), side=6),
+    "images": lambda folder: Images(folder=str(write_pictures(folder / "pictures")), side=8),
+    "images, gray pixels": lambda folder: Images(
+        folder=str(write_pictures(folder / "pictures")), side=5, patch=None, channels="gray"
+    ),
     "recordings": lambda folder: Recordings(folder=str(write_recordings(folder / "wav")), seconds=0.08),
     "translation": lambda _: Translation(train=40, validation=20, test=20),
     "speech": lambda _: Speech(train=20, validation=10, test=10),
@@ -75,7 +96,8 @@ def says(logits: torch.Tensor) -> Callable[[Batch], torch.Tensor]:
 
 
 def same(a: Batch, b: Batch) -> bool:
-    return all(x is y is None or torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    pairs = zip(tree_leaves(tuple(a)), tree_leaves(tuple(b)), strict=True)
+    return all(x is y is None or torch.equal(x, y) for x, y in pairs)
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -156,7 +178,7 @@ class Lengths(FirstToken):
     """Rows of 1 to 40 tokens, which are all the row's number."""
 
     def examples(self, split: Split) -> Batch:
-        lengths = 1 + torch.randperm(40 * 8, generator=torch.Generator().manual_seed(0)) % 40
+        lengths = 1 + torch.randperm(40 * 3, generator=torch.Generator().manual_seed(0)) % 40
         padding = torch.arange(40) >= lengths[:, None]
         rows = torch.arange(len(lengths))[:, None].expand(-1, 40)
         return Batch(rows.masked_fill(padding, 0), padding, rows.masked_fill(padding, IGNORED))
@@ -379,6 +401,20 @@ def test_bits_per_byte_of_a_model_that_knows_nothing_is_chance(library: Path) ->
     assert (task.metric, task.direction, task.sizes.causal) == ("bits_per_byte", "minimize", True)
 
 
+def test_what_is_timed_is_what_the_model_writes(library: Path) -> None:
+    task = Text(folder=str(library), predict="next_byte", length=16, generate=6)
+
+    class Writer(torch.nn.Module):
+        def generate(self, prompt: torch.Tensor, tokens: int) -> torch.Tensor:
+            return torch.cat([prompt, torch.zeros(len(prompt), tokens)], dim=1)
+
+    batch = task.sample(2)
+    assert torch.equal(task.answer(Writer(), batch), F.pad(batch.inputs[:, :10], (0, 6)).float())
+    with pytest.raises(ValueError, match="generate=6: it needs a model that writes"):
+        task.answer(torch.nn.Identity(), batch)
+    assert Text(folder=str(library), length=16).answer(torch.nn.Identity(), batch) is batch
+
+
 def test_files_that_cannot_be_read_are_counted_and_named(library: Path, caplog: pytest.LogCaptureFixture) -> None:
     task = Text(folder=str(library), length=16, train=10**6)
     gone, *_, shrunk = dict.fromkeys(window.file.name for window in task.windows["train"] if window.file.size > 20)
@@ -475,6 +511,13 @@ def test_patches_rebuild_the_enlarged_image() -> None:
         (Patches, {"side": 7}, "side=7: it must be a whole number from 8"),
         (Patches, {"patch": 5}, "side=24, patch=5: patch must divide side"),
         (Patches, {"train": 1078}, r"train=1078: it must be 1\.\.1077"),
+        (Arrays, {}, r"file=None: name a file as numpy\.savez\(file, inputs=\.\.\., labels=\.\.\.\) writes it"),
+        (Arrays, {"file": "nowhere.npz"}, r"file='nowhere\.npz': no such file"),
+        (Arrays, {"seed": -1}, "seed=-1: it must be a whole number from 0"),
+        (Arrays, {"train": 0}, "train=0: it must be a whole number from 1"),
+        (Images, {}, "folder=None: name a folder that holds a folder of pictures for each class"),
+        (Images, {"folder": "nowhere"}, "folder='nowhere': no such folder"),
+        (Images, {"classes": 1}, "classes=1: it must be a whole number from 2"),
         (Recordings, {}, "folder=None: name a folder that holds a folder of WAV files for each class"),
         (Recordings, {"folder": "nowhere"}, "folder='nowhere': no such folder"),
         (Recordings, {"seconds": 0.01}, r"seconds=0\.01: it must be at least 0\.025"),
@@ -483,6 +526,8 @@ def test_patches_rebuild_the_enlarged_image() -> None:
         (Text, {"length": 1}, "length=1: it must be a whole number from 2"),
         (Text, {"classes": 1}, "classes=1: it must be a whole number from 2"),
         (Text, {"train": 2}, "train=2: with 3 classes it must be at least 3"),
+        (Text, {"generate": 3}, "what is written are next bytes; it needs predict=next_byte"),
+        (Text, {"predict": "next_byte", "length": 8, "generate": 8}, "generate=8: with length=8 it must be 0..7"),
         (Text, {"predict": "word"}, "predict='word': it must be label or next_byte"),
         (Text, {"suffixes": ".txt"}, "suffixes='.txt': it must be a list of endings"),
         (Text, {"suffixes": ["txt"]}, "suffixes=.*: it must be a list of endings such as .txt"),
@@ -510,7 +555,11 @@ def test_bad_settings_are_named(
 
 # What a user must name, for there is no default.
 NAMED: dict[str, dict[str, Callable[[Path], str]]] = {
-    "recordings": {"folder": lambda folder: str(write_recordings(folder))}
+    "arrays": {"file": lambda folder: str(write_arrays(folder / "a.npz"))},
+    "cifar10": {"folder": lambda folder: str(write_cifar10(folder))},
+    "images": {"folder": lambda folder: str(write_pictures(folder))},
+    "pathfinder": {"folder": lambda folder: str(write_pathfinder(folder))},
+    "recordings": {"folder": lambda folder: str(write_recordings(folder))},
 }
 
 
@@ -521,13 +570,17 @@ def test_every_task_has_a_yaml_that_builds_it_and_says_how_to_use_it(path: Path,
     assert command.startswith("# Try it:  python -m search.run +space=")
     assert f"task={path.stem}" in command
     named = {name: build(tmp_path) for name, build in NAMED.get(path.stem, {}).items()}
-    settings = yaml.safe_load(path.read_text()) | named
-    assert settings["_target_"].startswith(f"spaces.tasks.{path.stem}.")
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = OmegaConf.to_container(compose("config", overrides=[f"task={path.stem}"]), resolve=True)
+    settings = composed["task"] | named
     task = make(settings, "task")
     assert isinstance(task, Task)
     assert isinstance(task.sizes, Sizes)
-    written = {name: value for name, value in settings.items() if name != "_target_"}
-    assert type(task)(**written).sizes == type(task)(**named).sizes, "the YAML repeats the defaults"
+    written = yaml.safe_load(path.read_text())
+    if "defaults" not in written:  # it is the class's own, not a selection
+        assert settings["_target_"].startswith(f"spaces.tasks.{path.stem}.")
+        del settings["_target_"]
+        assert type(task)(**settings).sizes == type(task)(**named).sizes, "the YAML repeats the defaults"
 
 
 def test_every_task_has_a_yaml() -> None:
@@ -537,5 +590,5 @@ def test_every_task_has_a_yaml() -> None:
         own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
         if any(isinstance(value, type) and issubclass(value, Task) and value is not Task for value in own):
             modules.add(module.__name__)
-    files = (ROOT / "conf" / "task").glob("*.yaml")
-    assert modules == {yaml.safe_load(file.read_text())["_target_"].rpartition(".")[0] for file in files}
+    read = [yaml.safe_load(file.read_text()) for file in (ROOT / "conf" / "task").glob("*.yaml")]
+    assert modules == {settings["_target_"].rpartition(".")[0] for settings in read if "_target_" in settings}
