@@ -60,14 +60,14 @@ def qkv(mechanism, x, head, source=None, *, prefix=""):
 
 
 def turned(mechanism, x):
-    """With rotary positions, ``x`` (n, d) as d / 2 complex numbers a token, each times one of length 1."""
-    if "rotary.cos" not in dict(mechanism.named_buffers()):
+    """With rotary positions, ``x`` (n, d) with every pair of features as a point that is turned around the origin."""
+    if "rotary.turns" not in dict(mechanism.named_buffers()):
         return x
     n, half = len(x), x.shape[-1] // 2
     angles = torch.tensor([[i * 10_000 ** (-j / half) for j in range(half)] for i in range(n)], dtype=torch.float64)
-    turns = torch.polar(torch.ones_like(angles), angles).to(torch.complex64)  # kept in single precision
-    turned = torch.complex(x[:, :half], x[:, half:]) * turns
-    return torch.cat([turned.real, turned.imag], dim=-1)
+    cos, sin = angles.cos().float(), angles.sin().float()  # kept in single precision
+    a, b = x[:, ::2], x[:, 1::2]
+    return torch.stack([cos * a - sin * b, sin * a + cos * b], dim=-1).flatten(1)
 
 
 def softmax(mechanism, x, real, *source):

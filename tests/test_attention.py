@@ -798,9 +798,9 @@ def test_rotary_positions_far_from_the_start_are_exact():
     turned, x = rotary(True, width=8, heads=2, length=9000), torch.tensor([1.0, 2.0, 3.0, 4.0])
     for position in (0, 1, 8999):
         angles = [position, position / 100]
-        expected = [complex(x[j], x[j + 2]) * cmath.exp(1j * angle) for j, angle in enumerate(angles)]
+        expected = [complex(x[2 * j], x[2 * j + 1]) * cmath.exp(1j * angle) for j, angle in enumerate(angles)]
         both_heads = turned(x.repeat(2)[None, None], position)[0, 0]
-        parts = [z.real for z in expected] + [z.imag for z in expected]
+        parts = [part for z in expected for part in (z.real, z.imag)]
         close(both_heads, torch.tensor(parts).repeat(2), 1e-6)
 
 

