@@ -10,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pictured import write_arrays, write_cifar10, write_pathfinder, write_pictures
-from recorded import write_recordings
+from recorded import write_recordings, write_transcribed
 
 from search.run import check
 from spaces.architecture import describe
@@ -60,6 +60,7 @@ def test_a_space_brings_its_task_and_the_command_line_wins(space, task):
 @pytest.mark.parametrize("group", CONSTRUCTED)
 def test_every_option_can_be_constructed(group, tmp_path):
     named = {
+        "task=asr_recordings": [f"task.table={write_transcribed(tmp_path / 'said')}"],
         "task=arrays": [f"task.file={write_arrays(tmp_path / 'a.npz')}"],
         "task=cifar10": [f"task.folder={write_cifar10(tmp_path / 'cifar')}"],
         "task=images": [f"task.folder={write_pictures(tmp_path / 'pictures')}"],
