@@ -7,6 +7,8 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable
+from importlib import import_module
+from inspect import isabstract
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,6 +22,7 @@ from small import FirstToken
 from spaces.build import make
 from spaces.tasks import BEGIN, END, IGNORED, Batch, Sizes, Split, Task
 from spaces.tasks.digits import Digits
+from spaces.tasks.listops import ListOps
 from spaces.tasks.patches import Patches
 from spaces.tasks.recall import Recall
 from spaces.tasks.recordings import Recordings
@@ -47,6 +50,7 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "recall, one pair": lambda _: Recall(length=16, pairs=1, repeats=1, keys=1, answers=2, noise=1, near=1.0),
     "text, label": lambda folder: Text(folder=str(folder), length=16),
     "text, next byte": lambda folder: Text(folder=str(folder), length=16, predict="next_byte"),
+    "listops": lambda _: ListOps(train=60, validation=20, test=20),
     "digits": lambda _: Digits(),
     "patches": lambda _: Patches(train=50),
     "patches, few and large": lambda _: Patches(side=9, patch=3, train=20),
@@ -180,7 +184,7 @@ def test_no_example_stands_in_two_splits(task: Task) -> None:
     assert len({row for split in splits for row in split}) == sum(map(len, splits))
 
 
-@pytest.mark.parametrize("build", [Recall, Speech, Digits])
+@pytest.mark.parametrize("build", [Recall, Speech, Digits, ListOps])
 def test_another_seed_gives_other_examples(build: Callable[..., Task]) -> None:
     assert not same(build(seed=0).examples("train"), build(seed=1).examples("train"))
 
@@ -470,6 +474,11 @@ def test_patches_rebuild_the_enlarged_image() -> None:
         (Recordings, {"folder": "nowhere"}, "folder='nowhere': no such folder"),
         (Recordings, {"seconds": 0.01}, r"seconds=0\.01: it must be at least 0\.025"),
         (Recordings, {"rate": 8e3}, r"rate=8000\.0: it must be a whole number from 1000"),
+        (ListOps, {"min_length": -1}, "min_length=-1: it must be a whole number from 0"),
+        (ListOps, {"max_length": 17}, "max_length=17: it must be a whole number from 18"),
+        (ListOps, {"max_depth": 1}, "max_depth=1: it must be a whole number from 2"),
+        (ListOps, {"max_args": 1}, "max_args=1: it must be a whole number from 2"),
+        (ListOps, {"max_depth": 3, "max_args": 2}, "max_args=2: these expressions have at most 10 tokens"),
         (Digits, {"seed": "1"}, "seed='1': it must be a whole number from 0"),
         (Text, {"length": 1}, "length=1: it must be a whole number from 2"),
         (Text, {"classes": 1}, "classes=1: it must be a whole number from 2"),
@@ -522,5 +531,11 @@ def test_every_task_has_a_yaml_that_builds_it_and_says_how_to_use_it(path: Path,
 
 
 def test_every_task_has_a_yaml() -> None:
-    modules = {path.stem for path in (ROOT / "spaces" / "tasks").glob("*.py")} - {"__init__"}
-    assert modules == {path.stem for path in (ROOT / "conf" / "task").glob("*.yaml")}
+    modules = [f"spaces.tasks.{path.stem}" for path in (ROOT / "spaces" / "tasks").glob("[a-z]*.py")]
+    tasks = {name for name in modules if any(is_task_of(name, it) for it in vars(import_module(name)).values())}
+    yamls = (ROOT / "conf" / "task").glob("*.yaml")
+    assert tasks == {yaml.safe_load(path.read_text())["_target_"].rpartition(".")[0] for path in yamls}
+
+
+def is_task_of(module: str, it: object) -> bool:
+    return isinstance(it, type) and issubclass(it, Task) and not isabstract(it) and it.__module__ == module
