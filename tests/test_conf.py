@@ -10,6 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from recorded import write_recordings
+from tabled_texts import write_table
 
 from search.run import check
 from spaces.architecture import describe
@@ -58,7 +59,10 @@ def test_a_space_brings_its_task_and_the_command_line_wins(space, task):
 
 @pytest.mark.parametrize("group", CONSTRUCTED)
 def test_every_option_can_be_constructed(group, tmp_path):
-    named = {"task=recordings": [f"task.folder={write_recordings(tmp_path)}"]}
+    named = {
+        "task=recordings": [f"task.folder={write_recordings(tmp_path)}"],
+        "task=table": [f"task.file={write_table(tmp_path / 'a.csv')}"],
+    }
     for path in sorted((CONF / group).glob("*.yaml")):
         option = f"{group}={path.stem}"
         make(composed("+space=smoke", option, *named.get(option, []))[group], group)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 import yaml
 from recorded import write_recordings
 from small import FirstToken
+from tabled_texts import REVIEWS, write_table
 
 from spaces.build import make
 from spaces.tasks import BEGIN, END, IGNORED, Batch, Sizes, Split, Task
@@ -27,6 +28,7 @@ from spaces.tasks.patches import Patches
 from spaces.tasks.recall import Recall
 from spaces.tasks.recordings import Recordings
 from spaces.tasks.speech import Speech
+from spaces.tasks.table import Table
 from spaces.tasks.text import Text
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +57,9 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "patches": lambda _: Patches(train=50),
     "patches, few and large": lambda _: Patches(side=9, patch=3, train=20),
     "recordings": lambda folder: Recordings(folder=str(write_recordings(folder / "wav")), seconds=0.08),
+    "table": lambda folder: Table(
+        file=str(write_table(folder / "a.csv", [*REVIEWS] * 3)), text="review", label="stars"
+    ),
     "speech": lambda _: Speech(train=20, validation=10, test=10),
     "speech, short and odd": lambda _: Speech(length=37, bands=8, sounds=5, keys=1, partners=3, pauses=1, voices=1),
 }
@@ -510,7 +515,8 @@ def test_bad_settings_are_named(
 
 # What a user must name, for there is no default.
 NAMED: dict[str, dict[str, Callable[[Path], str]]] = {
-    "recordings": {"folder": lambda folder: str(write_recordings(folder))}
+    "recordings": {"folder": lambda folder: str(write_recordings(folder))},
+    "table": {"file": lambda folder: str(write_table(folder / "a.csv", text="text", label="label"))},
 }
 
 
