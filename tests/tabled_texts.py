@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow
+import pytest
 from pyarrow import parquet
 
 Rows = Sequence[tuple[object, object]]
@@ -31,3 +32,11 @@ def write_table(path: Path, rows: Rows = REVIEWS, *, text: str = "review", label
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([columns, *found])
     return path
+
+
+def save_dataset(folder: Path, rows: Rows = REVIEWS, *, text: str = "review", label: str = "stars") -> Path:
+    """A Hugging Face data set with the split ``train``."""
+    datasets = pytest.importorskip("datasets", reason="an extra: pip install 'paretoformer[huggingface]'")
+    train = datasets.Dataset.from_dict({text: [row[0] for row in rows], label: [row[1] for row in rows]})
+    datasets.DatasetDict(train=train).save_to_disk(folder)
+    return folder

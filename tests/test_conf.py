@@ -61,6 +61,7 @@ def test_a_space_brings_its_task_and_the_command_line_wins(space, task):
 def test_every_option_can_be_constructed(group, tmp_path):
     named = {
         "task=recordings": [f"task.folder={write_recordings(tmp_path)}"],
+        "task=huggingface": ["task.dataset=name/of-one"],
         "task=table": [f"task.file={write_table(tmp_path / 'a.csv')}"],
     }
     for path in sorted((CONF / group).glob("*.yaml")):

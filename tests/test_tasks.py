@@ -18,11 +18,12 @@ import torch.nn.functional as F
 import yaml
 from recorded import write_recordings
 from small import FirstToken
-from tabled_texts import REVIEWS, write_table
+from tabled_texts import REVIEWS, save_dataset, write_table
 
 from spaces.build import make
 from spaces.tasks import BEGIN, END, IGNORED, Batch, Sizes, Split, Task
 from spaces.tasks.digits import Digits
+from spaces.tasks.huggingface import HuggingFace
 from spaces.tasks.listops import ListOps
 from spaces.tasks.patches import Patches
 from spaces.tasks.recall import Recall
@@ -44,6 +45,10 @@ def library(tmp_path: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(bytes((ord(letter) * 7 + number * 11 + at) % 256 for at in range(2 + 9 * number)))
     return tmp_path
+
+
+def saved(folder: Path, **columns: str) -> str:
+    return str(save_dataset(folder, [*REVIEWS] * 3, **columns))
 
 
 TASKS: dict[str, Callable[[Path], Task]] = {
@@ -516,6 +521,7 @@ def test_bad_settings_are_named(
 # What a user must name, for there is no default.
 NAMED: dict[str, dict[str, Callable[[Path], str]]] = {
     "recordings": {"folder": lambda folder: str(write_recordings(folder))},
+    "huggingface": {"dataset": lambda folder: saved(folder / "saved", text="text", label="label")},
     "table": {"file": lambda folder: str(write_table(folder / "a.csv", text="text", label="label"))},
 }
 
