@@ -62,6 +62,7 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "patches": lambda _: Patches(train=50),
     "patches, few and large": lambda _: Patches(side=9, patch=3, train=20),
     "recordings": lambda folder: Recordings(folder=str(write_recordings(folder / "wav")), seconds=0.08),
+    "huggingface": lambda folder: HuggingFace(dataset=saved(folder / "saved"), text="review", label="stars"),
     "table": lambda folder: Table(
         file=str(write_table(folder / "a.csv", [*REVIEWS] * 3)), text="review", label="stars"
     ),
