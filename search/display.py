@@ -84,7 +84,7 @@ class Display(Page):
         self._n_trials = n_trials
         self._began, self._ended_here = time.monotonic(), 0
         self._study, self._trial = "", ""
-        self._spent = {"training_s": 0.0, "latency_s": measuring_s}
+        self._spent, self._outside = {"training_s": 0.0, "latency_s": measuring_s}, 0.0
         self._live = Live(console=self.console, transient=True, refresh_per_second=4, get_renderable=self._line)
 
     def __enter__(self) -> Self:
@@ -122,6 +122,7 @@ class Display(Page):
         self._trial = ""
         for name in self._spent:
             self._spent[name] += trial.details.get(name, 0.0)
+        self._outside += trial.details.get("outside_model", 0.0) * trial.details.get("training_s", 0.0)
         self.summarise(everyone)
         on_front = trial.number in {member.number for member in front(everyone, self._objectives)}
         self.console.print(escape(self._trial_line(trial)), style="bold green" if on_front else _STYLES[trial.state])
@@ -160,7 +161,9 @@ class Display(Page):
         rest = total - sum(self._spent.values())
         parts = {"training": self._spent["training_s"], "measuring latency": self._spent["latency_s"], "all else": rest}
         shares = ", ".join(f"{name} {seconds:.0f} s ({seconds / total:.0%})" for name, seconds in parts.items())
-        self.say(f"{total:.0f} s: {shares}")
+        trained = self._spent["training_s"]
+        outside = f"; of the training {self._outside / trained:.0%} outside the networks" if trained else ""
+        self.say(f"{total:.0f} s: {shares}{outside}")
 
 
 _STYLES: Mapping[str, str] = {"complete": "default", "pruned": "dim", "failed": "red", "running": "default"}

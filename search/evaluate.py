@@ -144,6 +144,7 @@ def _train(notes: _Notes, architecture: Architecture, search: Search, watch: Wat
             cpu_seconds.append(round(before + training.cpu_s, 4))
             notes.write(curve=curve)  # before the others' are read: of two that race, one sees the other
             watch.epoch(epoch, settings.epochs, metric)
+            notes.details["outside_model"] = 1 - training.model_s / training.cpu_s  # share of the processor's time
             if stop := _hopeless(trial, search):
                 if search.pruner.pauses and math.isfinite(metric) and epoch < settings.epochs:
                     training.save(folder / f"{trial.number}.pt")

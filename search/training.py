@@ -60,6 +60,7 @@ class Training:
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._fit, name="training", daemon=True)
         self.cpu_s = 0.0  # CPU-seconds of the fit until the last epoch that was handed over
+        self.model_s = 0.0  # those of them in steps and judgements: not in batches, hooks and bookkeeping
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -146,9 +147,20 @@ class _Left(Exception):  # noqa: N818, not an error: the caller needs no more ep
 class _Hooks(lightning.Callback):
     def __init__(self, training: Training) -> None:
         self._training = training
+        self._began = 0.0
 
     def on_train_batch_start(self, *args: Any) -> None:
         self._training._check()
+        self._began = time.thread_time()
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self._training.model_s += time.thread_time() - self._began
+
+    def on_validation_batch_start(self, *args: Any) -> None:
+        self._began = time.thread_time()
+
+    def on_validation_batch_end(self, *args: Any) -> None:
+        self._training.model_s += time.thread_time() - self._began
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         assert isinstance(module, _Module)

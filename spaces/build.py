@@ -35,16 +35,21 @@ def make(node: object, where: str, **given: Any) -> Any:
     if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
         raise ConfigError(f"{where}: names no class; write _target_: package.module.Class")
     target = _find(node["_target_"], where)
-    arguments = {
-        name: make(value, f"{where}.{name}") if isinstance(value, Mapping) and "_target_" in value else value
-        for name, value in node.items()
-        if name != "_target_"
-    }
+    arguments = {name: _made(value, f"{where}.{name}") for name, value in node.items() if name != "_target_"}
     check_arguments(target, arguments, where, given=given)
     try:
         return target(**arguments, **given)
     except (TypeError, ValueError) as error:
         raise ConfigError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from error
+
+
+def _made(node: object, where: str) -> Any:
+    """``node`` with all that names a class within it constructed."""
+    if not isinstance(node, Mapping):
+        return node
+    if "_target_" in node:
+        return make(node, where)
+    return {name: _made(value, f"{where}.{name}") for name, value in node.items()}
 
 
 def check_arguments(
@@ -135,16 +140,18 @@ def misfits(space: Space, task: Task) -> list[str]:
 def _failures(space: Space, task: Task) -> list[str]:
     """Which patterns fail on an input; on the meta device a mechanism can be built that can't run."""
     found = []
+    batch = task.sample()
+    expected = [(1, *sizes.answer_shape) for sizes in (task.sizes.parts or {"": task.sizes}).values()]
     for architecture in space.largest():
-        batch = task.sample()
         try:
             with torch.inference_mode():
-                answers = build(architecture, task).eval()(batch)
-            sizes = task.sizes
-            tokens = (1, sizes.answer_length or sizes.length) if sizes.per_token else (1,)
-            if answers.shape != (*tokens, sizes.classes):
-                expected = (*tokens, sizes.classes)
-                found.append(f"{describe(architecture)}: gives {tuple(answers.shape)}, the task needs {expected}")
+                network = build(architecture, task).eval()
+                answers = network(batch)
+                task.answer(network, batch)
+            given = [tuple(answer.shape) for answer in (answers if isinstance(answers, tuple) else [answers])]
+            if given != expected:
+                shapes = (", ".join(map(str, each)) for each in (given, expected))
+                found.append("{}: gives {}, the task needs {}".format(describe(architecture), *shapes))
         except Exception as error:  # whatever the user's own code raises
             shape = tuple(batch.inputs.shape)
             found.append(f"{describe(architecture)}: fails on an input {shape}: {error!r}")

@@ -55,9 +55,8 @@ def gated(mechanism, x, real):
     def rows(x, kept, head):
         q, k, v = qkv(mechanism, x, head)
         if mechanism.decay == "token":
-            gate = mechanism.step_size
-            steps = torch.nn.functional.softplus(x @ gate.weight[head] + gate.bias[head])
-            decays, v = torch.exp(-mechanism.log_rates[head].exp() * steps), v * steps[:, None]
+            steps, decays = set_by_tokens(mechanism.token_decay, x, head)
+            v = v * steps[:, None]
         else:
             decays = mechanism.log_decay[head].exp().expand(len(x))
         decays = torch.where(kept, decays, 1.0)
@@ -67,6 +66,41 @@ def gated(mechanism, x, real):
         return sums / (sums.square().mean(-1, keepdim=True) + 1e-6).sqrt()
 
     return by_head(mechanism, x, real, rows)
+
+
+def set_by_tokens(gates, x, head):
+    """The steps and decays of one head."""
+    steps = torch.nn.functional.softplus(x @ gates.step_size.weight[head] + gates.step_size.bias[head])
+    return steps, torch.exp(-gates.log_rates[head].exp() * steps)
+
+
+def delta(mechanism, x, real):
+    """The recurrence, token after token, in both directions unless causal."""
+
+    def rows(x, kept, head):
+        q, k, v = qkv(mechanism, x, head)
+        k = k / k.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        strength = (x @ mechanism.strength.weight[head] + mechanism.strength.bias[head]).sigmoid()
+        decays = torch.ones_like(strength)
+        if mechanism.decay == "token":
+            _, decays = set_by_tokens(mechanism.token_decay, x, head)
+        order = [i for i in range(len(x)) if kept[i]]
+        sums = delta_rule(q, k, v, strength, decays, order)
+        if not mechanism.causal:
+            sums = sums + delta_rule(q, k, v, strength, decays, order[::-1])
+        return sums / (sums.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+
+    return by_head(mechanism, x, real, rows)
+
+
+def delta_rule(q, k, v, strength, decays, order):
+    """What each token reads after its turn, 0 for those without a turn; of one head."""
+    state, read = v.new_zeros(k.shape[-1], v.shape[-1]), [torch.zeros_like(v[0]) for _ in v]
+    for i in order:
+        erased = torch.eye(len(k[i]), dtype=k.dtype) - strength[i] * torch.outer(k[i], k[i])
+        state = decays[i] * erased @ state + strength[i] * torch.outer(k[i], v[i])
+        read[i] = q[i] @ state
+    return torch.stack(read)
 
 
 def decay_between(decays):

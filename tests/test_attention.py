@@ -26,6 +26,7 @@ from spaces.attention import Mechanism
 from spaces.attention.adaptive_span import AdaptiveSpanAttention
 from spaces.attention.bigbird import BigBirdAttention
 from spaces.attention.blocks import ABSENT
+from spaces.attention.delta import DeltaAttention
 from spaces.attention.entmax import EntmaxAttention, entmax
 from spaces.attention.fnet import FNetAttention
 from spaces.attention.gated import GatedAttention
@@ -100,35 +101,19 @@ ROWS = [
         cannot_decode="reformer cannot decode token by token: later tokens decide who shares a chunk",
     ),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "dense"}, cost=lambda n: n**2),
-    Row(
-        SynthesizerAttention,
-        references.synthesizer,
-        {"mode": "dense"} | CAUSAL,
-        cost=lambda n: n**2,
-        cannot_decode="SynthesizerAttention has no way to decode token by token",
-    ),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "dense"} | CAUSAL, cost=lambda n: n**2),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "random"}, cost=lambda n: n**2),
-    Row(
-        SynthesizerAttention,
-        references.synthesizer,
-        {"mode": "random"} | CAUSAL,
-        cost=lambda n: n**2,
-        cannot_decode="SynthesizerAttention has no way to decode token by token",
-    ),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "random"} | CAUSAL, cost=lambda n: n**2),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised", "rank": 3}, cost=lambda n: n**2),
-    Row(
-        SynthesizerAttention,
-        references.synthesizer,
-        {"mode": "factorised"} | CAUSAL,
-        cost=lambda n: n**2,
-        cannot_decode="SynthesizerAttention has no way to decode token by token",
-    ),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised"} | CAUSAL, cost=lambda n: n**2),
     *(Row(LinearAttention, references_kernels.linear, {"feature_map": f}) for f in ("elu", "relu", "softmax")),
     *(Row(LinearAttention, references_kernels.linear, {"feature_map": f} | CAUSAL) for f in ("elu", "relu")),
     Row(PerformerAttention, references_kernels.performer, {"features": 11}),
     Row(PerformerAttention, references_kernels.performer, {"features": 11} | CAUSAL),
     *(Row(GatedAttention, references_kernels.gated, {"decay": d}) for d in ("token", "constant")),
     *(Row(GatedAttention, references_kernels.gated, {"decay": d} | CAUSAL) for d in ("token", "constant")),
+    *(Row(DeltaAttention, references_kernels.delta, {"decay": d}) for d in ("token", "none")),
+    *(Row(DeltaAttention, references_kernels.delta, {"decay": d} | CAUSAL) for d in ("token", "none")),
     Row(NystromformerAttention, references_kernels.nystromformer, {"landmarks": 5, "conv_kernel_size": 3}),
     Row(
         NystromformerAttention,
@@ -143,48 +128,29 @@ ROWS = [
         references.synthesizer,
         {"mode": "dense+random+factorised+dot", "rank": 3} | CAUSAL,
         cost=lambda n: n**2,
-        cannot_decode="SynthesizerAttention has no way to decode token by token",
     ),
     Row(SynthesizerAttention, references.synthesizer, {"mode": "random+factorised"}, cost=lambda n: n**2),
+    *(
+        Row(SynthesizerAttention, references.synthesizer, {"mode": mode} | CAUSAL, cost=lambda n: n**2)
+        for mode in ("factorised_dense", "dot+dense+factorised", "random+factorised_dense")
+    ),
+    Row(SynthesizerAttention, references.synthesizer, {"mode": "dense+factorised"}, cost=lambda n: n**2),
     Row(LocalAttention, references_sparse.local, {"block_size": 8}),
     Row(LocalAttention, references_sparse.local, {"block_size": 4, "neighbours": 2}),
-    Row(
-        LocalAttention,
-        references_sparse.local,
-        {"block_size": 4, "neighbours": 1} | CAUSAL,
-        cannot_decode="LocalAttention has no way to decode token by token",
-    ),
+    Row(LocalAttention, references_sparse.local, {"block_size": 4, "neighbours": 1} | CAUSAL),
+    Row(LocalAttention, references_sparse.local, {"block_size": 5} | CAUSAL),
     Row(BigBirdAttention, references_sparse.bigbird, {"block_size": 4}),
     Row(BigBirdAttention, references_sparse.bigbird, {"block_size": 8, "random_blocks": 0, "global_blocks": 0}),
+    Row(BigBirdAttention, references_sparse.bigbird, {"block_size": 4, "random_blocks": 2} | CAUSAL),
     Row(
-        BigBirdAttention,
-        references_sparse.bigbird,
-        {"block_size": 4, "random_blocks": 2} | CAUSAL,
-        cannot_decode="BigBirdAttention has no way to decode token by token",
+        BigBirdAttention, references_sparse.bigbird, {"block_size": 3, "random_blocks": 1, "global_blocks": 5} | CAUSAL
     ),
     Row(EntmaxAttention, references_sparse.entmax, {"alpha": 1.7}, cost=lambda n: n**2),
-    Row(
-        EntmaxAttention,
-        references_sparse.entmax,
-        CAUSAL,
-        cost=lambda n: n**2,
-        cannot_decode="EntmaxAttention has no way to decode token by token",
-    ),
+    Row(EntmaxAttention, references_sparse.entmax, CAUSAL, cost=lambda n: n**2),
     Row(TopkAttention, references_sparse.topk, {"k": 5}, cost=lambda n: n**2),
-    Row(
-        TopkAttention,
-        references_sparse.topk,
-        {"k": 5} | CAUSAL,
-        cost=lambda n: n**2,
-        cannot_decode="TopkAttention has no way to decode token by token",
-    ),
+    Row(TopkAttention, references_sparse.topk, {"k": 5} | CAUSAL, cost=lambda n: n**2),
     Row(AdaptiveSpanAttention, references_sparse.adaptive_span, {"max_span": 19, "ramp": 4}),
-    Row(
-        AdaptiveSpanAttention,
-        references_sparse.adaptive_span,
-        {"max_span": 7, "ramp": 8} | CAUSAL,
-        cannot_decode="AdaptiveSpanAttention has no way to decode token by token",
-    ),
+    Row(AdaptiveSpanAttention, references_sparse.adaptive_span, {"max_span": 7, "ramp": 8} | CAUSAL),
 ]
 
 
@@ -345,11 +311,42 @@ def test_a_state_can_be_continued_twice_and_its_samples_selected(row):
     close(mechanism.step(x[order, 7], selected)[0], once[order])
 
 
+@pytest.mark.parametrize(
+    ("mechanism", "knobs", "kept"),
+    [
+        (LocalAttention, {"block_size": 4, "neighbours": 2}, 12),
+        (LocalAttention, {"block_size": 5}, 5),
+        (LongformerAttention, {"window": 3, "dilation": 2}, 7),
+        (AdaptiveSpanAttention, {"max_span": 6}, 7),
+        (AdaptiveSpanAttention, {"max_span": 0}, 1),
+    ],
+)
+def test_decoding_keeps_no_token_that_is_out_of_reach(mechanism, knobs, kept):
+    row = Row(mechanism, references.softmax, knobs | CAUSAL)
+    built, x, most = row.build(), tokens(LENGTH), 0
+    state = built.begin(len(x))
+    for token in x.unbind(1):
+        _, state = built.step(token, state)
+        most = max(most, *(memory.shape[2] for memory in state.memory))
+    assert most == kept
+
+
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.knobs.get("causal") or row.cannot_decode], ids=label)
 def test_what_cannot_decode_says_why(row):
     reason = row.cannot_decode or "causal=False: only a causal mechanism can decode token by token"
     with pytest.raises(ValueError, match=reason):
         row.build().begin(2)
+
+
+def test_a_mechanism_that_only_mixes_says_what_it_cannot_do():
+    class OnlyMixes(Mechanism):
+        def mix(self, x, padding):
+            return x
+
+    with pytest.raises(ValueError, match="OnlyMixes has no way to decode token by token"):
+        OnlyMixes(**SIZES, **CAUSAL).begin(2)
+    with pytest.raises(ValueError, match="OnlyMixes has no way to attend to another sequence"):
+        OnlyMixes(**SIZES).across(tokens(3), tokens(5))
 
 
 @every_row
@@ -842,6 +839,7 @@ REFUSED = [
     ),
     (PerformerAttention, {"features": 0}, "features=0: it must be at least 1"),
     (GatedAttention, {"decay": "none"}, "decay='none': it must be one of token, constant"),
+    (DeltaAttention, {"decay": "constant"}, "decay='constant': it must be one of token, none"),
     (NystromformerAttention, {"landmarks": 4, "causal": True}, "causal=True: nystromformer's landmarks are means over"),
     (NystromformerAttention, {"landmarks": 0}, "landmarks=0: with length 41 it must be 1..41"),
     (NystromformerAttention, {"landmarks": 42}, "landmarks=42: with length 41 it must be 1..41"),

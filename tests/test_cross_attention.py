@@ -14,6 +14,7 @@ from test_attention import LENGTH, WIDTH, Row, close, label, no_padding, same_we
 
 from spaces.attention.adaptive_span import AdaptiveSpanAttention
 from spaces.attention.bigbird import BigBirdAttention
+from spaces.attention.delta import DeltaAttention
 from spaces.attention.entmax import EntmaxAttention
 from spaces.attention.fnet import FNetAttention
 from spaces.attention.gated import GatedAttention
@@ -206,6 +207,7 @@ REFUSED = [
     (ReformerAttention, {"bucket_size": 4}, "its keys are its queries"),
     (SynthesizerAttention, {"mode": "random"}, "its weights do not look at the tokens they weigh"),
     (GatedAttention, {}, "its weights decay from token to token"),
+    (DeltaAttention, {}, "its memory is read while it is written"),
     (FNetAttention, {}, "its transform runs along one"),
     (
         NystromformerAttention,

@@ -78,7 +78,12 @@ def test_an_empty_front_is_said_to_be_empty(display):
 
 
 def test_the_time_is_accounted_for(display):
-    trained = Record(0, "complete", COSTS, (), 0.9, ARCHITECTURE, details={"training_s": 80.0, "latency_s": 15.0})
+    first = {"training_s": 60.0, "latency_s": 15.0, "outside_model": 0.02}
+    second = {"training_s": 20.0, "outside_model": 0.1}
+    trained = Record(0, "complete", COSTS, (), 0.9, ARCHITECTURE, details=first)
+    again = Record(1, "complete", COSTS, (), 0.9, ARCHITECTURE, details=second)
     display.ended(trained, [trained])
+    display.ended(again, [trained, again])
     display.show_seconds(100.0)
-    assert printed(display).endswith("100 s: training 80 s (80%), measuring latency 15 s (15%), all else 5 s (5%)\n")
+    shares = "training 80 s (80%), measuring latency 15 s (15%), all else 5 s (5%)"
+    assert printed(display).endswith(f"100 s: {shares}; of the training 4% outside the networks\n")

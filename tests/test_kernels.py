@@ -8,6 +8,7 @@ import pytest
 import references_kernels
 import torch
 
+from spaces.attention.delta import DeltaAttention, delta_scan, delta_step
 from spaces.attention.fnet import FNetAttention, fourier
 from spaces.attention.gated import GatedAttention
 from spaces.attention.linear import LinearAttention
@@ -175,7 +176,8 @@ def test_gated_constant_decays_are_those_of_the_paper():
 
 def test_gated_starts_with_the_papers_steps_and_rates():
     mechanism = built(GatedAttention, width=512, heads=512)
-    steps, rates = torch.nn.functional.softplus(mechanism.step_size.bias).detach(), mechanism.log_rates.detach().exp()
+    gates = mechanism.token_decay
+    steps, rates = torch.nn.functional.softplus(gates.step_size.bias).detach(), gates.log_rates.detach().exp()
     assert 0.001 <= steps.min() < 0.0012
     assert 0.08 < steps.max() <= 0.1
     assert steps.log().mean() == pytest.approx(math.log(0.01), abs=0.2)
@@ -194,6 +196,66 @@ def test_gated_with_constant_decay_does_not_care_where_a_sequence_starts():
     mechanism, x = built(GatedAttention, decay="constant", causal=True), normal(2, N, 8)
     x[:, :7] = 0
     close(mechanism(x)[:, 7:], mechanism(x[:, 7:]))
+
+
+# --- the delta rule ----------------------------------------------
+
+STRENGTHS = torch.rand(2, 2, N, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("decay", [decay for decay in DECAYS if decay != "none"])
+def test_every_chunk_size_and_the_recurrence_give_the_delta_rule_and_its_gradients(decay):
+    keys = torch.nn.functional.normalize(KEYS, dim=-1)
+    leaves = [y.clone().requires_grad_() for y in (QUERIES, keys, VALUES, STRENGTHS, DECAYS[decay])]
+    towards = normal(2, 2, N, E, seed=3)
+    heads = [
+        references_kernels.delta_rule(*(y[b, h] for y in leaves[:4]), leaves[4][b, h].exp(), range(N))
+        for b in range(2)
+        for h in range(2)
+    ]
+    expected = torch.stack(heads).unflatten(0, (2, 2))
+    expected_grads = torch.autograd.grad((expected * towards).sum(), leaves)
+    for chunk in range(1, N + 2):
+        out = delta_scan(*leaves, chunk=chunk)
+        close(out, expected)
+        for grad, expected_grad in zip(torch.autograd.grad((out * towards).sum(), leaves), expected_grads, strict=True):
+            close(grad, expected_grad)
+
+    memory, outs = torch.zeros(2, 2, D, E, dtype=torch.float64), []
+    for i in range(N):
+        out, memory = delta_step(*(y[:, :, i : i + 1] for y in leaves), memory)
+        outs.append(out)
+    close(torch.cat(outs, dim=2), expected)
+
+
+def test_the_delta_rule_replaces_what_stood_under_a_key_and_leaves_the_others():
+    written, asked = (torch.eye(4, dtype=torch.float64)[keys] for keys in ([0, 1, 0, 2, 0, 1], [0, 0, 1, 0, 2, 0]))
+    q, k, values = asked[None, None], written[None, None], normal(6, E)
+    ones, zeros = torch.ones(1, 1, 6, dtype=torch.float64), torch.zeros(1, 1, 6, dtype=torch.float64)
+    close(delta_scan(q, k, values[None, None], ones, zeros, chunk=4)[0, 0], values[[0, 0, 1, 2, 3, 4]])
+    halves = delta_scan(q, k, values[None, None], ones / 2, zeros, chunk=4)[0, 0]
+    close(halves[3], values[0] / 4 + values[2] / 2)
+
+
+def test_the_delta_rule_with_keys_that_share_nothing_adds_as_the_scan_does():
+    keys = torch.eye(N, dtype=torch.float64).expand(2, 2, N, N)
+    queries, decay = normal(2, 2, N, N), DECAYS["mild"]
+    close(
+        delta_scan(queries, keys, VALUES, STRENGTHS, decay, chunk=5),
+        scan(queries, keys, STRENGTHS[..., None] * VALUES, decay),
+    )
+
+
+def test_the_delta_rule_stays_finite_where_all_keys_are_one():
+    keys = torch.nn.functional.normalize(torch.ones(1, 1, 500, D), dim=-1)
+    values, ones = normal(1, 1, 500, E, dtype=torch.float32), torch.ones(1, 1, 500)
+    close(delta_scan(keys, keys, values, ones, torch.zeros(1, 1, 500)), values, 1e-4)
+
+
+@pytest.mark.parametrize("decay", ["token", "none"])
+def test_delta_in_both_directions_turned_around_is_itself_turned_around(decay):
+    mechanism, x = built(DeltaAttention, decay=decay), normal(2, N, 8)
+    close(mechanism(x.flip(1)).flip(1), mechanism(x))
 
 
 # --- nystromformer -----------------------------------------------

@@ -44,7 +44,7 @@ def heard(frame: list[float], known: dict[tuple[int, int], list[float]]) -> Any:
 
 @pytest.mark.parametrize("task", SPEECHES)
 def test_speech_labels_answer_the_questions_in_the_frames(task: Speech) -> None:
-    frames, _, labels, _ = task.examples("validation")
+    frames, _, labels, *_ = task.examples("validation")
     known = templates(task)
     identified = 0
     for row, asked in zip(frames.tolist(), labels.tolist(), strict=True):
@@ -68,7 +68,7 @@ def test_speech_labels_answer_the_questions_in_the_frames(task: Speech) -> None:
 
 def test_partners_stand_near_the_key_rather_than_far() -> None:
     task = Speech(noise=0.0, validation=40)
-    frames, _, labels, _ = task.examples("validation")
+    frames, _, labels, *_ = task.examples("validation")
     known, distances = templates(task), list[int]()
     for row, asked in zip(frames.tolist(), labels.tolist(), strict=True):
         keys = [at for at, frame in enumerate(row) if (sound := heard(frame, known)) and sound[0] in range(task.keys)]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import os
 from collections import Counter
 from collections.abc import Callable
-from importlib import import_module
 from inspect import isabstract
 from pathlib import Path
 from typing import Any, get_args
@@ -16,9 +16,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from recorded import write_recordings
 from small import FirstToken
 from tabled_texts import REVIEWS, save_dataset, write_table
+from torch.utils._pytree import tree_leaves
 
 from spaces.build import make
 from spaces.tasks import BEGIN, END, IGNORED, Batch, Sizes, Split, Task
@@ -31,6 +34,7 @@ from spaces.tasks.recordings import Recordings
 from spaces.tasks.speech import Speech
 from spaces.tasks.table import Table
 from spaces.tasks.text import Text
+from spaces.tasks.translation import Translation
 
 ROOT = Path(__file__).parents[1]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -66,6 +70,7 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "table": lambda folder: Table(
         file=str(write_table(folder / "a.csv", [*REVIEWS] * 3)), text="review", label="stars"
     ),
+    "translation": lambda _: Translation(train=40, validation=20, test=20),
     "speech": lambda _: Speech(train=20, validation=10, test=10),
     "speech, short and odd": lambda _: Speech(length=37, bands=8, sounds=5, keys=1, partners=3, pauses=1, voices=1),
 }
@@ -87,14 +92,18 @@ def says(logits: torch.Tensor) -> Callable[[Batch], torch.Tensor]:
 
 
 def same(a: Batch, b: Batch) -> bool:
-    return all(x is y is None or torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    pairs = zip(tree_leaves(tuple(a)), tree_leaves(tuple(b)), strict=True)
+    return all(x is y is None or torch.equal(x, y) for x, y in pairs)
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) -> None:
-    inputs, padding, labels, _ = task.examples(split)
+    inputs, padding, labels, prefix, _ = task.examples(split)
     tokens = (len(inputs), task.sizes.length)
-    assert labels.shape == (tokens if task.sizes.per_token else tokens[:1])
+    answered = (len(inputs), task.sizes.answer_length or task.sizes.length)
+    assert labels.shape == (answered if task.sizes.per_token else answered[:1])
+    assert (prefix is None) == (task.sizes.answer_length is None)
+    assert prefix is None or (prefix.shape == answered and (prefix[:, 0] == BEGIN).all())
     assert labels.dtype == torch.int64
     if task.sizes.features is None:
         assert (inputs.shape, inputs.dtype) == (tokens, torch.int64)
@@ -112,7 +121,7 @@ def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) 
         assert not padding[:, 0].any()
         assert (padding[:, 1:] >= padding[:, :-1]).all(), "padding stands at the end"
         assert (inputs[padding] == 0).all()
-        assert not task.sizes.per_token or (labels[padding] == IGNORED).all()
+        assert labels.shape != padding.shape or prefix is not None or (labels[padding] == IGNORED).all()
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -153,7 +162,10 @@ def as_rows(batch: Batch) -> list[tuple[str, ...]]:
     for at, row in enumerate(batch.inputs):
         kept = slice(None) if batch.padding is None else ~batch.padding[at]
         label = batch.labels[at]
-        label = label[kept] if label.shape == row.shape[:1] else label
+        if batch.prefix is not None:
+            label = label[label != IGNORED]
+        elif label.shape == row.shape[:1]:
+            label = label[kept]
         rows.append((str(row[kept].tolist()), str(label.tolist())))
     return rows
 
@@ -227,7 +239,7 @@ RECALLS = [
 @pytest.mark.parametrize("task", RECALLS)
 def test_recall_labels_answer_the_questions_in_the_inputs(task: Recall) -> None:
     """Replay every row token by token, with a dictionary and a tally."""
-    inputs, _, labels, _ = task.examples("validation")
+    inputs, _, labels, *_ = task.examples("validation")
     for row, asked in zip(inputs.tolist(), labels.tolist(), strict=True):
         facts: dict[int, set[int]] = {}
         markers: Counter[int] = Counter()
@@ -325,7 +337,7 @@ def test_text_splits_depend_on_relative_names_alone(library: Path, tmp_path_fact
 def test_text_windows_rebuild_every_file(library: Path, predict: Any, length: int) -> None:
     task = Text(folder=str(library), length=length, predict=predict, train=10**6, validation=10**6, test=10**6)
     for split in SPLITS:
-        inputs, padding, labels, _ = task.examples(split)
+        inputs, padding, labels, *_ = task.examples(split)
         assert len(inputs) == len(task.windows[split])
         rebuilt: dict[str, bytes] = {}
         for row, window in enumerate(task.windows[split]):
@@ -385,6 +397,20 @@ def test_bits_per_byte_of_a_model_that_knows_nothing_is_chance(library: Path) ->
     assert (task.metric, task.direction, task.sizes.causal) == ("bits_per_byte", "minimize", True)
 
 
+def test_what_is_timed_is_what_the_model_writes(library: Path) -> None:
+    task = Text(folder=str(library), predict="next_byte", length=16, generate=6)
+
+    class Writer(torch.nn.Module):
+        def generate(self, prompt: torch.Tensor, tokens: int) -> torch.Tensor:
+            return torch.cat([prompt, torch.zeros(len(prompt), tokens)], dim=1)
+
+    batch = task.sample(2)
+    assert torch.equal(task.answer(Writer(), batch), F.pad(batch.inputs[:, :10], (0, 6)).float())
+    with pytest.raises(ValueError, match="generate=6: it needs a model that writes"):
+        task.answer(torch.nn.Identity(), batch)
+    assert Text(folder=str(library), length=16).answer(torch.nn.Identity(), batch) is batch
+
+
 def test_files_that_cannot_be_read_are_counted_and_named(library: Path, caplog: pytest.LogCaptureFixture) -> None:
     task = Text(folder=str(library), length=16, train=10**6)
     gone, *_, shrunk = dict.fromkeys(window.file.name for window in task.windows["train"] if window.file.size > 20)
@@ -430,7 +456,7 @@ def test_digits_are_all_images_of_the_data_set_with_their_digits() -> None:
     expected = {tuple(map(int, image)): int(digit) for image, digit in zip(pixels, digits, strict=True)}
     found: dict[tuple[int, ...], int] = {}
     for split in SPLITS:
-        inputs, _, labels, _ = Digits().examples(split)
+        inputs, _, labels, *_ = Digits().examples(split)
         assert len(set(labels.tolist())) == 10
         found |= {tuple(image): digit for image, digit in zip(inputs.tolist(), labels.tolist(), strict=True)}
     assert found == expected
@@ -441,8 +467,8 @@ def test_digits_are_all_images_of_the_data_set_with_their_digits() -> None:
 
 def test_patches_rebuild_the_enlarged_image() -> None:
     task = Patches(side=12, patch=4)
-    inputs, _, labels, _ = task.examples("test")
-    pixels, _, digits, _ = task.digits.examples("test")
+    inputs, _, labels, *_ = task.examples("test")
+    pixels, _, digits, *_ = task.digits.examples("test")
     assert torch.equal(labels, digits)
     images = [F.interpolate(p.view(1, 1, 8, 8).float(), size=12, mode="bilinear")[0, 0] / 8 - 1 for p in pixels[:5]]
     for image, row in zip(images, inputs, strict=False):
@@ -494,6 +520,8 @@ def test_patches_rebuild_the_enlarged_image() -> None:
         (Text, {"length": 1}, "length=1: it must be a whole number from 2"),
         (Text, {"classes": 1}, "classes=1: it must be a whole number from 2"),
         (Text, {"train": 2}, "train=2: with 3 classes it must be at least 3"),
+        (Text, {"generate": 3}, "what is written are next bytes; it needs predict=next_byte"),
+        (Text, {"predict": "next_byte", "length": 8, "generate": 8}, "generate=8: with length=8 it must be 0..7"),
         (Text, {"predict": "word"}, "predict='word': it must be label or next_byte"),
         (Text, {"suffixes": ".txt"}, "suffixes='.txt': it must be a list of endings"),
         (Text, {"suffixes": ["txt"]}, "suffixes=.*: it must be a list of endings such as .txt"),
@@ -534,21 +562,25 @@ def test_every_task_has_a_yaml_that_builds_it_and_says_how_to_use_it(path: Path,
     assert command.startswith("# Try it:  python -m search.run +space=")
     assert f"task={path.stem}" in command
     named = {name: build(tmp_path) for name, build in NAMED.get(path.stem, {}).items()}
-    settings = yaml.safe_load(path.read_text()) | named
-    assert settings["_target_"].startswith(f"spaces.tasks.{path.stem}.")
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = OmegaConf.to_container(compose("config", overrides=[f"task={path.stem}"]), resolve=True)
+    settings = composed["task"] | named
     task = make(settings, "task")
     assert isinstance(task, Task)
     assert isinstance(task.sizes, Sizes)
-    written = {name: value for name, value in settings.items() if name != "_target_"}
-    assert type(task)(**written).sizes == type(task)(**named).sizes, "the YAML repeats the defaults"
+    written = yaml.safe_load(path.read_text())
+    if "defaults" not in written:  # it is the class's own, not a selection
+        assert settings["_target_"].startswith(f"spaces.tasks.{path.stem}.")
+        del settings["_target_"]
+        assert type(task)(**settings).sizes == type(task)(**named).sizes, "the YAML repeats the defaults"
 
 
 def test_every_task_has_a_yaml() -> None:
-    modules = [f"spaces.tasks.{path.stem}" for path in (ROOT / "spaces" / "tasks").glob("[a-z]*.py")]
-    tasks = {name for name in modules if any(is_task_of(name, it) for it in vars(import_module(name)).values())}
-    yamls = (ROOT / "conf" / "task").glob("*.yaml")
-    assert tasks == {yaml.safe_load(path.read_text())["_target_"].rpartition(".")[0] for path in yamls}
-
-
-def is_task_of(module: str, it: object) -> bool:
-    return isinstance(it, type) and issubclass(it, Task) and not isabstract(it) and it.__module__ == module
+    modules = set()
+    for path in (ROOT / "spaces" / "tasks").glob("*.py"):
+        module = importlib.import_module(f"spaces.tasks.{path.stem}".removesuffix(".__init__"))
+        own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
+        if any(isinstance(value, type) and issubclass(value, Task) and not isabstract(value) for value in own):
+            modules.add(module.__name__)
+    read = [yaml.safe_load(file.read_text()) for file in (ROOT / "conf" / "task").glob("*.yaml")]
+    assert modules == {settings["_target_"].rpartition(".")[0] for settings in read if "_target_" in settings}

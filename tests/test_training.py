@@ -1,5 +1,6 @@
 import math
 import threading
+import time
 
 import pytest
 import torch
@@ -61,6 +62,24 @@ def test_a_training_that_goes_on_ends_as_if_it_had_never_stopped(dropout, tmp_pa
         for name, weights in whole.state_dict().items():
             assert torch.equal(weights, network.state_dict()[name]), name
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["2.pt", "4.pt"]
+
+
+def test_time_outside_the_network_is_told_apart():
+    class Slow(FirstToken):
+        def batches(self, split, batch_size, *, shuffle=None):
+            for batch in super().batches(split, batch_size, shuffle=shuffle):
+                busy = time.thread_time() + 0.02
+                while time.thread_time() < busy:
+                    pass
+                yield batch
+
+    shares = []
+    for task in (FirstToken(), Slow()):
+        with Training(build(ARCHITECTURE, task), task, SETTINGS, seed=0) as training:
+            list(training)
+        assert 0 < training.model_s < training.cpu_s
+        shares.append(training.model_s / training.cpu_s)
+    assert shares[1] < shares[0] / 2
 
 
 def test_leaving_ends_the_training_thread():

@@ -11,8 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, equal_query_key
+from spaces.attention import Mechanism, State, equal_query_key
 from spaces.attention.blocks import hidden_keys, in_blocks, joined, listed_keys, neighbours_plan
+from spaces.attention.softmax import appended
 
 
 class AdaptiveSpanAttention(Mechanism):
@@ -60,17 +61,33 @@ class AdaptiveSpanAttention(Mechanism):
             projection(x).unflatten(-1, (self.heads, self.head_width))
             for projection in (self.query, self.key, self.value)
         )
-        faded = (1 + (self.span[:, None, None] - self.distance) / self.ramp).clamp(0, 1)
-        faded = faded.masked_fill(self.distance > self.max_span, 0)
         hidden = hidden_keys(x, self.plan, block_size=self.block_size, padding=padding, causal=self.causal)
         k, v = (listed_keys(each, self.plan, self.block_size) for each in (k, v))
-        logits = in_blocks(q, self.block_size) @ k.transpose(-1, -2) * self.head_width**-0.5
-        logits = logits.masked_fill(hidden | (faded == 0), torch.finfo(logits.dtype).min)
-        weights = logits.softmax(-1) * faded
-        mixed = joined(weights @ v / weights.sum(-1, keepdim=True), x)
-        output: Tensor = self.output(mixed.flatten(2))
+        mixed = self._attend(in_blocks(q, self.block_size), k, v, self.distance, hidden)
+        output: Tensor = self.output(joined(mixed, x).flatten(2))
         return output
 
     def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
         """It cannot be done: a token has no span in another sequence."""
         raise ValueError("adaptive_span cannot attend to another sequence: tokens of two sequences have no distance")
+
+    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
+        """No keys and no values, ``(batch, heads, 0, head_width)``."""
+        return (self.zeros(batch, self.heads, 0, self.head_width),) * 2
+
+    def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Attend to the last ``max_span`` tokens and to itself; nothing earlier is kept."""
+        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        keys, values = (kept[:, :, -self.max_span - 1 :] for kept in appended(state.memory, (k, v)))
+        distance = torch.arange(keys.shape[2] - 1, -1, -1, device=x.device)[None]
+        hidden = torch.zeros_like(distance, dtype=torch.bool)
+        return self.output(self.merge(self._attend(q, keys, values, distance, hidden))), (keys, values)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, distance: Tensor, hidden: Tensor) -> Tensor:
+        """Weights faded out by ``distance`` ``(queries, keys)``; 0 where ``hidden``, which broadcasts against them."""
+        faded = (1 + (self.span[:, None, None] - distance) / self.ramp).clamp(0, 1)
+        faded = faded.masked_fill(distance > self.max_span, 0)
+        logits = q @ k.transpose(-1, -2) * self.head_width**-0.5
+        logits = logits.masked_fill(hidden | (faded == 0), torch.finfo(logits.dtype).min)
+        weights = logits.softmax(-1) * faded
+        return weights @ v / weights.sum(-1, keepdim=True)

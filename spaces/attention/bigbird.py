@@ -10,11 +10,12 @@ of the plan lists every block.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, equal_query_key
+from spaces.attention import Mechanism, State, equal_query_key
 from spaces.attention.blocks import ABSENT, attend_to_blocks, count_blocks, neighbours_plan
-from spaces.attention.softmax import softmax_attention
+from spaces.attention.softmax import appended, softmax_attention
 
 
 class BigBirdAttention(Mechanism):
@@ -70,6 +71,20 @@ class BigBirdAttention(Mechanism):
         raise ValueError(
             "bigbird cannot attend to another sequence: its plan pairs blocks by position, and two sequences share none"
         )
+
+    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
+        """No keys and no values, ``(batch, heads, 0, head_width)``; any may be seen by a block to come."""
+        return (self.zeros(batch, self.heads, 0, self.head_width),) * 2
+
+    def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Attend to the blocks listed for its own; for a global block these are all so far."""
+        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        memory = appended(state.memory, (k, v))
+        listed = self.plan[state.position // self.block_size, :, None]
+        at = (listed * self.block_size + torch.arange(self.block_size, device=x.device)).flatten()
+        seen = (at >= 0) & (at <= state.position)  # what is absent lies before the start
+        keys, values = (kept.index_select(2, at.clamp(0, state.position)) for kept in memory)
+        return self.output(self.merge(F.scaled_dot_product_attention(q, keys, values, attn_mask=seen[None]))), memory
 
     def _attend_globally(self, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None) -> Tensor:
         """The global blocks' rows of full attention: ``(batch, global_tokens, heads, head_width)``."""

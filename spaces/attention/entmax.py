@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, equal_query_key
+from spaces.attention import Mechanism, State, equal_query_key
 from spaces.attention.pairs import hide
+from spaces.attention.softmax import appended
 
 # Nearer to 1, single precision no longer holds alpha-entmax: a weight is a sum near 1 to the power of 1 / (alpha - 1).
 LEAST_ALPHA = 1.01
@@ -50,10 +51,21 @@ class EntmaxAttention(Mechanism):
     def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
         """The same, to another sequence."""
         q, k, v = self.split(self.query(x)), self.split(self.key(source)), self.split(self.value(source))
-        logits = q @ k.transpose(-1, -2) * self.head_width**-0.5
-        weights = entmax(hide(logits, source_padding, causal=self.causal), self.alpha[:, None, None])
-        output: Tensor = self.output(self.merge(weights @ v))
-        return output
+        return self._attend(q, k, v, source_padding, causal=self.causal)
+
+    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
+        """No keys and no values, ``(batch, heads, 0, head_width)``."""
+        return (self.zeros(batch, self.heads, 0, self.head_width),) * 2
+
+    def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Attend to the keys kept and to its own."""
+        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        keys, values = appended(state.memory, (k, v))
+        return self._attend(q, keys, values, None, causal=False), (keys, values)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None, *, causal: bool) -> Tensor:
+        logits = hide(q @ k.transpose(-1, -2) * self.head_width**-0.5, padding, causal=causal)
+        return self.output(self.merge(entmax(logits, self.alpha[:, None, None]) @ v))
 
 
 def entmax(logits: Tensor, alpha: Tensor) -> Tensor:

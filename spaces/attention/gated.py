@@ -8,7 +8,6 @@ by its root mean square. O(length) time. Unless causal, the sequence is read fro
 
 from __future__ import annotations
 
-import math
 from typing import Literal, get_args
 
 import torch
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
-from spaces.attention.scan import scan, scan_step
+from spaces.attention.scan import TokenDecay, scan, scan_step
 
 Decay = Literal["token", "constant"]
 
@@ -40,12 +39,7 @@ class GatedAttention(Mechanism):
         self.output = nn.Linear(width, width)
         equal_query_key(self.query, self.key)
         if decay == "token":
-            # The paper's start: time steps from 0.001 to 0.1, whose logarithm is uniform, and rates from 1 to 16.
-            steps = torch.exp(torch.empty(heads).uniform_(math.log(0.001), math.log(0.1)))
-            self.step_size = nn.Linear(width, heads)
-            with torch.no_grad():
-                self.step_size.bias.copy_(steps.expm1().log())  # softplus, inverted
-            self.log_rates = nn.Parameter(torch.empty(heads).uniform_(1, 16).log())
+            self.token_decay = TokenDecay(width, heads)
         else:
             self.log_decay: Tensor
             log_decay = torch.log1p(-(2.0 ** -(5 + torch.arange(heads))))
@@ -80,8 +74,8 @@ class GatedAttention(Mechanism):
         q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
         if self.decay == "constant":
             return q, k, v, self.log_decay.expand(len(x), -1, x.shape[1])
-        steps = F.softplus(self.step_size(x)).mT
-        return q, k, v * steps[..., None], -self.log_rates.exp()[:, None] * steps
+        steps, log_decay = self.token_decay(x)
+        return q, k, v * steps[..., None], log_decay
 
     def _joined(self, sums: Tensor) -> Tensor:
         """The heads' sums, normalised, to ``(batch, n, width)``."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, equal_query_key
+from spaces.attention import Mechanism, State, equal_query_key
 from spaces.attention.blocks import attend_to_blocks, count_blocks, neighbours_plan
+from spaces.attention.softmax import appended, softmax_attention
 
 
 class LocalAttention(Mechanism):
@@ -53,3 +54,14 @@ class LocalAttention(Mechanism):
         raise ValueError(
             "local cannot attend to another sequence: its blocks pair tokens by position, and two sequences share none"
         )
+
+    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
+        """No keys and no values, ``(batch, heads, 0, head_width)``."""
+        return (self.zeros(batch, self.heads, 0, self.head_width),) * 2
+
+    def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Attend to what is there of its block and to the blocks seen before it; nothing earlier is kept."""
+        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        seen = state.position % self.block_size + 1 + (self.plan.shape[1] - 1) * self.block_size
+        keys, values = (kept[:, :, -seen:] for kept in appended(state.memory, (k, v)))
+        return self.output(self.merge(softmax_attention(q, keys, values, padding=None, causal=False))), (keys, values)

@@ -1,4 +1,4 @@
-"""Sums over the tokens so far, with decay: what causal linear attention, Performer and gated attention have in common.
+"""Sums over the tokens so far, with decay: what causal linear attention, Performer and the gated ones have in common.
 
 ``out_i = sum over j <= i of exp(d_{j+1} + ... + d_i) (q_i . k_j) v_j``, where ``d <= 0`` are logarithms of decays. The
 same as a recurrence: ``S_i = exp(d_i) S_{i-1} + k_i v_i^T`` and ``out_i = q_i S_i``. :func:`scan` takes all tokens at
@@ -8,9 +8,11 @@ section 6). O(length * (chunk + d)) time for each feature. :func:`scan_step` is 
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 CHUNK = 64  # tokens; measured, 32 to 64 are fastest for head widths of 16 to 128
 
@@ -37,13 +39,25 @@ def scan(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, *, ch
         out = weights.tril() @ v + q @ F.pad(states.cumsum(2), (0, 0, 0, 0, 1, 0))
     else:
         since = log_decay.unflatten(2, (-1, chunk)).cumsum(-1)  # the start of the chunk
-        later = torch.ones(chunk, chunk, dtype=torch.bool, device=q.device).triu(1)
-        # Hidden before exp, which overflows above the diagonal.
-        between = (since[..., :, None] - since[..., None, :]).masked_fill_(later, -torch.inf).exp_()
+        between = decay_between(since)
         states = k.mT @ (v * (since[..., -1:] - since).exp()[..., None])
         carried = _carried(states, since[..., -1].exp())
         out = (weights * between) @ v + (q @ carried) * since.exp()[..., None]
     return out.flatten(2, 3)[:, :, :n]
+
+
+def decay_between(since: Tensor) -> Tensor:
+    """What is left of token ``j`` at token ``i``, 0 for ``j > i``.
+
+    Args:
+        since: ``(..., chunk)``, the sums of the logarithms of decays since the start of the chunk.
+
+    Returns:
+        ``(..., chunk, chunk)``, rows ``i`` and columns ``j``.
+    """
+    later = torch.ones(since.shape[-1], since.shape[-1], dtype=torch.bool, device=since.device).triu(1)
+    # Hidden before exp, which overflows above the diagonal.
+    return (since[..., :, None] - since[..., None, :]).masked_fill_(later, -torch.inf).exp_()
 
 
 def _carried(states: Tensor, keep: Tensor) -> Tensor:
@@ -72,6 +86,27 @@ def scan_step(q: Tensor, k: Tensor, v: Tensor, state: Tensor, log_decay: Tensor 
         state = state * log_decay.exp()[..., None]
     state = state + k.mT @ v
     return q @ state, state
+
+
+class TokenDecay(nn.Module):
+    """Decays that each token sets for each head, from memories of one token to those of a thousand.
+
+    Dao & Gu, "Transformers are SSMs", 2024, section 7: exp(-rate * step), with a rate of the head and a step of the
+    token. They start as there: steps from 0.001 to 0.1, whose logarithm is uniform, and rates from 1 to 16.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        steps = torch.exp(torch.empty(heads).uniform_(math.log(0.001), math.log(0.1)))
+        self.step_size = nn.Linear(width, heads)
+        with torch.no_grad():
+            self.step_size.bias.copy_(steps.expm1().log())  # softplus, inverted
+        self.log_rates = nn.Parameter(torch.empty(heads).uniform_(1, 16).log())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Of ``x`` ``(batch, n, width)`` the steps and the logarithms of decays, both ``(batch, heads, n)``."""
+        steps = F.softplus(self.step_size(x)).mT
+        return steps, -self.log_rates.exp()[:, None] * steps
 
 
 def with_ones(v: Tensor) -> Tensor:

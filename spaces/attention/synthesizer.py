@@ -1,21 +1,23 @@
 """Attention whose weights are not made by comparing tokens: made from one token alone, or learned as they are.
 
 Tay et al., "Synthesizer: Rethinking Self-Attention for Transformer Models", 2020, section 3. O(length^2) time in every
-mode, but without a projection for queries and keys. ``random`` holds heads * length^2 parameters; ``factorised_dense``
-and mixtures hold all weights of a batch at once, O(length^2) memory, which a fused kernel spares the others.
+mode, but without a projection for queries and keys. ``random`` holds heads * length^2 parameters. ``random``,
+``factorised_dense`` and mixtures with one of them hold all weights at once, O(length^2) memory; the logits of the other
+modes, and of mixtures of these, are products of narrow matrices, with which a fused kernel spares that.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, equal_query_key
+from spaces.attention import Mechanism, State, equal_query_key
 from spaces.attention.pairs import hide
-from spaces.attention.softmax import softmax_attention
+from spaces.attention.softmax import appended, softmax_attention
 
 MODES = ("dense", "random", "factorised", "factorised_dense", "dot")
 PAPERS_RANK = 8
@@ -75,14 +77,14 @@ class SynthesizerAttention(Mechanism):
         n, v = x.shape[1], self.split(self.value(x))
         if self.parts == ["random"]:
             mixed = _weighed_by_table(self.table[:, :n, :n], v, padding=padding, causal=self.causal)
-        elif len(self.parts) > 1 or self.parts == ["factorised_dense"]:
-            mixed = hide(self._mixture(x), padding, causal=self.causal).softmax(-1) @ v
-        else:
+        elif not {"random", "factorised_dense"} & set(self.parts):
             # Logits that are a product of two matrices are attention with those as queries and keys.
-            q, k = self._queries_and_keys(self.parts[0], x)
+            q, k = self._queries_and_keys(x, self._dot_keys(x))
             d = max(q.shape[-1], self.head_width)  # the fused kernel wants all of one width
             q, k, v = _widened(q, d), _widened(k, d), _widened(v, d)
             mixed = softmax_attention(q, k, v, padding=padding, causal=self.causal, scale=1.0)[..., : self.head_width]
+        else:
+            mixed = hide(self._logits(x, self._dot_keys(x)), padding, causal=self.causal).softmax(-1) @ v
         output: Tensor = self.output(self.merge(mixed))
         return output
 
@@ -92,37 +94,62 @@ class SynthesizerAttention(Mechanism):
             "synthesizer cannot attend to another sequence: its weights do not look at the tokens they weigh"
         )
 
-    def _mixture(self, x: Tensor) -> Tensor:
-        """The logits of all parts in their shares: ``(batch or 1, heads, n, n)``."""
+    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
+        """No values and, for ``dot``, no keys, ``(batch, heads, 0, head_width)``."""
+        return (self.zeros(batch, self.heads, 0, self.head_width),) * (2 if "dot" in self.parts else 1)
+
+    def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Weigh the values kept and its own by the row of logits at its position."""
+        values, *keys = memory = appended(state.memory, (self.split(self.value(x)), *self._dot_keys(x)))
+        weights = self._logits(x, keys, start=state.position).softmax(-1)
+        return self.output(self.merge(weights @ values)), memory
+
+    def _dot_keys(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Keys for ``dot``, ``(batch, heads, n, head_width)``; none where that is no part."""
+        return (self.split(self.key(x)),) if "dot" in self.parts else ()
+
+    def _shares(self) -> dict[str, Tensor | float]:
+        """By which the logits of each part are multiplied."""
         if len(self.parts) == 1:
-            return self._logits(self.parts[0], x)
-        shares = self.shares.softmax(0)
-        logits = torch.zeros((), dtype=x.dtype, device=x.device)
-        for part, share in zip(self.parts, shares, strict=True):
-            logits = logits + share * self._logits(part, x)
-        return logits
+            return {self.parts[0]: 1.0}
+        return dict(zip(self.parts, self.shares.softmax(0), strict=True))
 
-    def _logits(self, part: str, x: Tensor) -> Tensor:
-        """Of one part: ``(batch or 1, heads, n, n)``."""
-        n = x.shape[1]
-        if part == "random":
-            return self.table[None, :, :n, :n]
-        if part == "factorised_dense":
+    def _logits(self, x: Tensor, dot_keys: Sequence[Tensor], start: int = 0) -> Tensor:
+        """Of all parts, in their shares: ``(batch or 1, heads, m, start + m)`` for ``m`` tokens from ``start`` on."""
+        end, shares, logits = start + x.shape[1], self._shares(), []
+        if "random" in shares:
+            logits.append(shares["random"] * self.table[None, :, start:end, :end])
+        if "factorised_dense" in shares:
             tiles = self.split(F.relu(self.tile_hidden(x))) @ self.tiles.transpose(-1, -2)
-            column, row = tiles[..., : self.columns], tiles[..., self.columns :]
-            return (row[..., :, None] * column[..., None, :]).flatten(-2)[..., :n]
-        q, k = self._queries_and_keys(part, x)
-        return q @ k.transpose(-1, -2)
+            column, row = tiles[..., : self.columns], shares["factorised_dense"] * tiles[..., self.columns :]
+            logits.append((row[..., :, None] * column[..., None, :]).flatten(-2)[..., :end])
+        if {"dense", "factorised", "dot"} & set(self.parts):
+            q, k = self._queries_and_keys(x, dot_keys, start)
+            logits.append(q @ k.transpose(-1, -2))
+        return sum(logits[1:], start=logits[0])
 
-    def _queries_and_keys(self, part: str, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Two matrices ``(batch, heads, n, d)`` whose products are the logits."""
-        n = x.shape[1]
-        if part == "dense":
-            return self.split(F.relu(self.hidden(x))), self.positions[:, :n].expand(len(x), -1, -1, -1)
-        if part == "factorised":
-            queries, keys = (factor[:, :n].expand(len(x), -1, -1, -1) for factor in self.factors)
-            return queries, keys
-        return self.split(self.query(x)) * self.head_width**-0.5, self.split(self.key(x))
+    def _queries_and_keys(self, x: Tensor, dot_keys: Sequence[Tensor], start: int = 0) -> tuple[Tensor, Tensor]:
+        """Two matrices whose product is the logits of the parts that have such.
+
+        Returns:
+            ``(batch, heads, m, d)`` and ``(batch, heads, start + m, d)``.
+        """
+        end, shares = start + x.shape[1], self._shares()
+        queries, keys = [], list(dot_keys)
+        if "dot" in shares:
+            queries.append(shares["dot"] * self.head_width**-0.5 * self.split(self.query(x)))
+        if "dense" in shares:
+            queries.append(shares["dense"] * self.split(F.relu(self.hidden(x))))
+            keys.append(self.positions[:, :end].expand(len(x), -1, -1, -1))
+        if "factorised" in shares:
+            queries.append((shares["factorised"] * self.factors[0, :, start:end]).expand(len(x), -1, -1, -1))
+            keys.append(self.factors[1, :, :end].expand(len(x), -1, -1, -1))
+        return _side_by_side(queries), _side_by_side(keys)
+
+
+def _side_by_side(features: list[Tensor]) -> Tensor:
+    """The features of several parts as those of one."""
+    return features[0] if len(features) == 1 else torch.cat(features, dim=-1)
 
 
 def _widened(x: Tensor, d: int) -> Tensor:

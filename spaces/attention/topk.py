@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, equal_query_key
+from spaces.attention import Mechanism, State, equal_query_key
 from spaces.attention.pairs import hide
+from spaces.attention.softmax import appended
 
 
 class TopkAttention(Mechanism):
@@ -38,9 +39,21 @@ class TopkAttention(Mechanism):
     def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
         """The same, to another sequence's keys."""
         q, k, v = self.split(self.query(x)), self.split(self.key(source)), self.split(self.value(source))
-        logits = hide(q @ k.transpose(-1, -2) * self.head_width**-0.5, source_padding, causal=self.causal)
-        if self.k < source.shape[1]:
+        return self._attend(q, k, v, source_padding, causal=self.causal)
+
+    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
+        """No keys and no values, ``(batch, heads, 0, head_width)``."""
+        return (self.zeros(batch, self.heads, 0, self.head_width),) * 2
+
+    def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Attend to the best of the keys kept and its own."""
+        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        keys, values = appended(state.memory, (k, v))
+        return self._attend(q, keys, values, None, causal=False), (keys, values)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None, *, causal: bool) -> Tensor:
+        logits = hide(q @ k.transpose(-1, -2) * self.head_width**-0.5, padding, causal=causal)
+        if self.k < k.shape[2]:
             least = logits.detach().topk(self.k, sorted=False).values.amin(-1, keepdim=True)
             logits = logits.masked_fill(logits < least, torch.finfo(logits.dtype).min)
-        output: Tensor = self.output(self.merge(logits.softmax(-1) @ v))
-        return output
+        return self.output(self.merge(logits.softmax(-1) @ v))

@@ -8,9 +8,10 @@ search sees validation, the final front is reported on test too.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -32,21 +33,29 @@ class Batch(NamedTuple):
     ``(batch, length)`` bool, true at padding, or None. ``labels`` are ``(batch, length)`` where a model answers per
     token, else ``(batch,)``; int64 with ``IGNORED`` where nothing is asked, or what else the task's loss understands.
     Where the answer is a sequence of its own, ``prefix`` holds what stands before each of its tokens, ``(batch,
-    answer_length)`` ids that begin with ``BEGIN``, and ``labels`` have its shape.
+    answer_length)`` ids that begin with ``BEGIN``, and ``labels`` have its shape. Of a task that is several, ``parts``
+    holds a batch of each, None of those that have no more; the rest is then the first's.
     """
 
     inputs: Tensor
     padding: Tensor | None
     labels: Tensor
     prefix: Tensor | None = None
+    parts: tuple[Batch | None, ...] = ()
 
     def rows(self, chosen: Tensor) -> Batch:
         """The examples of these numbers, in this order."""
-        return Batch(*(None if part is None else part[chosen] for part in self))  # type: ignore[arg-type]
+        inputs, padding, labels, prefix, _ = self
+        return Batch(
+            inputs[chosen],
+            None if padding is None else padding[chosen],
+            labels[chosen],
+            None if prefix is None else prefix[chosen],
+        )
 
     def trimmed(self) -> Batch:
         """Without the columns that are padding in every example: neither outputs nor losses change, only the work."""
-        inputs, padding, labels, prefix = self
+        inputs, padding, labels, prefix, _ = self
         if padding is not None:
             longest = int((~padding).sum(1).max())
             if labels.shape[:2] == padding.shape and prefix is None:
@@ -76,11 +85,18 @@ class Sizes:
     features: int | None = None  # numbers a frame
     causal: bool = False  # output t may depend on inputs 0..t alone
     answer_length: int | None = None  # tokens in the longest answer that is a sequence of its own, one of classes each
+    parts: Mapping[str, Sizes] = field(default_factory=dict)  # of the tasks by name, of a task that is several
 
     def __post_init__(self) -> None:
-        if (self.vocabulary is None) == (self.features is None):
+        if not self.parts and (self.vocabulary is None) == (self.features is None):
             given = f"vocabulary={self.vocabulary}, features={self.features}"
             raise ValueError(f"{given}: a task's tokens are ids of a vocabulary or frames of features, one of the two")
+
+    @property
+    def answer_shape(self) -> tuple[int, ...]:
+        """Of what a model gives for one example at full length: ``(tokens, classes)``, or ``(classes,)``."""
+        tokens = (self.answer_length or self.length,) if self.per_token else ()
+        return (*tokens, self.classes)
 
 
 class Task(ABC):
@@ -88,7 +104,8 @@ class Task(ABC):
 
     ``metric`` is the name that users read, ``direction`` says which way is better, ``chance`` is what a model that
     learned nothing scores and ``best`` what a perfect one does. ``batch_size`` is how many examples make a good step of
-    training: few where each holds many answers. ``names`` are the classes', where they have any, for messages.
+    training: few where each holds many answers. ``names`` are the classes', where they have any, for messages;
+    ``parts`` are the tasks by name that a task is made of, where it is several.
     """
 
     metric: str = "accuracy"
@@ -96,6 +113,7 @@ class Task(ABC):
     best: float = 1.0
     batch_size: int = 32
     names: Sequence[str] = ()
+    parts: Mapping[str, Task] = MappingProxyType({})
     sizes: Sizes
     chance: float
 
@@ -139,7 +157,7 @@ class Task(ABC):
         longest = examples.inputs.shape[1]
         if length is not None and not 1 <= length <= longest:
             raise ValueError(f"length={length}: the task has lengths from 1 to {longest}")
-        inputs, _, labels, prefix = examples.rows(torch.arange(batch) % len(examples.inputs))
+        inputs, _, labels, prefix, _ = examples.rows(torch.arange(batch) % len(examples.inputs))
         return Batch(inputs[:, :length], None, labels, prefix)
 
     def answer(self, network: nn.Module, batch: Batch) -> Any:

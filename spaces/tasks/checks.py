@@ -17,6 +17,10 @@ def check_data(task: Task) -> None:
         ValueError: a split is empty, asks nothing, or asks for a class that training lacks; or training has one class
             only.
     """
+    for part in task.parts.values():
+        check_data(part)
+    if task.parts:
+        return
     splits: Mapping[Split, Batch] = {split: task.cached(split) for split in SPLITS}
     for split, examples in splits.items():
         if not len(examples.inputs):
@@ -33,7 +37,7 @@ def check_data(task: Task) -> None:
 
 
 def _check_classes(task: Task, splits: Mapping[Split, Batch]) -> None:
-    classes = {split: set(labels[labels != IGNORED].unique().tolist()) for split, (_, _, labels, _) in splits.items()}
+    classes = {split: set(labels[labels != IGNORED].unique().tolist()) for split, (_, _, labels, *_) in splits.items()}
     if len(classes["train"]) < 2:
         raise ValueError(f"train: all labels are {_named(task, classes['train'])}; it takes two classes to learn from")
     if splits["train"].labels.ndim > 1:

@@ -43,7 +43,7 @@ class Patches(Task):
 
     def examples(self, split: Split) -> Batch:
         """Patches row by row, ``(images, patches, pixels of a patch)`` of -1..1, and digits ``(images,)``."""
-        pixels, _, digits, _ = self.digits.cached(split)
+        pixels, _, digits, *_ = self.digits.cached(split)
         rows = slice(self.train if split == "train" else None)
         images = pixels[rows].view(-1, 1, PIXELS, PIXELS) * 2.0 / WHITE - 1
         images = F.interpolate(images, size=self.side, mode="bilinear", align_corners=False)

@@ -14,11 +14,11 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from spaces.tasks import IGNORED, Batch, Sizes, Split, Task, check_whole
 
@@ -54,6 +54,8 @@ class Text(Task):
             those of installed packages are left out.
         predict: ``label``, the subfolder of ``folder`` that a window comes from, or ``next_byte``.
         length: bytes in a window; a file's last one may be shorter and is padded.
+        generate: with next_byte, bytes to write one by one when a network is timed, at the end of a window whose other
+            bytes are read before; 0 times one pass over the window instead.
         classes: with ``label``, most subfolders to tell apart; the largest by bytes are kept.
         suffixes: how the names of text files end.
         train: most windows to learn from, spread evenly over all there are; with labels, as many a subfolder.
@@ -69,6 +71,7 @@ class Text(Task):
         folder: str | None = None,
         predict: Literal["label", "next_byte"] = "label",
         length: int = 512,
+        generate: int = 0,
         classes: int = 8,
         suffixes: Sequence[str] = (".py", ".txt", ".md", ".rst"),
         train: int = 800,
@@ -81,7 +84,12 @@ class Text(Task):
             raise ValueError(f"predict={predict!r}: it must be label or next_byte")
         if isinstance(suffixes, str) or not suffixes or not all(str(suffix).startswith(".") for suffix in suffixes):
             raise ValueError(f"suffixes={suffixes!r}: it must be a list of endings such as .txt")
-        self.predict, self.skipped = predict, 0
+        check_whole(0, generate=generate)
+        if generate and predict != "next_byte":
+            raise ValueError(f"generate={generate}: what is written are next bytes; it needs predict=next_byte")
+        if generate >= length:
+            raise ValueError(f"generate={generate}: with length={length} it must be 0..{length - 1}")
+        self.predict, self.generate, self.skipped = predict, generate, 0
         self.folder = Path(sysconfig.get_path("stdlib") if folder is None else folder).expanduser()
         if not self.folder.is_dir():
             raise ValueError(f"folder={str(self.folder)!r}: no such folder")
@@ -163,6 +171,15 @@ class Text(Task):
                 source.seek(window.start)
                 rows.append((window.label, source.read(self.sizes.length + 1)))
         return rows
+
+    def answer(self, network: nn.Module, batch: Batch) -> Any:
+        """One pass, or the bytes written after the others were read, ``(batch, generate)``."""
+        if not self.generate:
+            return super().answer(network, batch)
+        if not hasattr(network, "generate"):
+            raise ValueError(f"generate={self.generate}: it needs a model that writes, spaces.models.decoder.Decoder")
+        written: Tensor = network.generate(batch.inputs[:, : -self.generate], self.generate)  # type: ignore[operator]
+        return written
 
     def judge(self, network: nn.Module, batch: Batch) -> tuple[float, int]:
         """Right subfolders, or the bits that the next bytes cost, summed; and how many were judged."""

@@ -1,0 +1,280 @@
+"""Models against slow, obvious versions of themselves: whole passes, one token at a time, with and without padding."""
+
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from spaces.attention.fnet import FNetAttention
+from spaces.attention.gated import GatedAttention
+from spaces.attention.linear import LinearAttention
+from spaces.attention.linformer import LinformerAttention
+from spaces.attention.longformer import LongformerAttention
+from spaces.attention.reformer import ReformerAttention
+from spaces.attention.softmax import SoftmaxAttention
+from spaces.build import build, misfits
+from spaces.models.block import ACTIVATIONS, FeedForward
+from spaces.models.decoder import Decoder
+from spaces.models.encoder import POOLINGS, Encoder
+from spaces.models.positions import positions
+from spaces.models.seq2seq import Seq2Seq
+from spaces.space import Space
+from spaces.tasks import BEGIN, END, Batch, Sizes, Split, Task
+
+WIDTH, LENGTH, ANSWER, CLASSES = 8, 12, 7, 6
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def mechanisms(kind=SoftmaxAttention, *, depth=2, length=LENGTH, **knobs):
+    return [kind(width=WIDTH, heads=2, length=length, **knobs) for _ in range(depth)]
+
+
+def asked(inputs, padding=None, prefix=None):
+    return Batch(inputs, padding, torch.empty(0), prefix)
+
+
+# Parts ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_feed_forward_network_is_two_or_three_projections(activation):
+    network, x = FeedForward(width=WIDTH, hidden=24, activation=activation), torch.randn(3, 5, WIDTH)
+    up = x @ network.rise.weight.T + network.rise.bias
+    if activation == "swiglu":
+        gate = x @ network.gate.weight.T + network.gate.bias
+        hidden = gate * gate.sigmoid() * up
+        assert hidden.shape[-1] == 16, "a third projection, so two thirds of the hidden features"
+    else:
+        hidden = {"gelu": F.gelu, "relu": F.relu}[activation](up)
+    torch.testing.assert_close(network(x), hidden @ network.fall.weight.T + network.fall.bias)
+
+
+def test_sinusoidal_positions_are_waves_of_growing_length():
+    added = positions("sinusoidal", length=50, width=6)
+    added.scale.data.fill_(1.0)
+    table = added(torch.zeros(1, 50, 6))[0]
+    for position, pair in product((0, 1, 7, 49), range(3)):
+        angle = torch.tensor(position / 10_000 ** (2 * pair / 6))
+        torch.testing.assert_close(table[position, 2 * pair], angle.sin())
+        torch.testing.assert_close(table[position, 2 * pair + 1], angle.cos())
+
+
+@pytest.mark.parametrize("kind", ["learned", "sinusoidal", "none"])
+def test_positions_may_begin_later(kind):
+    added, x = positions(kind, length=9, width=4), torch.randn(2, 9, 4)
+    torch.testing.assert_close(added(x[:, 3:5], 3), added(x)[:, 3:5])
+    assert torch.equal(added(x), x) == (kind == "none")
+
+
+SETTINGS = [
+    *({"activation": activation} for activation in ACTIVATIONS),
+    *({"positions": kind} for kind in ("sinusoidal", "none")),
+    *({"pooling": pooling} for pooling in POOLINGS),
+    {"front_end": "convolution"},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_padding_changes_nothing(settings):
+    sizes = Sizes(length=LENGTH, features=3, classes=CLASSES, per_token=False)
+    network = Encoder(mechanisms(), sizes=sizes, width=WIDTH, **settings).eval()
+    frames = torch.randn(2, 9, 3)
+    padded = torch.cat([frames, torch.full((2, 3, 3), torch.nan)], dim=1)
+    padding = torch.arange(LENGTH).expand(2, -1) >= 9
+    torch.testing.assert_close(network(asked(padded, padding)), network(asked(frames)))
+    assert network(asked(frames)).shape == (2, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sizes", "message"),
+    [
+        ({"activation": "tanh"}, {}, "activation='tanh': it must be gelu, relu, swiglu"),
+        ({"positions": "rotary"}, {}, "positions='rotary': it must be learned, sinusoidal, none"),
+        ({"pooling": "last"}, {}, "pooling='last': it must be mean, max, first"),
+        ({"pooling": "max"}, {"per_token": True}, "pooling='max': this task has an answer a token"),
+        ({"front_end": "wavelet"}, {}, "front_end='wavelet': it must be linear or convolution"),
+        ({"front_end": "convolution"}, {}, "it is for frames, and this task has token ids"),
+        ({"front_end": "convolution"}, {"vocabulary": None, "features": 2, "causal": True}, "it sees later frames"),
+        ({}, {"answer_length": 5}, "it needs spaces.models.seq2seq.Seq2Seq"),
+    ],
+)
+def test_what_an_encoder_cannot_do_is_refused(settings, sizes, message):
+    taken = Sizes(**{"length": LENGTH, "vocabulary": 5, "classes": 2, "per_token": False} | sizes)
+    with pytest.raises(ValueError, match=message):
+        Encoder(mechanisms(), sizes=taken, width=WIDTH, **settings)
+
+
+# Decoder ----------------------------------------------------------------------------------------------------------
+
+CAUSAL = Sizes(length=LENGTH, vocabulary=CLASSES, classes=CLASSES, per_token=True, causal=True)
+decoding = pytest.mark.parametrize(
+    ("kind", "knobs"),
+    [(SoftmaxAttention, {}), (LinearAttention, {}), (GatedAttention, {}), (LongformerAttention, {"window": 2})],
+)
+
+
+@decoding
+@pytest.mark.parametrize("settings", [{}, {"positions": "sinusoidal", "activation": "swiglu"}])
+def test_a_decoder_says_token_by_token_what_it_says_at_once(kind, knobs, settings):
+    network = Decoder(mechanisms(kind, causal=True, **knobs), sizes=CAUSAL, width=WIDTH, **settings).eval()
+    ids = torch.randint(CLASSES, (3, LENGTH))
+    past, steps = network.begin(3), []
+    for token in ids.unbind(1):
+        logits, past = network.step(token, past)
+        steps.append(logits)
+    torch.testing.assert_close(torch.stack(steps, dim=1), network(asked(ids)), atol=1e-5, rtol=1e-5)
+
+
+@decoding
+def test_a_decoder_goes_on_with_what_is_likeliest(kind, knobs):
+    network = Decoder(mechanisms(kind, causal=True, **knobs), sizes=CAUSAL, width=WIDTH).eval()
+    ids = prompt = torch.randint(CLASSES, (3, 4))
+    while ids.shape[1] < LENGTH:
+        ids = torch.cat([ids, network(asked(ids))[:, -1:].argmax(-1)], dim=1)
+    assert torch.equal(network.generate(prompt, LENGTH - 4), ids[:, 4:])
+
+
+def test_a_decoder_draws_by_the_generator_alone():
+    network = Decoder(mechanisms(causal=True), sizes=CAUSAL, width=WIDTH).eval()
+    before, prompt = torch.get_rng_state(), torch.zeros(40, 1, dtype=torch.int64)
+
+    def draw(seed, temperature):
+        generator = torch.Generator().manual_seed(seed)
+        return network.generate(prompt, 6, temperature=temperature, generator=generator)
+
+    assert torch.equal(draw(0, 1.0), draw(0, 1.0))
+    assert not torch.equal(draw(0, 1.0), draw(1, 1.0))
+    assert torch.equal(draw(0, 1e-4), network.generate(prompt, 6)), "cold, it takes what is likeliest"
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "sizes", "message"),
+    [
+        (mechanisms(ReformerAttention, causal=True, bucket_size=4), {}, "reformer cannot decode token by token"),
+        (mechanisms(causal=True), {"classes": 5}, "asks for the next token"),
+        (mechanisms(causal=True), {"causal": False}, "asks for the next token"),
+    ],
+)
+def test_what_cannot_be_a_decoder_is_refused(mechanism, sizes, message):
+    taken = Sizes(**{"length": LENGTH, "vocabulary": 6, "classes": 6, "per_token": True, "causal": True} | sizes)
+    with pytest.raises(ValueError, match=message):
+        Decoder(mechanism, sizes=taken, width=WIDTH)
+
+
+# Encoder and decoder ----------------------------------------------------------------------------------------------
+
+ANSWERS = Sizes(length=LENGTH, vocabulary=9, classes=CLASSES, per_token=True, answer_length=ANSWER)
+
+
+def seq2seq(cross=SoftmaxAttention, decoder=SoftmaxAttention, **knobs):
+    return Seq2Seq(
+        mechanisms(),
+        decoders=mechanisms(decoder, length=ANSWER, causal=True),
+        crosses=mechanisms(cross, **knobs),
+        sizes=ANSWERS,
+        width=WIDTH,
+    ).eval()
+
+
+crossing = pytest.mark.parametrize(
+    ("cross", "knobs"), [(SoftmaxAttention, {}), (LinearAttention, {}), (LinformerAttention, {"rank": 4})]
+)
+
+
+@crossing
+def test_an_answer_depends_on_the_source_and_on_what_was_said(cross, knobs):
+    network = seq2seq(cross, **knobs)
+    source, prefix = torch.randint(9, (2, LENGTH)), torch.randint(CLASSES, (2, ANSWER))
+    logits = network(asked(source, prefix=prefix))
+    assert logits.shape == (2, ANSWER, CLASSES)
+    other = prefix.clone()
+    other[:, 4:] = (other[:, 4:] + 1) % CLASSES
+    later = network(asked(source, prefix=other))
+    torch.testing.assert_close(later[:, :4], logits[:, :4])
+    assert not torch.allclose(later[:, 4:], logits[:, 4:])
+    assert not torch.allclose(network(asked(source.flip(1), prefix=prefix)), logits)
+
+
+@crossing
+def test_padding_of_the_source_changes_no_answer(cross, knobs):
+    network, prefix = seq2seq(cross, **knobs), torch.randint(CLASSES, (2, ANSWER))
+    source = torch.randint(9, (2, LENGTH))
+    padding = torch.arange(LENGTH).expand(2, -1) >= 8
+    torch.testing.assert_close(
+        network(asked(source, padding, prefix)), network(asked(source[:, :8], prefix=prefix)), atol=1e-5, rtol=1e-5
+    )
+
+
+@crossing
+@pytest.mark.parametrize("decoder", [SoftmaxAttention, GatedAttention])
+def test_answers_are_the_likeliest_token_by_token(cross, knobs, decoder):
+    network = seq2seq(cross, decoder, **knobs)
+    source = torch.randint(9, (5, LENGTH))
+    ids = torch.full((5, 1), BEGIN)
+    while ids.shape[1] <= ANSWER:
+        ids = torch.cat([ids, network(asked(source, prefix=ids))[:, -1:].argmax(-1)], dim=1)
+    ended = (ids[:, 1:] == END).cumsum(1) > 0
+    expected = ids[:, 1:].masked_fill(ended, END)
+    assert torch.equal(network.generate(asked(source), ANSWER, to_the_end=True), expected)
+    last = int((~ended).sum(1).max()) + 1
+    assert torch.equal(network.generate(asked(source), ANSWER), expected[:, :last])
+
+
+class Reverse(Task):
+    """Say a sequence backwards."""
+
+    def __init__(self):
+        self.sizes, self.chance = ANSWERS, 1 / CLASSES
+
+    def examples(self, split: Split) -> Batch:
+        inputs = torch.randint(2, CLASSES, (8, ANSWER - 1))
+        labels = torch.cat([inputs.flip(1), torch.full((8, 1), END)], dim=1)
+        return Batch(F.pad(inputs, (0, LENGTH - ANSWER + 1)), None, labels, F.pad(labels[:, :-1], (1, 0), value=BEGIN))
+
+
+def tree(roles=None, **extra):
+    attention = {
+        "softmax": {"_target_": "spaces.attention.softmax.SoftmaxAttention"},
+        "linformer": {"_target_": "spaces.attention.linformer.LinformerAttention", "rank": 4},
+        "fnet": {"_target_": "spaces.attention.fnet.FNetAttention"},
+        "reformer": {"_target_": "spaces.attention.reformer.ReformerAttention", "bucket_size": 4},
+    }
+    model = {"_target_": "spaces.models.seq2seq.Seq2Seq", "depth": 2, "width": 8, "heads": 2}
+    return {"attention": attention, "model": model, "train": {"epochs": 1}, "roles": roles or {}, **extra}
+
+
+def test_roles_say_which_mechanism_writes_and_which_looks():
+    space = Space(tree({"decoder": "softmax", "cross": {"choice": ["softmax", "linformer"]}}, pattern=["fnet"]))
+    assert misfits(space, Reverse()) == []
+    architectures = list(space.corners())
+    assert [corner["roles"]["cross"] for corner in architectures] == ["softmax", "linformer"]
+    assert [list(corner["attention"]) for corner in architectures] == [
+        ["softmax", "fnet"],
+        ["softmax", "linformer", "fnet"],
+    ]
+    network = build(architectures[1], Reverse())
+    assert {type(block.mechanism) for block in network.encoder.blocks} == {FNetAttention}
+    for block in network.decoder.blocks:
+        assert (type(block.mechanism), type(block.cross)) == (SoftmaxAttention, LinformerAttention)
+        assert (block.mechanism.causal, block.mechanism.length) == (True, ANSWER)
+        assert (block.cross.causal, block.cross.length) == (False, LENGTH)
+
+
+@pytest.mark.parametrize(
+    ("roles", "pattern", "message"),
+    [
+        ({"cross": "softmax"}, ["fnet"], "attention.fnet as decoder: causal=True"),
+        ({"decoder": "reformer", "cross": "softmax"}, ["softmax"], "reformer cannot decode token by token"),
+        ({"decoder": "softmax"}, ["fnet"], "attention.fnet as cross:"),
+        ({"decoder": "softmax", "cross": "reformer"}, ["softmax"], "attention.reformer as cross:"),
+    ],
+)
+def test_what_cannot_serve_a_role_is_refused_with_the_reason(roles, pattern, message):
+    (problem,) = misfits(Space(tree(roles, pattern=pattern)), Reverse())
+    assert message in problem

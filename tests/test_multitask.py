@@ -1,0 +1,120 @@
+"""Several tasks with one trunk, against each of them alone."""
+
+import math
+
+import pytest
+import torch
+from small import FirstToken
+
+from search.settings import Settings
+from search.training import Training, judge
+from spaces.attention.softmax import SoftmaxAttention
+from spaces.models.encoder import Encoder
+from spaces.models.shared import SharedEncoder
+from spaces.tasks import Sizes
+from spaces.tasks.multitask import Multitask
+from spaces.tasks.patches import Patches
+from spaces.tasks.recall import Recall
+from spaces.tasks.translation import Translation
+
+
+def tasks(**more):
+    return {
+        "first": FirstToken(rows=20),
+        "recall": Recall(length=64, pairs=2, keys=4, answers=3, train=9, validation=5, test=3),
+        "patches": Patches(side=8, patch=2, train=30),
+        **more,
+    }
+
+
+def network(task):
+    torch.manual_seed(0)
+    mechanism = SoftmaxAttention(width=8, heads=2, length=task.sizes.length)
+    return SharedEncoder([mechanism], sizes=task.sizes, width=8).eval()
+
+
+def test_each_task_gets_what_an_encoder_of_its_own_would_say():
+    task = Multitask(tasks=tasks())
+    shared, batch = network(task), Multitask(tasks=tasks()).sample(2)
+    for (name, part), answers in zip(task.parts.items(), shared(batch), strict=True):
+        own = Encoder([shared.trunk.blocks[0].mechanism], sizes=part.sizes, width=8).eval()
+        own.embedding, own.trunk, own.head = shared.embeddings[name], shared.trunk, shared.heads[name]
+        torch.testing.assert_close(own(part.sample(2)), answers)
+        assert answers.shape == (2, *part.sizes.answer_shape)
+
+
+def test_every_example_is_judged_once_and_every_step_has_all_tasks():
+    task = Multitask(tasks=tasks())
+    judged = list(task.batches("validation", 4))
+    assert len(judged) == task.steps("validation", 4) == math.ceil(360 / 4)
+    for at, part in enumerate(task.parts.values()):
+        rows = [row for batch in judged if batch.parts[at] is not None for row in batch.parts[at].inputs.tolist()]
+        assert rows == part.examples("validation").inputs.tolist()
+    learned = list(task.batches("train", 4, shuffle=3))
+    assert len(learned) == task.steps("train", 4) == 8
+    assert all(part is not None for batch in learned for part in batch.parts)
+    few = [tuple(row) for batch in learned for row in batch.parts[1].inputs.tolist()]
+    assert len(set(few)) == 9 < len(few), "the smallest task goes round again"
+    again = list(task.batches("train", 4, shuffle=3))
+    for batch, other in zip(learned, again, strict=True):
+        assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(batch.parts, other.parts, strict=True))
+
+
+def test_the_loss_is_the_mean_of_the_losses():
+    task = Multitask(tasks=tasks())
+    batch, shared = next(task.batches("train", 4, shuffle=0)), network(task)
+    answers = shared(batch)
+    losses = [part.loss(answers[at], batch.parts[at]).item() for at, part in enumerate(task.parts.values())]
+    assert task.loss(answers, batch).item() == pytest.approx(sum(losses) / 3)
+
+
+def test_the_score_is_the_mean_way_from_chance_to_best():
+    task = Multitask(tasks=tasks())
+    scores = judge(network(task), task, "test")
+    assert set(scores) == {"progress", "first_accuracy", "recall_accuracy", "patches_accuracy"}
+    ways = [(scores[f"{name}_accuracy"] - part.chance) / (1 - part.chance) for name, part in task.parts.items()]
+    assert scores["progress"] == pytest.approx(sum(ways) / 3)
+    assert task.score([[(20, 20), (5, 5), (9, 9)]])["progress"] == pytest.approx(1.0)
+
+
+def test_tasks_are_learned_together():
+    task = Multitask(tasks={"one": FirstToken(), "two": FirstToken(rows=32)})
+    shared = network(task)
+    with Training(shared, task, Settings(epochs=14, batch_size=16, lr=0.03), seed=0) as training:
+        curve = [progress for _, progress in training]
+    assert curve[-1] > 0.5 > curve[0]
+
+
+class Causal(FirstToken):
+    def __init__(self):
+        super().__init__()
+        self.sizes = Sizes(length=8, vocabulary=3, classes=3, per_token=True, causal=True)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({}, "tasks: none; it must be two or more"),
+        ({"one": FirstToken()}, "tasks: one; it must be two or more"),
+        (tasks(bad=Causal()), "tasks.bad: causal"),
+        (tasks(bad=Translation(train=2, validation=1, test=1)), "tasks.bad: a sequence as its answer"),
+        (tasks(bad=Multitask(tasks=tasks())), "tasks.bad: several tasks"),
+        (tasks(bad={"length": 3}), "tasks.bad: {'length': 3} is no task"),
+    ],
+)
+def test_what_cannot_share_a_trunk_is_refused(parts, message):
+    with pytest.raises(ValueError, match=message):
+        Multitask(tasks=parts)
+
+
+def test_a_shared_encoder_needs_several_tasks():
+    with pytest.raises(ValueError, match="this task is a single one"):
+        SharedEncoder([], sizes=FirstToken().sizes, width=8)
+
+
+@pytest.mark.parametrize("length", [0, 65])
+def test_a_sample_is_no_longer_than_the_longest_task(length):
+    with pytest.raises(ValueError, match="the task has lengths from 1 to 64"):
+        Multitask(tasks=tasks()).sample(length=length)
+    shapes = [part.inputs.shape[1] for part in Multitask(tasks=tasks()).sample(1, 10).parts]
+    assert shapes == [8, 10, 10]

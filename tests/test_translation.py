@@ -1,0 +1,185 @@
+"""The made-up languages against a second translator that reads the words themselves, and parallel files."""
+
+import logging
+import random
+
+import pytest
+import torch
+
+from spaces.tasks import BEGIN, END, IGNORED, SPLITS, language
+from spaces.tasks.translation import FIRST, UNKNOWN, Translation
+
+SMALL = {"train": 200, "validation": 20, "test": 20}
+
+
+def translated(sentence: str) -> str:
+    """The sentence in the other language, word for word from what is written; it knows nothing of how it was drawn."""
+    gender, many, clauses = "", False, []
+    for clause in sentence.split(" and "):
+        words = clause.split()
+        adverb = words.pop() if words[-1] in language.ADVERBS else None
+        if words[0] in ("it", "they"):
+            words.pop(0)
+            subject = [f"l{gender}{'i' if many else 'u'}"]
+        else:
+            subject, gender, many, words = noun_phrase(words, "")
+        verb, *words = words
+        whom = noun_phrase(words, "n")[0] if words else []
+        stem = verb if many else verb.removesuffix("s")
+        clauses.append(" ".join([*([adverb[::-1]] if adverb else []), *subject, *whom, stem[::-1] + "ui"[many]]))
+    return " ke ".join(clauses)
+
+
+def noun_phrase(words: list[str], case: str) -> tuple[list[str], str, bool, list[str]]:
+    known, *words = words
+    adjectives = []
+    while words[0] in language.ADJECTIVES:
+        adjectives.append(words.pop(0))
+    noun = words.pop(0)
+    many = noun not in language.NOUNS
+    stem = noun.removesuffix("s") if many else noun
+    assert known in ("the", "some" if many else "a")
+    gender = language.NOUNS[stem]
+    known = "the" if known == "the" else "any"
+    phrase = [word[::-1] + gender + "ui"[many] + case for word in (stem, *adjectives, known)]
+    return phrase, gender, many, words
+
+
+def test_translations_follow_from_the_source_alone():
+    generator = random.Random(1)
+    for _ in range(500):
+        sentence = language.draw(generator, generator.randint(1, 4))
+        assert language.target(sentence) == translated(language.source(sentence))
+
+
+def test_an_example_by_hand():
+    cat, dogs = language.Noun("cat", False, False, ("old", "red")), language.Noun("dog", True, True, ())
+    clauses = [language.Clause(cat, "see", dogs, "today"), language.Clause(None, "sleep", None, None)]
+    assert language.source(clauses) == "a old red cat sees the dogs today and it sleeps"
+    assert language.target(clauses) == "yadot tacau dloau derau ynaau godoin ehtoin eesu ke lau peelsu"
+
+
+def test_no_sentence_stands_in_two_splits_or_twice():
+    pairs = Translation(**SMALL).pairs
+    sentences = [pair.source for split in SPLITS for pair in pairs[split]]
+    assert [len(pairs[split]) for split in SPLITS] == [200, 20, 20]
+    assert len(set(sentences)) == len(sentences)
+
+
+@pytest.mark.parametrize("tokens", ["words", "bytes"])
+def test_ids_spell_the_sentences(tokens):
+    task = Translation(**SMALL, tokens=tokens, length=200, answer_length=200, clauses=1)
+    examples = task.examples("validation")
+    for row, pair in enumerate(task.pairs["validation"]):
+        known = tokens == "bytes" or all(word in task.vocabularies[1] for word in pair.target.split())
+        if known:
+            assert task.text(examples.labels[row]) == pair.target
+        kept = examples.inputs[row][~examples.padding[row]]
+        assert len(kept) == len(pair.source.encode() if tokens == "bytes" else pair.source.split())
+        label = examples.labels[row][examples.labels[row] != IGNORED]
+        assert (label[-1], examples.prefix[row, 0]) == (END, BEGIN)
+        assert torch.equal(examples.prefix[row, 1 : len(label)], label[:-1])
+
+
+def test_rare_words_are_one_unknown_word():
+    task = Translation(**SMALL, words=5)
+    assert (task.sizes.vocabulary, task.sizes.classes) == (FIRST + 5, FIRST + 5)
+    assert (task.examples("train").inputs == UNKNOWN).any()
+    assert task.text(torch.tensor([FIRST, UNKNOWN, END, FIRST])) == f"{task.vocabularies[1][0]} ?"
+
+
+class Oracle(torch.nn.Module):
+    """Says what it was told to."""
+
+    def __init__(self, said):
+        super().__init__()
+        self.said = said
+
+    def generate(self, batch, tokens, *, to_the_end=False):
+        return self.said(batch)
+
+
+@pytest.mark.parametrize(
+    ("said", "bleu", "exact"),
+    [
+        (lambda batch: batch.labels.clamp(min=END), pytest.approx(100), 1.0),
+        (lambda batch: torch.full_like(batch.labels, END), 0.0, 0.0),
+        (lambda batch: batch.labels.clamp(min=END).roll(1, 0), pytest.approx(20, abs=20), pytest.approx(0.0, abs=0.1)),
+    ],
+)
+def test_a_right_translation_scores_100(said, bleu, exact):
+    task = Translation(**SMALL)
+    score = task.score([task.judge(Oracle(said), batch) for batch in task.batches("test", 8)])
+    assert (score["bleu"], score["exact"]) == (bleu, exact)
+    assert score["chrf"] == pytest.approx(100) or score["chrf"] < 60
+
+
+@pytest.fixture
+def parallel(tmp_path):
+    for name, lines in (("train", 60), ("val", 6), ("test", 6)):
+        for ending, word in (("de", "wort"), ("en", "word")):
+            (tmp_path / f"{name}.{ending}").write_text("".join(f"{word} {n}  {name}\n" for n in range(lines)))
+    return tmp_path
+
+
+def read(folder, **settings):
+    return Translation(folder=str(folder), source="de", target="en", **settings).pairs
+
+
+def test_parallel_files_are_read_line_by_line(parallel):
+    pairs = read(parallel)
+    assert [len(pairs[split]) for split in SPLITS] == [60, 6, 6]
+    assert pairs["validation"][3] == ("wort 3 val", "word 3 val")
+    assert len(read(parallel, train=7)["train"]) == 7
+
+
+def test_without_other_files_the_sentences_of_train_are_dealt_out(parallel):
+    for name in ("val.de", "val.en", "test.de", "test.en"):
+        (parallel / name).unlink()
+    (parallel / "train.de").write_text((parallel / "train.de").read_text() * 2)
+    (parallel / "train.en").write_text((parallel / "train.en").read_text() * 2)
+    pairs = read(parallel)
+    sources = {split: {pair.source for pair in pairs[split]} for split in SPLITS}
+    assert sum(map(len, sources.values())) == 60 == len(set.union(*sources.values()))
+    assert sum(map(len, pairs.values())) == 120
+    assert all(2 <= len(sources[split]) <= 15 for split in ("validation", "test"))
+
+
+def test_pairs_that_are_empty_or_too_long_are_left_out_and_counted(parallel, caplog):
+    with (parallel / "train.de").open("a") as source, (parallel / "train.en").open("a") as target:
+        source.write("\neins zwei drei vier fünf\n")
+        target.write("nothing\none\n")
+    with caplog.at_level(logging.WARNING):
+        assert len(read(parallel, length=4)["train"]) == 60
+    assert "skipped 2 of 62 train pairs" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "train.de").unlink(), "no train.de; there is test.de, test.en, train.en"),
+        (lambda folder: (folder / "train.en").unlink(), "no train.en"),
+        (lambda folder: (folder / "test.de").unlink(), "none of test.de; it has both validation and test or neither"),
+        (lambda folder: (folder / "val.en").write_text("one\n"), "val.de has 6 lines and val.en 1; line by line"),
+        (lambda folder: (folder / "val.en").write_bytes(b"a\nb\xff\n"), "val.en: line 2 is not UTF-8"),
+        (lambda folder: [(folder / f"test.{end}").write_text("") for end in ("de", "en")], "no test pairs that fit"),
+    ],
+)
+def test_what_is_wrong_with_the_files_is_told(parallel, spoil, message):
+    spoil(parallel)
+    with pytest.raises(ValueError, match=message):
+        read(parallel)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"folder": "/nowhere", "source": "a", "target": "b"}, "no such folder"),
+        ({"folder": ".", "source": "de"}, "name the endings of its files"),
+        ({"tokens": "letters"}, "tokens='letters': it must be words or bytes"),
+        ({"answer_length": 1}, "answer_length=1"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Translation(**settings)
