@@ -28,7 +28,7 @@ def rows(task: ListOps) -> list[tuple[list[str], int]]:
     """The words of each example of all splits without its padding, and its label."""
     found = []
     for split in SPLITS:
-        inputs, padding, labels, _ = task.examples(split)
+        inputs, padding, labels, *_ = task.examples(split)
         for at, (row, label) in enumerate(zip(inputs, labels.tolist(), strict=True)):
             kept = row if padding is None else row[~padding[at]]
             found.append(([NAMES[token] for token in kept.tolist()], label))

@@ -30,7 +30,7 @@ def table(path: Path, rows: Rows | None = None, **settings: Any) -> Table:
 
 def pairs(task: Table, split: Split) -> list[Pair]:
     """Texts and labels, read off the batch alone."""
-    inputs, padding, labels, _ = task.examples(split)
+    inputs, padding, labels, *_ = task.examples(split)
     kept = torch.ones_like(inputs, dtype=torch.bool) if padding is None else ~padding
     texts = [bytes(row[real].tolist()).decode() for row, real in zip(inputs, kept, strict=True)]
     return list(zip(texts, [task.names[label] for label in labels.tolist()], strict=True))

@@ -25,12 +25,14 @@ from torch.utils._pytree import tree_leaves
 
 from spaces.build import make
 from spaces.tasks import BEGIN, END, IGNORED, Batch, Sizes, Split, Task
+from spaces.tasks.copying import Copying
 from spaces.tasks.digits import Digits
 from spaces.tasks.huggingface import HuggingFace
 from spaces.tasks.listops import ListOps
 from spaces.tasks.patches import Patches
 from spaces.tasks.recall import Recall
 from spaces.tasks.recordings import Recordings
+from spaces.tasks.selective_copying import SelectiveCopying
 from spaces.tasks.speech import Speech
 from spaces.tasks.table import Table
 from spaces.tasks.text import Text
@@ -62,6 +64,8 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "text, label": lambda folder: Text(folder=str(folder), length=16),
     "text, next byte": lambda folder: Text(folder=str(folder), length=16, predict="next_byte"),
     "listops": lambda _: ListOps(train=60, validation=20, test=20),
+    "copying": lambda _: Copying(train=40),
+    "selective copying": lambda _: SelectiveCopying(train=40),
     "digits": lambda _: Digits(),
     "patches": lambda _: Patches(train=50),
     "patches, few and large": lambda _: Patches(side=9, patch=3, train=20),
@@ -200,14 +204,14 @@ def test_an_answer_is_trimmed_to_the_longest_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "task", [Recall(train=48, validation=48, test=48), Speech(train=48, validation=48, test=48), Digits()]
+    "task", [Recall(train=48, validation=48, test=48), Speech(train=48, validation=48, test=48), Digits(), Copying()]
 )
 def test_no_example_stands_in_two_splits(task: Task) -> None:
     splits = [[tuple(row) for row in task.examples(split).inputs.flatten(1).tolist()] for split in SPLITS]
     assert len({row for split in splits for row in split}) == sum(map(len, splits))
 
 
-@pytest.mark.parametrize("build", [Recall, Speech, Digits, ListOps])
+@pytest.mark.parametrize("build", [Recall, Speech, Digits, ListOps, Copying, SelectiveCopying])
 def test_another_seed_gives_other_examples(build: Callable[..., Task]) -> None:
     assert not same(build(seed=0).examples("train"), build(seed=1).examples("train"))
 
