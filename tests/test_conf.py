@@ -50,7 +50,9 @@ def test_a_command_that_is_shown_composes(command, monkeypatch, tmp_path):
     Space(config["space"])
 
 
-@pytest.mark.parametrize(("space", "task"), [("nlp", "Recall"), ("speech", "Speech"), ("vision", "Patches")])
+@pytest.mark.parametrize(
+    ("space", "task"), [("nlp", "Recall"), ("long", "Recall"), ("speech", "Speech"), ("vision", "Patches")]
+)
 def test_a_space_brings_its_task_and_the_command_line_wins(space, task):
     assert composed(f"+space={space}")["task"]["_target_"].endswith(f".{task}")
     assert composed(f"+space={space}", "task=digits")["task"]["_target_"].endswith(".Digits")
