@@ -29,6 +29,7 @@ from spaces.tasks.copying import Copying
 from spaces.tasks.digits import Digits
 from spaces.tasks.huggingface import HuggingFace
 from spaces.tasks.listops import ListOps
+from spaces.tasks.mqar import MQAR
 from spaces.tasks.patches import Patches
 from spaces.tasks.recall import Recall
 from spaces.tasks.recordings import Recordings
@@ -66,6 +67,7 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "listops": lambda _: ListOps(train=60, validation=20, test=20),
     "copying": lambda _: Copying(train=40),
     "selective copying": lambda _: SelectiveCopying(train=40),
+    "mqar": lambda _: MQAR(train=40),
     "digits": lambda _: Digits(),
     "patches": lambda _: Patches(train=50),
     "patches, few and large": lambda _: Patches(side=9, patch=3, train=20),
@@ -204,14 +206,15 @@ def test_an_answer_is_trimmed_to_the_longest_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "task", [Recall(train=48, validation=48, test=48), Speech(train=48, validation=48, test=48), Digits(), Copying()]
+    "task",
+    [Recall(train=48, validation=48, test=48), Speech(train=48, validation=48, test=48), Digits(), Copying(), MQAR()],
 )
 def test_no_example_stands_in_two_splits(task: Task) -> None:
     splits = [[tuple(row) for row in task.examples(split).inputs.flatten(1).tolist()] for split in SPLITS]
     assert len({row for split in splits for row in split}) == sum(map(len, splits))
 
 
-@pytest.mark.parametrize("build", [Recall, Speech, Digits, ListOps, Copying, SelectiveCopying])
+@pytest.mark.parametrize("build", [Recall, Speech, Digits, ListOps, Copying, SelectiveCopying, MQAR])
 def test_another_seed_gives_other_examples(build: Callable[..., Task]) -> None:
     assert not same(build(seed=0).examples("train"), build(seed=1).examples("train"))
 
