@@ -145,8 +145,10 @@ def _train(notes: _Notes, architecture: Architecture, search: Search, watch: Wat
             notes.write(curve=curve)  # before the others' are read: of two that race, one sees the other
             watch.epoch(epoch, settings.epochs, metric)
             notes.details["outside_model"] = 1 - training.model_s / training.cpu_s  # share of the processor's time
+            if epoch == settings.epochs:
+                break  # it has its result: stopping it now would only throw that away
             if stop := _hopeless(trial, search):
-                if search.pruner.pauses and math.isfinite(metric) and epoch < settings.epochs:
+                if search.pruner.pauses and math.isfinite(metric):
                     training.save(folder / f"{trial.number}.pt")
                 break
     if checkpoint is not None:

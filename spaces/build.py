@@ -96,7 +96,7 @@ def build(architecture: Architecture, task: Task, *, seed: int = 0) -> nn.Module
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _check_sizes(architecture)
+        _check_model(architecture, task)
         return _model(architecture, task, lambda name, role: _mechanism(architecture, name, role, task))
 
 
@@ -121,7 +121,7 @@ def misfits(space: Space, task: Task) -> list[str]:
     with torch.device("meta"):
         for corner in space.corners():
             model = corner["model"]
-            if not attempt(f"sizes {key(model)}", lambda: _check_sizes(corner)):  # noqa: B023, called at once
+            if not attempt(f"sizes {key(model)}", lambda: _check_model(corner, task)):  # noqa: B023, called at once
                 continue
             sizes = key({name: model.get(name) for name in ("width", "heads")})
             fitting = {
@@ -158,8 +158,10 @@ def _failures(space: Space, task: Task) -> list[str]:
     return found
 
 
-def _check_sizes(architecture: Architecture) -> bool:
+def _check_model(architecture: Architecture, task: Task) -> bool:
     model = architecture["model"]
+    if architecture.get("roles") and task.sizes.answer_length is None:
+        raise ConfigError("roles: they are for tasks whose answer is a sequence of its own, such as translation")
     for name in ("width", "heads"):
         value = model.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:

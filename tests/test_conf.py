@@ -9,6 +9,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from pictured import write_arrays, write_cifar10, write_pathfinder, write_pictures
 from recorded import write_recordings
 from tabled_texts import write_table
 
@@ -62,9 +63,13 @@ def test_a_space_brings_its_task_and_the_command_line_wins(space, task):
 @pytest.mark.parametrize("group", CONSTRUCTED)
 def test_every_option_can_be_constructed(group, tmp_path):
     named = {
-        "task=recordings": [f"task.folder={write_recordings(tmp_path)}"],
         "task=huggingface": ["task.dataset=name/of-one"],
         "task=table": [f"task.file={write_table(tmp_path / 'a.csv')}"],
+        "task=arrays": [f"task.file={write_arrays(tmp_path / 'a.npz')}"],
+        "task=cifar10": [f"task.folder={write_cifar10(tmp_path / 'cifar')}"],
+        "task=images": [f"task.folder={write_pictures(tmp_path / 'pictures')}"],
+        "task=pathfinder": [f"task.folder={write_pathfinder(tmp_path / 'pathfinder')}"],
+        "task=recordings": [f"task.folder={write_recordings(tmp_path / 'wav')}"],
     }
     for path in sorted((CONF / group).glob("*.yaml")):
         option = f"{group}={path.stem}"

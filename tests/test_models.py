@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
+from small import FirstToken
 
 from spaces.attention.fnet import FNetAttention
 from spaces.attention.gated import GatedAttention
@@ -264,6 +265,13 @@ def test_roles_say_which_mechanism_writes_and_which_looks():
         assert (type(block.mechanism), type(block.cross)) == (SoftmaxAttention, LinformerAttention)
         assert (block.mechanism.causal, block.mechanism.length) == (True, ANSWER)
         assert (block.cross.causal, block.cross.length) == (False, LENGTH)
+
+
+def test_roles_are_refused_where_nothing_has_one():
+    space = Space(tree({"decoder": "softmax"}, model={**tree()["model"], "_target_": "spaces.models.encoder.Encoder"}))
+    assert misfits(space, FirstToken()) == [
+        "roles: they are for tasks whose answer is a sequence of its own, such as translation"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,8 @@ def test_every_example_is_judged_once_and_every_step_has_all_tasks():
     assert all(part is not None for batch in learned for part in batch.parts)
     few = [tuple(row) for batch in learned for row in batch.parts[1].inputs.tolist()]
     assert len(set(few)) == 9 < len(few), "the smallest task goes round again"
+    assert sorted(few[:9]) == sorted(few[9:18]), "each time all of it"
+    assert few[:9] != few[9:18], "in another order"
     again = list(task.batches("train", 4, shuffle=3))
     for batch, other in zip(learned, again, strict=True):
         assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(batch.parts, other.parts, strict=True))

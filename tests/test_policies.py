@@ -13,12 +13,20 @@ ONLY_IN = {  # a package and the files that may import it
     "omegaconf": {"search/compare.py", "search/run.py", "search/assemble.py"},
     "lightning": {"search/training.py"},
     "mlflow": {"search/tracking/client.py", "search/tracking/runs.py"},
-    "plotly": {"search/comparison_page.py", "search/pictures.py"},
+    "plotly": {"search/comparison_page.py", "search/pictures.py", "spaces/bench/page.py"},
     "rich": {"search/compare.py", "search/display.py"},
     "sqlalchemy": {"search/study.py", "search/assemble.py"},
 }
 HEAVY = {"lightning", "mlflow", "optuna", "plotly", "sklearn", "torch"}
-LIGHT_FILES = {"search/front.py", "search/run.py", "spaces/space.py", "spaces/dimensions.py", "spaces/architecture.py"}
+LIGHT_FILES = {
+    "search/front.py",
+    "search/run.py",
+    "spaces/architecture.py",
+    "spaces/bench/__main__.py",
+    "spaces/bench/implementations.py",
+    "spaces/dimensions.py",
+    "spaces/space.py",
+}
 
 
 def imports(path, *, at_the_top_only=False):

@@ -79,7 +79,7 @@ def test_without_lists_no_speaker_stands_in_two_splits(tmp_path: Path) -> None:
 def test_a_short_clip_is_padded_and_a_long_one_cut_to_its_middle(tmp_path: Path) -> None:
     write_recordings(tmp_path, seconds=0.1)
     task = Recordings(folder=str(tmp_path), seconds=0.15)
-    inputs, padding, _ = task.examples("validation")
+    inputs, padding, *_ = task.examples("validation")
     assert task.sizes.length == inputs.shape[1] == 13
     assert padding is not None
     samples, rate = read_wav(tmp_path / task.files["validation"][1])  # of the second speaker, 0.2 s

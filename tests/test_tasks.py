@@ -18,6 +18,7 @@ import torch.nn.functional as F
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from pictured import write_arrays, write_cifar10, write_pathfinder, write_pictures
 from recorded import write_recordings
 from small import FirstToken
 from tabled_texts import REVIEWS, save_dataset, write_table
@@ -25,12 +26,16 @@ from torch.utils._pytree import tree_leaves
 
 from spaces.build import make
 from spaces.tasks import BEGIN, END, IGNORED, Batch, Sizes, Split, Task
+from spaces.tasks.arrays import Arrays
+from spaces.tasks.cifar10 import Cifar10
 from spaces.tasks.copying import Copying
 from spaces.tasks.digits import Digits
 from spaces.tasks.huggingface import HuggingFace
+from spaces.tasks.images import Images
 from spaces.tasks.listops import ListOps
 from spaces.tasks.mqar import MQAR
 from spaces.tasks.patches import Patches
+from spaces.tasks.pathfinder import Pathfinder
 from spaces.tasks.recall import Recall
 from spaces.tasks.recordings import Recordings
 from spaces.tasks.selective_copying import SelectiveCopying
@@ -71,6 +76,19 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "digits": lambda _: Digits(),
     "patches": lambda _: Patches(train=50),
     "patches, few and large": lambda _: Patches(side=9, patch=3, train=20),
+    "arrays": lambda folder: Arrays(file=str(write_arrays(folder / "a.npz"))),
+    "arrays, padded and per token": lambda folder: Arrays(
+        file=str(write_arrays(folder / "a.npz", per_token=True)), padding="padding", causal=True
+    ),
+    "cifar10": lambda folder: Cifar10(folder=str(write_cifar10(folder / "cifar"))),
+    "cifar10, gray pixels": lambda folder: Cifar10(
+        folder=str(write_cifar10(folder / "cifar")), patch=None, channels="gray"
+    ),
+    "pathfinder": lambda folder: Pathfinder(folder=str(write_pathfinder(folder / "pathfinder")), side=6),
+    "images": lambda folder: Images(folder=str(write_pictures(folder / "pictures")), side=8),
+    "images, gray pixels": lambda folder: Images(
+        folder=str(write_pictures(folder / "pictures")), side=5, patch=None, channels="gray"
+    ),
     "recordings": lambda folder: Recordings(folder=str(write_recordings(folder / "wav")), seconds=0.08),
     "huggingface": lambda folder: HuggingFace(dataset=saved(folder / "saved"), text="review", label="stars"),
     "table": lambda folder: Table(
@@ -180,7 +198,7 @@ class Lengths(FirstToken):
     """Rows of 1 to 40 tokens, which are all the row's number."""
 
     def examples(self, split: Split) -> Batch:
-        lengths = 1 + torch.randperm(40 * 8, generator=torch.Generator().manual_seed(0)) % 40
+        lengths = 1 + torch.randperm(40 * 3, generator=torch.Generator().manual_seed(0)) % 40
         padding = torch.arange(40) >= lengths[:, None]
         rows = torch.arange(len(lengths))[:, None].expand(-1, 40)
         return Batch(rows.masked_fill(padding, 0), padding, rows.masked_fill(padding, IGNORED))
@@ -514,6 +532,13 @@ def test_patches_rebuild_the_enlarged_image() -> None:
         (Patches, {"side": 7}, "side=7: it must be a whole number from 8"),
         (Patches, {"patch": 5}, "side=24, patch=5: patch must divide side"),
         (Patches, {"train": 1078}, r"train=1078: it must be 1\.\.1077"),
+        (Arrays, {}, r"file=None: name a file as numpy\.savez\(file, inputs=\.\.\., labels=\.\.\.\) writes it"),
+        (Arrays, {"file": "nowhere.npz"}, r"file='nowhere\.npz': no such file"),
+        (Arrays, {"seed": -1}, "seed=-1: it must be a whole number from 0"),
+        (Arrays, {"train": 0}, "train=0: it must be a whole number from 1"),
+        (Images, {}, "folder=None: name a folder that holds a folder of pictures for each class"),
+        (Images, {"folder": "nowhere"}, "folder='nowhere': no such folder"),
+        (Images, {"classes": 1}, "classes=1: it must be a whole number from 2"),
         (Recordings, {}, "folder=None: name a folder that holds a folder of WAV files for each class"),
         (Recordings, {"folder": "nowhere"}, "folder='nowhere': no such folder"),
         (Recordings, {"seconds": 0.01}, r"seconds=0\.01: it must be at least 0\.025"),
@@ -556,9 +581,13 @@ def test_bad_settings_are_named(
 
 # What a user must name, for there is no default.
 NAMED: dict[str, dict[str, Callable[[Path], str]]] = {
-    "recordings": {"folder": lambda folder: str(write_recordings(folder))},
     "huggingface": {"dataset": lambda folder: saved(folder / "saved", text="text", label="label")},
     "table": {"file": lambda folder: str(write_table(folder / "a.csv", text="text", label="label"))},
+    "arrays": {"file": lambda folder: str(write_arrays(folder / "a.npz"))},
+    "cifar10": {"folder": lambda folder: str(write_cifar10(folder))},
+    "images": {"folder": lambda folder: str(write_pictures(folder))},
+    "pathfinder": {"folder": lambda folder: str(write_pathfinder(folder))},
+    "recordings": {"folder": lambda folder: str(write_recordings(folder))},
 }
 
 

@@ -60,9 +60,9 @@ def test_an_example_by_hand():
 
 
 def test_no_sentence_stands_in_two_splits_or_twice():
-    pairs = Translation(**SMALL).pairs
+    pairs = Translation(train=1500, validation=200, test=200, clauses=1).pairs
     sentences = [pair.source for split in SPLITS for pair in pairs[split]]
-    assert [len(pairs[split]) for split in SPLITS] == [200, 20, 20]
+    assert [len(pairs[split]) for split in SPLITS] == [1500, 200, 200]
     assert len(set(sentences)) == len(sentences)
 
 
@@ -143,6 +143,11 @@ def test_without_other_files_the_sentences_of_train_are_dealt_out(parallel):
     assert sum(map(len, sources.values())) == 60 == len(set.union(*sources.values()))
     assert sum(map(len, pairs.values())) == 120
     assert all(2 <= len(sources[split]) <= 15 for split in ("validation", "test"))
+
+
+def test_the_end_needs_room_in_an_answer(parallel):
+    (parallel / "train.en").write_text("one two three\n" * 30 + "one two three four\n" * 30)
+    assert len(read(parallel, answer_length=4)["train"]) == 30
 
 
 def test_pairs_that_are_empty_or_too_long_are_left_out_and_counted(parallel, caplog):

@@ -155,6 +155,14 @@ def test_a_paused_trial_goes_on_as_if_it_had_never_stopped(study, tmp_path):
     assert not list((tmp_path / "waiting").rglob("*.pt"))
 
 
+@pytest.mark.parametrize("pauses", [True, False])
+def test_a_trial_that_was_trained_to_the_end_is_not_stopped_any_more(study, tmp_path, pauses):
+    pruner = StopsAt(TREE["train"]["epochs"])
+    pruner.pauses = pauses
+    trials = run(study, small_search(pruner=pruner, checkpoints=tmp_path), 3)
+    assert [trial.state for trial in trials] == ["complete"] * 3
+
+
 def test_a_paused_trial_that_is_queued_to_go_on_is_not_paused_any_more(study, tmp_path):
     pruner = PausesOnce()
     pruner.resumes = lambda known, last: None

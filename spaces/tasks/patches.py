@@ -28,7 +28,7 @@ class Patches(Task):
 
     batch_size = 16
 
-    def __init__(self, *, side: int = 24, patch: int = 2, train: int = 540, seed: int = 0) -> None:
+    def __init__(self, *, side: int = 24, patch: int = 2, train: int = 1077, seed: int = 0) -> None:
         check_whole(PIXELS, side=side)
         check_whole(1, patch=patch, train=train)
         if side % patch:

@@ -11,7 +11,6 @@ A frame is the logarithm of the energy in triangular bands of equal width in mel
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import wave
@@ -24,13 +23,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.tasks import SPLITS, Batch, Sizes, Split, Task, check_whole
+from spaces.tasks.folders import class_files, class_of, dealt, evenly, existing, largest, usable
 
 log = logging.getLogger(__name__)
 LISTS: Mapping[Split, str] = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 WINDOW_S, HOP_S = 0.025, 0.010  # the usual ones of speech recognition
 FLOOR = 1e-6  # added to an energy before its logarithm is taken
 SILENT = 1e-4  # a clip that never swings farther, of 1, holds no speech
-SPARED = 0.1  # share of a split's files that may be unusable
 
 
 class Recordings(Task):
@@ -64,49 +63,32 @@ class Recordings(Task):
         check_whole(1000, rate=rate)
         if not WINDOW_S <= seconds < math.inf:
             raise ValueError(f"seconds={seconds}: it must be at least {WINDOW_S}")
-        if folder is None:
-            raise ValueError("folder=None: name a folder that holds a folder of WAV files for each class")
-        self.folder, self.rate = Path(folder), rate
-        if not self.folder.is_dir():
-            raise ValueError(f"folder={folder!r}: no such folder")
-        files = self._files()
-        sizes = Counter({name: len(found) for name, found in files.items()})
-        self.names = tuple(sorted(name for name, _ in sizes.most_common(classes)))
+        self.folder = existing(folder, "a folder of WAV files for each class")
+        self.rate = rate
+        files = class_files(self.folder, [".wav"])
+        if len(files) < 2:
+            there = ", ".join(files) or "none"
+            raise ValueError(f"folder={str(self.folder)!r}: two class folders of WAV files or more; there are {there}")
+        self.names = largest(files, classes)
         most: Mapping[Split, int] = {"train": train, "validation": validation, "test": test}
         splits = self._splits([file for name in self.names for file in files[name]])
         self.files: dict[Split, list[str]] = {
-            split: _evenly(splits[split], most[split], split, len(self.names)) for split in SPLITS
+            split: evenly(splits[split], most[split], split, len(self.names)) for split in SPLITS
         }
         for split in SPLITS:
             self._check_classes(split, self.files[split])
-        labels = [self._label(file) for file in self.files["validation"]]
+        labels = [class_of(file) for file in self.files["validation"]]
         frames = 1 + int((seconds - WINDOW_S) / HOP_S + 1e-6)
         self.sizes = Sizes(length=frames, features=bands, classes=len(self.names), per_token=False)
         self.chance = max(Counter(labels).values()) / len(labels)  # the best constant guess
         self.skipped = 0
 
-    def _files(self) -> dict[str, list[str]]:
-        """``class/file.wav`` by class."""
-        found: dict[str, list[str]] = {}
-        for path in sorted(self.folder.glob("*/*")):
-            if path.suffix.lower() == ".wav" and path.parent.name[0] not in "._":
-                found.setdefault(path.parent.name, []).append(f"{path.parent.name}/{path.name}")
-        if len(found) < 2:
-            there = ", ".join(found) or "none"
-            raise ValueError(f"folder={str(self.folder)!r}: two class folders of WAV files or more; there are {there}")
-        return found
-
     def _splits(self, files: Sequence[str]) -> dict[Split, list[str]]:
         """As the two lists say, or else about 8 to 1 to 1 speakers in an order that only their names decide."""
         lists = {split: self.folder / name for split, name in LISTS.items()}
         if not any(path.exists() for path in lists.values()):
-            speakers = sorted({_speaker(file) for file in files}, key=_digest)
-            tenth = max(1, round(len(speakers) / 10))
-            chosen: dict[Split, set[str]] = {
-                "validation": set(speakers[:tenth]),
-                "test": set(speakers[tenth : 2 * tenth]),
-                "train": set(speakers[2 * tenth :]),
-            }
+            speakers = dealt({_speaker(file) for file in files})
+            chosen = {split: set(speakers[split]) for split in SPLITS}
             return {split: [file for file in files if _speaker(file) in chosen[split]] for split in SPLITS}
         named: dict[str, Split] = {}
         for split, path in lists.items():
@@ -115,40 +97,29 @@ class Recordings(Task):
             for line in path.read_text().splitlines():
                 if named.setdefault(line, split) != split:
                     raise ValueError(f"{path}: {line} stands in both lists")
-        gone = [file for file in named if file.split("/")[0] in self.names and file not in set(files)]
+        there = set(files)
+        gone = [file for file in named if class_of(file) in self.names and file not in there]
         if gone:
             log.warning("%d files of the lists are not there, such as %s", len(gone), gone[0])
         return {split: [file for file in files if named.get(file, "train") == split] for split in SPLITS}
 
     def _check_classes(self, split: Split, files: Iterable[str]) -> None:
-        present = {file.split("/")[0] for file in files}
+        present = set(map(class_of, files))
         if len(present) < 2:
             found = f"all {split} files are of {present.pop()}" if present else f"no {split} files"
             raise ValueError(f"folder={str(self.folder)!r}: {found}; each split needs two classes or more")
 
-    def _label(self, file: str) -> int:
-        return self.names.index(file.split("/")[0])
-
     def examples(self, split: Split) -> Batch:
         """Frames ``(clips, length, bands)`` and classes ``(clips,)``; unusable files are counted and left out."""
-        kept, clips, problems = list[str](), list[Tensor](), list[str]()
-        for file in self.files[split]:
-            try:
-                clips.append(self._frames(file))
-                kept.append(file)
-            except (EOFError, OSError, ValueError, wave.Error) as error:
-                problems.append(f"{file}: {str(error) or 'it ends too early'}")
-        self.skipped += len(problems)
-        if problems:
-            told = f"{len(problems)} of {len(self.files[split])} {split} files are unusable, such as {problems[0]}"
-            if len(problems) > SPARED * len(self.files[split]):
-                raise ValueError(f"folder={str(self.folder)!r}: {told}")
-            log.warning("skipped: %s", told)
+        refusals = (EOFError, OSError, ValueError, wave.Error)
+        kept, clips = usable(self.folder, split, self.files[split], self._frames, refusals)
+        self.skipped += len(self.files[split]) - len(kept)
         self._check_classes(split, kept)
         length = self.sizes.length
         inputs = torch.stack([F.pad(clip, (0, 0, 0, length - len(clip))) for clip in clips])
         padding = torch.tensor([len(clip) for clip in clips])[:, None] <= torch.arange(length)
-        return Batch(inputs, padding if padding.any() else None, torch.tensor([self._label(file) for file in kept]))
+        labels = torch.tensor([self.names.index(class_of(file)) for file in kept])
+        return Batch(inputs, padding if padding.any() else None, labels)
 
     def _frames(self, file: str) -> Tensor:
         samples, rate = read_wav(self.folder / file)
@@ -212,16 +183,3 @@ def mel_bands(rate: int, bins: int, bands: int) -> Tensor:
 
 def _speaker(file: str) -> str:
     return Path(file).stem.split("_nohash_")[0]
-
-
-def _digest(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()
-
-
-def _evenly(files: Sequence[str], most: int, split: Split, classes: int) -> list[str]:
-    """At most ``most`` files, as many of each class as of the others, in an order that only their names decide."""
-    check_whole(classes, **{split: most})
-    by_class: dict[str, list[str]] = {}
-    for file in sorted(files, key=_digest):
-        by_class.setdefault(file.split("/")[0], []).append(file)
-    return sorted(file for found in by_class.values() for file in found[: most // classes])

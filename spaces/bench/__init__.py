@@ -1,0 +1,1 @@
+"""Mechanisms against softmax attention and against public packages: ``python -m spaces.bench``."""

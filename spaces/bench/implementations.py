@@ -1,0 +1,209 @@
+"""What is measured: every mechanism in one setting or a few, and public packages that hold the same mechanism.
+
+The settings are those of the papers and packages, cut down where the sequence is shorter. Nothing heavy is imported
+before something is built.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Knobs = Callable[[int], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of what an implementation is built for; ``width`` is that of all heads together."""
+
+    length: int
+    width: int
+    heads: int
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """A mechanism as this project or a package has it.
+
+    Attributes:
+        mechanism: its file in ``spaces/attention`` and ``conf/attention``.
+        setting: the mechanism with its variant, ``reformer-4-causal``; what is compared with each other shares it.
+        package: the module that holds it, or "" for this project.
+        label: what to call the package's; "" for this project.
+    """
+
+    mechanism: str
+    setting: str
+    create: Callable[[Size], nn.Module]
+    package: str = ""
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """``setting`` or ``setting/label``."""
+        return f"{self.setting}/{self.label}" if self.label else self.setting
+
+    @property
+    def causal(self) -> bool:
+        """Whether it hides the future."""
+        return self.setting.endswith("-causal")
+
+    @property
+    def installed(self) -> bool:
+        """Whether its package can be imported."""
+        try:
+            importlib.import_module(self.package or "spaces.attention")
+        except ImportError:
+            return False
+        return True
+
+
+def _ours(name: str, knobs: Knobs = lambda n: {}, *, causal: bool | None = False) -> Iterable[Implementation]:
+    """A mechanism in one setting, ``mechanism-variant``; with ``causal=None`` both ways."""
+    if causal is None:
+        return [*_ours(name, knobs), *_ours(name, knobs, causal=True)]
+    mechanism = name.partition("-")[0]
+
+    def create(size: Size) -> nn.Module:
+        from spaces.attention import Mechanism
+
+        module = importlib.import_module(f"spaces.attention.{mechanism}")
+        (kind,) = (
+            each
+            for each in vars(module).values()
+            if isinstance(each, type) and issubclass(each, Mechanism) and each.__module__ == module.__name__
+        )
+        sizes: dict[str, Any] = {"width": size.width, "heads": size.heads, "length": size.length}
+        return kind(**sizes, causal=causal, **knobs(size.length))
+
+    return [Implementation(mechanism, name + "-causal" * causal, create)]
+
+
+def _theirs(setting: str, package: str, function: str, label: str = "") -> Implementation:
+    """A package's, built by ``function`` of :mod:`spaces.bench.packages` from a size and whether it is causal."""
+
+    def create(size: Size) -> nn.Module:
+        builder = getattr(importlib.import_module("spaces.bench.packages"), function)
+        module: nn.Module = builder(size, causal=setting.endswith("-causal"))
+        return module
+
+    distribution = label or package.partition(".")[0].replace("_", "-")
+    return Implementation(setting.partition("-")[0], setting, create, package, distribution)
+
+
+def _blocks(n: int, block: int) -> int:
+    return -(-n // min(block, n))
+
+
+def _bigbird(n: int) -> Mapping[str, Any]:
+    blocks = _blocks(n, 64)
+    return {"block_size": min(64, n), "random_blocks": min(3, blocks), "global_blocks": min(2, blocks)}
+
+
+def _hashing(rounds: int) -> Knobs:
+    return lambda n: {"bucket_size": min(64, max(1, n // 2)), "hashes": rounds}
+
+
+def _nystrom(taps: int) -> Knobs:
+    return lambda n: {"landmarks": min(64, n), "conv_kernel_size": taps}
+
+
+_LONGFORMER = "transformers.models.longformer.modeling_longformer"
+_REFORMER = "transformers.models.reformer.modeling_reformer"
+_NYSTROMFORMER = "transformers.models.nystromformer.modeling_nystromformer"
+_BIGBIRD = "transformers.models.big_bird.modeling_big_bird"
+_LINEAR = "linear_attention_transformer"
+
+_LISTED: tuple[Implementation, ...] = (
+    *_ours("softmax", causal=None),
+    _theirs("softmax", "torch", "multihead", "nn.MultiheadAttention"),
+    _theirs("softmax", "torch", "naive", "written-out"),
+    *_ours("longformer", lambda n: {"window": min(64, n - 1)}, causal=None),
+    _theirs("longformer", "local_attention", "local_attention"),
+    _theirs("longformer", _LONGFORMER, "longformer"),
+    _theirs("longformer-causal", "local_attention", "local_attention"),
+    *_ours("local", lambda n: {"block_size": min(64, n), "neighbours": min(1, _blocks(n, 64) - 1)}, causal=None),
+    *_ours("linformer", lambda n: {"rank": min(128, n)}),
+    _theirs("linformer", "linformer", "linformer"),
+    *_ours("reformer-1", _hashing(1)),
+    _theirs("reformer-1", "reformer_pytorch", "reformer_1"),
+    *_ours("reformer-4", _hashing(4), causal=None),
+    _theirs("reformer-4", "reformer_pytorch", "reformer_4"),
+    _theirs("reformer-4", _REFORMER, "reformer_of_transformers"),
+    _theirs("reformer-4-causal", "reformer_pytorch", "reformer_4"),
+    *_ours("performer", lambda n: {"features": 128}, causal=None),
+    _theirs("performer", "performer_pytorch", "performer"),
+    _theirs("performer-causal", "performer_pytorch", "performer"),
+    *_ours("linear", lambda n: {"feature_map": "elu"}, causal=None),
+    _theirs("linear", _LINEAR, "linear"),
+    _theirs("linear-causal", _LINEAR, "linear"),
+    *_ours("gated", lambda n: {"decay": "token"}, causal=None),
+    *_ours("delta", lambda n: {"decay": "token"}, causal=None),
+    *_ours("nystromformer-conv", _nystrom(33)),
+    _theirs("nystromformer-conv", "nystrom_attention", "nystrom"),
+    _theirs("nystromformer-conv", _NYSTROMFORMER, "nystrom_of_transformers"),
+    *_ours("nystromformer", _nystrom(0)),
+    *_ours("bigbird", _bigbird, causal=None),
+    _theirs("bigbird", _BIGBIRD, "bigbird"),
+    *_ours("synthesizer-dense", lambda n: {"mode": "dense"}),
+    _theirs("synthesizer-dense", "torch", "synthesizer_dense", "written-out"),
+    *_ours("synthesizer-random", lambda n: {"mode": "random"}),
+    _theirs("synthesizer-random", "torch", "synthesizer_random", "written-out"),
+    *_ours("synthesizer-factorised", lambda n: {"mode": "factorised", "rank": min(32, n)}),
+    _theirs("synthesizer-factorised", "torch", "synthesizer_factorised", "written-out"),
+    *_ours("entmax", lambda n: {"alpha": 1.5}),
+    _theirs("entmax", "entmax", "entmax_15", "entmax15"),
+    _theirs("entmax", "entmax", "entmax_bisect", "entmax_bisect"),
+    *_ours("topk", lambda n: {"k": min(32, n)}),
+    *_ours("adaptive_span", lambda n: {"max_span": min(64, n - 1)}, causal=None),
+)
+
+
+def _unlisted() -> Iterable[Implementation]:
+    """The mechanisms without a line above, as their YAML has them at the first end of each dimension."""
+    for path in sorted((Path(__file__).parents[2] / "conf" / "attention").glob("*.yaml")):
+        if path.stem not in {each.mechanism for each in _LISTED}:
+            yield Implementation(path.stem, path.stem, partial(_by_yaml, path))
+
+
+def _by_yaml(path: Path, size: Size) -> nn.Module:
+    import yaml
+
+    from spaces.build import make
+    from spaces.dimensions import parse
+
+    node = yaml.safe_load(path.read_text())[path.stem]
+    dimensions = {name: parse(value, f"attention.{path.stem}.{name}") for name, value in node.items()}
+    first = {name: dimension.ends()[0] if dimension else node[name] for name, dimension in dimensions.items()}
+    where = f"attention.{path.stem}"
+    network: nn.Module = make(first, where, width=size.width, heads=size.heads, length=size.length, causal=False)
+    return network
+
+
+IMPLEMENTATIONS = (*_LISTED, *_unlisted())
+
+
+def chosen(names: Iterable[str]) -> list[Implementation]:
+    """Those whose mechanism, setting or own name is among ``names``, and softmax, with which all are compared.
+
+    Raises:
+        ValueError: a name is none of these.
+    """
+    names = set(names)
+    known = {name for each in IMPLEMENTATIONS for name in (each.mechanism, each.setting, each.name)}
+    for name in sorted(names - known):
+        settings = ", ".join(dict.fromkeys(each.setting for each in IMPLEMENTATIONS))
+        raise ValueError(f"--only {name}: it must be a mechanism or one of {settings}")
+    always = {each.setting for each in IMPLEMENTATIONS if each.mechanism == "softmax"}
+    return [
+        each
+        for each in IMPLEMENTATIONS
+        if not names or names & {each.mechanism, each.setting, each.name} or each.name in always
+    ]

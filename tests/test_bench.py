@@ -1,0 +1,215 @@
+"""The benchmark: its arithmetic, that it leaves nothing out in silence, and one run on sequences of a few tokens."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from spaces.bench import measure
+from spaces.bench.__main__ import main
+from spaces.bench.implementations import IMPLEMENTATIONS, chosen
+from spaces.bench.measure import PASSES, Measured, Setting, Subject, calls_of_a_sample, in_rounds, probe, seconds_a_call
+from spaces.bench.report import overtakes_at, ratio, tables
+
+CONF = Path(__file__).parents[1] / "conf" / "attention"
+SMALL = Setting(batch=2, width=8, heads=2, dtype=torch.float32, device="cpu", threads=1)
+OURS = [each for each in IMPLEMENTATIONS if not each.label]
+
+
+def test_every_mechanism_is_measured_and_everything_has_a_name_of_its_own():
+    assert {each.mechanism for each in OURS} == {path.stem for path in CONF.glob("*.yaml")}
+    assert len({each.name for each in IMPLEMENTATIONS}) == len(IMPLEMENTATIONS)
+    settings = {each.setting for each in OURS}
+    assert all(each.setting in settings for each in IMPLEMENTATIONS), "a package needs ours beside it"
+
+
+@pytest.mark.parametrize("each", OURS, ids=lambda each: each.name)
+@pytest.mark.parametrize("length", [2, 17])
+def test_ours_runs_on_any_length(each, length):
+    subject = Subject(each, SMALL, length)
+    assert subject.module.causal == each.causal
+    y = subject.forward()
+    assert y.shape == subject.x.shape
+    assert not y.requires_grad
+    gradients = subject.forward_backward()
+    assert len(gradients) == 1 + len(list(subject.module.parameters()))
+    assert gradients[0].abs().sum() > 0
+    assert all(p.grad is None for p in subject.module.parameters()), "they would add up from call to call"
+
+
+@pytest.mark.parametrize("each", [each for each in IMPLEMENTATIONS if each.label], ids=lambda each: each.name)
+@pytest.mark.filterwarnings("ignore:distutils Version classes are deprecated:DeprecationWarning")  # performer-pytorch
+def test_packages_mix_tokens_as_ours_does(each):
+    if not each.installed:
+        pytest.skip(f"{each.package} is not installed")
+    length = 12 * 64 if each.mechanism == "bigbird" else 32
+    subject = Subject(each, dataclasses.replace(SMALL, batch=1), length)
+    assert subject.forward().shape == subject.x.shape
+    to_input, *_ = subject.forward_backward()
+    assert to_input.abs().sum() > 0
+    if each.causal:
+        (at_the_start,) = torch.autograd.grad(subject.module(subject.x)[0, 3].sum(), subject.x)
+        assert not at_the_start[0, 4:].any()
+
+
+@pytest.mark.parametrize("mode", ["dense", "random", "factorised"])
+def test_written_out_synthesizers_compute_what_ours_do(mode):
+    by_name = {each.name: each for each in IMPLEMENTATIONS}
+    ours, theirs = (
+        Subject(by_name[f"synthesizer-{mode}{label}"], SMALL, 17).forward() for label in ("", "/written-out")
+    )
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_names_choose_mechanisms_settings_and_single_implementations():
+    always = [each.name for each in OURS if each.mechanism == "softmax"]
+    assert [each.name for each in chosen(["fnet"])] == [*always, "fnet"]
+    assert {each.name for each in chosen(["reformer-1"])} == {*always, "reformer-1", "reformer-1/reformer-pytorch"}
+    assert chosen([]) == list(IMPLEMENTATIONS)
+    with pytest.raises(ValueError, match=r"--only fnett: it must be .*linformer"):
+        chosen(["fnett", "linformer"])
+
+
+@pytest.mark.parametrize(
+    ("ratios", "length"),
+    [
+        ({128: 2.0, 512: 0.5}, "256"),  # halfway on both logarithmic axes
+        ({100: 3.0, 200: 1.5, 400: 0.75, 800: 0.375}, "300"),  # 300 / length
+        ({128: 0.9, 256: 1.2, 512: 0.5}, "296"),  # once more slower: what counts is from where it stays faster
+        ({128: 1.5, 256: 0.9, 512: 1.2, 1024: 0.3}, "561"),
+        ({128: 0.9, 256: 0.4}, "<= 128"),
+        ({128: 1.0, 256: 0.4}, "<= 128"),
+        ({128: 3.0, 256: 1.1}, "> 256"),
+        ({512: 0.5, 128: 2.0}, "256"),
+        ({}, "-"),
+    ],
+)
+def test_where_a_mechanism_overtakes(ratios, length):
+    assert overtakes_at(ratios) == length
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios():
+    """A round that is ten times as slow for both changes neither, as it would the ratio of two means."""
+    spread = ratio([2.0, 30.0, 4.0, 2.0, 1.0], [1.0, 10.0, 1.0, 1.0, 1.0])
+    assert (spread.median, spread.low, spread.high) == (2.0, 2.0, 3.0)
+    assert ratio([3.0], [2.0]) == dataclasses.replace(spread, median=1.5, low=1.5, high=1.5)
+
+
+def test_tables_say_how_many_times_as_long_and_how_many_times_as_fast():
+    def measured(seconds):
+        return Measured({name: [seconds, 2 * seconds] for name in PASSES}, peak_bytes=3_000_000)
+
+    wanted = chosen(["linformer"])
+    results = {
+        ("softmax", 64): measured(0.5),
+        ("softmax-causal", 64): measured(0.25),
+        ("linformer", 64): measured(0.125),
+        ("linformer/linformer", 64): measured(0.375),
+    }
+    lines = tables(wanted, [64, 128], results).splitlines()
+    start = lines.index(next(line for line in lines if line.startswith("forward: times")))
+    assert lines[start + 2].split() == ["softmax", "750", "ms", "-"]
+    assert lines[start + 4].split() == ["linformer", "0.25", "(0.25-0.25)", "-"]
+    start = lines.index("forward: how many times as fast as a package")
+    assert lines[start + 2].split() == ["linformer", "over", "linformer", "3", "(3-3)", "-"]
+    assert lines[-2].split() == ["linformer", "<=", "64", "<=", "64"]
+
+
+class Clock:
+    """Time passes only in calls."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.calls = 0.0, []
+        monkeypatch.setattr(measure.time, "process_time", lambda: self.now)
+
+    def call(self, name, seconds):
+        def call():
+            self.calls.append(name)
+            self.now += seconds
+
+        return call
+
+
+def test_seconds_are_those_of_one_call(monkeypatch):
+    clock = Clock(monkeypatch)
+    assert seconds_a_call(clock.call("a", 0.25), 8, "cpu") == 0.25
+    assert len(clock.calls) == 8
+
+
+def test_rounds_take_turns_and_short_calls_are_repeated(monkeypatch):
+    clock = Clock(monkeypatch)
+
+    class Fake:
+        def __init__(self, name, seconds):
+            self.called = {each: clock.call(f"{name} {each}", seconds) for each in PASSES}
+
+        def passes(self):
+            return self.called
+
+    seconds = in_rounds({"a": Fake("a", 0.5), "b": Fake("b", 0.0625)}, 3, "cpu", lambda text: None)
+    assert seconds == {name: dict.fromkeys(PASSES, [s] * 3) for name, s in (("a", 0.5), ("b", 0.0625))}
+    in_one_round = [f"a {each}" for each in PASSES] + [f"b {each}" for each in PASSES for _ in range(2)]
+    assert clock.calls[-3 * len(in_one_round) :] == 3 * in_one_round
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-5, 0.003, 0.05, 0.1, 7.0])
+def test_a_sample_lasts_long_enough(seconds):
+    calls = calls_of_a_sample(seconds)
+    assert calls >= 1
+    assert calls * max(seconds, 1e-6) >= measure.LEAST_SAMPLE_S
+    assert seconds == 0 or calls == 1 or calls * seconds <= measure.LEAST_SAMPLE_S + 1.5 * seconds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rounds", "0"], "--rounds=0: it must be above 0"),
+        (["--lengths", "64", "1"], "--lengths 1: it must be at least 2"),
+        (["--heads", "3"], "--width=128 --heads=3: heads must divide width"),
+        (["--only", "lonformer"], "--only lonformer: it must be a mechanism"),
+    ],
+)
+def test_what_does_not_fit_is_told(arguments, message, capsys, tmp_path):
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow  # the first child process imports torch
+def test_a_run_measures_writes_and_says_what_it_leaves_out(capsys, tmp_path):
+    arguments = ["--batch", "2", "--width", "8", "--heads", "2", "--rounds", "2", "--out", str(tmp_path)]
+    assert main(["--lengths", "16", "32", "--only", "synthesizer-random", "fnet", *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "left out" not in printed
+    assert "MALLOC_MMAP_THRESHOLD_=" in printed
+    rows = list(csv.DictReader((tmp_path / "bench.csv").read_text().splitlines()))
+    names = {"softmax", "softmax-causal", "synthesizer-random", "synthesizer-random/written-out", "fnet"}
+    assert {(row["implementation"], row["length"], row["pass"]) for row in rows} == {
+        (name, length, pass_) for name in names for length in ("16", "32") for pass_ in PASSES
+    }
+    assert all(float(row["ms"]) > 0 and float(row["peak_mb"]) >= 0 for row in rows)
+    assert all(float(row["ratio"]) == 1 for row in rows if row["implementation"] == "softmax")
+    assert "synthesizer-random over written-out" in (tmp_path / "bench.html").read_text()
+
+    assert main(["--lengths", "16", "32", "--only", "fnet", "--limit", "1e-9", *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("fnet is left out: a pass takes") == 2
+    assert "at length 16" in printed
+    assert "at length 32" not in printed
+    assert printed.count("1 measured in 2 rounds") == 2, "softmax is what others are compared with"
+
+
+@pytest.mark.slow
+def test_what_fails_gives_the_reason_and_memory_counts_what_a_pass_holds():
+    (linformer, fnet, written_out) = (
+        next(each for each in IMPLEMENTATIONS if each.name == name)
+        for name in ("linformer", "fnet", "softmax/written-out")
+    )
+    assert "heads must divide width" in probe(linformer, dataclasses.replace(SMALL, heads=3), 16, 1.0)
+    seconds, peak = probe(written_out, SMALL, 1024, 10.0)
+    logits = 2 * 2 * 1024**2 * 4
+    assert 2 * logits <= peak < 8 * logits
+    assert seconds > 0
+    assert probe(fnet, SMALL, 1024, 10.0)[1] < logits
