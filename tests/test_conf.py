@@ -10,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pictured import write_arrays, write_cifar10, write_pathfinder, write_pictures
-from recorded import write_recordings
+from recorded import write_recordings, write_transcribed
 from tabled_texts import write_table
 
 from search.run import check
@@ -65,6 +65,7 @@ def test_every_option_can_be_constructed(group, tmp_path):
     named = {
         "task=huggingface": ["task.dataset=name/of-one"],
         "task=table": [f"task.file={write_table(tmp_path / 'a.csv')}"],
+        "task=asr_recordings": [f"task.table={write_transcribed(tmp_path / 'said')}"],
         "task=arrays": [f"task.file={write_arrays(tmp_path / 'a.npz')}"],
         "task=cifar10": [f"task.folder={write_cifar10(tmp_path / 'cifar')}"],
         "task=images": [f"task.folder={write_pictures(tmp_path / 'pictures')}"],

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import math
 import os
 from collections import Counter
 from collections.abc import Callable
-from inspect import isabstract
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,7 +19,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pictured import write_arrays, write_cifar10, write_pathfinder, write_pictures
-from recorded import write_recordings
+from recorded import write_recordings, write_transcribed
 from small import FirstToken
 from tabled_texts import REVIEWS, save_dataset, write_table
 from torch.utils._pytree import tree_leaves
@@ -27,6 +27,8 @@ from torch.utils._pytree import tree_leaves
 from spaces.build import make
 from spaces.tasks import BEGIN, END, IGNORED, Batch, Sizes, Split, Task
 from spaces.tasks.arrays import Arrays
+from spaces.tasks.asr import Asr
+from spaces.tasks.asr_recordings import AsrRecordings
 from spaces.tasks.cifar10 import Cifar10
 from spaces.tasks.copying import Copying
 from spaces.tasks.digits import Digits
@@ -43,6 +45,7 @@ from spaces.tasks.speech import Speech
 from spaces.tasks.table import Table
 from spaces.tasks.text import Text
 from spaces.tasks.translation import Translation
+from spaces.tasks.tts import Tts
 
 ROOT = Path(__file__).parents[1]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -95,6 +98,9 @@ TASKS: dict[str, Callable[[Path], Task]] = {
         file=str(write_table(folder / "a.csv", [*REVIEWS] * 3)), text="review", label="stars"
     ),
     "translation": lambda _: Translation(train=40, validation=20, test=20),
+    "asr": lambda _: Asr(train=20, validation=10, test=10),
+    "asr_recordings": lambda folder: AsrRecordings(table=str(write_transcribed(folder / "said")), seconds=0.8),
+    "tts": lambda _: Tts(train=20, validation=10, test=10),
     "speech": lambda _: Speech(train=20, validation=10, test=10),
     "speech, short and odd": lambda _: Speech(length=37, bands=8, sounds=5, keys=1, partners=3, pauses=1, voices=1),
 }
@@ -125,18 +131,20 @@ def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) 
     inputs, padding, labels, prefix, _ = task.examples(split)
     tokens = (len(inputs), task.sizes.length)
     answered = (len(inputs), task.sizes.answer_length or task.sizes.length)
-    assert labels.shape == (answered if task.sizes.per_token else answered[:1])
+    numbers = (task.sizes.classes,) if labels.is_floating_point() else ()
+    assert labels.shape == (*(answered if task.sizes.per_token else answered[:1]), *numbers)
     assert (prefix is None) == (task.sizes.answer_length is None)
     assert prefix is None or (prefix.shape == answered and (prefix[:, 0] == BEGIN).all())
-    assert labels.dtype == torch.int64
+    assert labels.dtype == (torch.float32 if numbers else torch.int64)
     if task.sizes.features is None:
         assert (inputs.shape, inputs.dtype) == (tokens, torch.int64)
         assert 0 <= int(inputs.min()) <= int(inputs.max()) < task.sizes.vocabulary
     else:
         assert (inputs.shape, inputs.dtype) == ((*tokens, task.sizes.features), torch.float32)
         assert inputs.isfinite().all()
-    judged = labels != IGNORED
-    assert ((labels >= 0) & (labels < task.sizes.classes))[judged].all()
+    judged = labels != (0.0 if numbers else IGNORED)
+    assert labels.isfinite().all()
+    assert numbers or ((labels >= 0) & (labels < task.sizes.classes))[judged].all()
     assert judged.reshape(len(labels), -1).any(1).all()
     if padding is not None:
         assert padding.dtype == torch.bool
@@ -145,7 +153,7 @@ def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) 
         assert not padding[:, 0].any()
         assert (padding[:, 1:] >= padding[:, :-1]).all(), "padding stands at the end"
         assert (inputs[padding] == 0).all()
-        assert labels.shape != padding.shape or prefix is not None or (labels[padding] == IGNORED).all()
+        assert labels.shape[:2] != padding.shape or prefix is not None or not judged[padding].any()
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -188,7 +196,7 @@ def as_rows(batch: Batch) -> list[tuple[str, ...]]:
         label = batch.labels[at]
         if batch.prefix is not None:
             label = label[label != IGNORED]
-        elif label.shape == row.shape[:1]:
+        elif label.shape[:1] == row.shape[:1]:
             label = label[kept]
         rows.append((str(row[kept].tolist()), str(label.tolist())))
     return rows
@@ -232,7 +240,7 @@ def test_no_example_stands_in_two_splits(task: Task) -> None:
     assert len({row for split in splits for row in split}) == sum(map(len, splits))
 
 
-@pytest.mark.parametrize("build", [Recall, Speech, Digits, ListOps, Copying, SelectiveCopying, MQAR])
+@pytest.mark.parametrize("build", [Asr, Recall, Speech, Digits, ListOps, Copying, SelectiveCopying, MQAR])
 def test_another_seed_gives_other_examples(build: Callable[..., Task]) -> None:
     assert not same(build(seed=0).examples("train"), build(seed=1).examples("train"))
 
@@ -529,6 +537,14 @@ def test_patches_rebuild_the_enlarged_image() -> None:
         (Speech, {"keys": 0}, "keys=0"),
         (Speech, {"noise": -0.1}, r"noise=-0\.1: it must be at least 0"),
         (Speech, {"shift": math.nan}, "shift=nan: it must be at least 0"),
+        (Asr, {"length": 79}, "length=79: it must be a whole number from 80"),
+        (Asr, {"letters": 27}, "letters=27: it must be a whole number from 2 to 26"),
+        (Asr, {"noise": -1}, "noise=-1: it must be at least 0"),
+        (AsrRecordings, {}, "table=None: name a file that lists WAV files and what is said in them"),
+        (AsrRecordings, {"table": "nowhere.tsv"}, "table='nowhere.tsv': no such file"),
+        (AsrRecordings, {"seconds": 0}, r"seconds=0: it must be at least 0\.025"),
+        (Tts, {"characters": 9}, "characters=9: it must be a whole number from 10"),
+        (Tts, {"letters": 1}, "letters=1: it must be a whole number from 2 to 26"),
         (Patches, {"side": 7}, "side=7: it must be a whole number from 8"),
         (Patches, {"patch": 5}, "side=24, patch=5: patch must divide side"),
         (Patches, {"train": 1078}, r"train=1078: it must be 1\.\.1077"),
@@ -587,6 +603,7 @@ NAMED: dict[str, dict[str, Callable[[Path], str]]] = {
     "cifar10": {"folder": lambda folder: str(write_cifar10(folder))},
     "images": {"folder": lambda folder: str(write_pictures(folder))},
     "pathfinder": {"folder": lambda folder: str(write_pathfinder(folder))},
+    "asr_recordings": {"table": lambda folder: str(write_transcribed(folder))},
     "recordings": {"folder": lambda folder: str(write_recordings(folder))},
 }
 
@@ -616,7 +633,7 @@ def test_every_task_has_a_yaml() -> None:
     for path in (ROOT / "spaces" / "tasks").glob("*.py"):
         module = importlib.import_module(f"spaces.tasks.{path.stem}".removesuffix(".__init__"))
         own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
-        if any(isinstance(value, type) and issubclass(value, Task) and not isabstract(value) for value in own):
+        if any(isinstance(value, type) and issubclass(value, Task) and not inspect.isabstract(value) for value in own):
             modules.add(module.__name__)
     read = [yaml.safe_load(file.read_text()) for file in (ROOT / "conf" / "task").glob("*.yaml")]
     assert modules == {settings["_target_"].rpartition(".")[0] for settings in read if "_target_" in settings}
