@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from pictured import write_arrays, write_cifar10, write_pathfinder, write_pictures
 from recorded import write_recordings, write_transcribed
 from small import FirstToken
+from tabled_texts import REVIEWS, save_dataset, write_table
 from torch.utils._pytree import tree_leaves
 
 from spaces.build import make
@@ -29,13 +30,19 @@ from spaces.tasks.arrays import Arrays
 from spaces.tasks.asr import Asr
 from spaces.tasks.asr_recordings import AsrRecordings
 from spaces.tasks.cifar10 import Cifar10
+from spaces.tasks.copying import Copying
 from spaces.tasks.digits import Digits
+from spaces.tasks.huggingface import HuggingFace
 from spaces.tasks.images import Images
+from spaces.tasks.listops import ListOps
+from spaces.tasks.mqar import MQAR
 from spaces.tasks.patches import Patches
 from spaces.tasks.pathfinder import Pathfinder
 from spaces.tasks.recall import Recall
 from spaces.tasks.recordings import Recordings
+from spaces.tasks.selective_copying import SelectiveCopying
 from spaces.tasks.speech import Speech
+from spaces.tasks.table import Table
 from spaces.tasks.text import Text
 from spaces.tasks.translation import Translation
 from spaces.tasks.tts import Tts
@@ -55,12 +62,20 @@ def library(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def saved(folder: Path, **columns: str) -> str:
+    return str(save_dataset(folder, [*REVIEWS] * 3, **columns))
+
+
 TASKS: dict[str, Callable[[Path], Task]] = {
     "recall": lambda _: Recall(),
     "recall, short and odd": lambda _: Recall(length=67, pairs=4, repeats=2, keys=4, answers=3, train=30),
     "recall, one pair": lambda _: Recall(length=16, pairs=1, repeats=1, keys=1, answers=2, noise=1, near=1.0),
     "text, label": lambda folder: Text(folder=str(folder), length=16),
     "text, next byte": lambda folder: Text(folder=str(folder), length=16, predict="next_byte"),
+    "listops": lambda _: ListOps(train=60, validation=20, test=20),
+    "copying": lambda _: Copying(train=40),
+    "selective copying": lambda _: SelectiveCopying(train=40),
+    "mqar": lambda _: MQAR(train=40),
     "digits": lambda _: Digits(),
     "patches": lambda _: Patches(train=50),
     "patches, few and large": lambda _: Patches(side=9, patch=3, train=20),
@@ -78,6 +93,10 @@ TASKS: dict[str, Callable[[Path], Task]] = {
         folder=str(write_pictures(folder / "pictures")), side=5, patch=None, channels="gray"
     ),
     "recordings": lambda folder: Recordings(folder=str(write_recordings(folder / "wav")), seconds=0.08),
+    "huggingface": lambda folder: HuggingFace(dataset=saved(folder / "saved"), text="review", label="stars"),
+    "table": lambda folder: Table(
+        file=str(write_table(folder / "a.csv", [*REVIEWS] * 3)), text="review", label="stars"
+    ),
     "translation": lambda _: Translation(train=40, validation=20, test=20),
     "asr": lambda _: Asr(train=20, validation=10, test=10),
     "asr_recordings": lambda folder: AsrRecordings(table=str(write_transcribed(folder / "said")), seconds=0.8),
@@ -213,14 +232,15 @@ def test_an_answer_is_trimmed_to_the_longest_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "task", [Recall(train=48, validation=48, test=48), Speech(train=48, validation=48, test=48), Digits()]
+    "task",
+    [Recall(train=48, validation=48, test=48), Speech(train=48, validation=48, test=48), Digits(), Copying(), MQAR()],
 )
 def test_no_example_stands_in_two_splits(task: Task) -> None:
     splits = [[tuple(row) for row in task.examples(split).inputs.flatten(1).tolist()] for split in SPLITS]
     assert len({row for split in splits for row in split}) == sum(map(len, splits))
 
 
-@pytest.mark.parametrize("build", [Asr, Recall, Speech, Digits])
+@pytest.mark.parametrize("build", [Asr, Recall, Speech, Digits, ListOps, Copying, SelectiveCopying, MQAR])
 def test_another_seed_gives_other_examples(build: Callable[..., Task]) -> None:
     assert not same(build(seed=0).examples("train"), build(seed=1).examples("train"))
 
@@ -539,6 +559,11 @@ def test_patches_rebuild_the_enlarged_image() -> None:
         (Recordings, {"folder": "nowhere"}, "folder='nowhere': no such folder"),
         (Recordings, {"seconds": 0.01}, r"seconds=0\.01: it must be at least 0\.025"),
         (Recordings, {"rate": 8e3}, r"rate=8000\.0: it must be a whole number from 1000"),
+        (ListOps, {"min_length": -1}, "min_length=-1: it must be a whole number from 0"),
+        (ListOps, {"max_length": 17}, "max_length=17: it must be a whole number from 18"),
+        (ListOps, {"max_depth": 1}, "max_depth=1: it must be a whole number from 2"),
+        (ListOps, {"max_args": 1}, "max_args=1: it must be a whole number from 2"),
+        (ListOps, {"max_depth": 3, "max_args": 2}, "max_args=2: these expressions have at most 10 tokens"),
         (Digits, {"seed": "1"}, "seed='1': it must be a whole number from 0"),
         (Text, {"length": 1}, "length=1: it must be a whole number from 2"),
         (Text, {"classes": 1}, "classes=1: it must be a whole number from 2"),
@@ -572,6 +597,8 @@ def test_bad_settings_are_named(
 
 # What a user must name, for there is no default.
 NAMED: dict[str, dict[str, Callable[[Path], str]]] = {
+    "huggingface": {"dataset": lambda folder: saved(folder / "saved", text="text", label="label")},
+    "table": {"file": lambda folder: str(write_table(folder / "a.csv", text="text", label="label"))},
     "arrays": {"file": lambda folder: str(write_arrays(folder / "a.npz"))},
     "cifar10": {"folder": lambda folder: str(write_cifar10(folder))},
     "images": {"folder": lambda folder: str(write_pictures(folder))},
