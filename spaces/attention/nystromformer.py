@@ -126,7 +126,7 @@ def _segments(x: Tensor, padding: Tensor | None, count: int) -> tuple[Tensor, Te
 
 def pseudo_inverse(a: Tensor, iterations: int) -> Tensor:
     """Of matrices ``(..., m, m)`` without negative entries, by the paper's third-order iteration; 0 for 0."""
-    norms = a.detach().sum(-1).amax(-1) * a.detach().sum(-2).amax(-1)  # of each matrix: samples must not mix
+    norms = a.sum(-1).amax(-1) * a.sum(-2).amax(-1)  # of each matrix: samples must not mix
     z = a.mT / norms.masked_fill(norms == 0, 1.0)[..., None, None]
     unit = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     for _ in range(iterations):
