@@ -407,6 +407,21 @@ def test_inference_first_does_not_spoil_training(row):
     assert torch.equal(before, after)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # the compiler's own doing
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # likewise
+@pytest.mark.parametrize("row", {(row.name, "causal" in row.knobs): row for row in ROWS}.values(), ids=label)
+def test_a_compiled_mechanism_gives_the_same(row):
+    torch._dynamo.reset()
+    mechanism, x = row.build().double(), tokens(LENGTH, dtype=torch.float64).requires_grad_()
+    compiled = torch.compile(mechanism, backend="aot_eager")  # all but the generating of code, which takes a compiler
+    for padding in (None, some_padding(x)):
+        outputs = [function(x, padding) for function in (mechanism, compiled)]
+        gradients = [torch.autograd.grad(output.square().sum(), x)[0] for output in outputs]
+        close(*outputs, tolerance=1e-12)
+        close(*gradients, tolerance=1e-12)
+
+
 @every_row
 def test_half_precision_stays_finite_and_near(row):
     mechanism, x = row.build(), tokens(LENGTH)
