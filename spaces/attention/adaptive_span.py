@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
 from spaces.attention.blocks import hidden_keys, in_blocks, joined, listed_keys, neighbours_plan
+from spaces.attention.pairs import appended
 from spaces.attention.rotary import rotary
-from spaces.attention.softmax import appended
 
 
 class AdaptiveSpanAttention(Mechanism):

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
 from spaces.attention.blocks import ABSENT, attend_to_blocks, count_blocks, neighbours_plan
+from spaces.attention.pairs import appended
 from spaces.attention.rotary import rotary
-from spaces.attention.softmax import appended, softmax_attention
+from spaces.attention.softmax import softmax_attention
 
 
 class BigBirdAttention(Mechanism):

@@ -12,16 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, Memory, State, equal_query_key
-from spaces.attention.pairs import hide
-from spaces.attention.rotary import refuse_across, rotary
-from spaces.attention.softmax import appended
+from spaces.attention.pairs import PairsAttention, hide
 
 # Nearer to 1, single precision no longer holds alpha-entmax: a weight is a sum near 1 to the power of 1 / (alpha - 1).
 LEAST_ALPHA = 1.01
 
 
-class EntmaxAttention(Mechanism):
+class EntmaxAttention(PairsAttention):
     """Full attention with alpha-entmax for softmax.
 
     Args:
@@ -32,54 +29,21 @@ class EntmaxAttention(Mechanism):
     def __init__(
         self, *, width: int, heads: int, length: int, causal: bool = False, alpha: float = 1.5, rope: bool = False
     ) -> None:
-        super().__init__(width=width, heads=heads, length=length, causal=causal)
+        super().__init__(width=width, heads=heads, length=length, causal=causal, rope=rope)
         if not LEAST_ALPHA < alpha < 2:
             raise ValueError(f"alpha={alpha}: it must lie between {LEAST_ALPHA} and 2, both excluded")
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width, bias=False)
-        self.output = nn.Linear(width, width)
         share = (alpha - LEAST_ALPHA) / (2 - LEAST_ALPHA)
         self.alpha_logits = nn.Parameter(torch.full((heads,), math.log(share / (1 - share))))
-        self.rotary = rotary(rope, width=width, heads=heads, length=length)
-        equal_query_key(self.query, self.key)
 
     @property
     def alpha(self) -> Tensor:
         """Of each head: ``(heads,)``."""
         return LEAST_ALPHA + (2 - LEAST_ALPHA) * self.alpha_logits.sigmoid()
 
-    def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """Attention to the tokens that entmax leaves a weight."""
-        return self._attend(x, *self._keys_and_values(x), padding=padding, causal=self.causal)
-
-    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
-        """Its keys and values, ``(batch, heads, n, head_width)``."""
-        refuse_across(self.rotary)
-        return self._keys_and_values(source)
-
-    def mix_across(self, x: Tensor, memory: Memory) -> Tensor:
-        """The same, to the keys of another sequence."""
-        return self._attend(x, *memory.kept, padding=memory.padding, causal=False)
-
-    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
-        """No keys and no values, ``(batch, heads, 0, head_width)``."""
-        return (self.zeros(batch, self.heads, 0, self.head_width),) * 2
-
-    def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Attend to the keys kept and to its own."""
-        memory = appended(state.memory, self._keys_and_values(x, state.position))
-        return self._attend(x, *memory, padding=None, causal=False, start=state.position), memory
-
-    def _keys_and_values(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-        return self.split(self.rotary(self.key(x), start)), self.split(self.value(x))
-
-    def _attend(
-        self, x: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool, start: int = 0
-    ) -> Tensor:
-        q = self.split(self.rotary(self.query(x), start))
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool) -> Tensor:
+        """The mean of the values, weighed by the entmax of the logits."""
         logits = hide(q @ k.transpose(-1, -2) * self.head_width**-0.5, padding, causal=causal)
-        return self.output(self.merge(entmax(logits, self.alpha[:, None, None]) @ v))
+        return entmax(logits, self.alpha[:, None, None]) @ v
 
 
 def entmax(logits: Tensor, alpha: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
+from spaces.attention.pairs import appended
 from spaces.attention.rotary import rotary
-from spaces.attention.softmax import appended
 
 
 class LongformerAttention(Mechanism):

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from spaces.attention import Mechanism, Memory, State, equal_query_key
-from spaces.attention.rotary import refuse_across, rotary
+from spaces.attention.pairs import PairsAttention
 
 
-class SoftmaxAttention(Mechanism):
+class SoftmaxAttention(PairsAttention):
     """The mechanism that the others approximate.
 
     Args:
@@ -34,54 +33,11 @@ class SoftmaxAttention(Mechanism):
         kv_heads: int | None = None,
         rope: bool = False,
     ) -> None:
-        super().__init__(width=width, heads=heads, length=length, causal=causal)
-        kv_heads = heads if kv_heads is None else kv_heads
-        if kv_heads < 1 or heads % kv_heads:
-            raise ValueError(f"kv_heads={kv_heads}: it must divide heads={heads}")
-        self.kv_heads = kv_heads
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, kv_heads * self.head_width, bias=False)
-        self.value = nn.Linear(width, kv_heads * self.head_width, bias=False)
-        self.output = nn.Linear(width, width)
-        self.rotary = rotary(rope, width=width, heads=heads, length=length)
-        equal_query_key(self.query, self.key, head_width=self.head_width)
+        super().__init__(width=width, heads=heads, length=length, causal=causal, kv_heads=kv_heads, rope=rope)
 
-    def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """Softmax attention to all tokens that are not padding."""
-        return self._attend(x, *self._keys_and_values(x), padding=padding, causal=self.causal)
-
-    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
-        """Its keys and values, ``(batch, kv_heads, n, head_width)``."""
-        refuse_across(self.rotary)
-        return self._keys_and_values(source)
-
-    def mix_across(self, x: Tensor, memory: Memory) -> Tensor:
-        """The same, to the keys of another sequence."""
-        return self._attend(x, *memory.kept, padding=memory.padding, causal=False)
-
-    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
-        """No keys and no values, ``(batch, kv_heads, 0, head_width)``."""
-        return (self.zeros(batch, self.kv_heads, 0, self.head_width),) * 2
-
-    def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Attend to the keys kept and to its own."""
-        memory = appended(state.memory, self._keys_and_values(x, state.position))
-        return self._attend(x, *memory, padding=None, causal=False, start=state.position), memory
-
-    def _keys_and_values(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-        return self.split(self.rotary(self.key(x), start)), self.split(self.value(x))
-
-    def _attend(
-        self, x: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool, start: int = 0
-    ) -> Tensor:
-        q = self.split(self.rotary(self.query(x), start))
-        output: Tensor = self.output(self.merge(softmax_attention(q, k, v, padding=padding, causal=causal)))
-        return output
-
-
-def appended(kept: tuple[Tensor, ...], tokens: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Each of ``tokens`` ``(batch, heads, 1, d)`` behind those kept, ``(batch, heads, any number, d)``."""
-    return tuple(torch.cat(pair, dim=2) for pair in zip(kept, tokens, strict=True))
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool) -> Tensor:
+        """The mean of the values, weighed by the softmax of the logits."""
+        return softmax_attention(q, k, v, padding=padding, causal=causal)
 
 
 def softmax_attention(

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
-from spaces.attention.pairs import hide
-from spaces.attention.softmax import appended, softmax_attention
+from spaces.attention.pairs import appended, hide
+from spaces.attention.softmax import softmax_attention
 
 MODES = ("dense", "random", "factorised", "factorised_dense", "dot")
 PAPERS_RANK = 8
