@@ -8,6 +8,7 @@ import pytest
 import references_kernels
 import torch
 
+from spaces.attention.blocks import overlapping
 from spaces.attention.delta import DeltaAttention, delta_scan, delta_step
 from spaces.attention.fnet import FNetAttention, fourier
 from spaces.attention.gated import GatedAttention
@@ -131,6 +132,15 @@ def test_how_much_is_held_at_a_time_changes_nothing(piece, mechanism, knobs, siz
         monkeypatch.setattr(f"spaces.attention.{piece}", size)
     for actual, expected in zip(*results, strict=True):
         close(actual, expected)
+
+
+@pytest.mark.parametrize(("size", "step"), [(4, 4), (6, 4), (9, 4), (12, 4), (5, 1), (3, 5), (17, 2)])
+def test_overlapping_slices_and_their_gradients_are_those_of_unfold(size, step):
+    x = normal(2, N, D).requires_grad_()
+    slices, expected = overlapping(x, size, step), x.unfold(-2, size, step).mT
+    assert torch.equal(slices, expected)
+    towards = normal(*slices.shape, seed=1)
+    close(*(torch.autograd.grad(each, x, towards)[0] for each in (slices, expected)))
 
 
 # --- performer ---------------------------------------------------
