@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 import warnings
@@ -127,4 +128,13 @@ def check(space: Space, task: Task) -> None:
             problems += [line for line in str(error).splitlines() if line not in problems]
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
-        raise ConfigError(f"these corners of the space do not fit the task:\n{lines}")
+        raise ConfigError(f"these corners of the space do not fit the task:\n{lines}{_advice(problems)}")
+
+
+def _advice(problems: Sequence[str]) -> str:
+    """How to go on without the first mechanism that does not fit, if it is one."""
+    misfit = next((match for problem in problems if (match := re.match(r"attention\.(\w+):? (\w+)=", problem))), None)
+    if misfit is None:
+        return ""
+    name, knob = misfit.groups()
+    return f"\nnarrow it, 'space.attention.{name}.{knob}=...', or search without it, '~space.attention.{name}'"

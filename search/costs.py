@@ -42,9 +42,11 @@ def parameters(network: nn.Module) -> int:
 
 
 def flops(network: nn.Module, batch: Any, *, use: Callable[[nn.Module, Any], object] = forward) -> int:
-    """Floating-point operations of matrix products, convolutions, attention and Fourier transforms in one use.
+    """Floating-point operations of matrix products and triangular solves, convolutions, attention, Fourier transforms.
 
-    A multiplication and an addition are two. What works element by element is not counted: it is small beside these.
+    In one use; a multiplication and an addition are two. What works element by element, sorts or selects is not
+    counted: it is small beside these, except where all pairs of tokens go through it, as with entmax; there compare
+    milliseconds.
     """
     with evaluating(network), torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
         use(network, batch)
@@ -126,9 +128,15 @@ def _to_reals(_: Any, axes: Sequence[int], *__: Any, out_shape: Sequence[int], *
     return _from_reals(out_shape, axes)
 
 
-# Torch's counter knows neither its own attention on the CPU (it counts 0 there) nor Fourier transforms.
+def _triangular_solve(matrix: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
+    """``n^2`` for each column that is solved for: Golub & Van Loan, "Matrix Computations", 2013, section 3.1."""
+    return matrix[-1] * math.prod(out_shape)
+
+
+# Torch's counter knows neither its own attention on the CPU (it counts 0 there), Fourier transforms nor solves.
 _FORMULAS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten.linalg_solve_triangular: _triangular_solve,
     torch.ops.aten._fft_c2c: _fourier,
     torch.ops.aten._fft_r2c: _from_reals,
     torch.ops.aten._fft_c2r: _to_reals,

@@ -199,7 +199,7 @@ def _mechanism(architecture: Architecture, name: str, role: str, task: Task) -> 
         if role == "decoder":
             mechanism.begin(1)
         elif role == "cross":
-            mechanism.across(torch.zeros(1, 1, model["width"]), torch.zeros(1, 1, model["width"]))
+            mechanism.read(torch.zeros(1, 1, model["width"]))
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from error
     return mechanism

@@ -40,3 +40,15 @@ def write_recordings(folder: Path, *, lists: bool = True, speakers: int = 12, se
             files = [f"{word}/{speaker:08x}_nohash_0.wav" for word in ("yes", "no", "go") for speaker in among]
             (folder / name).write_text("".join(f"{file}\n" for file in files))
     return folder
+
+
+def write_transcribed(folder: Path, *, speakers: int = 12, seconds: float = 0.2) -> Path:
+    """Clips of two words by each speaker, in the layout of Common Voice; the table's path."""
+    lines = ["client_id\tpath\tsentence\tup_votes"]
+    for speaker in range(speakers):
+        for take, text in enumerate(("Go on", "no  end", "one")):
+            name = f"{speaker}_{take}.wav"
+            write_wav(folder / "clips" / name, tone(300 + 50 * speaker + 200 * take, seconds * (1 + take)))
+            lines.append(f"voice{speaker}\t{name}\t{text}\t0")
+    (folder / "table.tsv").write_text("\n".join(lines) + "\n")
+    return folder / "table.tsv"

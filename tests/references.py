@@ -55,8 +55,19 @@ def qkv(mechanism, x, head, source=None, *, prefix=""):
     q, k, v = (getattr(mechanism, prefix + name) for name in ("query", "key", "value"))
     kv_heads = k.out_features // mechanism.head_width
     shared = head * kv_heads // mechanism.heads
-    q = head_of(q, x, head, mechanism.heads)
-    return q, head_of(k, source, shared, kv_heads), head_of(v, source, shared, kv_heads)
+    q, k = head_of(q, x, head, mechanism.heads), head_of(k, source, shared, kv_heads)
+    return turned(mechanism, q), turned(mechanism, k), head_of(v, source, shared, kv_heads)
+
+
+def turned(mechanism, x):
+    """With rotary positions, ``x`` (n, d) with every pair of features as a point that is turned around the origin."""
+    if "rotary.turns" not in dict(mechanism.named_buffers()):
+        return x
+    n, half = len(x), x.shape[-1] // 2
+    angles = torch.tensor([[i * 10_000 ** (-j / half) for j in range(half)] for i in range(n)], dtype=torch.float64)
+    cos, sin = angles.cos().float(), angles.sin().float()  # kept in single precision
+    a, b = x[:, ::2], x[:, 1::2]
+    return torch.stack([cos * a - sin * b, sin * a + cos * b], dim=-1).flatten(1)
 
 
 def softmax(mechanism, x, real, *source):
@@ -108,6 +119,7 @@ def reformer(mechanism, x, real):
             counts = counts.tril()
         counts.fill_diagonal_(0)
         counts[counts.sum(-1) == 0] = torch.eye(n, dtype=torch.float64)[counts.sum(-1) == 0]
+        qk = turned(mechanism, qk)
         normalised = qk / qk.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         v = head_of(mechanism.value, x, head, mechanism.heads)
         return attend(qk, normalised, v, counts > 0, scale=1.0, log_counts=counts.clamp(min=1).log())

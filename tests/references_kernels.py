@@ -124,7 +124,7 @@ def nystromformer(mechanism, x, real, *source):
             q_marks, k_marks = (torch.stack([y[group].mean(0) for group in groups]) for y in (q_source, k))
             scale = q.shape[-1] ** -0.5
             between = (q_marks @ k_marks.T * scale).softmax(-1)
-            inverse = between.T / (between.sum(0).max() * between.sum(1).max()).detach()
+            inverse = between.T / (between.sum(0).max() * between.sum(1).max())
             one = torch.eye(len(groups), dtype=x.dtype)
             for _ in range(mechanism.pinv_iterations):
                 product = between @ inverse

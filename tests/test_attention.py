@@ -5,6 +5,7 @@ What a mechanism does not promise stands in its row, with the reason, never in a
 
 from __future__ import annotations
 
+import cmath
 import importlib
 import math
 from collections.abc import Callable
@@ -37,6 +38,7 @@ from spaces.attention.longformer import LongformerAttention
 from spaces.attention.nystromformer import NystromformerAttention
 from spaces.attention.performer import PerformerAttention
 from spaces.attention.reformer import ReformerAttention
+from spaces.attention.rotary import rotary
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.attention.synthesizer import SynthesizerAttention
 from spaces.attention.topk import TopkAttention
@@ -66,6 +68,7 @@ class Row:
 
 
 CAUSAL = {"causal": True}
+ROPE = {"rope": True}
 ROWS = [
     Row(SoftmaxAttention, references.softmax, cost=lambda n: n**2),
     Row(SoftmaxAttention, references.softmax, CAUSAL, cost=lambda n: n**2),
@@ -151,6 +154,17 @@ ROWS = [
     Row(TopkAttention, references_sparse.topk, {"k": 5} | CAUSAL, cost=lambda n: n**2),
     Row(AdaptiveSpanAttention, references_sparse.adaptive_span, {"max_span": 19, "ramp": 4}),
     Row(AdaptiveSpanAttention, references_sparse.adaptive_span, {"max_span": 7, "ramp": 8} | CAUSAL),
+    Row(SoftmaxAttention, references.softmax, ROPE, cost=lambda n: n**2),
+    Row(SoftmaxAttention, references.softmax, {"heads": 6, "kv_heads": 2} | ROPE | CAUSAL, cost=lambda n: n**2),
+    Row(LongformerAttention, references.longformer, {"window": 2, "dilation": 5, "global_tokens": 3} | ROPE),
+    Row(LongformerAttention, references.longformer, {"window": 3, "dilation": 2, "global_tokens": 3} | ROPE | CAUSAL),
+    Row(ReformerAttention, references.reformer, {"bucket_size": 4} | ROPE, cost=lambda n: n * (8 * 4 + n**0.5)),
+    Row(LocalAttention, references_sparse.local, {"block_size": 4, "neighbours": 1} | ROPE | CAUSAL),
+    Row(BigBirdAttention, references_sparse.bigbird, {"block_size": 4, "random_blocks": 2} | ROPE | CAUSAL),
+    Row(EntmaxAttention, references_sparse.entmax, ROPE | CAUSAL, cost=lambda n: n**2),
+    Row(TopkAttention, references_sparse.topk, {"k": 5} | ROPE | CAUSAL, cost=lambda n: n**2),
+    Row(AdaptiveSpanAttention, references_sparse.adaptive_span, {"max_span": 19, "ramp": 4} | ROPE),
+    Row(AdaptiveSpanAttention, references_sparse.adaptive_span, {"max_span": 7, "ramp": 8} | ROPE | CAUSAL),
 ]
 
 
@@ -346,7 +360,7 @@ def test_a_mechanism_that_only_mixes_says_what_it_cannot_do():
     with pytest.raises(ValueError, match="OnlyMixes has no way to decode token by token"):
         OnlyMixes(**SIZES, **CAUSAL).begin(2)
     with pytest.raises(ValueError, match="OnlyMixes has no way to attend to another sequence"):
-        OnlyMixes(**SIZES).across(tokens(3), tokens(5))
+        OnlyMixes(**SIZES).read(tokens(5))
 
 
 @every_row
@@ -391,6 +405,21 @@ def test_inference_first_does_not_spoil_training(row):
     after = mechanism(x)
     after.sum().backward()
     assert torch.equal(before, after)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # the compiler's own doing
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # likewise
+@pytest.mark.parametrize("row", {(row.name, "causal" in row.knobs): row for row in ROWS}.values(), ids=label)
+def test_a_compiled_mechanism_gives_the_same(row):
+    torch._dynamo.reset()
+    mechanism, x = row.build().double(), tokens(LENGTH, dtype=torch.float64).requires_grad_()
+    compiled = torch.compile(mechanism, backend="aot_eager")  # all but the generating of code, which takes a compiler
+    for padding in (None, some_padding(x)):
+        outputs = [function(x, padding) for function in (mechanism, compiled)]
+        gradients = [torch.autograd.grad(output.square().sum(), x)[0] for output in outputs]
+        close(*outputs, tolerance=1e-12)
+        close(*gradients, tolerance=1e-12)
 
 
 @every_row
@@ -752,6 +781,44 @@ def test_softmax_with_copies_of_shared_keys_and_values_needs_no_groups(causal):
     close(grouped(x), plain(x))
 
 
+@pytest.mark.parametrize("rope", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("mechanism", "knobs"),
+    [
+        (SoftmaxAttention, {}),
+        (LongformerAttention, {"window": 3, "dilation": 2}),
+        (ReformerAttention, {"bucket_size": 4}),
+        (EntmaxAttention, {}),
+        (TopkAttention, {"k": 4}),
+        (AdaptiveSpanAttention, {"max_span": 7, "ramp": 4}),
+    ],
+)
+def test_it_matters_how_far_apart_tokens_stand_and_not_where(mechanism, knobs, causal, rope):
+    built, x = mechanism(**SIZES, causal=causal, rope=rope, **knobs), tokens(17)
+    later = torch.cat([torch.zeros(2, 11, WIDTH), x], dim=1)
+    close(built(later, torch.arange(28).expand(2, -1) < 11)[:, 11:], built(x))
+
+
+def test_full_attention_knows_the_order_of_tokens_by_rotary_positions_alone():
+    x = tokens(LENGTH)
+    plain = SoftmaxAttention(**SIZES)
+    turning = same_weights(SoftmaxAttention(**SIZES, rope=True), plain)
+    close(plain(x.flip(1)).flip(1), plain(x))
+    assert not torch.allclose(turning(x.flip(1))[:, 0], turning(x)[:, -1], atol=1e-3)
+    close(turning(x[:, :1]), plain(x[:, :1]))
+
+
+def test_rotary_positions_far_from_the_start_are_exact():
+    turned, x = rotary(True, width=8, heads=2, length=9000), torch.tensor([1.0, 2.0, 3.0, 4.0])
+    for position in (0, 1, 8999):
+        angles = [position, position / 100]
+        expected = [complex(x[2 * j], x[2 * j + 1]) * cmath.exp(1j * angle) for j, angle in enumerate(angles)]
+        both_heads = turned(x.repeat(2)[None, None], position)[0, 0]
+        parts = [part for z in expected for part in (z.real, z.imag)]
+        close(both_heads, torch.tensor(parts).repeat(2), 1e-6)
+
+
 @pytest.mark.parametrize("mechanism", [SoftmaxAttention, LinformerAttention, LongformerAttention])
 def test_query_and_key_start_equal(mechanism):
     knobs = {SoftmaxAttention: {}, LinformerAttention: {"rank": 2}, LongformerAttention: {"window": 2}}[mechanism]
@@ -846,6 +913,19 @@ REFUSED = [
     (NystromformerAttention, {"landmarks": 4, "pinv_iterations": 0}, "pinv_iterations=0: it must be at least 1"),
     (NystromformerAttention, {"landmarks": 4, "conv_kernel_size": 4}, "conv_kernel_size=4: it must be odd, or 0"),
     (NystromformerAttention, {"landmarks": 4, "conv_kernel_size": -1}, "conv_kernel_size=-1: it must be odd, or 0"),
+    *(
+        (mechanism, {"heads": 4, "rope": True} | knobs, "rope=True: width=12, heads=4: width / heads must be even")
+        for mechanism, knobs in (
+            (SoftmaxAttention, {"kv_heads": 2}),
+            (LongformerAttention, {"window": 3}),
+            (ReformerAttention, {"bucket_size": 4}),
+            (LocalAttention, {"block_size": 4}),
+            (BigBirdAttention, {"block_size": 4}),
+            (EntmaxAttention, {}),
+            (TopkAttention, {"k": 4}),
+            (AdaptiveSpanAttention, {"max_span": 4}),
+        )
+    ),
     (FNetAttention, {"causal": True}, "causal=True: fnet sums up all tokens in every frequency"),
 ]
 

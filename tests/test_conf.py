@@ -10,7 +10,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pictured import write_arrays, write_cifar10, write_pathfinder, write_pictures
-from recorded import write_recordings
+from recorded import write_recordings, write_transcribed
+from tabled_texts import write_table
 
 from search.run import check
 from spaces.architecture import describe
@@ -50,7 +51,9 @@ def test_a_command_that_is_shown_composes(command, monkeypatch, tmp_path):
     Space(config["space"])
 
 
-@pytest.mark.parametrize(("space", "task"), [("nlp", "Recall"), ("speech", "Speech"), ("vision", "Patches")])
+@pytest.mark.parametrize(
+    ("space", "task"), [("nlp", "Recall"), ("long", "Recall"), ("speech", "Speech"), ("vision", "Patches")]
+)
 def test_a_space_brings_its_task_and_the_command_line_wins(space, task):
     assert composed(f"+space={space}")["task"]["_target_"].endswith(f".{task}")
     assert composed(f"+space={space}", "task=digits")["task"]["_target_"].endswith(".Digits")
@@ -60,6 +63,9 @@ def test_a_space_brings_its_task_and_the_command_line_wins(space, task):
 @pytest.mark.parametrize("group", CONSTRUCTED)
 def test_every_option_can_be_constructed(group, tmp_path):
     named = {
+        "task=huggingface": ["task.dataset=name/of-one"],
+        "task=table": [f"task.file={write_table(tmp_path / 'a.csv')}"],
+        "task=asr_recordings": [f"task.table={write_transcribed(tmp_path / 'said')}"],
         "task=arrays": [f"task.file={write_arrays(tmp_path / 'a.npz')}"],
         "task=cifar10": [f"task.folder={write_cifar10(tmp_path / 'cifar')}"],
         "task=images": [f"task.folder={write_pictures(tmp_path / 'pictures')}"],

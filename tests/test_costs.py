@@ -36,6 +36,10 @@ def attend(**settings):
     return lambda x: F.scaled_dot_product_attention(x, x, x, **settings)
 
 
+def solve(**settings):
+    return lambda x: torch.linalg.solve_triangular(torch.eye(LENGTH), x, upper=False, **settings)
+
+
 BATCH, HEADS, LENGTH, WIDTH = 2, 3, 32, 8
 IMAGE = torch.randn(BATCH, HEADS, LENGTH, WIDTH, generator=torch.Generator().manual_seed(0))
 ATTENTION = 2 * BATCH * HEADS * (2 * LENGTH * LENGTH * WIDTH)  # two products of a multiplication and an addition each
@@ -56,6 +60,8 @@ ATTENTION = 2 * BATCH * HEADS * (2 * LENGTH * LENGTH * WIDTH)  # two products of
         (Apply(lambda x: torch.fft.fft2(x + 0j)), 5 * IMAGE.numel() * math.log2(WIDTH * LENGTH)),
         (Apply(torch.fft.rfft), 5 * IMAGE.numel() * math.log2(WIDTH) / 2),
         (Apply(lambda x: torch.fft.irfft(torch.fft.rfft(x))), 5 * IMAGE.numel() * math.log2(WIDTH)),
+        (Apply(solve()), BATCH * HEADS * LENGTH**2 * WIDTH),
+        (Apply(lambda x: solve(left=False)(x.mT)), BATCH * HEADS * LENGTH**2 * WIDTH),  # rows are solved for
         (Apply(lambda x: x.relu() + 1), 0),
     ],
 )

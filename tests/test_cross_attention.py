@@ -12,6 +12,7 @@ import test_attention
 import torch
 from test_attention import LENGTH, WIDTH, Row, close, label, no_padding, same_weights, some_padding, tokens
 
+from spaces.attention import Memory
 from spaces.attention.adaptive_span import AdaptiveSpanAttention
 from spaces.attention.bigbird import BigBirdAttention
 from spaces.attention.delta import DeltaAttention
@@ -122,6 +123,20 @@ def test_a_token_sees_no_other_of_its_own_sequence(row):
 
 @every_row
 @pytest.mark.parametrize("pad", [no_padding, some_padding])
+def test_what_was_read_serves_every_look_and_its_samples_can_be_selected(row, pad):
+    mechanism, x, source = row.build(), asking(5, batch=3), tokens(17, batch=3)
+    padding = pad(source)
+    expected = mechanism.across(x, source, padding)
+    memory = mechanism.read(source, padding)
+    for t in range(5):
+        close(mechanism.look(x[:, t : t + 1], memory), expected[:, t : t + 1])
+    order = torch.tensor([2, 0, 0])
+    selected = Memory(tuple(kept[order] for kept in memory.kept), padding[order])
+    close(mechanism.look(x[order], selected), expected[order])
+
+
+@every_row
+@pytest.mark.parametrize("pad", [no_padding, some_padding])
 def test_across_to_itself_a_sequence_mixes_as_in_forward(row, pad):
     mechanism, x = row.build(), tokens(19)
     padding = pad(x)
@@ -215,6 +230,10 @@ REFUSED = [
         "construct the mechanism with conv_kernel_size=0",
     ),
     (SoftmaxAttention, {"causal": True}, "construct the mechanism with causal=False"),
+    *(
+        (mechanism, {"rope": True} | knobs, "construct the mechanism with rope=False")
+        for mechanism, knobs in ((SoftmaxAttention, {}), (EntmaxAttention, {}), (TopkAttention, {"k": 4}))
+    ),
 ]
 
 
@@ -224,7 +243,7 @@ def test_what_cannot_attend_to_another_sequence_says_why(mechanism, knobs, reaso
     with torch.device(device):
         built, x = Row(mechanism, references.softmax, knobs).build(), torch.zeros(0, 1, WIDTH)
         with pytest.raises(ValueError, match=reason):
-            built.across(x, x)
+            built.read(x)
 
 
 PROMISED = {row.mechanism for row in ROWS}
@@ -233,4 +252,4 @@ PROMISED = {row.mechanism for row in ROWS}
 @pytest.mark.parametrize("row", [row for row in test_attention.ROWS if row.mechanism not in PROMISED], ids=label)
 def test_a_mechanism_that_promises_nothing_here_refuses(row):
     with pytest.raises(ValueError, match="another sequence"):
-        row.build().across(tokens(3), tokens(5))
+        row.build().read(tokens(5))

@@ -7,13 +7,18 @@ import torch
 import torch.nn.functional as F
 from small import FirstToken
 
+from search.costs import flops
+from spaces.attention.entmax import EntmaxAttention
 from spaces.attention.fnet import FNetAttention
 from spaces.attention.gated import GatedAttention
 from spaces.attention.linear import LinearAttention
 from spaces.attention.linformer import LinformerAttention
 from spaces.attention.longformer import LongformerAttention
+from spaces.attention.nystromformer import NystromformerAttention
+from spaces.attention.performer import PerformerAttention
 from spaces.attention.reformer import ReformerAttention
 from spaces.attention.softmax import SoftmaxAttention
+from spaces.attention.topk import TopkAttention
 from spaces.build import build, misfits
 from spaces.models.block import ACTIVATIONS, FeedForward
 from spaces.models.decoder import Decoder
@@ -115,7 +120,13 @@ def test_what_an_encoder_cannot_do_is_refused(settings, sizes, message):
 CAUSAL = Sizes(length=LENGTH, vocabulary=CLASSES, classes=CLASSES, per_token=True, causal=True)
 decoding = pytest.mark.parametrize(
     ("kind", "knobs"),
-    [(SoftmaxAttention, {}), (LinearAttention, {}), (GatedAttention, {}), (LongformerAttention, {"window": 2})],
+    [
+        (SoftmaxAttention, {}),
+        (SoftmaxAttention, {"rope": True}),
+        (LinearAttention, {}),
+        (GatedAttention, {}),
+        (LongformerAttention, {"window": 2}),
+    ],
 )
 
 
@@ -225,6 +236,30 @@ def test_answers_are_the_likeliest_token_by_token(cross, knobs, decoder):
     assert torch.equal(network.generate(asked(source), ANSWER, to_the_end=True), expected)
     last = int((~ended).sum(1).max()) + 1
     assert torch.equal(network.generate(asked(source), ANSWER), expected[:, :last])
+
+
+@pytest.mark.parametrize(
+    ("cross", "knobs", "a_source_token"),  # the operations it costs one look, beyond which it must cost nothing
+    [
+        (SoftmaxAttention, {}, 4 * WIDTH),
+        (EntmaxAttention, {}, 4 * WIDTH),
+        (TopkAttention, {"k": 2}, 4 * WIDTH),
+        (LinearAttention, {}, 0),
+        (PerformerAttention, {"features": 5}, 0),
+        (LinformerAttention, {"rank": 4}, 0),
+        (NystromformerAttention, {"landmarks": 1}, 0),
+    ],
+)
+def test_a_source_is_read_once_however_long_the_answer(cross, knobs, a_source_token):
+    network = seq2seq(cross, GatedAttention, **knobs)  # each of its tokens costs the same
+
+    def operations(n, tokens):
+        source = asked(torch.zeros(1, n, dtype=torch.int64))
+        return flops(network, source, use=lambda *given: network.generate(*given[1:], tokens, to_the_end=True))
+
+    growth = {n: operations(n, 6) - operations(n, 3) for n in (1, LENGTH)}
+    depth = len(network.decoder.blocks)
+    assert growth[LENGTH] - growth[1] == 3 * depth * a_source_token * (LENGTH - 1)
 
 
 class Reverse(Task):

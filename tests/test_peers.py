@@ -216,25 +216,24 @@ def linear_attention_transformer():
 
 
 # Both packages begin the inverse with one number for all samples and heads, so that one sample changes another; with
-# one of each there is no difference. They also take the gradient of that number, which is of no consequence once the
-# iteration has converged.
+# one of each there is no difference.
 ONE = {"width": WIDTH, "heads": 1, "length": LENGTH}
-CONVERGED = 25
+ITERATIONS = 6  # the paper's: far from converged, so that the way there is compared
 
 
-def nystrom_attention(conv_kernel_size, iterations=CONVERGED):
+def nystrom_attention(conv_kernel_size):
     theirs = package("nystrom_attention").NystromAttention(
         WIDTH,
         dim_head=WIDTH,
         heads=1,
         num_landmarks=8,
-        pinv_iterations=iterations,
+        pinv_iterations=ITERATIONS,
         residual=conv_kernel_size > 0,
         residual_conv_kernel=conv_kernel_size,
     )
     theirs = theirs.double()
     ours = untied(
-        NystromformerAttention(**ONE, landmarks=8, pinv_iterations=iterations, conv_kernel_size=conv_kernel_size)
+        NystromformerAttention(**ONE, landmarks=8, pinv_iterations=ITERATIONS, conv_kernel_size=conv_kernel_size)
     )
     with torch.no_grad():
         theirs.to_qkv.weight.copy_(torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]))
@@ -244,7 +243,7 @@ def nystrom_attention(conv_kernel_size, iterations=CONVERGED):
     return ours, lambda x: torch.cat([theirs(sample) for sample in x.split(1)])
 
 
-def nystrom_of_transformers(iterations=CONVERGED):
+def nystrom_of_transformers():
     module = package("transformers.models.nystromformer.modeling_nystromformer")
     config = module.NystromformerConfig(
         hidden_size=WIDTH,
@@ -255,8 +254,8 @@ def nystrom_of_transformers(iterations=CONVERGED):
         attention_probs_dropout_prob=0.0,
     )
     theirs = module.NystromformerSelfAttention(config).double()
-    theirs.iterative_inv = functools.partial(theirs.iterative_inv, n_iter=iterations)
-    ours = untied(NystromformerAttention(**ONE, landmarks=8, pinv_iterations=iterations, conv_kernel_size=5))
+    theirs.iterative_inv = functools.partial(theirs.iterative_inv, n_iter=ITERATIONS)
+    ours = untied(NystromformerAttention(**ONE, landmarks=8, pinv_iterations=ITERATIONS, conv_kernel_size=5))
     give_projections(theirs, ours)
     with torch.no_grad():
         theirs.conv.weight.copy_(ours.taps[:, None, :, None])
@@ -349,12 +348,6 @@ def test_equal_weights_give_equal_outputs_and_gradients(pair):
     tolerance = 1e-5 if single else 1e-10
     for mine, their in zip(*results, strict=True):
         torch.testing.assert_close(mine, their, rtol=tolerance, atol=tolerance)
-
-
-@pytest.mark.parametrize("pair", [functools.partial(nystrom_attention, 5), nystrom_of_transformers])
-def test_nystrom_outputs_are_equal_before_the_iteration_has_converged_too(pair):
-    ours, theirs = pair(iterations=6)
-    torch.testing.assert_close(ours(tokens()), theirs(tokens()), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("alpha", [1.2, 1.5, 1.9, 2.0])

@@ -13,18 +13,8 @@ import torch
 from recorded import RATE, tone, write_recordings, write_wav
 
 from spaces.tasks import SPLITS
-from spaces.tasks.recordings import Recordings, log_mel, mel_bands, read_wav
-
-
-@pytest.mark.parametrize("bits", [8, 16, 24, 32])
-@pytest.mark.parametrize("channels", [1, 2])
-def test_samples_are_read_as_they_were_written(tmp_path: Path, bits: int, channels: int) -> None:
-    values = [-1.0, -0.5, -0.001, 0.0, 0.001, 0.25, 0.999, 1.0]
-    write_wav(tmp_path / "a.wav", values, bits=bits, channels=channels, rate=8000)
-    samples, rate = read_wav(tmp_path / "a.wav")
-    expected = [sum(values[at : at + channels]) / channels for at in range(0, len(values), channels)]
-    assert rate == 8000
-    assert samples.tolist() == pytest.approx(expected, abs=max(2 / (1 << (bits - 1)), 1e-6))
+from spaces.tasks.recordings import Recordings, log_mel, mel_bands
+from spaces.tasks.wav import read_wav
 
 
 def test_a_frame_is_the_log_energy_in_triangles_over_mel() -> None:
@@ -97,7 +87,7 @@ def test_classes_and_clips_are_limited_evenly(tmp_path: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "not a WAV file": (lambda path: path.write_bytes(b"once upon a time"), "file does not start with RIFF id"),
+    "not a WAV file": (lambda path: path.write_bytes(b"once upon a time"), "not a WAV file"),
     "empty": (lambda path: path.write_bytes(b""), "it ends too early"),
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-200]), "truncated: "),
     "cut within its header": (lambda path: path.write_bytes(path.read_bytes()[:30]), ""),

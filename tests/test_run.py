@@ -70,6 +70,10 @@ REFUSED = [  # arguments, and what the message says
     (["+space=nlp", "pruner=moasha", "pruner.eta=1"], ["pruner: eta=1"]),
     (["+space=nlp", "+sampler.population=3"], ["sampler: SurrogateSampler does not take 'population'"]),
     (["+space=nlp", "task=digits", "space.attention.linformer.rank=65"], ["attention.linformer: rank=65", "1..64"]),
+    (
+        ["+space=nlp", "task=digits", "space.attention.linformer.rank=65"],
+        ["narrow it, 'space.attention.linformer.rank=...', or search without it, '~space.attention.linformer'"],
+    ),
     (["+space=nlp", "task=text", "task.predict=next_byte"], ["attention.linformer", "causal"]),
     (["+space=nlp", "task=text", "task.folder=nowhere"], ["nowhere"]),
     (["+space=speech", "task=recordings"], ["task: folder=None: name a folder that holds a folder of WAV files"]),

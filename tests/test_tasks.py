@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import math
 import os
@@ -18,23 +19,33 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pictured import write_arrays, write_cifar10, write_pathfinder, write_pictures
-from recorded import write_recordings
+from recorded import write_recordings, write_transcribed
 from small import FirstToken
+from tabled_texts import REVIEWS, save_dataset, write_table
 from torch.utils._pytree import tree_leaves
 
 from spaces.build import make
 from spaces.tasks import BEGIN, END, IGNORED, Batch, Sizes, Split, Task
 from spaces.tasks.arrays import Arrays
+from spaces.tasks.asr import Asr
+from spaces.tasks.asr_recordings import AsrRecordings
 from spaces.tasks.cifar10 import Cifar10
+from spaces.tasks.copying import Copying
 from spaces.tasks.digits import Digits
+from spaces.tasks.huggingface import HuggingFace
 from spaces.tasks.images import Images
+from spaces.tasks.listops import ListOps
+from spaces.tasks.mqar import MQAR
 from spaces.tasks.patches import Patches
 from spaces.tasks.pathfinder import Pathfinder
 from spaces.tasks.recall import Recall
 from spaces.tasks.recordings import Recordings
+from spaces.tasks.selective_copying import SelectiveCopying
 from spaces.tasks.speech import Speech
+from spaces.tasks.table import Table
 from spaces.tasks.text import Text
 from spaces.tasks.translation import Translation
+from spaces.tasks.tts import Tts
 
 ROOT = Path(__file__).parents[1]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -51,12 +62,20 @@ def library(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def saved(folder: Path, **columns: str) -> str:
+    return str(save_dataset(folder, [*REVIEWS] * 3, **columns))
+
+
 TASKS: dict[str, Callable[[Path], Task]] = {
     "recall": lambda _: Recall(),
     "recall, short and odd": lambda _: Recall(length=67, pairs=4, repeats=2, keys=4, answers=3, train=30),
     "recall, one pair": lambda _: Recall(length=16, pairs=1, repeats=1, keys=1, answers=2, noise=1, near=1.0),
     "text, label": lambda folder: Text(folder=str(folder), length=16),
     "text, next byte": lambda folder: Text(folder=str(folder), length=16, predict="next_byte"),
+    "listops": lambda _: ListOps(train=60, validation=20, test=20),
+    "copying": lambda _: Copying(train=40),
+    "selective copying": lambda _: SelectiveCopying(train=40),
+    "mqar": lambda _: MQAR(train=40),
     "digits": lambda _: Digits(),
     "patches": lambda _: Patches(train=50),
     "patches, few and large": lambda _: Patches(side=9, patch=3, train=20),
@@ -74,7 +93,14 @@ TASKS: dict[str, Callable[[Path], Task]] = {
         folder=str(write_pictures(folder / "pictures")), side=5, patch=None, channels="gray"
     ),
     "recordings": lambda folder: Recordings(folder=str(write_recordings(folder / "wav")), seconds=0.08),
+    "huggingface": lambda folder: HuggingFace(dataset=saved(folder / "saved"), text="review", label="stars"),
+    "table": lambda folder: Table(
+        file=str(write_table(folder / "a.csv", [*REVIEWS] * 3)), text="review", label="stars"
+    ),
     "translation": lambda _: Translation(train=40, validation=20, test=20),
+    "asr": lambda _: Asr(train=20, validation=10, test=10),
+    "asr_recordings": lambda folder: AsrRecordings(table=str(write_transcribed(folder / "said")), seconds=0.8),
+    "tts": lambda _: Tts(train=20, validation=10, test=10),
     "speech": lambda _: Speech(train=20, validation=10, test=10),
     "speech, short and odd": lambda _: Speech(length=37, bands=8, sounds=5, keys=1, partners=3, pauses=1, voices=1),
 }
@@ -105,18 +131,20 @@ def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) 
     inputs, padding, labels, prefix, _ = task.examples(split)
     tokens = (len(inputs), task.sizes.length)
     answered = (len(inputs), task.sizes.answer_length or task.sizes.length)
-    assert labels.shape == (answered if task.sizes.per_token else answered[:1])
+    numbers = (task.sizes.classes,) if labels.is_floating_point() else ()
+    assert labels.shape == (*(answered if task.sizes.per_token else answered[:1]), *numbers)
     assert (prefix is None) == (task.sizes.answer_length is None)
     assert prefix is None or (prefix.shape == answered and (prefix[:, 0] == BEGIN).all())
-    assert labels.dtype == torch.int64
+    assert labels.dtype == (torch.float32 if numbers else torch.int64)
     if task.sizes.features is None:
         assert (inputs.shape, inputs.dtype) == (tokens, torch.int64)
         assert 0 <= int(inputs.min()) <= int(inputs.max()) < task.sizes.vocabulary
     else:
         assert (inputs.shape, inputs.dtype) == ((*tokens, task.sizes.features), torch.float32)
         assert inputs.isfinite().all()
-    judged = labels != IGNORED
-    assert ((labels >= 0) & (labels < task.sizes.classes))[judged].all()
+    judged = labels != (0.0 if numbers else IGNORED)
+    assert labels.isfinite().all()
+    assert numbers or ((labels >= 0) & (labels < task.sizes.classes))[judged].all()
     assert judged.reshape(len(labels), -1).any(1).all()
     if padding is not None:
         assert padding.dtype == torch.bool
@@ -125,7 +153,7 @@ def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) 
         assert not padding[:, 0].any()
         assert (padding[:, 1:] >= padding[:, :-1]).all(), "padding stands at the end"
         assert (inputs[padding] == 0).all()
-        assert labels.shape != padding.shape or prefix is not None or (labels[padding] == IGNORED).all()
+        assert labels.shape[:2] != padding.shape or prefix is not None or not judged[padding].any()
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -168,7 +196,7 @@ def as_rows(batch: Batch) -> list[tuple[str, ...]]:
         label = batch.labels[at]
         if batch.prefix is not None:
             label = label[label != IGNORED]
-        elif label.shape == row.shape[:1]:
+        elif label.shape[:1] == row.shape[:1]:
             label = label[kept]
         rows.append((str(row[kept].tolist()), str(label.tolist())))
     return rows
@@ -204,14 +232,15 @@ def test_an_answer_is_trimmed_to_the_longest_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "task", [Recall(train=48, validation=48, test=48), Speech(train=48, validation=48, test=48), Digits()]
+    "task",
+    [Recall(train=48, validation=48, test=48), Speech(train=48, validation=48, test=48), Digits(), Copying(), MQAR()],
 )
 def test_no_example_stands_in_two_splits(task: Task) -> None:
     splits = [[tuple(row) for row in task.examples(split).inputs.flatten(1).tolist()] for split in SPLITS]
     assert len({row for split in splits for row in split}) == sum(map(len, splits))
 
 
-@pytest.mark.parametrize("build", [Recall, Speech, Digits])
+@pytest.mark.parametrize("build", [Asr, Recall, Speech, Digits, ListOps, Copying, SelectiveCopying, MQAR])
 def test_another_seed_gives_other_examples(build: Callable[..., Task]) -> None:
     assert not same(build(seed=0).examples("train"), build(seed=1).examples("train"))
 
@@ -508,6 +537,14 @@ def test_patches_rebuild_the_enlarged_image() -> None:
         (Speech, {"keys": 0}, "keys=0"),
         (Speech, {"noise": -0.1}, r"noise=-0\.1: it must be at least 0"),
         (Speech, {"shift": math.nan}, "shift=nan: it must be at least 0"),
+        (Asr, {"length": 79}, "length=79: it must be a whole number from 80"),
+        (Asr, {"letters": 27}, "letters=27: it must be a whole number from 2 to 26"),
+        (Asr, {"noise": -1}, "noise=-1: it must be at least 0"),
+        (AsrRecordings, {}, "table=None: name a file that lists WAV files and what is said in them"),
+        (AsrRecordings, {"table": "nowhere.tsv"}, "table='nowhere.tsv': no such file"),
+        (AsrRecordings, {"seconds": 0}, r"seconds=0: it must be at least 0\.025"),
+        (Tts, {"characters": 9}, "characters=9: it must be a whole number from 10"),
+        (Tts, {"letters": 1}, "letters=1: it must be a whole number from 2 to 26"),
         (Patches, {"side": 7}, "side=7: it must be a whole number from 8"),
         (Patches, {"patch": 5}, "side=24, patch=5: patch must divide side"),
         (Patches, {"train": 1078}, r"train=1078: it must be 1\.\.1077"),
@@ -522,6 +559,11 @@ def test_patches_rebuild_the_enlarged_image() -> None:
         (Recordings, {"folder": "nowhere"}, "folder='nowhere': no such folder"),
         (Recordings, {"seconds": 0.01}, r"seconds=0\.01: it must be at least 0\.025"),
         (Recordings, {"rate": 8e3}, r"rate=8000\.0: it must be a whole number from 1000"),
+        (ListOps, {"min_length": -1}, "min_length=-1: it must be a whole number from 0"),
+        (ListOps, {"max_length": 17}, "max_length=17: it must be a whole number from 18"),
+        (ListOps, {"max_depth": 1}, "max_depth=1: it must be a whole number from 2"),
+        (ListOps, {"max_args": 1}, "max_args=1: it must be a whole number from 2"),
+        (ListOps, {"max_depth": 3, "max_args": 2}, "max_args=2: these expressions have at most 10 tokens"),
         (Digits, {"seed": "1"}, "seed='1': it must be a whole number from 0"),
         (Text, {"length": 1}, "length=1: it must be a whole number from 2"),
         (Text, {"classes": 1}, "classes=1: it must be a whole number from 2"),
@@ -555,10 +597,13 @@ def test_bad_settings_are_named(
 
 # What a user must name, for there is no default.
 NAMED: dict[str, dict[str, Callable[[Path], str]]] = {
+    "huggingface": {"dataset": lambda folder: saved(folder / "saved", text="text", label="label")},
+    "table": {"file": lambda folder: str(write_table(folder / "a.csv", text="text", label="label"))},
     "arrays": {"file": lambda folder: str(write_arrays(folder / "a.npz"))},
     "cifar10": {"folder": lambda folder: str(write_cifar10(folder))},
     "images": {"folder": lambda folder: str(write_pictures(folder))},
     "pathfinder": {"folder": lambda folder: str(write_pathfinder(folder))},
+    "asr_recordings": {"table": lambda folder: str(write_transcribed(folder))},
     "recordings": {"folder": lambda folder: str(write_recordings(folder))},
 }
 
@@ -588,7 +633,7 @@ def test_every_task_has_a_yaml() -> None:
     for path in (ROOT / "spaces" / "tasks").glob("*.py"):
         module = importlib.import_module(f"spaces.tasks.{path.stem}".removesuffix(".__init__"))
         own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
-        if any(isinstance(value, type) and issubclass(value, Task) and value is not Task for value in own):
+        if any(isinstance(value, type) and issubclass(value, Task) and not inspect.isabstract(value) for value in own):
             modules.add(module.__name__)
     read = [yaml.safe_load(file.read_text()) for file in (ROOT / "conf" / "task").glob("*.yaml")]
     assert modules == {settings["_target_"].rpartition(".")[0] for settings in read if "_target_" in settings}

@@ -7,9 +7,10 @@ reason, on the meta device as well. There are no capability flags: a mechanism t
 Whatever it draws at random (hash rotations, fixed tables) is drawn from the global generator at construction and kept
 in a buffer: ``forward`` never draws, so a saved model repeats its outputs exactly.
 
-Some can also let the tokens of one sequence attend to those of another: :meth:`Mechanism.across`. There every output
-depends on its own token and on the other sequence alone, so that a decoder may ask for all its tokens at once or for
-one at a time, sees no later token and needs no padding of its own. What cannot says so, with the reason, when asked.
+Some can also let the tokens of one sequence attend to those of another, a source: ``read`` takes the source to a
+memory, once, and ``look`` takes tokens and that memory to outputs, as often as wanted. Every output depends on its own
+token and on the source alone, so that a decoder may ask for all its tokens at once or for one at a time, sees no later
+token and needs no padding of its own. What cannot says so, with the reason, in ``read``.
 
 A causal mechanism can also be run one token at a time, as text is generated: ``begin`` gives the state before the first
 token and ``step`` takes a token and a state to an output and the next state, and over a sequence the outputs are those
@@ -31,6 +32,13 @@ class State(NamedTuple):
 
     position: int  # of the next token, from 0
     memory: tuple[Tensor, ...]  # the mechanism's own; the first dimension of each tensor is the batch
+
+
+class Memory(NamedTuple):
+    """What a mechanism has kept of a source."""
+
+    kept: tuple[Tensor, ...]  # the mechanism's own; the first dimension of each tensor is the batch
+    padding: Tensor | None  # the source's, (batch, n) bool
 
 
 class Mechanism(nn.Module, ABC):
@@ -83,16 +91,16 @@ class Mechanism(nn.Module, ABC):
         """Do the work of :meth:`forward`; ``x`` is 0 at padding, and padding's output is zeroed afterwards."""
 
     def across(self, x: Tensor, source: Tensor, source_padding: Tensor | None = None) -> Tensor:
-        """Let the tokens of ``x`` attend to those of ``source``.
+        """Let the tokens of ``x`` attend to those of ``source``: :meth:`read`, then :meth:`look`."""
+        return self.look(x, self.read(source, source_padding))
+
+    def read(self, source: Tensor, source_padding: Tensor | None = None) -> Memory:
+        """Take in what tokens of other sequences will attend to.
 
         Args:
-            x: ``(batch, m, width)``, for any ``m``.
             source: ``(batch, n, width)`` with ``n <= length``.
             source_padding: ``(batch, n)`` bool, true where a token of ``source`` is padding. Neither its content
                 nor its amount changes anything; where there is nothing else, the output is 0.
-
-        Returns:
-            ``(batch, m, width)``.
 
         Raises:
             ValueError: the mechanism is causal, or cannot attend to another sequence.
@@ -100,18 +108,22 @@ class Mechanism(nn.Module, ABC):
         if self.causal:
             raise ValueError("causal=True: to attend to another sequence, construct the mechanism with causal=False")
         self._check_length(source)
-        if source_padding is None:
-            return self.mix_across(x, source, None)
-        source = source.masked_fill(source_padding[..., None], 0.0)
-        mixed = self.mix_across(x, source, source_padding)
-        return mixed.masked_fill(source_padding.all(1)[:, None, None], 0.0)
+        if source_padding is not None:
+            source = source.masked_fill(source_padding[..., None], 0.0)
+        return Memory(self.source_memory(source, source_padding), source_padding)
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
-        """Do the work of :meth:`across`, or raise a ``ValueError`` that says why it cannot be done.
+    def look(self, x: Tensor, memory: Memory) -> Tensor:
+        """Let the tokens of ``x``, ``(batch, m, width)`` for any ``m``, attend to what was read; of that shape too."""
+        mixed = self.mix_across(x, memory)
+        return mixed if memory.padding is None else mixed.masked_fill(memory.padding.all(1)[:, None, None], 0.0)
 
-        ``source`` is 0 at padding, and the output of a sample whose source is all padding is zeroed afterwards.
-        """
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
+        """What :meth:`read` keeps of ``source``, 0 at padding, or a ``ValueError`` that says why there can be none."""
         raise ValueError(f"{type(self).__name__} has no way to attend to another sequence")
+
+    def mix_across(self, x: Tensor, memory: Memory) -> Tensor:
+        """Do the work of :meth:`look`; the output of a sample whose source is all padding is zeroed afterwards."""
+        raise NotImplementedError
 
     def begin(self, batch: int) -> State:
         """The state before the first token of ``batch`` sequences.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
 from spaces.attention.blocks import hidden_keys, in_blocks, joined, listed_keys, neighbours_plan
+from spaces.attention.rotary import rotary
 from spaces.attention.softmax import appended
 
 
@@ -22,10 +23,19 @@ class AdaptiveSpanAttention(Mechanism):
     Args:
         max_span: the farthest neighbour that may be seen on either side (when causal: on the left), 0..length-1.
         ramp: tokens over which the weights fall to 0 beyond the span, at least 1.
+        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.rotary`.
     """
 
     def __init__(
-        self, *, width: int, heads: int, length: int, causal: bool = False, max_span: int, ramp: int = 32
+        self,
+        *,
+        width: int,
+        heads: int,
+        length: int,
+        causal: bool = False,
+        max_span: int,
+        ramp: int = 32,
+        rope: bool = False,
     ) -> None:
         super().__init__(width=width, heads=heads, length=length, causal=causal)
         if not 0 <= max_span < length:
@@ -38,6 +48,7 @@ class AdaptiveSpanAttention(Mechanism):
         self.value = nn.Linear(width, width, bias=False)
         self.output = nn.Linear(width, width)
         self.span_logits = nn.Parameter(torch.zeros(heads))
+        self.rotary = rotary(rope, width=width, heads=heads, length=length)
         equal_query_key(self.query, self.key)
         # Blocks of queries, each against the blocks that hold all it may see: longer ones hold more that is hidden,
         # shorter ones are slower to multiply.
@@ -57,17 +68,15 @@ class AdaptiveSpanAttention(Mechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Softmax over what is within reach, faded out and divided by its sum."""
-        q, k, v = (
-            projection(x).unflatten(-1, (self.heads, self.head_width))
-            for projection in (self.query, self.key, self.value)
-        )
+        projected = self.rotary(self.query(x)), self.rotary(self.key(x)), self.value(x)
+        q, k, v = (each.unflatten(-1, (self.heads, self.head_width)) for each in projected)
         hidden = hidden_keys(x, self.plan, block_size=self.block_size, padding=padding, causal=self.causal)
         k, v = (listed_keys(each, self.plan, self.block_size) for each in (k, v))
         mixed = self._attend(in_blocks(q, self.block_size), k, v, self.distance, hidden)
         output: Tensor = self.output(joined(mixed, x).flatten(2))
         return output
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
         """It cannot be done: a token has no span in another sequence."""
         raise ValueError("adaptive_span cannot attend to another sequence: tokens of two sequences have no distance")
 
@@ -77,7 +86,8 @@ class AdaptiveSpanAttention(Mechanism):
 
     def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Attend to the last ``max_span`` tokens and to itself; nothing earlier is kept."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        q, k = (self.split(self.rotary(each(x), state.position)) for each in (self.query, self.key))
+        v = self.split(self.value(x))
         keys, values = (kept[:, :, -self.max_span - 1 :] for kept in appended(state.memory, (k, v)))
         distance = torch.arange(keys.shape[2] - 1, -1, -1, device=x.device)[None]
         hidden = torch.zeros_like(distance, dtype=torch.bool)

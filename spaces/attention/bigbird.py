@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
 from spaces.attention.blocks import ABSENT, attend_to_blocks, count_blocks, neighbours_plan
+from spaces.attention.rotary import rotary
 from spaces.attention.softmax import appended, softmax_attention
 
 
@@ -26,6 +27,7 @@ class BigBirdAttention(Mechanism):
         random_blocks: blocks drawn for each block from those it does not see anyway, at most as many as there are
             blocks; where fewer are left, all of them.
         global_blocks: how many leading blocks see every token and are seen by every token.
+        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.rotary`.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class BigBirdAttention(Mechanism):
         block_size: int,
         random_blocks: int = 3,
         global_blocks: int = 2,
+        rope: bool = False,
     ) -> None:
         super().__init__(width=width, heads=heads, length=length, causal=causal)
         blocks = count_blocks(length, block_size)
@@ -49,16 +52,15 @@ class BigBirdAttention(Mechanism):
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
         self.output = nn.Linear(width, width)
+        self.rotary = rotary(rope, width=width, heads=heads, length=length)
         equal_query_key(self.query, self.key)
         self.plan: Tensor
         self.register_buffer("plan", _plan(blocks, random_blocks, global_blocks, causal=causal))
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Attention by the plan, then the global blocks' rows in its place."""
-        q, k, v = (
-            projection(x).unflatten(-1, (self.heads, self.head_width))
-            for projection in (self.query, self.key, self.value)
-        )
+        projected = self.rotary(self.query(x)), self.rotary(self.key(x)), self.value(x)
+        q, k, v = (each.unflatten(-1, (self.heads, self.head_width)) for each in projected)
         mixed = attend_to_blocks(q, k, v, self.plan, block_size=self.block_size, padding=padding, causal=self.causal)
         if self.global_tokens:
             leading = self._attend_globally(q, k, v, padding)
@@ -66,7 +68,7 @@ class BigBirdAttention(Mechanism):
         output: Tensor = self.output(mixed.flatten(2))
         return output
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
         """It cannot be done: a token's block has no neighbours in another sequence."""
         raise ValueError(
             "bigbird cannot attend to another sequence: its plan pairs blocks by position, and two sequences share none"
@@ -78,7 +80,8 @@ class BigBirdAttention(Mechanism):
 
     def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Attend to the blocks listed for its own; for a global block these are all so far."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        q, k = (self.split(self.rotary(each(x), state.position)) for each in (self.query, self.key))
+        v = self.split(self.value(x))
         memory = appended(state.memory, (k, v))
         listed = self.plan[state.position // self.block_size, :, None]
         at = (listed * self.block_size + torch.arange(self.block_size, device=x.device)).flatten()

@@ -57,7 +57,7 @@ class DeltaAttention(Mechanism):
         forward, backward = delta_scan(q, k, v, strength, log_decay).chunk(2)
         return self._joined(forward + backward.flip(2))
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
         """It cannot be done: what the memory holds depends on where in its sequence a token reads."""
         raise ValueError("delta cannot attend to another sequence: its memory is read while it is written, along one")
 

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, State, equal_query_key
+from spaces.attention import Mechanism, Memory, State, equal_query_key
 from spaces.attention.pairs import hide
+from spaces.attention.rotary import refuse_across, rotary
 from spaces.attention.softmax import appended
 
 # Nearer to 1, single precision no longer holds alpha-entmax: a weight is a sum near 1 to the power of 1 / (alpha - 1).
@@ -25,9 +26,12 @@ class EntmaxAttention(Mechanism):
 
     Args:
         alpha: where training starts, between 1.01 and 2; each head learns its own within these bounds.
+        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.rotary`.
     """
 
-    def __init__(self, *, width: int, heads: int, length: int, causal: bool = False, alpha: float = 1.5) -> None:
+    def __init__(
+        self, *, width: int, heads: int, length: int, causal: bool = False, alpha: float = 1.5, rope: bool = False
+    ) -> None:
         super().__init__(width=width, heads=heads, length=length, causal=causal)
         if not LEAST_ALPHA < alpha < 2:
             raise ValueError(f"alpha={alpha}: it must lie between {LEAST_ALPHA} and 2, both excluded")
@@ -37,6 +41,7 @@ class EntmaxAttention(Mechanism):
         self.output = nn.Linear(width, width)
         share = (alpha - LEAST_ALPHA) / (2 - LEAST_ALPHA)
         self.alpha_logits = nn.Parameter(torch.full((heads,), math.log(share / (1 - share))))
+        self.rotary = rotary(rope, width=width, heads=heads, length=length)
         equal_query_key(self.query, self.key)
 
     @property
@@ -46,12 +51,16 @@ class EntmaxAttention(Mechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Attention to the tokens that entmax leaves a weight."""
-        return self.mix_across(x, x, padding)
+        return self._attend(x, *self._keys_and_values(x), padding=padding, causal=self.causal)
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
-        """The same, to another sequence."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(source)), self.split(self.value(source))
-        return self._attend(q, k, v, source_padding, causal=self.causal)
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
+        """Its keys and values, ``(batch, heads, n, head_width)``."""
+        refuse_across(self.rotary)
+        return self._keys_and_values(source)
+
+    def mix_across(self, x: Tensor, memory: Memory) -> Tensor:
+        """The same, to the keys of another sequence."""
+        return self._attend(x, *memory.kept, padding=memory.padding, causal=False)
 
     def first_memory(self, batch: int) -> tuple[Tensor, ...]:
         """No keys and no values, ``(batch, heads, 0, head_width)``."""
@@ -59,11 +68,16 @@ class EntmaxAttention(Mechanism):
 
     def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Attend to the keys kept and to its own."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
-        keys, values = appended(state.memory, (k, v))
-        return self._attend(q, keys, values, None, causal=False), (keys, values)
+        memory = appended(state.memory, self._keys_and_values(x, state.position))
+        return self._attend(x, *memory, padding=None, causal=False, start=state.position), memory
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None, *, causal: bool) -> Tensor:
+    def _keys_and_values(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
+        return self.split(self.rotary(self.key(x), start)), self.split(self.value(x))
+
+    def _attend(
+        self, x: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool, start: int = 0
+    ) -> Tensor:
+        q = self.split(self.rotary(self.query(x), start))
         logits = hide(q @ k.transpose(-1, -2) * self.head_width**-0.5, padding, causal=causal)
         return self.output(self.merge(entmax(logits, self.alpha[:, None, None]) @ v))
 

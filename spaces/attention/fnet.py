@@ -35,7 +35,7 @@ class FNetAttention(Mechanism):
         mixed = fourier(tokens, (~padding).sum(1)).real.to(x.dtype)
         return torch.zeros_like(mixed).scatter(1, order, mixed)
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
         """It cannot be done: the tokens of two sequences make no one transform."""
         raise ValueError("fnet cannot attend to another sequence: its transform runs along one")
 

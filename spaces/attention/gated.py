@@ -55,7 +55,7 @@ class GatedAttention(Mechanism):
             sums = sums + scan(*(y.flip(2) for y in (q, k, v, log_decay))).flip(2)
         return self._joined(sums)
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
         """It cannot be done: there is no way from a token to those of another sequence."""
         raise ValueError("gated cannot attend to another sequence: its weights decay from token to token along one")
 

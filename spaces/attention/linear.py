@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, State, equal_query_key
+from spaces.attention import Mechanism, Memory, State, equal_query_key
 from spaces.attention.scan import quotient, scan, scan_step, with_ones
 
 FeatureMap = Literal["elu", "relu", "softmax"]
@@ -43,19 +43,35 @@ class LinearAttention(Mechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """The mean of the values, weighed by features."""
-        return self.mix_across(x, x, padding)
+        k, v = self._keys_and_values(x, padding)
+        q = self._queries(x)
+        return self._joined(scan(q, k, v) if self.causal else q @ (k.mT @ v))
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
-        """The same, of another sequence's values."""
-        q, k = self.split(self.query(x)), self.split(self.key(source))
-        v = with_ones(self.split(self.value(source)))
-        hidden = None if source_padding is None else source_padding[:, None, :, None]
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
+        """The sum over keys, ``(batch, heads, head_width, head_width + 1)``."""
+        k, v = self._keys_and_values(source, source_padding)
+        return (k.mT @ v,)
+
+    def mix_across(self, x: Tensor, memory: Memory) -> Tensor:
+        """The mean of another sequence's values."""
+        return self._joined(self._queries(x) @ memory.kept[0])
+
+    def _queries(self, x: Tensor) -> Tensor:
+        """Features of queries."""
+        q = self.split(self.query(x))
+        return q.softmax(-1) if self.feature_map == "softmax" else self.features(q)
+
+    def _keys_and_values(self, x: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Features of keys, 0 at padding, and values with ones."""
+        k, v = self.split(self.key(x)), with_ones(self.split(self.value(x)))
+        hidden = None if padding is None else padding[:, None, :, None]
         if self.feature_map == "softmax":
-            q, k = q.softmax(-1), softmax_over_tokens(k, hidden)
-        else:
-            q, k = self.features(q), self.features(k)
-            k = k if hidden is None else k.masked_fill(hidden, 0.0)
-        sums = scan(q, k, v) if self.causal else q @ (k.mT @ v)
+            return softmax_over_tokens(k, hidden), v
+        k = self.features(k)
+        return (k if hidden is None else k.masked_fill(hidden, 0.0)), v
+
+    def _joined(self, sums: Tensor) -> Tensor:
+        """What the heads have summed up to ``(batch, n, width)``."""
         return self.output(self.merge(quotient(sums)))
 
     def features(self, x: Tensor) -> Tensor:
@@ -70,9 +86,8 @@ class LinearAttention(Mechanism):
 
     def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Add the token to the sum, then weigh."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), with_ones(self.split(self.value(x)))
-        sums, memory = scan_step(self.features(q), self.features(k), v, *state.memory)
-        return self.output(self.merge(quotient(sums))), (memory,)
+        sums, memory = scan_step(self._queries(x), *self._keys_and_values(x, None), *state.memory)
+        return self._joined(sums), (memory,)
 
 
 class _EluPlusOne(torch.autograd.Function):

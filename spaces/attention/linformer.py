@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, equal_query_key
+from spaces.attention import Mechanism, Memory, equal_query_key
 
 Sharing = Literal["none", "headwise", "key-value"]
 
@@ -59,19 +59,24 @@ class LinformerAttention(Mechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Attention to the projected rows."""
-        return self.mix_across(x, x, padding)
+        return self._attend(x, *self.source_memory(x, padding))
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
-        """The same, to another sequence's; the padding in ``source`` is 0 already and needs no mask."""
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Its projected keys and values, ``(batch, heads, rank, head_width)``; padding is 0 and needs no mask."""
         projections = self.projections[..., : source.shape[1]]
         if self.sharing == "none":
             e, f = projections
-            k, v = e @ self.split(self.key(source)), f @ self.split(self.value(source))
-        else:
-            # E (x W) = (E x) W: the sequence goes first, so that W meets rank rows instead of n.
-            projected = torch.bmm(projections.flatten(0, 1).expand(len(source), -1, -1), source)
-            rows = projected.chunk(len(projections), dim=1)
-            k, v = self.split(self.key(rows[0])), self.split(self.value(rows[-1]))
+            return e @ self.split(self.key(source)), f @ self.split(self.value(source))
+        # E (x W) = (E x) W: the sequence goes first, so that W meets rank rows instead of n.
+        projected = torch.bmm(projections.flatten(0, 1).expand(len(source), -1, -1), source)
+        rows = projected.chunk(len(projections), dim=1)
+        return self.split(self.key(rows[0])), self.split(self.value(rows[-1]))
+
+    def mix_across(self, x: Tensor, memory: Memory) -> Tensor:
+        """The same, to another sequence's rows."""
+        return self._attend(x, *memory.kept)
+
+    def _attend(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q = self.split(self.query(x))
         output: Tensor = self.output(self.merge(F.scaled_dot_product_attention(q, k, v)))
         return output

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
 from spaces.attention.blocks import attend_to_blocks, count_blocks, neighbours_plan
+from spaces.attention.rotary import rotary
 from spaces.attention.softmax import appended, softmax_attention
 
 
@@ -20,10 +21,19 @@ class LocalAttention(Mechanism):
     Args:
         block_size: tokens a block, 1..length.
         neighbours: further blocks seen on either side (when causal: on the left), below the number of blocks.
+        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.rotary`.
     """
 
     def __init__(
-        self, *, width: int, heads: int, length: int, causal: bool = False, block_size: int, neighbours: int = 0
+        self,
+        *,
+        width: int,
+        heads: int,
+        length: int,
+        causal: bool = False,
+        block_size: int,
+        neighbours: int = 0,
+        rope: bool = False,
     ) -> None:
         super().__init__(width=width, heads=heads, length=length, causal=causal)
         blocks = count_blocks(length, block_size)
@@ -34,6 +44,7 @@ class LocalAttention(Mechanism):
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
         self.output = nn.Linear(width, width)
+        self.rotary = rotary(rope, width=width, heads=heads, length=length)
         equal_query_key(self.query, self.key)
         plan = neighbours_plan(blocks, before=neighbours, after=0 if causal else neighbours)
         self.plan: Tensor
@@ -41,15 +52,13 @@ class LocalAttention(Mechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Attention of each block to the blocks around it."""
-        q, k, v = (
-            projection(x).unflatten(-1, (self.heads, self.head_width))
-            for projection in (self.query, self.key, self.value)
-        )
+        projected = self.rotary(self.query(x)), self.rotary(self.key(x)), self.value(x)
+        q, k, v = (each.unflatten(-1, (self.heads, self.head_width)) for each in projected)
         mixed = attend_to_blocks(q, k, v, self.plan, block_size=self.block_size, padding=padding, causal=self.causal)
         output: Tensor = self.output(mixed.flatten(2))
         return output
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
         """It cannot be done: a token's block has no neighbours in another sequence."""
         raise ValueError(
             "local cannot attend to another sequence: its blocks pair tokens by position, and two sequences share none"
@@ -61,7 +70,8 @@ class LocalAttention(Mechanism):
 
     def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Attend to what is there of its block and to the blocks seen before it; nothing earlier is kept."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        q, k = (self.split(self.rotary(each(x), state.position)) for each in (self.query, self.key))
+        v = self.split(self.value(x))
         seen = state.position % self.block_size + 1 + (self.plan.shape[1] - 1) * self.block_size
         keys, values = (kept[:, :, -seen:] for kept in appended(state.memory, (k, v)))
         return self.output(self.merge(softmax_attention(q, keys, values, padding=None, causal=False))), (keys, values)

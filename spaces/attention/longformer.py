@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
 from spaces.attention.blocks import overlapping
+from spaces.attention.rotary import rotary
 from spaces.attention.softmax import appended
 
 
@@ -25,6 +26,7 @@ class LongformerAttention(Mechanism):
         dilation: distance between the neighbours seen; ``window * dilation`` must be below ``length``.
         global_tokens: how many leading tokens see every token and are seen by every token, 0..length. They have
             projections of their own for what they see, which start as copies of the local ones.
+        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.rotary`.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class LongformerAttention(Mechanism):
         window: int,
         dilation: int = 1,
         global_tokens: int = 0,
+        rope: bool = False,
     ) -> None:
         super().__init__(width=width, heads=heads, length=length, causal=causal)
         if not 0 <= window < length:
@@ -46,11 +49,12 @@ class LongformerAttention(Mechanism):
             raise ValueError(f"dilation={dilation}: with length {length} and window {window} it must be 1..{farthest}")
         if not 0 <= global_tokens <= length:
             raise ValueError(f"global_tokens={global_tokens}: with length {length} it must be 0..{length}")
-        self.window, self.dilation, self.global_tokens = window, dilation, global_tokens
+        self.window, self.dilation, self.global_tokens, self.rope = window, dilation, global_tokens, rope
         self.query = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
         self.output = nn.Linear(width, width)
+        self.rotary = rotary(rope, width=width, heads=heads, length=length)
         equal_query_key(self.query, self.key)
         if global_tokens:
             self.global_query = nn.Linear(width, width, bias=False)
@@ -80,7 +84,7 @@ class LongformerAttention(Mechanism):
         output: Tensor = self.output(mixed)
         return output
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
         """It cannot be done: a token has no window in another sequence."""
         raise ValueError("longformer cannot attend to another sequence: tokens of two sequences have no distance")
 
@@ -91,16 +95,14 @@ class LongformerAttention(Mechanism):
     def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
         """A global token attends to the global tokens so far, any other to them and to the window."""
         recent, leading, leading_global = state.memory[:2], state.memory[2:4], state.memory[4:]
-        token = self.split(self.key(x)), self.split(self.value(x))
+        token = self.split(self.rotary(self.key(x), state.position)), self.split(self.value(x))
         if state.position < self.global_tokens:
-            q = self.split(self.global_query(x))
+            q, k = (self.split(self.rotary(each(x), state.position)) for each in (self.global_query, self.global_key))
             leading = appended(leading, token)
-            leading_global = appended(
-                leading_global, (self.split(self.global_key(x)), self.split(self.global_value(x)))
-            )
+            leading_global = appended(leading_global, (k, self.split(self.global_value(x))))
             k, v = leading_global
         else:
-            q = self.split(self.query(x))
+            q = self.split(self.rotary(self.query(x), state.position))
             reach = self.window * self.dilation + 1
             recent = tuple(kept[:, :, -reach:] for kept in appended(recent, token))
             first = (recent[0].shape[2] - 1) % self.dilation  # of those whose distance is a multiple of the dilation
@@ -119,12 +121,15 @@ class LongformerAttention(Mechanism):
         classes = self._by_class(x)
         ordered = classes.flatten(1, 2)
         around = F.pad(ordered, (0, 0, self.window, self.ahead))
-        q = self._heads_as_samples(self.query(ordered)).unflatten(1, (-1, self.block))
-        k = self._slices(self._heads_as_samples(self.key(around)))
-        v = self._slices(self._heads_as_samples(self.value(around)))
+        q, k = self.query(ordered), self.key(around)
+        if self.rope:
+            at = self._by_class(torch.arange(x.shape[1], device=x.device)[None, :, None]).flatten()
+            q, k = self.rotary(q, at), self.rotary(k, F.pad(at, (self.window, self.ahead)))
+        q = self._heads_as_samples(q).unflatten(1, (-1, self.block))
+        k, v = (self._slices(self._heads_as_samples(each)) for each in (k, self.value(around)))
         if self.global_tokens:
             leading = x[:, : self.global_tokens]
-            k = _prepend(self._heads_as_samples(self.key(leading)), k)
+            k = _prepend(self._heads_as_samples(self.rotary(self.key(leading))), k)
             v = _prepend(self._heads_as_samples(self.value(leading)), v)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self._mask(hidden))
         mixed = self.merge(mixed.flatten(1, 2).unflatten(0, (-1, self.heads)))
@@ -144,8 +149,8 @@ class LongformerAttention(Mechanism):
         """The global tokens' rows of full attention, ``(batch, global_tokens, width)``."""
         leading = x[:, : self.global_tokens]
         seen = leading if self.causal else x  # what is behind a global token is global too
-        q = self.split(self.global_query(leading))
-        k, v = self.split(self.global_key(seen)), self.split(self.global_value(seen))
+        q, k = self.split(self.rotary(self.global_query(leading))), self.split(self.rotary(self.global_key(seen)))
+        v = self.split(self.global_value(seen))
         mask = hidden[:, None, None, : seen.shape[1]]
         if self.causal:
             mask = mask + mask.new_full((seen.shape[1], seen.shape[1]), -torch.inf).triu(1)

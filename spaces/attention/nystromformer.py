@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, equal_query_key
+from spaces.attention import Mechanism, Memory, equal_query_key
 from spaces.attention.blocks import overlapping
 
 BLOCK = 32  # tokens convolved together
@@ -61,34 +61,44 @@ class NystromformerAttention(Mechanism):
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Attention through landmarks and, if asked, the convolution."""
         v = self.split(self.value(x))
-        mixed = self._through_landmarks(x, x, v, padding)
+        mixed = self._through_landmarks(x, *self._landmarks(x, v, padding))
         if self.taps is not None:
             mixed = mixed + convolved(v, self.taps)
         return self.output(self.merge(mixed))
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
-        """Attention through the landmarks of the other sequence."""
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
+        """Its landmarks and what they see."""
         if self.taps is not None:
             raise ValueError(
                 f"conv_kernel_size={self.taps.shape[1]}: tokens of one sequence have no neighbours in another;"
                 " to attend to it, construct the mechanism with conv_kernel_size=0"
             )
-        v = self.split(self.value(source))
-        return self.output(self.merge(self._through_landmarks(x, source, v, source_padding)))
+        return self._landmarks(source, self.split(self.value(source)), source_padding)
 
-    def _through_landmarks(self, x: Tensor, source: Tensor, v: Tensor, padding: Tensor | None) -> Tensor:
-        """Attention of landmarks to tokens, the inverse, attention of tokens to landmarks.
+    def mix_across(self, x: Tensor, memory: Memory) -> Tensor:
+        """Attention through the landmarks of another sequence."""
+        return self.output(self.merge(self._through_landmarks(x, *memory.kept)))
 
-        Landmarks of queries too are means over ``source``: means over ``x`` would let its tokens see each other.
+    def _through_landmarks(self, x: Tensor, k_marks: Tensor, mixed: Tensor, used: Tensor | None = None) -> Tensor:
+        """Attention of tokens to what :meth:`_landmarks` gives."""
+        return F.scaled_dot_product_attention(self.split(self.query(x)), k_marks, mixed, attn_mask=used)
+
+    def _landmarks(self, source: Tensor, v: Tensor, padding: Tensor | None) -> tuple[Tensor, ...]:
+        """Attention of landmarks to tokens, the inverse.
+
+        Landmarks of queries too are means over ``source``: means over what looks at it would let that see itself.
+
+        Returns:
+            The landmarks' keys and what they see, both ``(batch, heads, landmarks, head_width)``, and, with padding,
+            which of them there are, ``(batch, 1, 1, landmarks)`` bool.
         """
         means, used = _segments(source, padding, min(self.landmarks, source.shape[1]))
         marks = means @ source  # the mean of projections is the projection of the mean
         q_marks, k_marks = self.split(self.query(marks)), self.split(self.key(marks))
-        q, k = self.split(self.query(x)), self.split(self.key(source))
-        hidden = None if padding is None else ~padding[:, None, None]
-        mixed = F.scaled_dot_product_attention(q_marks, k, v, attn_mask=hidden)
+        seen = None if padding is None else ~padding[:, None, None]
+        mixed = F.scaled_dot_product_attention(q_marks, self.split(self.key(source)), v, attn_mask=seen)
         mixed = pseudo_inverse(self._between(q_marks, k_marks, used), self.pinv_iterations) @ mixed
-        return F.scaled_dot_product_attention(q, k_marks, mixed, attn_mask=used)
+        return (k_marks, mixed) if used is None else (k_marks, mixed, used)
 
     def _between(self, q: Tensor, k: Tensor, used: Tensor | None) -> Tensor:
         """The landmarks' attention to each other, ``(batch, heads, landmarks, landmarks)``; 0 where one is not used."""
@@ -117,7 +127,7 @@ def _segments(x: Tensor, padding: Tensor | None, count: int) -> tuple[Tensor, Te
 
 def pseudo_inverse(a: Tensor, iterations: int) -> Tensor:
     """Of matrices ``(..., m, m)`` without negative entries, by the paper's third-order iteration; 0 for 0."""
-    norms = a.detach().sum(-1).amax(-1) * a.detach().sum(-2).amax(-1)  # of each matrix: samples must not mix
+    norms = a.sum(-1).amax(-1) * a.sum(-2).amax(-1)  # of each matrix: samples must not mix
     z = a.mT / norms.masked_fill(norms == 0, 1.0)[..., None, None]
     unit = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     for _ in range(iterations):

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, State, equal_query_key
+from spaces.attention import Mechanism, Memory, State, equal_query_key
 from spaces.attention.scan import quotient, scan, scan_step, with_ones
 
 # Added to a query's features, whose largest is 1: the sum of weights is then never 0, however far apart q and k are.
@@ -49,24 +49,22 @@ class PerformerAttention(Mechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """The mean of the values, weighed by features."""
-        return self.mix_across(x, x, padding)
-
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
-        """The same, of another sequence's values."""
-        v = with_ones(self.split(self.value(source)))
         if not self.causal:
-            q, k = self.split(self.query(x)), self.split(self.key(source))
-            hidden = None if source_padding is None else source_padding.repeat_interleave(self.heads, 0)[..., None]
-            each = (y.flatten(0, 1) for y in (q, k, v))
-            mixed: Tensor = _Estimated.apply(*each, self._directions().to(q.dtype), hidden)  # type: ignore[no-untyped-call]
-            return self.output(self.merge(mixed.unflatten(0, q.shape[:2])))
-        q, k = self._query_features(x), self._log_key_features(source)
-        if source_padding is not None:
-            k = k.masked_fill(source_padding[:, None, :, None], -torch.inf)
-        largest = k.detach().amax(-1).cummax(-1).values
+            return self._estimated(x, padding)
+        q = self._query_features(x)
+        k, v, largest = self._keys_and_values(x, padding)
+        largest = largest.cummax(-1).values
         # Minus infinity precedes the first token that is not padding; there is nothing yet that could decay.
         log_decay = (-largest.diff(prepend=largest[..., :1])).nan_to_num(nan=0.0, neginf=0.0)
-        return self.output(self.merge(quotient(scan(q, _divided(k, largest), v, log_decay))))
+        return self._joined(scan(q, _divided(k, largest), v, log_decay))
+
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
+        """The sum over keys, ``(batch, heads, features, head_width + 1)``."""
+        return (_sums(*self._keys_and_values(source, source_padding)),)
+
+    def mix_across(self, x: Tensor, memory: Memory) -> Tensor:
+        """The mean of another sequence's values."""
+        return self._joined(self._query_features(x) @ memory.kept[0])
 
     def first_memory(self, batch: int) -> tuple[Tensor, ...]:
         """The sum over keys, ``(batch, heads, features, head_width + 1)``, and its stabiliser ``(batch, heads, 1)``."""
@@ -76,21 +74,31 @@ class PerformerAttention(Mechanism):
     def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Add the token to the sum, then weigh."""
         sums, before = state.memory
-        q, k = self._query_features(x), self._log_key_features(x)
-        largest = torch.maximum(before, k.amax(-1))
-        v = with_ones(self.split(self.value(x)))
-        out, sums = scan_step(q, _divided(k, largest), v, sums, before - largest)
-        return self.output(self.merge(quotient(out))), (sums, largest)
+        k, v, largest = self._keys_and_values(x, None)
+        largest = torch.maximum(before, largest)
+        out, sums = scan_step(self._query_features(x), _divided(k, largest), v, sums, before - largest)
+        return self._joined(out), (sums, largest)
+
+    def _estimated(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """What is not causal, without the features of all heads at once."""
+        q, k, v = (self.split(projection(x)) for projection in (self.query, self.key, self.value))
+        hidden = None if padding is None else padding.repeat_interleave(self.heads, 0)[..., None]
+        each = (y.flatten(0, 1) for y in (q, k, with_ones(v)))
+        mixed: Tensor = _Estimated.apply(*each, self._directions().to(q.dtype), hidden)  # type: ignore[no-untyped-call]
+        return self.output(self.merge(mixed.unflatten(0, q.shape[:2])))
 
     def _query_features(self, x: Tensor) -> Tensor:
         """``(batch, heads, n, features)``, up to a factor of each query, which cancels: |q|^2 / 2 is left out."""
         projected = self._projected(self.split(self.query(x)))
         return (projected - projected.detach().amax(-1, keepdim=True)).exp() + EPSILON
 
-    def _log_key_features(self, x: Tensor) -> Tensor:
-        """``(batch, heads, n, features)``."""
+    def _keys_and_values(self, x: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Logarithms of features of keys, values with ones, and of each key the largest feature's logarithm."""
         k = self.split(self.key(x))
-        return self._projected(k) - k.square().sum(-1, keepdim=True) * (self.head_width**-0.5 / 2)
+        k = self._projected(k) - k.square().sum(-1, keepdim=True) * (self.head_width**-0.5 / 2)
+        if padding is not None:
+            k = k.masked_fill(padding[:, None, :, None], -torch.inf)
+        return k, with_ones(self.split(self.value(x))), k.detach().amax(-1)
 
     def _projected(self, x: Tensor) -> Tensor:
         return x @ self._directions()
@@ -98,6 +106,10 @@ class PerformerAttention(Mechanism):
     def _directions(self) -> Tensor:
         """Softmax attention's 1 / sqrt(head_width) is shared by queries and keys."""
         return self.directions * self.head_width**-0.25
+
+    def _joined(self, sums: Tensor) -> Tensor:
+        """What the heads have summed up to ``(batch, n, width)``."""
+        return self.output(self.merge(quotient(sums)))
 
 
 class _Estimated(torch.autograd.Function):
@@ -164,6 +176,11 @@ def _key_features(k: Tensor, directions: Tensor, hidden: Tensor | None, heads: s
         features.masked_fill_(hidden[heads], -torch.inf)
     largest = features.amax((1, 2), keepdim=True).clamp_(min=torch.finfo(features.dtype).min)
     return features.sub_(largest).exp_()
+
+
+def _sums(k: Tensor, v: Tensor, largest: Tensor) -> Tensor:
+    """Over all keys, whose features are divided by the largest of all: ``(batch, heads, features, e)``."""
+    return _divided(k, largest.amax(-1, keepdim=True)).mT @ v
 
 
 def _divided(log_features: Tensor, largest: Tensor) -> Tensor:

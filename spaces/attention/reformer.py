@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism
+from spaces.attention.rotary import rotary
 
 # Added to logits: what loses against whatever is seen, and what loses against that too. Finite, so that a row in which
 # all is hidden, as a padded token's, stays finite.
@@ -35,6 +36,8 @@ class ReformerAttention(Mechanism):
         bucket_size: tokens a chunk, 1..length.
         bucket_count: values of the hash, an even number of 2..length; above 32 up to a third more than asked for.
         hashes: rounds of hashing, at least 1.
+        rope: whether queries and keys are turned by their positions, see :mod:`spaces.attention.rotary`; tokens are
+            hashed as they were before.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class ReformerAttention(Mechanism):
         bucket_size: int | None = None,
         bucket_count: int | None = None,
         hashes: int = 1,
+        rope: bool = False,
     ) -> None:
         super().__init__(width=width, heads=heads, length=length, causal=causal)
         if hashes < 1:
@@ -57,6 +61,7 @@ class ReformerAttention(Mechanism):
         self.query_key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
         self.output = nn.Linear(width, width)
+        self.rotary = rotary(rope, width=width, heads=heads, length=self._filled(length))
         self.directions: Tensor
         self.register_buffer("directions", torch.randn(heads, self.head_width, hashes * sum(self.factors)))
         to_itself = F.pad(torch.eye(self.bucket_size) * TO_ITSELF, (self.bucket_size, 0))
@@ -66,17 +71,17 @@ class ReformerAttention(Mechanism):
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Sort by hash, attend within chunks, merge the rounds."""
         n = x.shape[1]
-        missing = max(2, -(-n // self.bucket_size)) * self.bucket_size - n
-        if missing:  # fill the last chunk, and have at least two
+        missing = self._filled(n) - n
+        if missing:
             padding = x.new_zeros(x.shape[:2], dtype=torch.bool) if padding is None else padding
             x, padding = F.pad(x, (0, 0, 0, missing)), F.pad(padding, (0, missing), value=True)
-        qk, v = self.split(self.query_key(x)), self.split(self.value(x))
-        order = self._order(qk, padding)
-        mixed = _merged(self._attend(qk, v, order, padding), order)
+        qk, v = self.query_key(x), self.split(self.value(x))
+        order = self._order(self.split(qk), padding)
+        mixed = _merged(self._attend(self.split(self.rotary(qk)), v, order, padding), order)
         output: Tensor = self.output(self.merge(mixed[:, :, :n]))
         return output
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
         """It cannot be done: a chunk holds tokens that are both asked and asking."""
         raise ValueError(
             "reformer cannot attend to another sequence: its keys are its queries, so they belong to the same tokens"
@@ -85,6 +90,10 @@ class ReformerAttention(Mechanism):
     def first_memory(self, batch: int) -> tuple[Tensor, ...]:
         """There is none: a token that comes later may change who shared a chunk before."""
         raise ValueError("reformer cannot decode token by token: later tokens decide who shares a chunk")
+
+    def _filled(self, n: int) -> int:
+        """Tokens in as many whole chunks as ``n`` tokens take, at least two."""
+        return max(2, -(-n // self.bucket_size)) * self.bucket_size
 
     @torch.no_grad()
     def _order(self, qk: Tensor, padding: Tensor | None) -> Tensor:

@@ -105,7 +105,7 @@ class TokenDecay(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Of ``x`` ``(batch, n, width)`` the steps and the logarithms of decays, both ``(batch, heads, n)``."""
-        steps = F.softplus(self.step_size(x)).mT
+        steps = F.softplus(self.step_size(x).mT.contiguous())  # as it lies: compiled, its gradient asks for that
         return steps, -self.log_rates.exp()[:, None] * steps
 
 

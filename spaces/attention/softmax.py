@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, State, equal_query_key
+from spaces.attention import Mechanism, Memory, State, equal_query_key
+from spaces.attention.rotary import refuse_across, rotary
 
 
 class SoftmaxAttention(Mechanism):
@@ -20,10 +21,18 @@ class SoftmaxAttention(Mechanism):
     Args:
         kv_heads: heads of the keys and values, a divisor of ``heads``; every ``heads / kv_heads`` neighbouring heads
             look at one of them. Unless given, each head has its own.
+        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.rotary`.
     """
 
     def __init__(
-        self, *, width: int, heads: int, length: int, causal: bool = False, kv_heads: int | None = None
+        self,
+        *,
+        width: int,
+        heads: int,
+        length: int,
+        causal: bool = False,
+        kv_heads: int | None = None,
+        rope: bool = False,
     ) -> None:
         super().__init__(width=width, heads=heads, length=length, causal=causal)
         kv_heads = heads if kv_heads is None else kv_heads
@@ -34,17 +43,21 @@ class SoftmaxAttention(Mechanism):
         self.key = nn.Linear(width, kv_heads * self.head_width, bias=False)
         self.value = nn.Linear(width, kv_heads * self.head_width, bias=False)
         self.output = nn.Linear(width, width)
+        self.rotary = rotary(rope, width=width, heads=heads, length=length)
         equal_query_key(self.query, self.key, head_width=self.head_width)
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Softmax attention to all tokens that are not padding."""
-        return self.mix_across(x, x, padding)
+        return self._attend(x, *self._keys_and_values(x), padding=padding, causal=self.causal)
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
-        """The same, to another sequence."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(source)), self.split(self.value(source))
-        output: Tensor = self.output(self.merge(softmax_attention(q, k, v, padding=source_padding, causal=self.causal)))
-        return output
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
+        """Its keys and values, ``(batch, kv_heads, n, head_width)``."""
+        refuse_across(self.rotary)
+        return self._keys_and_values(source)
+
+    def mix_across(self, x: Tensor, memory: Memory) -> Tensor:
+        """The same, to the keys of another sequence."""
+        return self._attend(x, *memory.kept, padding=memory.padding, causal=False)
 
     def first_memory(self, batch: int) -> tuple[Tensor, ...]:
         """No keys and no values, ``(batch, kv_heads, 0, head_width)``."""
@@ -52,9 +65,18 @@ class SoftmaxAttention(Mechanism):
 
     def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Attend to the keys kept and to its own."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
-        keys, values = appended(state.memory, (k, v))
-        return self.output(self.merge(softmax_attention(q, keys, values, padding=None, causal=False))), (keys, values)
+        memory = appended(state.memory, self._keys_and_values(x, state.position))
+        return self._attend(x, *memory, padding=None, causal=False, start=state.position), memory
+
+    def _keys_and_values(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
+        return self.split(self.rotary(self.key(x), start)), self.split(self.value(x))
+
+    def _attend(
+        self, x: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool, start: int = 0
+    ) -> Tensor:
+        q = self.split(self.rotary(self.query(x), start))
+        output: Tensor = self.output(self.merge(softmax_attention(q, k, v, padding=padding, causal=causal)))
+        return output
 
 
 def appended(kept: tuple[Tensor, ...], tokens: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

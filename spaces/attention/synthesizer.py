@@ -93,7 +93,7 @@ class SynthesizerAttention(Mechanism):
         output: Tensor = self.output(self.merge(mixed))
         return output
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
         """It cannot be done, except by the part ``dot``, and that is softmax attention."""
         raise ValueError(
             "synthesizer cannot attend to another sequence: its weights do not look at the tokens they weigh"

@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, State, equal_query_key
+from spaces.attention import Mechanism, Memory, State, equal_query_key
 from spaces.attention.pairs import hide
+from spaces.attention.rotary import refuse_across, rotary
 from spaces.attention.softmax import appended
 
 
@@ -19,9 +20,12 @@ class TopkAttention(Mechanism):
 
     Args:
         k: how many keys keep a weight, 1..length; with them those whose logits equal the smallest of them.
+        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.rotary`.
     """
 
-    def __init__(self, *, width: int, heads: int, length: int, causal: bool = False, k: int) -> None:
+    def __init__(
+        self, *, width: int, heads: int, length: int, causal: bool = False, k: int, rope: bool = False
+    ) -> None:
         super().__init__(width=width, heads=heads, length=length, causal=causal)
         if not 1 <= k <= length:
             raise ValueError(f"k={k}: with length {length} it must be 1..{length}")
@@ -30,16 +34,21 @@ class TopkAttention(Mechanism):
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
         self.output = nn.Linear(width, width)
+        self.rotary = rotary(rope, width=width, heads=heads, length=length)
         equal_query_key(self.query, self.key)
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Attention to the best keys that are not hidden."""
-        return self.mix_across(x, x, padding)
+        return self._attend(x, *self._keys_and_values(x), padding=padding, causal=self.causal)
 
-    def mix_across(self, x: Tensor, source: Tensor, source_padding: Tensor | None) -> Tensor:
-        """The same, to another sequence's keys."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(source)), self.split(self.value(source))
-        return self._attend(q, k, v, source_padding, causal=self.causal)
+    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
+        """Its keys and values, ``(batch, heads, n, head_width)``."""
+        refuse_across(self.rotary)
+        return self._keys_and_values(source)
+
+    def mix_across(self, x: Tensor, memory: Memory) -> Tensor:
+        """The same, to the keys of another sequence."""
+        return self._attend(x, *memory.kept, padding=memory.padding, causal=False)
 
     def first_memory(self, batch: int) -> tuple[Tensor, ...]:
         """No keys and no values, ``(batch, heads, 0, head_width)``."""
@@ -47,11 +56,16 @@ class TopkAttention(Mechanism):
 
     def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Attend to the best of the keys kept and its own."""
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
-        keys, values = appended(state.memory, (k, v))
-        return self._attend(q, keys, values, None, causal=False), (keys, values)
+        memory = appended(state.memory, self._keys_and_values(x, state.position))
+        return self._attend(x, *memory, padding=None, causal=False, start=state.position), memory
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None, *, causal: bool) -> Tensor:
+    def _keys_and_values(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
+        return self.split(self.rotary(self.key(x), start)), self.split(self.value(x))
+
+    def _attend(
+        self, x: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool, start: int = 0
+    ) -> Tensor:
+        q = self.split(self.rotary(self.query(x), start))
         logits = hide(q @ k.transpose(-1, -2) * self.head_width**-0.5, padding, causal=causal)
         if self.k < k.shape[2]:
             least = logits.detach().topk(self.k, sorted=False).values.amin(-1, keepdim=True)

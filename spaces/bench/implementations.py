@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -119,7 +121,7 @@ _NYSTROMFORMER = "transformers.models.nystromformer.modeling_nystromformer"
 _BIGBIRD = "transformers.models.big_bird.modeling_big_bird"
 _LINEAR = "linear_attention_transformer"
 
-IMPLEMENTATIONS: tuple[Implementation, ...] = (
+_LISTED: tuple[Implementation, ...] = (
     *_ours("softmax", causal=None),
     _theirs("softmax", "torch", "multihead", "nn.MultiheadAttention"),
     _theirs("softmax", "torch", "naive", "written-out"),
@@ -161,8 +163,31 @@ IMPLEMENTATIONS: tuple[Implementation, ...] = (
     _theirs("entmax", "entmax", "entmax_bisect", "entmax_bisect"),
     *_ours("topk", lambda n: {"k": min(32, n)}),
     *_ours("adaptive_span", lambda n: {"max_span": min(64, n - 1)}, causal=None),
-    *_ours("fnet"),
 )
+
+
+def _unlisted() -> Iterable[Implementation]:
+    """The mechanisms without a line above, as their YAML has them at the first end of each dimension."""
+    for path in sorted((Path(__file__).parents[2] / "conf" / "attention").glob("*.yaml")):
+        if path.stem not in {each.mechanism for each in _LISTED}:
+            yield Implementation(path.stem, path.stem, partial(_by_yaml, path))
+
+
+def _by_yaml(path: Path, size: Size) -> nn.Module:
+    import yaml
+
+    from spaces.build import make
+    from spaces.dimensions import parse
+
+    node = yaml.safe_load(path.read_text())[path.stem]
+    dimensions = {name: parse(value, f"attention.{path.stem}.{name}") for name, value in node.items()}
+    first = {name: dimension.ends()[0] if dimension else node[name] for name, dimension in dimensions.items()}
+    where = f"attention.{path.stem}"
+    network: nn.Module = make(first, where, width=size.width, heads=size.heads, length=size.length, causal=False)
+    return network
+
+
+IMPLEMENTATIONS = (*_LISTED, *_unlisted())
 
 
 def chosen(names: Iterable[str]) -> list[Implementation]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, State
+from spaces.attention import Mechanism, Memory, State
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "swiglu": F.silu}
 
@@ -45,7 +45,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """``x + mechanism(norm(x))``, ``x + cross(norm(x), source)`` if it has one, ``x + feed_forward(norm(x))``.
+    """``x + mechanism(norm(x))``, ``x + cross(norm(x), memory)`` if it has one, ``x + feed_forward(norm(x))``.
 
     Args:
         mechanism: mixes the tokens of ``x``.
@@ -53,7 +53,7 @@ class Block(nn.Module):
         feed_forward: hidden features of the feed-forward network as a multiple of ``width``.
         dropout: share of features dropped before each sum in training.
         activation: the feed-forward network's.
-        cross: attends to a source.
+        cross: attends to a source, by what it has read of it.
     """
 
     def __init__(
@@ -76,22 +76,19 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(width=width, hidden=hidden, activation=activation)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, padding: Tensor | None, look: Look | None = None) -> Tensor:
+    def forward(self, x: Tensor, padding: Tensor | None, memory: Memory | None = None) -> Tensor:
         """``x`` ``(batch, n, width)``, ``padding`` ``(batch, n)`` bool or None, to ``(batch, n, width)``."""
         x = x + self.dropout(self.mechanism(self.mechanism_norm(x), padding))
-        return self._rest(x, look)
+        return self._rest(x, memory)
 
-    def step(self, x: Tensor, state: State, look: Look | None = None) -> tuple[Tensor, State]:
+    def step(self, x: Tensor, state: State, memory: Memory | None = None) -> tuple[Tensor, State]:
         """One token ``(batch, width)`` of a causal block to its output and the mechanism's next state."""
         mixed, state = self.mechanism.step(self.mechanism_norm(x), state)
-        return self._rest((x + self.dropout(mixed))[:, None], look)[:, 0], state
+        return self._rest((x + self.dropout(mixed))[:, None], memory)[:, 0], state
 
-    def _rest(self, x: Tensor, look: Look | None) -> Tensor:
+    def _rest(self, x: Tensor, memory: Memory | None) -> Tensor:
         if self.cross is not None:
-            assert look is not None, "a block with cross-attention needs a source"
+            assert memory is not None, "a block with cross-attention needs a source"
             assert self.cross_norm is not None
-            x = x + self.dropout(look(self.cross, self.cross_norm(x)))
+            x = x + self.dropout(self.cross.look(self.cross_norm(x), memory))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
-
-
-Look = Callable[[Mechanism, Tensor], Tensor]  # a cross mechanism and normed tokens to what they see of the source

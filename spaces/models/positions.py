@@ -1,6 +1,6 @@
 """Where a token stands, added to what it is: learned, or as sines and cosines, or nothing.
 
-Rotary positions act on queries and keys, so they are a knob of the mechanisms that compare these.
+Rotary positions act on queries and keys, so they are a knob of the mechanisms that compare these, ``rope``.
 """
 
 from __future__ import annotations

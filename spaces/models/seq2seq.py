@@ -12,8 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism
-from spaces.models.block import Look
+from spaces.attention import Mechanism, Memory
 from spaces.models.embedding import Embedding
 from spaces.models.trunk import Trunk
 from spaces.tasks import BEGIN, END, Batch, Sizes
@@ -80,8 +79,7 @@ class Seq2Seq(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Logits ``(batch, n, classes)`` of the token after each of ``batch.prefix`` ``(batch, n)``."""
         assert batch.prefix is not None, "the task has an answer_length"
-        look = self._encode(batch)
-        logits: Tensor = self.head(self.decoder(self.answer_embedding(batch.prefix), None, look))
+        logits: Tensor = self.head(self.decoder(self.answer_embedding(batch.prefix), None, self._read(batch)))
         return logits
 
     @torch.no_grad()
@@ -91,18 +89,18 @@ class Seq2Seq(nn.Module):
         It stops when every answer has reached ``END``; behind one's ``END`` there is nothing but ``END``. With
         ``to_the_end`` it goes on to ``tokens`` whatever is said, as a measurement needs it.
         """
-        look, past = self._encode(batch), self.decoder.begin(len(batch.inputs))
+        memories, past = self._read(batch), self.decoder.begin(len(batch.inputs))
         ids = torch.full((len(batch.inputs),), BEGIN, device=batch.inputs.device)
         ended = torch.zeros_like(ids, dtype=torch.bool)
         written: list[Tensor] = []
         while len(written) < tokens and (to_the_end or not ended.all()):
-            x, past = self.decoder.step(self.answer_embedding(ids), past, look)
+            x, past = self.decoder.step(self.answer_embedding(ids), past, memories)
             ids = self.head(x).argmax(-1).masked_fill(ended, END)
             ended = ended | (ids == END)
             written.append(ids)
         return torch.stack(written, dim=1)
 
-    def _encode(self, batch: Batch) -> Look:
-        """How a cross mechanism looks at what the encoder makes of the inputs."""
-        source, padding = self.encoder(self.embedding(batch.inputs, batch.padding), batch.padding), batch.padding
-        return lambda cross, x: cross.across(x, source, padding)
+    def _read(self, batch: Batch) -> tuple[Memory, ...]:
+        """What each decoder block keeps of what the encoder makes of the inputs; it looks at that token by token."""
+        source = self.encoder(self.embedding(batch.inputs, batch.padding), batch.padding)
+        return self.decoder.read(source, batch.padding)

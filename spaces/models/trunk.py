@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, State
-from spaces.models.block import Block, Look
+from spaces.attention import Mechanism, Memory, State
+from spaces.models.block import Block
 from spaces.models.positions import positions as positions_of
 
 
@@ -84,7 +84,7 @@ class Trunk(nn.Module):
             raise ValueError(f"feed_forward={feed_forward}: it must be above 0")
         self.positions = positions_of(positions, length=length, width=width)
         self.shift = TokenShift(width=width, causal=causal)
-        self.blocks = nn.ModuleList(
+        self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
             Block(
                 mechanism,
                 width=width,
@@ -97,30 +97,38 @@ class Trunk(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, padding: Tensor | None, look: Look | None = None) -> Tensor:
-        """``padding`` is ``(batch, n)`` bool or None, ``look`` what a block's cross-attention sees of the source."""
+    def read(self, source: Tensor, padding: Tensor | None) -> tuple[Memory, ...]:
+        """What each block's cross-attention keeps of ``source``, ``(batch, n, width)``."""
+        return tuple(block.cross.read(source, padding) for block in self.blocks if block.cross is not None)
+
+    def forward(self, x: Tensor, padding: Tensor | None, memories: Sequence[Memory] = ()) -> Tensor:
+        """``padding`` is ``(batch, n)`` bool or None, ``memories`` what :meth:`read` gave, where there is a source."""
         x = self.positions(x)
         if padding is not None:
             x = x.masked_fill(padding[..., None], 0.0)  # the token shift must not see padding
         x = self.shift(x)
-        for block in self.blocks:
-            x = block(x, padding, look)
+        for block, memory in self._with(memories):
+            x = block(x, padding, memory)
         output: Tensor = self.norm(x)
         return output
 
     def begin(self, batch: int) -> Past:
         """What there is before the first token of ``batch`` sequences; see :meth:`Mechanism.begin`."""
-        states = tuple(block.mechanism.begin(batch) for block in self.blocks)  # type: ignore[operator, union-attr]
+        states = tuple(block.mechanism.begin(batch) for block in self.blocks)
         return Past(0, self.shift.bias.new_zeros(batch, 2, len(self.shift.bias)), states)
 
-    def step(self, x: Tensor, past: Past, look: Look | None = None) -> tuple[Tensor, Past]:
+    def step(self, x: Tensor, past: Past, memories: Sequence[Memory] = ()) -> tuple[Tensor, Past]:
         """One embedded token ``(batch, width)`` to its features, as :meth:`forward` gives them, and the next past."""
         x = self.positions(x[:, None], past.position)
         padded = torch.cat([past.last, x], dim=1)
         x = self.shift.over(padded, x)[:, 0]
         states = []
-        for block, state in zip(self.blocks, past.states, strict=True):
-            assert isinstance(block, Block)
-            x, state = block.step(x, state, look)
+        for (block, memory), state in zip(self._with(memories), past.states, strict=True):
+            x, state = block.step(x, state, memory)
             states.append(state)
         return self.norm(x), Past(past.position + 1, padded[:, 1:], tuple(states))
+
+    def _with(self, memories: Sequence[Memory]) -> Iterator[tuple[Block, Memory | None]]:
+        """The blocks, each with its memory, if there are any."""
+        known: Sequence[Memory | None] = memories or [None] * len(self.blocks)
+        return zip(self.blocks, known, strict=True)

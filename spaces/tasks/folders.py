@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from spaces.tasks import Split, check_whole
+from spaces.tasks.unusable import leave_out
 
-log = logging.getLogger(__name__)
-SPARED = 0.1  # share of a split's files that may be unusable
 T = TypeVar("T")
 
 
@@ -80,7 +78,7 @@ def usable(
         refusals: what it raises.
 
     Raises:
-        ValueError: there are none, or more than ``SPARED`` of them are unusable.
+        ValueError: there are none, or too many of them are unusable.
     """
     if not files:
         raise ValueError(f"folder={str(folder)!r}: no {split} files")
@@ -91,11 +89,7 @@ def usable(
             kept.append(file)
         except refusals as error:
             problems.append(f"{file}: {str(error) or 'it ends too early'}")
-    if problems:
-        told = f"{len(problems)} of {len(files)} {split} files are unusable, such as {problems[0]}"
-        if len(problems) > SPARED * len(files):
-            raise ValueError(f"folder={str(folder)!r}: {told}")
-        log.warning("skipped: %s", told)
+    leave_out(problems, len(files), where=f"folder={str(folder)!r}", what=f"{split} files")
     return kept, contents
 
 

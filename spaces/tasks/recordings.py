@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import math
-import wave
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from spaces.tasks import SPLITS, Batch, Sizes, Split, Task, check_whole
 from spaces.tasks.folders import class_files, class_of, dealt, evenly, existing, largest, usable
+from spaces.tasks.wav import read_wav
 
 log = logging.getLogger(__name__)
 LISTS: Mapping[Split, str] = {"validation": "validation_list.txt", "test": "testing_list.txt"}
@@ -111,22 +111,14 @@ class Recordings(Task):
 
     def examples(self, split: Split) -> Batch:
         """Frames ``(clips, length, bands)`` and classes ``(clips,)``; unusable files are counted and left out."""
-        refusals = (EOFError, OSError, ValueError, wave.Error)
-        kept, clips = usable(self.folder, split, self.files[split], self._frames, refusals)
+        kept, clips = usable(self.folder, split, self.files[split], self._frames, (OSError, ValueError))
         self.skipped += len(self.files[split]) - len(kept)
         self._check_classes(split, kept)
-        length = self.sizes.length
-        inputs = torch.stack([F.pad(clip, (0, 0, 0, length - len(clip))) for clip in clips])
-        padding = torch.tensor([len(clip) for clip in clips])[:, None] <= torch.arange(length)
-        labels = torch.tensor([self.names.index(class_of(file)) for file in kept])
-        return Batch(inputs, padding if padding.any() else None, labels)
+        inputs, padding = side_by_side(clips, self.sizes.length)
+        return Batch(inputs, padding, torch.tensor([self.names.index(class_of(file)) for file in kept]))
 
     def _frames(self, file: str) -> Tensor:
-        samples, rate = read_wav(self.folder / file)
-        if rate != self.rate:
-            raise ValueError(f"{rate} samples a second, expected are rate={self.rate}")
-        if samples.abs().max() < SILENT:
-            raise ValueError("silent")
+        samples, rate = read_speech(self.folder / file, self.rate), self.rate
         # As many as the frames cover; rounding must not cost the last frame.
         longest = round(WINDOW_S * rate) + (self.sizes.length - 1) * round(HOP_S * rate)
         start = max(0, len(samples) - longest) // 2
@@ -134,42 +126,44 @@ class Recordings(Task):
         return log_mel(samples[start : start + longest], rate, self.sizes.features)
 
 
-def read_wav(path: Path) -> tuple[Tensor, int]:
-    """Samples of -1..1, the mean of the channels, and how many there are a second; PCM of 8, 16, 24 or 32 bits.
+def side_by_side(clips: Sequence[Tensor], length: int) -> tuple[Tensor, Tensor | None]:
+    """Clips ``(frames, bands)`` to ``(clips, length, bands)``, and where there is padding."""
+    inputs = torch.stack([F.pad(clip, (0, 0, 0, length - len(clip))) for clip in clips])
+    padding = torch.tensor([len(clip) for clip in clips])[:, None] <= torch.arange(length)
+    return inputs, padding if padding.any() else None
 
-    Raises:
-        wave.Error: it is no such file.
-        ValueError: it holds less than its header says.
-    """
-    with wave.open(str(path), "rb") as file:
-        size, channels, promised = file.getsampwidth(), file.getnchannels(), file.getnframes()
-        data, rate = file.readframes(promised), file.getframerate()
-    if size > 4:
-        raise ValueError(f"samples of {8 * size} bits; 8, 16, 24 and 32 can be read")
-    found = len(data) // (size * channels)
-    if found < promised or not found:
-        raise ValueError(f"truncated: {found} of {promised} samples")
-    numbers = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(found, channels, size).long()
-    if size == 1:  # the one unsigned format
-        values = numbers[..., 0] - 128
-    else:
-        values = (numbers << (8 * torch.arange(size))).sum(-1)
-        values = values - (values >= 1 << (8 * size - 1)) * (1 << (8 * size))
-    return (values.double() / (1 << (8 * size - 1))).mean(1).float(), rate
+
+def read_speech(path: Path, rate: int) -> Tensor:
+    """Samples ``(samples,)`` of a WAV file that has ``rate`` a second and is not silent."""
+    samples, found = read_wav(path)
+    if found != rate:
+        raise ValueError(f"{found} samples a second, expected are rate={rate}")
+    if samples.abs().max() < SILENT:
+        raise ValueError("silent")
+    return samples
 
 
 def log_mel(samples: Tensor, rate: int, bands: int) -> Tensor:
     """``(samples,)`` to ``(frames, bands)``: windows of 25 ms, each 10 ms after the other; each band's mean is 0."""
+    frequencies = spectrum(samples, rate)
+    energy = mel_bands(rate, 2 * len(frequencies) - 2, bands) @ frequencies.abs().square()
+    frames = (energy + FLOOR).log().T
+    return frames - frames.mean(0)
+
+
+def spectrum(samples: Tensor, rate: int) -> Tensor:
+    """``(samples,)`` to complex ``(bins // 2 + 1, frames)``, of those windows.
+
+    Raises:
+        ValueError: there are fewer samples than in a window.
+    """
     window, hop = round(WINDOW_S * rate), round(HOP_S * rate)
     if len(samples) < window:
         raise ValueError(f"{len(samples)} samples, shorter than a window of {window}")
     bins = 1 << (window - 1).bit_length()
     shape = F.pad(torch.hann_window(window), (0, bins - window))
     padded = F.pad(samples, (0, bins - window))  # torch's windows are centred in their bins' number, ours begin there
-    spectrum = torch.stft(padded, bins, hop, window=shape, center=False, return_complex=True)
-    energy = mel_bands(rate, bins, bands) @ spectrum.abs().square()
-    frames = (energy + FLOOR).log().T
-    return frames - frames.mean(0)
+    return torch.stft(padded, bins, hop, window=shape, center=False, return_complex=True)
 
 
 def mel_bands(rate: int, bins: int, bands: int) -> Tensor:

@@ -9,22 +9,18 @@ which they are heard. Each frame is of one kind:
 * of a pause: asked who speaks, which only the sounds around tell, and the more of them the better;
 * of the key or a filler: asked for nothing.
 
-A sound is two formants, peaks of energy over the bands, and sounds differ by where these lie (Peterson and Barney,
-"Control Methods Used in a Study of the Vowels", 1952). A voice shifts both up or down. Duration and loudness vary, one
-sound glides into the next, each swells and fades, and there is noise in every band.
+The sounds are those of ``spaces.tasks.formants``; duration and loudness vary, and there is noise in every band.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.tasks import IGNORED, SPLITS, Batch, Sizes, Split, Task, check_whole
+from spaces.tasks.formants import LEAST_BANDS, chart, energy, timing
 
 FILLERS = 2  # different ones
-FORMANTS = ((0.1, 0.4), (0.5, 0.9))  # where the two lie among the bands, as shares of their number
-GLIDE = 5  # frames in which one sound's formants become the next one's
 LEAST_FRAMES = 4  # per sound on average, so that each one is heard
 
 
@@ -66,7 +62,7 @@ class Speech(Task):
         test: int = 256,
         seed: int = 0,
     ) -> None:
-        check_whole(8, bands=bands)
+        check_whole(LEAST_BANDS, bands=bands)
         check_whole(1, keys=keys, voices=voices, partners=partners, train=train, validation=validation, test=test)
         check_whole(0, pauses=pauses, seed=seed)
         check_whole(1 + partners + pauses, sounds=sounds)
@@ -74,6 +70,7 @@ class Speech(Task):
         for name, value in (("shift", shift), ("noise", noise)):
             if not value >= 0:
                 raise ValueError(f"{name}={value}: it must be at least 0")
+        self.bands = bands
         self.sounds, self.keys, self.partners, self.pauses, self.voices = sounds, keys, partners, pauses, voices
         self.shift, self.noise, self.seed = shift, noise, seed
         self.rows = {"train": train, "validation": validation, "test": test}
@@ -110,39 +107,15 @@ class Speech(Task):
         asked.scatter_(1, pauses, (2 * self.keys + voice).expand_as(pauses))
         loudness = (0.6 + 0.8 * chance(rows, 1)).expand_as(sounds).scatter(1, pauses, 0.0)
 
-        at, swell = self._timing(0.5 + chance(rows, self.sounds))
-        energy = self._energy(sounds.gather(1, at), voice) * (loudness.gather(1, at) * swell)[..., None]
-        noise = self.noise * torch.randn(energy.shape, generator=generator)
-        return Batch(energy + noise, None, asked.gather(1, at))
-
-    def _timing(self, durations: Tensor) -> tuple[Tensor, Tensor]:
-        """Which sound each frame is of and how far it has swollen, 0..1; ``durations`` ``(rows, sounds)`` are relative.
-
-        Both are ``(rows, length)``.
-        """
+        durations = 0.5 + chance(rows, self.sounds)  # relative to each other
         ends = durations.cumsum(1) / durations.sum(1, keepdim=True) * self.sizes.length
-        time = torch.arange(self.sizes.length).expand(len(ends), -1) + 0.5
-        at = torch.searchsorted(ends[:, :-1].contiguous(), time)
-        starts = F.pad(ends[:, :-1], (1, 0)).gather(1, at)
-        passed = (time - starts) / (ends.gather(1, at) - starts)
-        return at, torch.sin(torch.pi * passed.clamp(0, 1)).clamp(min=0).sqrt()
-
-    def _energy(self, heard: Tensor, voice: Tensor) -> Tensor:
-        """Two peaks a frame, ``(rows, length, bands)``, for the sounds ``(rows, length)`` in a voice ``(rows, 1)``."""
+        at, swell = timing(ends, self.sizes.length)
         higher = self.shift * ((2 * voice + 1) / self.voices - 1)
-        formants = F.pad(self.chart()[heard].transpose(1, 2), (GLIDE // 2, GLIDE // 2), mode="replicate")
-        formants = F.avg_pool1d(formants, GLIDE, stride=1).transpose(1, 2) + higher[..., None]
-        assert self.sizes.features is not None
-        from_peak = torch.arange(self.sizes.features)[:, None] - formants[:, :, None]
-        return torch.exp(-(from_peak**2) / 2).sum(-1)  # each about a band wide to either side
+        heard = energy(self.chart()[sounds.gather(1, at)], higher, self.bands)
+        heard = heard * (loudness.gather(1, at) * swell)[..., None]
+        noise = self.noise * torch.randn(heard.shape, generator=generator)
+        return Batch(heard + noise, None, asked.gather(1, at))
 
     def chart(self) -> Tensor:
-        """The first and second formant of each sound in the middle voice, in bands ``(sounds, 2)``."""
-        assert self.sizes.features is not None
-        sounds, highest = self.partner + 1 + FILLERS, self.sizes.features - 1
-        across = -(-sounds // 2)
-        order = torch.randperm(sounds, generator=torch.Generator().manual_seed(7))
-        (low, high), (lower, higher) = FORMANTS
-        first = torch.linspace(low * highest, high * highest, 2)[order // across]
-        second = torch.linspace(lower * highest, higher * highest, across)[order % across]
-        return torch.stack([first, second], dim=1)
+        """The formants of each sound in the middle voice, in bands ``(sounds, 2)``."""
+        return chart(self.partner + 1 + FILLERS, self.bands)

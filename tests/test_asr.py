@@ -1,0 +1,133 @@
+"""Speech recognition: what is generated, how transcripts are decoded, learned from and judged; all the slow way."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from spaces.tasks import IGNORED, SPLITS, Batch
+from spaces.tasks.asr import Asr
+from spaces.tasks.formants import spoken
+from spaces.tasks.lexicon import lexicon_of
+from spaces.tasks.transcription import BLANK, Errors, edits, least_frames
+
+TASK = Asr(train=20, validation=10, test=10)
+
+
+def transcripts(task: Asr, labels: torch.Tensor) -> list[str]:
+    return ["".join(task.alphabet[at - 1] for at in row.tolist() if at != IGNORED) for row in labels]
+
+
+def says(logits: torch.Tensor) -> Callable[[Batch], torch.Tensor]:
+    return lambda _: logits
+
+
+def spelled(task: Asr, *rows: str) -> torch.Tensor:
+    """Logits of which each frame is sure; ``-`` is a blank."""
+    frames = [[task.alphabet.find(letter) + 1 for letter in row] for row in rows]
+    return 100.0 * torch.nn.functional.one_hot(torch.tensor(frames), task.sizes.classes)
+
+
+def test_rows_say_words_of_the_lexicon_and_differ_in_length() -> None:
+    lexicon = set(lexicon_of(40, TASK.alphabet, seed=0))
+    assert all(2 <= len(word) <= 5 for word in lexicon)
+    assert all(one != other for word in lexicon for one, other in itertools.pairwise(word))
+    for split in SPLITS:
+        _, padding, labels, *_ = TASK.examples(split)
+        assert {word for said in transcripts(TASK, labels) for word in said.split(" ")} <= lexicon
+        assert padding is not None
+        lengths = (~padding).sum(1).tolist()
+        assert len(set(lengths)) > 5
+        for said, length in zip(transcripts(TASK, labels), lengths, strict=True):
+            assert 4 * len(said) <= length <= min(8 * len(said), TASK.sizes.length)
+
+
+def test_frames_hold_the_characters_of_the_transcript_in_some_voice() -> None:
+    """Those frames that are of one sound alone, not within a glide, are in one voice and in the transcript's order."""
+    task = Asr(noise=0.0, validation=20)
+    frames, padding, labels, *_ = task.examples("validation")
+    assert padding is not None
+    known = spoken(len(task.alphabet), task.bands).tolist()
+
+    def template(sound: int, voice: float) -> torch.Tensor:
+        first, second = known[sound]
+        bands = range(task.bands)
+        return torch.tensor(
+            [math.exp(-((b - first) ** 2) / 2) + math.exp(-((b - second - voice) ** 2) / 2) for b in bands]
+        )
+
+    voices = [at / 20 for at in range(-40, 41)]
+    templates = torch.stack([torch.stack([template(sound, voice) for sound in range(len(known))]) for voice in voices])
+    templates = templates / templates.norm(dim=-1, keepdim=True)
+    found, total = 0, 0
+    for row, unheard, said in zip(frames, padding, transcripts(task, labels), strict=True):
+        heard = row[~unheard] / row[~unheard].norm(dim=-1, keepdim=True)
+        alike = torch.einsum("tb,vsb->vts", heard, templates)
+        pure = alike.amax(2) > 0.999
+        in_order = []
+        for letters, kept in zip(alike.argmax(2), pure, strict=True):
+            text = [task.alphabet[letter] for letter, _ in itertools.groupby(letters[kept].tolist())]
+            in_order.append(len(text) if edits(text, said) == len(said) - len(text) else 0)
+        assert not all(in_order), "the voice matters"
+        found, total = found + max(in_order), total + len(said)
+    assert found > 0.6 * total, "or hardly anything was checked"
+
+
+@pytest.mark.parametrize(
+    ("frames", "text"),
+    [("---", ""), ("aab-b", "abb"), ("-a--a-", "aa"), ("a a", "a a"), ("aaaa", "a"), ("b", "b"), ("ab-  -c", "ab c")],
+)
+def test_repeated_frames_are_one_character_unless_a_blank_parts_them(frames: str, text: str) -> None:
+    assert TASK.decode(spelled(TASK, frames), None) == [text]
+    padding = torch.arange(len(frames) + 2)[None] >= len(frames)
+    assert TASK.decode(spelled(TASK, f"{frames}cd"), padding) == [text], "what stands in padding is not said"
+
+
+def test_the_loss_is_the_sum_over_all_ways_to_spell_a_transcript() -> None:
+    logits = torch.randn(3, 5, TASK.sizes.classes, generator=torch.Generator().manual_seed(0))
+    padding = torch.arange(5) >= torch.tensor([[5], [4], [3]])
+    said = ["ab", "aa", "b"]
+    batch = Batch(torch.zeros(3, 5, TASK.bands), padding, TASK.encode(said, 5))
+    expected = []
+    for row, unheard, text in zip(logits, padding, said, strict=True):
+        likely = row[~unheard].softmax(-1)
+        ways = torch.tensor(list(itertools.product(range(4), repeat=len(likely))))  # blank, space, a and b
+        sure = torch.nn.functional.one_hot(ways, TASK.sizes.classes).float()
+        right = torch.tensor([decoded == text for decoded in TASK.decode(sure, None)])
+        total = likely[torch.arange(len(likely)), ways[right]].prod(1).sum()
+        expected.append(-math.log(total) / len(text))
+    assert TASK.loss(logits, batch).item() == pytest.approx(sum(expected) / 3, rel=1e-5)
+
+
+def test_the_loss_of_what_cannot_be_said_in_time_teaches_nothing() -> None:
+    logits = torch.zeros(1, 2, TASK.sizes.classes, requires_grad=True)
+    loss = TASK.loss(logits, Batch(torch.zeros(1, 2, TASK.bands), None, TASK.encode(["aa"], 2)))
+    assert least_frames("aa") == 3
+    assert loss.item() == 0
+
+
+def test_judge_counts_edits_of_words_and_characters() -> None:
+    batch = Batch(torch.zeros(2, 7, TASK.bands), None, TASK.encode(["ab c", "ab"], 7))
+    judged = TASK.judge(says(spelled(TASK, "ab-b  c", "a-b----")), batch)
+    assert judged == Errors(1, 3, 1, 6)
+    nothing = TASK.judge(says(spelled(TASK, "-------", "-------")), batch)
+    assert TASK.score([nothing])["word_error_rate"] == TASK.chance
+    assert TASK.score([judged, nothing]) == {"word_error_rate": 4 / 6, "character_error_rate": 7 / 12}
+    assert BLANK == 0
+
+
+def slow_edits(a: str, b: str) -> int:
+    if not a or not b:
+        return len(a) + len(b)
+    return min(slow_edits(a[1:], b) + 1, slow_edits(a, b[1:]) + 1, slow_edits(a[1:], b[1:]) + (a[0] != b[0]))
+
+
+def test_edits_are_the_fewest() -> None:
+    words = ["".join(letters) for n in range(4) for letters in itertools.product("ab", repeat=n)] + ["abcab", "bcbcc"]
+    for a, b in itertools.product(words, words):
+        assert edits(a, b) == slow_edits(a, b)
+    assert edits(["go", "on"], ["go", "away", "on"]) == 1
