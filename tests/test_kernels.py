@@ -8,6 +8,7 @@ import pytest
 import references_kernels
 import torch
 
+from spaces.attention.blocks import overlapping
 from spaces.attention.delta import DeltaAttention, delta_scan, delta_step
 from spaces.attention.fnet import FNetAttention, fourier
 from spaces.attention.gated import GatedAttention
@@ -16,6 +17,7 @@ from spaces.attention.nystromformer import NystromformerAttention, convolved, ps
 from spaces.attention.performer import PerformerAttention, orthogonal_directions
 from spaces.attention.scan import scan, scan_step
 from spaces.attention.softmax import SoftmaxAttention
+from spaces.attention.synthesizer import SynthesizerAttention
 
 N, D, E = 17, 4, 3
 SIZES = {"width": 8, "heads": 2, "length": 40}
@@ -107,6 +109,38 @@ def test_linear_attention_gives_means_of_values(knobs, causal):
         seen = v[:, : t + 1] if causal else v
         assert (out[:, t] >= seen.amin(1) - 1e-9).all()
         assert (out[:, t] <= seen.amax(1) + 1e-9).all()
+
+
+# --- what is worked on in pieces ---------------------------------
+
+
+@pytest.mark.parametrize(
+    ("piece", "mechanism", "knobs"),
+    [
+        ("synthesizer.SLAB", SynthesizerAttention, {"mode": "factorised", "rank": 3}),
+        ("synthesizer.SLAB", SynthesizerAttention, {"mode": "factorised", "rank": 3, "causal": True}),
+        ("performer.TILE", PerformerAttention, {"features": 5}),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 200])
+def test_how_much_is_held_at_a_time_changes_nothing(piece, mechanism, knobs, size, monkeypatch):
+    whole, x = built(mechanism, **knobs), normal(3, N, 8).requires_grad_()
+    results = []
+    for _ in range(2):
+        y = whole(x)
+        results.append((y, *torch.autograd.grad(y.square().sum(), [x, *whole.parameters()])))
+        monkeypatch.setattr(f"spaces.attention.{piece}", size)
+    for actual, expected in zip(*results, strict=True):
+        close(actual, expected)
+
+
+@pytest.mark.parametrize(("size", "step"), [(4, 4), (6, 4), (9, 4), (12, 4), (5, 1), (3, 5), (17, 2)])
+def test_overlapping_slices_and_their_gradients_are_those_of_unfold(size, step):
+    x = normal(2, N, D).requires_grad_()
+    slices, expected = overlapping(x, size, step), x.unfold(-2, size, step).mT
+    assert torch.equal(slices, expected)
+    towards = normal(*slices.shape, seed=1)
+    close(*(torch.autograd.grad(each, x, towards)[0] for each in (slices, expected)))
 
 
 # --- performer ---------------------------------------------------

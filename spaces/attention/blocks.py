@@ -8,6 +8,8 @@ call of the fused kernel serves all blocks.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -83,6 +85,32 @@ def joined(blocks: Tensor, x: Tensor) -> Tensor:
     """``(batch * blocks, heads, block_size, d)`` to ``(batch, n, heads, d)``, with the sizes of ``x``."""
     batch, n = x.shape[:2]
     return blocks.transpose(1, 2).unflatten(0, (batch, -(-n // blocks.shape[2]))).flatten(1, 2)[:, :n]
+
+
+def overlapping(x: Tensor, size: int, step: int) -> Tensor:
+    """``(..., tokens, d)`` to ``(..., slices, size, d)``, a view: from every ``step``-th token on as many as fit."""
+    slices: Tensor = _Overlapping.apply(x, size, step)  # type: ignore[no-untyped-call]
+    return slices
+
+
+class _Overlapping(torch.autograd.Function):
+    """``unfold``, with gradients summed by whole blocks: several times as fast as its own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, size: int, step: int) -> Tensor:
+        ctx.tokens, ctx.step = x.shape[-2], step
+        return x.unfold(-2, size, step).transpose(-1, -2)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (grad,), step = grads, ctx.step
+        slices, size = grad.shape[-3:-1]
+        blocks = max(slices + -(-size // step) - 1, -(-ctx.tokens // step))
+        total = grad.new_zeros(*grad.shape[:-3], blocks, step, grad.shape[-1])
+        for number, start in enumerate(range(0, size, step)):
+            part = grad[..., start : start + step, :]
+            total[..., number : number + slices, : part.shape[-2], :] += part
+        return total.flatten(-3, -2)[..., : ctx.tokens, :], None, None
 
 
 def _cut(x: Tensor, block_size: int) -> Tensor:

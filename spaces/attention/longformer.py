@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
+from spaces.attention.blocks import overlapping
 from spaces.attention.pairs import appended
 from spaces.attention.rotary import rotary
 
@@ -168,7 +169,7 @@ class LongformerAttention(Mechanism):
 
     def _slices(self, x: Tensor) -> Tensor:
         """``(..., tokens, d)`` to ``(..., blocks, tokens of a slice, d)``, a view; neighbouring slices overlap."""
-        return x.unfold(-2, self.slice, self.block).transpose(-1, -2)
+        return overlapping(x, self.slice, self.block)
 
 
 def _prepend(rows: Tensor, slices: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism, Memory, equal_query_key
+from spaces.attention.blocks import overlapping
 
 BLOCK = 32  # tokens convolved together
 
@@ -142,7 +143,7 @@ def convolved(v: Tensor, taps: Tensor) -> Tensor:
     """
     n, size = v.shape[2], taps.shape[1]
     padded = F.pad(v, (0, 0, size // 2, size // 2 + -n % BLOCK))
-    around = padded.unfold(2, BLOCK + size - 1, BLOCK).transpose(0, 1)  # (heads, batch, blocks, d, tokens)
+    around = overlapping(padded, BLOCK + size - 1, BLOCK).transpose(0, 1).mT  # (heads, batch, blocks, d, tokens)
     band = F.pad(taps, (BLOCK - 1, BLOCK - 1)).unfold(1, BLOCK + size - 1, 1).flip(1)  # (heads, block, tokens)
     blocks = (around.flatten(1, 3) @ band.mT).unflatten(1, around.shape[1:4])
     return blocks.permute(1, 0, 2, 4, 3).flatten(2, 3)[:, :, :n]

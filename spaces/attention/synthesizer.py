@@ -3,13 +3,15 @@
 Tay et al., "Synthesizer: Rethinking Self-Attention for Transformer Models", 2020, section 3. O(length^2) time in every
 mode, but without a projection for queries and keys. ``random`` holds heads * length^2 parameters. ``random``,
 ``factorised_dense`` and mixtures with one of them hold all weights at once, O(length^2) memory; the logits of the other
-modes, and of mixtures of these, are products of narrow matrices, with which a fused kernel spares that.
+modes, and of mixtures of these, are products of narrow matrices, with which a fused kernel spares that. ``factorised``
+by itself is spared it by taking some rows of weights at a time, which then serve the whole batch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,7 @@ from spaces.attention.softmax import softmax_attention
 
 MODES = ("dense", "random", "factorised", "factorised_dense", "dot")
 PAPERS_RANK = 8
+SLAB = 1 << 20  # weights held at a time; measured, more are hardly faster
 
 
 class SynthesizerAttention(Mechanism):
@@ -77,6 +80,8 @@ class SynthesizerAttention(Mechanism):
         n, v = x.shape[1], self.split(self.value(x))
         if self.parts == ["random"]:
             mixed = _weighed_by_table(self.table[:, :n, :n], v, padding=padding, causal=self.causal)
+        elif self.parts == ["factorised"] and padding is None:
+            mixed = _weighed_by_factors(self.factors[0, :, :n], self.factors[1, :, :n], v, causal=self.causal)
         elif not {"random", "factorised_dense"} & set(self.parts):
             # Logits that are a product of two matrices are attention with those as queries and keys.
             q, k = self._queries_and_keys(x, self._dot_keys(x))
@@ -166,8 +171,65 @@ def _weighed_by_table(table: Tensor, v: Tensor, *, padding: Tensor | None, causa
     if causal:
         table = table.masked_fill(table.new_ones(n, n, dtype=torch.bool).triu(1), -torch.inf)
     weights = table.softmax(-1)
-    mixed = torch.bmm(weights, v.permute(1, 2, 0, 3).flatten(2)).unflatten(2, v.shape[::3]).permute(2, 0, 1, 3)
+    mixed = _apart(torch.bmm(weights, _abreast(v)), v)
     if padding is None:
         return mixed
     kept = (weights @ (~padding).T.to(weights.dtype)).permute(2, 0, 1)[..., None]  # (batch, heads, n, 1)
     return mixed / kept.masked_fill(kept == 0, 1.0)
+
+
+def _weighed_by_factors(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
+    """softmax(q k^T) v for ``q`` and ``k`` ``(heads, n, rank)`` and ``v`` ``(batch, heads, n, d)``."""
+    values = _abreast(v)
+    mixed: Tensor = _Factorised.apply(q.to(v.dtype), k.to(v.dtype), values, causal)  # type: ignore[no-untyped-call]
+    return _apart(mixed, v)
+
+
+def _abreast(v: Tensor) -> Tensor:
+    """``(batch, heads, n, d)`` to ``(heads, n, batch * d)``: the samples as features of one."""
+    return v.permute(1, 2, 0, 3).flatten(2)
+
+
+def _apart(mixed: Tensor, v: Tensor) -> Tensor:
+    """``(heads, n, batch * d)`` to ``(batch, heads, n, d)``, with the sizes of ``v``."""
+    return mixed.unflatten(2, v.shape[::3]).permute(2, 0, 1, 3)
+
+
+class _Factorised(torch.autograd.Function):
+    """softmax(q k^T) v in slabs of rows, whose weights are made once more for the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+        ctx.causal = causal
+        slabs = [weights @ v[:, : weights.shape[2]] for _, weights in _slabs(q, k, causal=causal)]
+        out = torch.cat(slabs, dim=1)
+        ctx.save_for_backward(q, k, v, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,), (q, k, v, out) = grads, ctx.saved_tensors
+        mean = (grad * out).sum(-1, keepdim=True)
+        by_q, by_k, by_v = [], torch.zeros_like(k), torch.zeros_like(v)
+        for rows, weights in _slabs(q, k, causal=ctx.causal):
+            seen = slice(weights.shape[2])
+            by_v[:, seen].baddbmm_(weights.mT, grad[:, rows])
+            by_logits = (grad[:, rows] @ v[:, seen].mT).sub_(mean[:, rows]).mul_(weights)
+            by_q.append(by_logits @ k[:, seen])
+            by_k[:, seen].baddbmm_(by_logits.mT, q[:, rows])
+        return torch.cat(by_q, dim=1), by_k, by_v, None
+
+
+def _slabs(q: Tensor, k: Tensor, *, causal: bool) -> Iterator[tuple[slice, Tensor]]:
+    """Some rows at a time, with the weights ``(heads, rows, keys)`` of all keys that one of them sees."""
+    heads, n, _ = q.shape
+    most = max(1, SLAB // (heads * n))
+    if causal:  # in short slabs there are few weights of later keys, which are worked out in vain
+        most = min(most, -(-n // 8))
+    for start in range(0, n, most):
+        rows = slice(start, min(start + most, n))
+        logits = q[:, rows] @ k[:, : rows.stop if causal else n].mT
+        if causal:
+            later = torch.ones(logits.shape[1:], dtype=torch.bool, device=q.device).triu(start + 1)
+            logits.masked_fill_(later, -torch.inf)
+        yield rows, logits.softmax(-1)
