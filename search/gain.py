@@ -16,6 +16,7 @@ from search.pareto import Floats
 
 SIMILAR = 0.15  # of the way from chance to best: trials that are so far apart weigh 0.6
 LEAST_DEVIATION = 0.02  # of the way from chance to best: no end is known better than that before it is reached
+BOLDNESS = 2.0  # the factor on deviations where it is decided: what speaks against all seen so far is tried sooner
 LATTICE = {2: 24, 3: 9}  # cells along each of so many costs
 
 

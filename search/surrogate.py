@@ -17,7 +17,7 @@ from optuna.samplers import RandomSampler
 from scipy.linalg import solve_triangular
 
 from search.candidates import Candidate
-from search.gain import Cells, ends
+from search.gain import BOLDNESS, Cells, ends
 from search.history import History
 from search.pareto import Floats
 from spaces.architecture import pattern, settings
@@ -28,7 +28,6 @@ DIFFERENT = 2**0.5  # the distance of two different names
 SCATTER = 0.03  # variance that settings don't explain, as a share of all
 MOST_LEARNED_FROM = 300  # trials: time grows with their third power
 FEWEST = 3  # complete trials before it has a say
-BOLDNESS = 2.0  # the factor on deviations: what all seen so far speaks against is tried sooner; found on two tables
 
 
 class SurrogateSampler(RandomSampler):

@@ -47,7 +47,7 @@ def slow_rate(record, history):
     mean, deviation = ends(history, np.array([history.row(record.number)]))
     cost = np.array([[record.costs[name] for name in history.objectives.costs]])
     done = len(record.curve)
-    return Cells(history).expected_gain(cost, mean, deviation)[0] / (
+    return Cells(history).expected_gain(cost, mean, 2 * deviation)[0] / (
         record.details["cpu_seconds"][-1] / done * (4 - done)
     )
 

@@ -1,8 +1,10 @@
 """Pause what gains too slowly: the default.
 
 A trial goes on while the hypervolume it is expected to add for each second of the rest of its training is not much less
-than what the study has gained for each second so far; see :mod:`search.gain`. A paused trial keeps its checkpoint and
-is taken up again when nothing better is left: the pace falls as the front fills, so nothing is lost for good.
+than what the study has gained for each second so far; see :mod:`search.gain`. Of what is expected the deviations are doubled,
+as where it is chosen what comes next: who learns late, as softmax attention does, has only them to speak for it. A
+paused trial keeps its checkpoint and is taken up again when nothing better is left: the pace falls as the front fills,
+so nothing is lost for good.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from search.gain import Cells, ends
+from search.gain import BOLDNESS, Cells, ends
 from search.history import History
 from search.pareto import Floats
 from search.pruning import KEPT, Pruner, better, ranked
@@ -79,7 +81,7 @@ def rates(rows: NDArray[np.intp], history: History, cells: Cells) -> Floats:
     """The expected gain ``(rows,)`` of trials that have begun, for each second of the rest of their training."""
     mean, deviation = ends(history, rows)
     seconds = np.maximum(history.seconds_left[rows], 1e-9)
-    return np.asarray(cells.expected_gain(history.costs[rows], mean, deviation) / seconds)
+    return np.asarray(cells.expected_gain(history.costs[rows], mean, BOLDNESS * deviation) / seconds)
 
 
 def pace(history: History, cells: Cells) -> float:
