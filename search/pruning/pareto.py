@@ -1,10 +1,10 @@
 """Pause what gains too slowly: the default.
 
 A trial goes on while the hypervolume it is expected to add for each second of the rest of its training is not much less
-than what the study has gained for each second so far; see :mod:`search.gain`. Of what is expected the deviations are doubled,
-as where it is chosen what comes next: who learns late, as softmax attention does, has only them to speak for it. A
-paused trial keeps its checkpoint and is taken up again when nothing better is left: the pace falls as the front fills,
-so nothing is lost for good.
+than what the study has gained for each second so far; see :mod:`search.gain`. The deviations of what is expected are
+doubled, as they are where it is chosen what comes next: who learns late, as softmax attention does, has only them to
+speak for it. A paused trial keeps its checkpoint and is taken up again when nothing better is left: the pace falls as
+the front fills, so nothing is lost for good.
 """
 
 from __future__ import annotations
