@@ -65,6 +65,25 @@ class Implementation:
         return True
 
 
+_CONF = Path(__file__).parents[2] / "conf" / "attention"
+
+
+def _settings(mechanism: str) -> Mapping[str, Any]:
+    """What its YAML says: the class, and knobs that may be dimensions."""
+    import yaml
+
+    settings: Mapping[str, Any] = yaml.safe_load((_CONF / f"{mechanism}.yaml").read_text())[mechanism]
+    return settings
+
+
+def _made(node: Mapping[str, Any], mechanism: str, size: Size, causal: bool) -> nn.Module:
+    from spaces.build import make
+
+    where = f"attention.{mechanism}"
+    module: nn.Module = make(node, where, width=size.width, heads=size.heads, length=size.length, causal=causal)
+    return module
+
+
 def _ours(name: str, knobs: Knobs = lambda n: {}, *, causal: bool | None = False) -> Iterable[Implementation]:
     """A mechanism in one setting, ``mechanism-variant``; with ``causal=None`` both ways."""
     if causal is None:
@@ -72,16 +91,7 @@ def _ours(name: str, knobs: Knobs = lambda n: {}, *, causal: bool | None = False
     mechanism = name.partition("-")[0]
 
     def create(size: Size) -> nn.Module:
-        from spaces.attention import Mechanism
-
-        module = importlib.import_module(f"spaces.attention.{mechanism}")
-        (kind,) = (
-            each
-            for each in vars(module).values()
-            if isinstance(each, type) and issubclass(each, Mechanism) and each.__module__ == module.__name__
-        )
-        sizes: dict[str, Any] = {"width": size.width, "heads": size.heads, "length": size.length}
-        return kind(**sizes, causal=causal, **knobs(size.length))
+        return _made({"_target_": _settings(mechanism)["_target_"], **knobs(size.length)}, mechanism, size, causal)
 
     return [Implementation(mechanism, name + "-causal" * causal, create)]
 
@@ -168,23 +178,18 @@ _LISTED: tuple[Implementation, ...] = (
 
 def _unlisted() -> Iterable[Implementation]:
     """The mechanisms without a line above, as their YAML has them at the first end of each dimension."""
-    for path in sorted((Path(__file__).parents[2] / "conf" / "attention").glob("*.yaml")):
+    for path in sorted(_CONF.glob("*.yaml")):
         if path.stem not in {each.mechanism for each in _LISTED}:
-            yield Implementation(path.stem, path.stem, partial(_by_yaml, path))
+            yield Implementation(path.stem, path.stem, partial(_by_yaml, path.stem))
 
 
-def _by_yaml(path: Path, size: Size) -> nn.Module:
-    import yaml
-
-    from spaces.build import make
+def _by_yaml(mechanism: str, size: Size) -> nn.Module:
     from spaces.dimensions import parse
 
-    node = yaml.safe_load(path.read_text())[path.stem]
-    dimensions = {name: parse(value, f"attention.{path.stem}.{name}") for name, value in node.items()}
+    node = _settings(mechanism)
+    dimensions = {name: parse(value, f"attention.{mechanism}.{name}") for name, value in node.items()}
     first = {name: dimension.ends()[0] if dimension else node[name] for name, dimension in dimensions.items()}
-    where = f"attention.{path.stem}"
-    network: nn.Module = make(first, where, width=size.width, heads=size.heads, length=size.length, causal=False)
-    return network
+    return _made(first, mechanism, size, causal=False)
 
 
 IMPLEMENTATIONS = (*_LISTED, *_unlisted())

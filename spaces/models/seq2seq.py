@@ -8,6 +8,7 @@ has a decoder block beside it. Mechanisms have three roles here: they mix the so
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -52,28 +53,17 @@ class Seq2Seq(nn.Module):
         if sizes.answer_length is None:
             raise ValueError("this task's answer is no sequence of its own: it needs spaces.models.encoder.Encoder")
         self.embedding = Embedding(sizes, width=width, front_end=front_end)
-        self.encoder = Trunk(
-            mechanisms,
+        trunk = partial(
+            Trunk,
             width=width,
-            length=sizes.length,
-            causal=False,
             feed_forward=feed_forward,
             dropout=dropout,
             activation=activation,
             positions=positions,
         )
+        self.encoder = trunk(mechanisms, length=sizes.length, causal=False)
         self.answer_embedding = nn.Embedding(sizes.classes, width)
-        self.decoder = Trunk(
-            decoders,
-            width=width,
-            length=sizes.answer_length,
-            causal=True,
-            feed_forward=feed_forward,
-            dropout=dropout,
-            activation=activation,
-            positions=positions,
-            crosses=crosses,
-        )
+        self.decoder = trunk(decoders, length=sizes.answer_length, causal=True, crosses=crosses)
         self.head = nn.Linear(width, sizes.classes)
 
     def forward(self, batch: Batch) -> Tensor:

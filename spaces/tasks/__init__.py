@@ -68,6 +68,11 @@ class Batch(NamedTuple):
         return Batch(inputs, padding, labels, prefix)
 
 
+def drawn_by(seed: int, split: Split) -> torch.Generator:
+    """What the examples of a split are drawn by, where they are generated: each seed has another for each split."""
+    return torch.Generator().manual_seed(seed * len(SPLITS) + SPLITS.index(split))
+
+
 @dataclass(frozen=True)
 class Sizes:
     """What a model must know of its task before any data exists.

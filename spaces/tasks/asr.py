@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from spaces.tasks import SPLITS, Batch, Sizes, Split, check_whole
+from spaces.tasks import Batch, Sizes, Split, check_whole, drawn_by
 from spaces.tasks.formants import LEAST_BANDS, energy, spoken, timing
 from spaces.tasks.lexicon import LONGEST_WORD, SHORTEST_WORD, SPACE, alphabet_of, lexicon_of
 from spaces.tasks.transcription import Transcription
@@ -69,7 +69,7 @@ class Asr(Transcription):
 
     def examples(self, split: Split) -> Batch:
         """Draw a split: frames ``(rows, length, bands)``, transcripts ``(rows, length)``."""
-        generator = torch.Generator().manual_seed(self.seed * len(SPLITS) + SPLITS.index(split))
+        generator = drawn_by(self.seed, split)
         rows, length = self.rows[split], self.sizes.length
         words = lexicon_of(self.lexicon, self.alphabet, seed=self.seed)
         said = [self._said(words, generator) for _ in range(rows)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spaces.tasks import IGNORED, SPLITS, Batch, Sizes, Split, Task, check_whole
+from spaces.tasks import IGNORED, Batch, Sizes, Split, Task, check_whole, drawn_by
 
 
 class Copying(Task):
@@ -62,7 +62,7 @@ class Copying(Task):
 
     def examples(self, split: Split) -> Batch:
         """Rows ``(rows, length)``; ``labels`` the content at the last ``tokens`` positions, ``IGNORED`` elsewhere."""
-        generator = torch.Generator().manual_seed(self.seed * len(SPLITS) + SPLITS.index(split))
+        generator = drawn_by(self.seed, split)
         rows, room = self.rows[split], self.sizes.length - self.tokens - 1
         content = torch.randint(self.symbols, (rows, self.tokens), generator=generator)
         inputs = torch.full((rows, self.sizes.length), self.blank)

@@ -47,9 +47,9 @@ def largest(files: Mapping[str, Sequence[str]], classes: int) -> tuple[str, ...]
     return tuple(sorted(name for name, _ in sizes.most_common(classes)))
 
 
-def dealt(names: Iterable[str]) -> dict[Split, list[str]]:
-    """About 8 to 1 to 1 of them, and at least one to judge by, in an order that only the names decide."""
-    order = sorted(names, key=digest)
+def dealt(items: Iterable[T], *, name: Callable[[T], str] = str) -> dict[Split, list[T]]:
+    """About 8 to 1 to 1 of them, and at least one to judge by, in an order that only their names decide."""
+    order = sorted(items, key=lambda item: digest(name(item)))
     tenth = max(1, round(len(order) / 10))
     return {"validation": order[:tenth], "test": order[tenth : 2 * tenth], "train": order[2 * tenth :]}
 

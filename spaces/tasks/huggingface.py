@@ -49,12 +49,12 @@ class HuggingFace(LabelledTexts):
         validation: int = 500,
         test: int = 1000,
     ) -> None:
-        super().__init__(length=length, classes=classes, train=train, validation=validation, test=test)
+        super().__init__(
+            text=text, label=label, length=length, classes=classes, train=train, validation=validation, test=test
+        )
         if dataset is None:
             raise ValueError("dataset=None: name one of the hub, such as stanfordnlp/imdb, or a folder that holds one")
-        if text == label:
-            raise ValueError(f"text={text!r}, label={label!r}: they must be two columns")
-        self.dataset, self.subset, self.text, self.label = dataset, subset, text, label
+        self.dataset, self.subset = dataset, subset
         splits: dict[Split, str | None] = {"train": train_split, "validation": validation_split, "test": test_split}
         self.splits = {split: name for split, name in splits.items() if name is not None}
 

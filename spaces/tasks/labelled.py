@@ -50,6 +50,8 @@ class LabelledTexts(Task):
     but the texts decides. So copies of a text come into the same split, wherever they stand.
 
     Args:
+        text: the column of texts.
+        label: the column of labels, another one.
         length: bytes at most; longer texts are cut, and their share is told.
         classes: at most; those with the most texts are kept, and what is left out is told.
         train: texts to learn from at most, of all there are evenly.
@@ -57,10 +59,14 @@ class LabelledTexts(Task):
         test: texts that the front is reported on at most, likewise.
     """
 
-    def __init__(self, *, length: int, classes: int, train: int, validation: int, test: int) -> None:
+    def __init__(
+        self, *, text: str, label: str, length: int, classes: int, train: int, validation: int, test: int
+    ) -> None:
         check_whole(1, length=length, train=train, validation=validation, test=test)
         check_whole(2, classes=classes)
-        self.length, self.classes = length, classes
+        if text == label:
+            raise ValueError(f"text={text!r}, label={label!r}: they must be two columns")
+        self.text, self.label, self.length, self.classes = text, label, length, classes
         self.most: Mapping[Split, int] = {"train": train, "validation": validation, "test": test}
 
     @abstractmethod

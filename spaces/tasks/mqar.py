@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 
 from spaces.dimensions import check_number
-from spaces.tasks import IGNORED, SPLITS, Batch, Sizes, Split, Task, check_whole
+from spaces.tasks import IGNORED, Batch, Sizes, Split, Task, check_whole, drawn_by
 
 
 class MQAR(Task):
@@ -68,7 +68,7 @@ class MQAR(Task):
 
     def examples(self, split: Split) -> Batch:
         """Rows ``(rows, length)``; ``labels`` are values from 0 where a key stands again, else ``IGNORED``."""
-        generator = torch.Generator().manual_seed(self.seed * len(SPLITS) + SPLITS.index(split))
+        generator = drawn_by(self.seed, split)
         rows, pairs, values = self.rows[split], self.pairs, self.first_value
 
         def some(weights: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spaces.tasks import IGNORED, SPLITS, Batch, Sizes, Split, Task, check_whole
+from spaces.tasks import IGNORED, Batch, Sizes, Split, Task, check_whole, drawn_by
 
 # Shares of a row's slots, at most; the rest is noise. Measured: with pairs shown once instead of four times, or with no
 # value asked at the fact itself, small models need several times the training; with fewer markers, low-rank attention
@@ -84,7 +84,7 @@ class Recall(Task):
 
     def examples(self, split: Split) -> Batch:
         """Draw a split; ``labels`` ``(rows, length)`` are answers 0..answers-1, ``IGNORED`` where nothing is asked."""
-        generator = torch.Generator().manual_seed(self.seed * len(SPLITS) + SPLITS.index(split))
+        generator = drawn_by(self.seed, split)
         rows, slots = self.rows[split], self.slots
 
         def draw(high: int, *shape: int) -> Tensor:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spaces.tasks import IGNORED, SPLITS, Batch, Sizes, Split, Task, check_whole
+from spaces.tasks import IGNORED, Batch, Sizes, Split, Task, check_whole, drawn_by
 from spaces.tasks.formants import LEAST_BANDS, chart, energy, timing
 
 FILLERS = 2  # different ones
@@ -84,7 +84,7 @@ class Speech(Task):
 
         Keywords are ``2 * key``, and one more where the partner comes first; voices are ``2 * keys + voice``.
         """
-        generator = torch.Generator().manual_seed(self.seed * len(SPLITS) + SPLITS.index(split))
+        generator = drawn_by(self.seed, split)
         rows = self.rows[split]
 
         def draw(high: int, *shape: int) -> Tensor:

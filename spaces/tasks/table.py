@@ -50,12 +50,11 @@ class Table(LabelledTexts):
         validation: int = 500,
         test: int = 1000,
     ) -> None:
-        super().__init__(length=length, classes=classes, train=train, validation=validation, test=test)
+        super().__init__(
+            text=text, label=label, length=length, classes=classes, train=train, validation=validation, test=test
+        )
         if file is None:
             raise ValueError(f"file=None: name a table that ends in {', '.join(READERS)}")
-        if text == label:
-            raise ValueError(f"text={text!r}, label={label!r}: they must be two columns")
-        self.text, self.label = text, label
         files: dict[Split, str | None] = {"train": file, "validation": validation_file, "test": test_file}
         self.files = {split: Path(path).expanduser() for split, path in files.items() if path is not None}
         for split, path in self.files.items():

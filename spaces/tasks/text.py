@@ -5,7 +5,6 @@ Files, not windows, are dealt out to the splits, so that no file is both learned
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import os
@@ -21,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.tasks import IGNORED, Batch, Sizes, Split, Task, check_whole
+from spaces.tasks.folders import dealt
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class Text(Task):
             if len(group) < LEAST_FILES:
                 found = f"{len(group)} text files, and a split by file needs {LEAST_FILES}"
                 raise ValueError(f"folder={str(self.folder)!r}: {found}")
-            files = _dealt(group)[split]
+            files = dealt(group, name=lambda file: file.name)[split]
             ends = list(accumulate(math.ceil((file.size - unasked) / length) for file in files))
             kept = min(ends[-1], most // len(groups))
             for number in (index * ends[-1] // kept for index in range(kept)):
@@ -204,10 +204,3 @@ def _text_files(folder: Path, suffixes: tuple[str, ...], inside: str = "") -> It
                     yield File(name, size)
     except OSError as error:
         log.warning("skipped %s: %s", folder / inside, error)
-
-
-def _dealt(files: Sequence[File]) -> dict[Split, list[File]]:
-    """Files by split, about 8 to 1 to 1 and at least one each, in an order that only their names decide."""
-    order = sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())
-    tenth = max(1, round(len(order) / 10))
-    return {"validation": order[:tenth], "test": order[tenth : 2 * tenth], "train": order[2 * tenth :]}

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.tasks import SPLITS, Batch, Sizes, Split, Task, check_whole
+from spaces.tasks import SPLITS, Batch, Sizes, Split, Task, check_whole, drawn_by
 from spaces.tasks.formants import LEAST_BANDS, energy, spoken, timing
 from spaces.tasks.griffin_lim import griffin_lim, magnitudes
 from spaces.tasks.lexicon import LONGEST_WORD, alphabet_of, lexicon_of
@@ -79,7 +79,7 @@ class Tts(Task):
 
     def examples(self, split: Split) -> Batch:
         """Draw a split: ids ``(rows, length)``, frames ``(rows, length, bands)``."""
-        generator = torch.Generator().manual_seed(self.seed * len(SPLITS) + SPLITS.index(split))
+        generator = drawn_by(self.seed, split)
         words = lexicon_of(self.lexicon, self.alphabet, seed=self.seed)
         texts = [self._text(words, generator) for _ in range(self.rows[split])]
         inputs = torch.full((len(texts), self.sizes.length), NOTHING)
