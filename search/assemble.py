@@ -15,21 +15,21 @@ import sqlalchemy
 import torch
 from omegaconf import OmegaConf
 
-from search import warm
-from search.candidates import Pool
 from search.evaluate import Search, measure
-from search.records import Direction, Objectives
-from search.sampling import SeededPerTrial
-from search.settings import Settings
-from search.study import agree, open_storage
-from search.study import join as join_study
+from search.samplers.candidates import Pool
+from search.samplers.seeded import SeededPerTrial
+from search.study import warm_start as warm
+from search.study.records import Direction, Objectives
+from search.study.storage import agree, open_storage
+from search.study.storage import join as join_study
+from search.study.trials import enqueue_first
 from search.tracking import Tracking
-from search.trials import enqueue_first
-from spaces.build import make, misfits
+from search.training.settings import Settings
+from spaces.build import instantiate, invalid_corners
 from spaces.dimensions import ConfigError
 from spaces.space import Space
 from spaces.tasks import Task
-from spaces.tasks.checks import check_data
+from spaces.tasks.sources.checks import check_data
 
 NOT_IDENTITY = (
     "study",
@@ -60,14 +60,16 @@ def join(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # of samplers: we know
     torch.set_num_threads(1)  # of two small matrix products on two cores, one process each is faster than both shared
-    task: Task = make(config["task"], "task")
-    pruner = make(config["pruner"], "pruner")
-    meter = make(config["latency"], "latency")
-    tracking: Tracking = make(config["tracking"], "tracking")
-    chosen = make(config["sampler"], "sampler", seed=config["seed"])
-    sampler = SeededPerTrial(lambda seed: make(config["sampler"], "sampler", seed=seed), seed=config["seed"])
+    task: Task = instantiate(config["task"], "task")
+    pruner = instantiate(config["pruner"], "pruner")
+    meter = instantiate(config["latency"], "latency")
+    tracking: Tracking = instantiate(config["tracking"], "tracking")
+    chosen = instantiate(config["sampler"], "sampler", seed=config["seed"])
+    sampler = SeededPerTrial(lambda seed: instantiate(config["sampler"], "sampler", seed=seed), seed=config["seed"])
     check(space, task)
-    storage = make({"_target_": f"{open_storage.__module__}.{open_storage.__name__}", **config["storage"]}, "storage")
+    storage = instantiate(
+        {"_target_": f"{open_storage.__module__}.{open_storage.__name__}", **config["storage"]}, "storage"
+    )
     if config["warm_start"]:
         aims = Objectives(task.metric, task.direction, tuple(config["costs"]), task.chance, task.best, ceilings=())
         beginnings = [*warm.beginnings(storage, config["warm_start"], space, aims), *beginnings]
@@ -120,10 +122,10 @@ def check(space: Space, task: Task) -> None:
         check_data(task)
     except ValueError as error:
         raise ConfigError(f"task: {error}") from error
-    problems = misfits(space, task)
+    problems = invalid_corners(space, task)
     for settings in space.train_corners():
         try:
-            make({"_target_": f"{Settings.__module__}.{Settings.__qualname__}", **settings}, "train")
+            instantiate({"_target_": f"{Settings.__module__}.{Settings.__qualname__}", **settings}, "train")
         except ConfigError as error:
             problems += [line for line in str(error).splitlines() if line not in problems]
     if problems:

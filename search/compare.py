@@ -1,6 +1,6 @@
 """Strategies side by side on recorded tables: ``python -m search.compare`` replays sampler times pruner.
 
-Nothing is trained: a replay looks up in a table what training would have given, see :mod:`search.replay`.
+Nothing is trained: a replay looks up in a table what training would have given, see :mod:`search.replay.simulation`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.config import options, refuse
 from spaces.dimensions import ConfigError
 
 if TYPE_CHECKING:
-    from search.replay import Outcome
-    from search.tables import Table
+    from search.replay.simulation import Outcome
+    from search.replay.table import Table
 
-CONF = Path(__file__).parents[1] / "conf"
-OURS = "surrogate+pareto"
+OURS = "surrogate+gain_rate"
 BASELINES = ("random+none", "tpe+none")
 HELD_OUT = ("speech",)  # no rule and no setting was chosen by looking at it
 STRATEGIES = (
@@ -35,8 +35,8 @@ STRATEGIES = (
     "tpe+i_epoch",
     "tpe+accuracy_only",
     "tpe+ceiling",
-    "random+pareto",
-    "tpe+pareto",
+    "random+gain_rate",
+    "tpe+gain_rate",
     "surrogate+none",
     OURS,
 )
@@ -58,8 +58,7 @@ def main() -> None:
     try:
         sys.exit(compare(parser.parse_args()))
     except ConfigError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        sys.exit(refuse(error))
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -70,13 +69,13 @@ def compare(given: argparse.Namespace) -> int:
         if value < 1:
             raise ConfigError(f"--{name}={value}: it must be at least 1")
     settings = {name: strategy(name) for name in dict.fromkeys(given.strategies)}
-    from search.tables import read, shipped
+    from search.replay.table import read, shipped
 
     known = shipped()
     files = [known.get(name, Path(name)) for name in given.tables] if given.tables else list(known.values())
     names = [read(file).name for file in files]  # says what is wrong before anything is replayed
-    from search.comparison import markdown
-    from search.comparison_page import write_page
+    from search.replay.page import write_page
+    from search.replay.statistics import markdown
 
     outcomes = list(replays(files, settings, given))
     baselines = [name for name in BASELINES if name in settings] or [next(iter(settings))]
@@ -89,7 +88,7 @@ def compare(given: argparse.Namespace) -> int:
 
 
 def strategy(name: str) -> dict[str, Any]:
-    """The settings of ``SAMPLER+PRUNER`` from conf/, as :class:`search.replay.Strategy` takes them.
+    """The settings of ``SAMPLER+PRUNER`` from conf/, as :class:`search.replay.simulation.Strategy` takes them.
 
     A baseline, ``random+none`` or ``tpe+none``, is as people run it elsewhere: it draws from the first trial on, where
     the project's runs begin with each mechanism at its smallest.
@@ -103,14 +102,6 @@ def strategy(name: str) -> dict[str, Any]:
             raise ConfigError(f"{name}: there is no {group} {option!r}; there are {', '.join(options(group))}")
     smallest = name not in (*BASELINES, "nsga2+none")
     return {"sampler": options("sampler")[sampler], "pruner": options("pruner")[pruner], "smallest": smallest}
-
-
-def options(group: str) -> dict[str, dict[str, Any]]:
-    """The options of a group of conf/ by name, as plain values."""
-    from omegaconf import OmegaConf
-
-    files = sorted((CONF / group).glob("*.yaml"))
-    return {file.stem: OmegaConf.to_container(OmegaConf.load(file)) for file in files}  # type: ignore[misc]
 
 
 def replays(
@@ -149,13 +140,13 @@ def _quiet() -> None:
 @cache
 def _table(file: Path) -> Table:
     """Read once a process: replays look up in it and change nothing."""
-    from search.tables import read
+    from search.replay.table import read
 
     return read(file)
 
 
 def _replay(file: Path, name: str, settings: Mapping[str, Any], seed: int, workers: int) -> Outcome:
-    from search.replay import Replay, Strategy
+    from search.replay.simulation import Replay, Strategy
 
     return Replay(_table(file), Strategy(name, **settings), seed=seed, workers=workers).run()
 

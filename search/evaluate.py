@@ -16,14 +16,14 @@ from typing import Any, Protocol
 import optuna
 from optuna.samplers import BaseSampler
 
-from search.candidates import Pool
-from search.costs import count
-from search.latency import Latency, Meter
+from search.costs.counted import count
+from search.costs.latency import Latency, Meter
 from search.pruning import Pruner
-from search.records import Objectives, Record, Stop
-from search.settings import Settings
-from search.training import Training, judge
-from search.trials import history, record, records
+from search.samplers.candidates import Pool
+from search.study.records import Objectives, Record, Stop
+from search.study.trials import history, record, records
+from search.training.fit import Training, evaluate_split
+from search.training.settings import Settings
 from spaces.architecture import Architecture, key, network_key
 from spaces.build import build
 from spaces.space import Space
@@ -155,7 +155,7 @@ def _train(notes: _Notes, architecture: Architecture, search: Search, watch: Wat
         checkpoint.unlink(missing_ok=True)
     if stop:
         raise notes.stop(stop)
-    notes.details |= {f"test_{name}": value for name, value in judge(network, task, "test").items()}
+    notes.details |= {f"test_{name}": value for name, value in evaluate_split(network, task, "test").items()}
     return curve[-1][1]
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.config import default_storage, refuse
 from spaces.architecture import pattern, settings
 from spaces.dimensions import ConfigError
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.storages import RDBStorage
 
-    from search.records import Objectives, Record
+    from search.study.records import Objectives, Record
 
 FORMATS = (".json", ".csv")
 
@@ -46,8 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import optuna
 
-    from search.run import BAD_INPUT, default_storage
-    from search.study import reading
+    from search.study.storage import reading
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = asked.storage or default_storage()
@@ -58,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 _show(_stored(storage, asked.study, url), asked.why, asked.export)
     except ConfigError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return BAD_INPUT
+        return refuse(error)
     return 0
 
 
@@ -86,7 +85,7 @@ def _list(storage: RDBStorage) -> None:
     import optuna
     from optuna.trial import TrialState
 
-    from search.trials import counted
+    from search.study.trials import counted
 
     names = optuna.get_all_study_names(storage)
     for name in names:
@@ -101,10 +100,10 @@ def _stored(storage: RDBStorage, name: str, url: str) -> Stored:
     """Read a study, and construct of what it was made with only what judges it."""
     import optuna
 
-    from search.records import Objectives
-    from search.study import shown
-    from search.trials import records
-    from spaces.build import make
+    from search.study.records import Objectives
+    from search.study.storage import shown
+    from search.study.trials import records
+    from spaces.build import instantiate
     from spaces.space import Space
 
     names = optuna.get_all_study_names(storage)
@@ -115,13 +114,13 @@ def _stored(storage: RDBStorage, name: str, url: str) -> Stored:
     if missing:
         raise ConfigError(f"the study {name!r} lacks {' and '.join(missing)}: no search.run has begun it")
     identity = json.loads(study.user_attrs["identity"])
-    objectives = Objectives.of(make(identity["task"], "task"), identity["costs"], study.user_attrs["ceilings"])
+    objectives = Objectives.of(instantiate(identity["task"], "task"), identity["costs"], study.user_attrs["ceilings"])
     return Stored(study, objectives, Space(identity["space"]).places(), records(study))
 
 
 def _show(stored: Stored, number: int | None, file: Path | None) -> None:
     """Print the front, or why a trial is on it or not, and write it to a file."""
-    from search.display import Page
+    from search.report.console import Page
     from search.tracking.summaries import without_password
 
     page = Page(stored.objectives, stored.places)
@@ -136,8 +135,8 @@ def _show(stored: Stored, number: int | None, file: Path | None) -> None:
 
 
 def _why(stored: Stored, number: int) -> list[str]:
-    from search.trials import superseded, went_on
-    from search.why import why
+    from search.report.explain import why
+    from search.study.trials import superseded, went_on
 
     trials = stored.study.get_trials(deepcopy=False)
     if not 0 <= number < len(trials):
@@ -154,7 +153,7 @@ def _why(stored: Stored, number: int) -> list[str]:
 
 def _export(stored: Stored, file: Path) -> None:
     """Write the front's members: as JSON with architectures that can be built, as CSV one column a setting."""
-    from search.records import front
+    from search.study.records import front
 
     aims = stored.objectives
     rows: list[dict[str, Any]] = [

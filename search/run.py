@@ -11,8 +11,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -22,17 +21,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from search.config import CONF, refuse, validate_config
 from spaces.dimensions import ConfigError
 from spaces.space import Space
 
 if TYPE_CHECKING:
-    from search.records import Record
-
-CONF = Path(__file__).parents[1] / "conf"
-BAD_INPUT = 2  # exit code; Ctrl-C and SIGTERM end with 128 + the signal's number, as shells expect
-COSTS = ("latency_ms", "parameters", "flops", "memory_mb")
-GROUPS = ("space", "task", "sampler", "pruner", "latency", "storage", "tracking")
-KEYS = ("study", "n_trials", "seed", "costs", "limits", "checkpoints", "warm_start")
+    from search.study.records import Record
 
 
 def main() -> None:
@@ -41,7 +35,7 @@ def main() -> None:
     try:
         _composed()
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(_refuse(_composition_error(error)))
+        sys.exit(refuse(_composition_error(error)))
     except KeyboardInterrupt:  # while trials run, run() handles it
         sys.exit(128 + signal.SIGINT)
 
@@ -50,21 +44,16 @@ def main() -> None:
 def _composed(config: DictConfig) -> None:
     if "space" not in config:
         names = ", ".join(GlobalHydra.instance().config_loader().get_group_options("space"))
-        sys.exit(_refuse(f"Name a search space: python -m search.run +space=nlp (there are {names})"))
+        sys.exit(refuse(f"Name a search space: python -m search.run +space=nlp (there are {names})"))
     tree: Any = OmegaConf.to_container(config, resolve=True)
     choices = HydraConfig.get().runtime.choices
     tree["study"] = tree.get("study") or f"{choices['space']}-{choices['task']}"
     try:
         code = run(tree)
     except ConfigError as error:
-        code = _refuse(str(error))
+        code = refuse(str(error))
     if code:
         sys.exit(code)
-
-
-def _refuse(message: str) -> int:
-    print(message, file=sys.stderr)  # noqa: T201
-    return BAD_INPUT
 
 
 def _composition_error(error: BaseException) -> str:
@@ -89,13 +78,13 @@ def run(config: Mapping[str, Any]) -> int:
         ConfigError: something in it can't be; nothing was written then.
     """
     began = time.perf_counter()
-    check(config)
+    validate_config(config)
     space = Space(config["space"])
 
     from search.assemble import join
-    from search.display import Display
-    from search.retime import retime
-    from search.trials import records
+    from search.costs.remeasure import retime
+    from search.report.console import Display
+    from search.study.trials import records
     from search.worker import RepeatedFailureError, Stopped, work
 
     if config["n_trials"] is None:
@@ -135,34 +124,6 @@ def run(config: Mapping[str, Any]) -> int:
     if tracking.page():
         display.say(f"The study's page then: {tracking.page()}")
     return code
-
-
-def default_storage() -> str:
-    """The address of the database that holds the studies of a run that isn't told otherwise."""
-    return str(OmegaConf.select(OmegaConf.load(CONF / "storage" / "sqlite.yaml"), "url"))
-
-
-def check(config: Mapping[str, Any]) -> None:
-    """Refuse unknown keys and values out of range, all at once."""
-    problems = [
-        f"{name}: unknown; there are {', '.join((*GROUPS, *KEYS))}" for name in config if name not in (*GROUPS, *KEYS)
-    ]
-    n_trials, seed, costs, limits = (config[name] for name in ("n_trials", "seed", "costs", "limits"))
-    if n_trials is not None and (isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1):
-        problems.append(f"n_trials: {n_trials!r}; write a whole number from 1, or null for every architecture once")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        problems.append(f"seed: {seed!r}; write a whole number from 0")
-    if not isinstance(costs, Sequence) or isinstance(costs, str) or not costs or len(set(costs)) < len(costs):
-        problems.append(f"costs: {costs!r}; write a list such as [latency_ms]")
-    else:
-        problems += [f"costs: {name!r} is none; there are {', '.join(COSTS)}" for name in costs if name not in COSTS]
-    for name, limit in limits.items():
-        if name not in COSTS:
-            problems.append(f"limits.{name}: no such cost; there are {', '.join(COSTS)}")
-        elif limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= 0):
-            problems.append(f"limits.{name}: {limit!r}; write a number above 0, or null for no limit")
-    if problems:
-        raise ConfigError("\n".join(problems))
 
 
 if __name__ == "__main__":

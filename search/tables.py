@@ -12,74 +12,17 @@ Latencies are measured then, all networks taking turns.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from search.pareto import Floats
-from search.records import Direction, Objectives
+from search.config import default_storage, refuse
+from search.replay.table import Table, write
 from spaces.architecture import key, network_key
 from spaces.dimensions import ConfigError
-
-
-@dataclass(frozen=True)
-class Table:
-    """What became of every architecture of a space, in each of several worlds that differ in the seed of training.
-
-    ``curves[world][architecture][epoch]`` are metrics, ``seconds[architecture]`` CPU-seconds an epoch.
-    """
-
-    name: str
-    space: Mapping[str, Any]
-    metric: str
-    direction: Direction
-    chance: float
-    best: float
-    architectures: Sequence[Mapping[str, Any]]
-    parameters: Sequence[Mapping[str, Any]]
-    costs: Sequence[Mapping[str, float]]
-    curves: Sequence[Sequence[Sequence[float]]]
-    seconds: Sequence[float]
-
-    def objectives(self, costs: tuple[str, ...] = ("latency_ms",)) -> Objectives:
-        """What strategies are judged by; the box ends a little above the most expensive."""
-        ceilings = tuple(1.001 * max(each[name] for each in self.costs) for name in costs)
-        return Objectives(self.metric, self.direction, costs, self.chance, self.best, ceilings)
-
-    def finals(self, world: int) -> Floats:
-        """``(architectures,)``: the metric at the end."""
-        return np.array(self.curves[world])[:, -1]
-
-
-def write(table: Table, path: Path) -> None:
-    """As compressed JSON; the same table gives the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file, gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
-        packed.write(json.dumps(asdict(table), sort_keys=True, separators=(",", ":")).encode())
-
-
-def read(path: Path) -> Table:
-    """A table from its file.
-
-    Raises:
-        ConfigError: it isn't there or is no table.
-    """
-    try:
-        with gzip.open(path) as file:
-            return Table(**json.load(file))
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: no recorded table: {error}") from None
-
-
-def shipped() -> dict[str, Path]:
-    """The tables that come with the project, by name."""
-    return {path.name.split(".")[0]: path for path in sorted((Path(__file__).parent / "recorded").glob("*.json.gz"))}
 
 
 def gather(name: str, studies: Sequence[str], storage: str) -> Table:
@@ -90,8 +33,8 @@ def gather(name: str, studies: Sequence[str], storage: str) -> Table:
     """
     import optuna
 
-    from search.trials import counted, records
-    from spaces.build import build, make
+    from search.study.trials import counted, records
+    from spaces.build import build, instantiate
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     worlds, identities, parameters = [], [], {}
@@ -115,8 +58,8 @@ def gather(name: str, studies: Sequence[str], storage: str) -> Table:
     common = sorted(set.intersection(*(set(world) for world in worlds)))
     if not common:
         raise ConfigError(f"{', '.join(studies)}: no architecture is complete in all of them")
-    task = make(identities[0]["task"], "task")
-    meter = make({"_target_": "search.latency.MeasuredLatency"}, "latency")
+    task = instantiate(identities[0]["task"], "task")
+    meter = instantiate({"_target_": "search.costs.latency.MeasuredLatency"}, "latency")
     firsts = [worlds[0][each] for each in common]
     networks = {network_key(each.architecture): each.architecture for each in firsts}
     built = [build(dict(architecture), task) for architecture in networks.values()]
@@ -141,8 +84,6 @@ def gather(name: str, studies: Sequence[str], storage: str) -> Table:
 
 def main() -> None:
     """Write a table."""
-    from search.run import default_storage
-
     parser = argparse.ArgumentParser(prog="python -m search.tables", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, help="such as mine.json.gz")
     parser.add_argument("studies", nargs="+", metavar="STUDY", help="fully trained studies of one space")
@@ -151,7 +92,7 @@ def main() -> None:
     try:
         table = gather(given.file.name.split(".")[0], given.studies, given.storage)
     except ConfigError as error:
-        sys.exit(str(error))
+        sys.exit(refuse(error))
     write(table, given.file)
     print(f"{given.file}: {len(table.architectures)} architectures in {len(table.curves)} worlds")  # noqa: T201
 

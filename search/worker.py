@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import optuna
 from optuna.trial import TrialState
 
-from search.candidates import Candidate
 from search.evaluate import Search, Watch, evaluate
-from search.planning import plan
-from search.records import Record
-from search.trials import counted, history, put_back, record, take_over, take_up
+from search.lifecycle import plan
+from search.samplers.candidates import Candidate
+from search.study.records import Record
+from search.study.trials import counted, history, put_back, record, take_over, take_up
 from spaces.architecture import key
 
 MOST_FAILURES = 3  # in a row: then the fault is not the architecture's

@@ -21,7 +21,7 @@ from spaces.space import ROLES, Space
 from spaces.tasks import Task
 
 
-def make(node: object, where: str, **given: Any) -> Any:
+def instantiate(node: object, where: str, **given: Any) -> Any:
     """Call the class or function that ``node`` names by ``_target_`` with its other entries and ``given``.
 
     Args:
@@ -35,7 +35,7 @@ def make(node: object, where: str, **given: Any) -> Any:
     if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
         raise ConfigError(f"{where}: names no class; write _target_: package.module.Class")
     target = _find(node["_target_"], where)
-    arguments = {name: _made(value, f"{where}.{name}") for name, value in node.items() if name != "_target_"}
+    arguments = {name: _instantiated(value, f"{where}.{name}") for name, value in node.items() if name != "_target_"}
     check_arguments(target, arguments, where, given=given)
     try:
         return target(**arguments, **given)
@@ -43,13 +43,13 @@ def make(node: object, where: str, **given: Any) -> Any:
         raise ConfigError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from error
 
 
-def _made(node: object, where: str) -> Any:
+def _instantiated(node: object, where: str) -> Any:
     """``node`` with all that names a class within it constructed."""
     if not isinstance(node, Mapping):
         return node
     if "_target_" in node:
-        return make(node, where)
-    return {name: _made(value, f"{where}.{name}") for name, value in node.items()}
+        return instantiate(node, where)
+    return {name: _instantiated(value, f"{where}.{name}") for name, value in node.items()}
 
 
 def check_arguments(
@@ -100,7 +100,7 @@ def build(architecture: Architecture, task: Task, *, seed: int = 0) -> nn.Module
         return _model(architecture, task, lambda name, role: _mechanism(architecture, name, role, task))
 
 
-def misfits(space: Space, task: Task) -> list[str]:
+def invalid_corners(space: Space, task: Task) -> list[str]:
     """What is wrong with the corners of the space for this task, a line each; empty if every one can be built.
 
     Corners are built on the meta device, where a tensor has a shape and no memory. A part that several corners share
@@ -141,13 +141,13 @@ def _failures(space: Space, task: Task) -> list[str]:
     """Which patterns fail on an input; on the meta device a mechanism can be built that can't run."""
     found = []
     batch = task.sample()
-    expected = [(1, *sizes.answer_shape) for sizes in (task.sizes.parts or {"": task.sizes}).values()]
+    expected = [(1, *spec.answer_shape) for spec in (task.spec.parts or {"": task.spec}).values()]
     for architecture in space.largest():
         try:
             with torch.inference_mode():
                 network = build(architecture, task).eval()
                 answers = network(batch)
-                task.answer(network, batch)
+                task.predict(network, batch)
             given = [tuple(answer.shape) for answer in (answers if isinstance(answers, tuple) else [answers])]
             if given != expected:
                 shapes = (", ".join(map(str, each)) for each in (given, expected))
@@ -160,7 +160,7 @@ def _failures(space: Space, task: Task) -> list[str]:
 
 def _check_model(architecture: Architecture, task: Task) -> bool:
     model = architecture["model"]
-    if architecture.get("roles") and task.sizes.answer_length is None:
+    if architecture.get("roles") and task.spec.answer_length is None:
         raise ConfigError("roles: they are for tasks whose answer is a sequence of its own, such as translation")
     for name in ("width", "heads"):
         value = model.get(name)
@@ -178,22 +178,22 @@ def _roles(architecture: Architecture, task: Task) -> dict[str, list[str]]:
     encoder. Unless ``roles`` says otherwise, a decoder block's mechanisms are those of the encoder block beside it.
     """
     blocks = architecture["pattern"]
-    if task.sizes.answer_length is None:
+    if task.spec.answer_length is None:
         return {"": blocks}
     given = architecture.get("roles", {})
     return {"": blocks, **{role: [given[role]] * len(blocks) if role in given else blocks for role in ROLES}}
 
 
 def _mechanism(architecture: Architecture, name: str, role: str, task: Task) -> Mechanism:
-    model, sizes = architecture["model"], task.sizes
+    model, spec = architecture["model"], task.spec
     where = f"attention.{name}{role and f' as {role}'}"
-    mechanism: Mechanism = make(
+    mechanism: Mechanism = instantiate(
         architecture["attention"][name],
         where,
         width=model["width"],
         heads=model["heads"],
-        length=sizes.answer_length if role == "decoder" else sizes.length,
-        causal=role == "decoder" or (sizes.causal and not role),
+        length=spec.answer_length if role == "decoder" else spec.length,
+        causal=role == "decoder" or (spec.causal and not role),
     )
     try:
         if role == "decoder":
@@ -209,5 +209,5 @@ def _model(architecture: Architecture, task: Task, mechanism: Callable[[str, str
     settings = {name: value for name, value in architecture["model"].items() if name not in ("depth", "heads")}
     blocks = {role: [mechanism(name, role) for name in names] for role, names in _roles(architecture, task).items()}
     given = {f"{role}{'es' if role == 'cross' else 's'}": blocks[role] for role in blocks if role}
-    network: nn.Module = make(settings, "model", mechanisms=blocks[""], sizes=task.sizes, **given)
+    network: nn.Module = instantiate(settings, "model", mechanisms=blocks[""], spec=task.spec, **given)
     return network

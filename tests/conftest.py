@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def close_storages():
     """A connection left open is a warning, and warnings are errors."""
     yield
-    opened = sys.modules["small"].opened if "small" in sys.modules else []
+    opened = sys.modules["tiny_task"].opened if "tiny_task" in sys.modules else []
     while opened:
         storage = opened.pop()
         storage.remove_session()

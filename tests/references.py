@@ -49,10 +49,10 @@ def head_of(linear, x, head, heads):
     return x @ linear.weight.chunk(heads)[head].T
 
 
-def qkv(mechanism, x, head, source=None, *, prefix=""):
+def qkv(mechanism, x, head, source=None, *, decoder_input_ids=""):
     """Of one head; several heads in a row look at the same key and value where there are fewer of those."""
     source = x if source is None else source
-    q, k, v = (getattr(mechanism, prefix + name) for name in ("query", "key", "value"))
+    q, k, v = (getattr(mechanism, decoder_input_ids + name) for name in ("query", "key", "value"))
     kv_heads = k.out_features // mechanism.head_width
     shared = head * kv_heads // mechanism.heads
     q, k = head_of(q, x, head, mechanism.heads), head_of(k, source, shared, kv_heads)
@@ -99,7 +99,7 @@ def longformer(mechanism, x, real):
         local = attend(*qkv(mechanism, x, head), seen & kept)
         if not mechanism.global_tokens:
             return local
-        everywhere = attend(*qkv(mechanism, x, head, prefix="global_"), everything_seen(mechanism, n) & kept)
+        everywhere = attend(*qkv(mechanism, x, head, decoder_input_ids="global_"), everything_seen(mechanism, n) & kept)
         return torch.where(i < mechanism.global_tokens, everywhere, local)
 
     return by_head(mechanism, x, real, rows)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pictured import pixels, write_arrays
+from image_files import pixels, write_arrays
 
-from spaces.tasks import IGNORED, SPLITS
+from spaces.tasks import IGNORE_INDEX, SPLITS
 from spaces.tasks.arrays import Arrays
-from spaces.tasks.pictures import Grid
+from spaces.tasks.sources.image_patches import Grid
 
 LABELS = np.arange(20) % 3
 
@@ -33,7 +33,7 @@ def every(task: Arrays) -> tuple[torch.Tensor, torch.Tensor]:
 def test_whole_numbers_are_ids(tmp_path: Path, kind: str) -> None:
     ids = np.arange(100).reshape(20, 5).astype(kind)
     task = Arrays(file=written(tmp_path, inputs=ids, labels=LABELS))
-    assert (task.sizes.length, task.sizes.vocabulary, task.sizes.classes) == (5, 100, 3)
+    assert (task.spec.length, task.spec.vocabulary, task.spec.classes) == (5, 100, 3)
     inputs, labels = every(task)
     assert sorted(inputs.tolist()) == ids.tolist()
     assert labels.tolist() == [LABELS[row[0] // 5] for row in inputs.tolist()]
@@ -45,7 +45,7 @@ def test_whole_numbers_are_ids(tmp_path: Path, kind: str) -> None:
 def test_other_numbers_are_frames(tmp_path: Path, kind: str) -> None:
     frames = (np.arange(120) / 8).reshape(20, 3, 2).astype(kind)
     task = Arrays(file=written(tmp_path, inputs=frames, labels=LABELS))
-    assert (task.sizes.length, task.sizes.features, task.sizes.vocabulary) == (3, 2, None)
+    assert (task.spec.length, task.spec.features, task.spec.vocabulary) == (3, 2, None)
     assert sorted(every(task)[0].tolist()) == frames.tolist()
 
 
@@ -81,13 +81,13 @@ def test_a_label_a_token_and_padding(tmp_path: Path) -> None:
     padding = np.zeros((20, 3), int)
     padding[4, 1:] = 1
     labels = ids % 4 + 1
-    labels[5, 0] = IGNORED
+    labels[5, 0] = IGNORE_INDEX
     labels[4, 2] = 77  # under padding, so no class
     ids[4, 1:] = -1
     task = Arrays(file=written(tmp_path, inputs=ids, labels=labels, lengths=padding), padding="lengths", causal=True)
-    assert (task.sizes.per_token, task.sizes.causal, task.sizes.classes, task.names) == (True, True, 4, tuple("1234"))
+    assert (task.spec.per_token, task.spec.causal, task.spec.classes, task.names) == (True, True, 4, tuple("1234"))
     expected, asked = ids.copy(), ids % 4
-    expected[4, 1:], asked[4, 1:], asked[5, 0] = 0, IGNORED, IGNORED
+    expected[4, 1:], asked[4, 1:], asked[5, 0] = 0, IGNORE_INDEX, IGNORE_INDEX
     inputs, answers = every(task)
     order = inputs[:, 0].argsort()
     assert inputs[order].tolist() == expected.tolist()
@@ -176,12 +176,12 @@ def per_split(**sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
         ),
         ({"inputs": PICTURES, "labels": PICTURES[..., 0]}, {}, r"labels: shape \(20, 4, 4\); .* it takes \(20,\)$"),
         (
-            {"inputs": IDS, "labels": changed(LABELS, 3, IGNORED)},
+            {"inputs": IDS, "labels": changed(LABELS, 3, IGNORE_INDEX)},
             {},
             "labels: row 3: -100 asks nothing",
         ),
         (
-            {"inputs": IDS, "labels": np.where(IDS < 2, IGNORED, 1)},
+            {"inputs": IDS, "labels": np.where(IDS < 2, IGNORE_INDEX, 1)},
             {},
             "labels: row 0: -100 asks nothing",
         ),

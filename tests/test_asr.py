@@ -9,17 +9,17 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from spaces.tasks import IGNORED, SPLITS, Batch
+from spaces.tasks import IGNORE_INDEX, SPLITS, Batch
 from spaces.tasks.asr import Asr
-from spaces.tasks.formants import spoken
-from spaces.tasks.lexicon import lexicon_of
-from spaces.tasks.transcription import BLANK, Errors, edits, least_frames
+from spaces.tasks.sources.transcription import BLANK, Errors, edits, least_frames
+from spaces.tasks.synthetic.formants import spoken
+from spaces.tasks.synthetic.lexicon import lexicon_of
 
 TASK = Asr(train=20, validation=10, test=10)
 
 
 def transcripts(task: Asr, labels: torch.Tensor) -> list[str]:
-    return ["".join(task.alphabet[at - 1] for at in row.tolist() if at != IGNORED) for row in labels]
+    return ["".join(task.alphabet[at - 1] for at in row.tolist() if at != IGNORE_INDEX) for row in labels]
 
 
 def says(logits: torch.Tensor) -> Callable[[Batch], torch.Tensor]:
@@ -29,7 +29,7 @@ def says(logits: torch.Tensor) -> Callable[[Batch], torch.Tensor]:
 def spelled(task: Asr, *rows: str) -> torch.Tensor:
     """Logits of which each frame is sure; ``-`` is a blank."""
     frames = [[task.alphabet.find(letter) + 1 for letter in row] for row in rows]
-    return 100.0 * torch.nn.functional.one_hot(torch.tensor(frames), task.sizes.classes)
+    return 100.0 * torch.nn.functional.one_hot(torch.tensor(frames), task.spec.classes)
 
 
 def test_rows_say_words_of_the_lexicon_and_differ_in_length() -> None:
@@ -43,7 +43,7 @@ def test_rows_say_words_of_the_lexicon_and_differ_in_length() -> None:
         lengths = (~padding).sum(1).tolist()
         assert len(set(lengths)) > 5
         for said, length in zip(transcripts(TASK, labels), lengths, strict=True):
-            assert 4 * len(said) <= length <= min(8 * len(said), TASK.sizes.length)
+            assert 4 * len(said) <= length <= min(8 * len(said), TASK.spec.length)
 
 
 def test_frames_hold_the_characters_of_the_transcript_in_some_voice() -> None:
@@ -88,7 +88,7 @@ def test_repeated_frames_are_one_character_unless_a_blank_parts_them(frames: str
 
 
 def test_the_loss_is_the_sum_over_all_ways_to_spell_a_transcript() -> None:
-    logits = torch.randn(3, 5, TASK.sizes.classes, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(3, 5, TASK.spec.classes, generator=torch.Generator().manual_seed(0))
     padding = torch.arange(5) >= torch.tensor([[5], [4], [3]])
     said = ["ab", "aa", "b"]
     batch = Batch(torch.zeros(3, 5, TASK.bands), padding, TASK.encode(said, 5))
@@ -96,7 +96,7 @@ def test_the_loss_is_the_sum_over_all_ways_to_spell_a_transcript() -> None:
     for row, unheard, text in zip(logits, padding, said, strict=True):
         likely = row[~unheard].softmax(-1)
         ways = torch.tensor(list(itertools.product(range(4), repeat=len(likely))))  # blank, space, a and b
-        sure = torch.nn.functional.one_hot(ways, TASK.sizes.classes).float()
+        sure = torch.nn.functional.one_hot(ways, TASK.spec.classes).float()
         right = torch.tensor([decoded == text for decoded in TASK.decode(sure, None)])
         total = likely[torch.arange(len(likely)), ways[right]].prod(1).sum()
         expected.append(-math.log(total) / len(text))
@@ -104,7 +104,7 @@ def test_the_loss_is_the_sum_over_all_ways_to_spell_a_transcript() -> None:
 
 
 def test_the_loss_of_what_cannot_be_said_in_time_teaches_nothing() -> None:
-    logits = torch.zeros(1, 2, TASK.sizes.classes, requires_grad=True)
+    logits = torch.zeros(1, 2, TASK.spec.classes, requires_grad=True)
     loss = TASK.loss(logits, Batch(torch.zeros(1, 2, TASK.bands), None, TASK.encode(["aa"], 2)))
     assert least_frames("aa") == 3
     assert loss.item() == 0
@@ -112,11 +112,11 @@ def test_the_loss_of_what_cannot_be_said_in_time_teaches_nothing() -> None:
 
 def test_judge_counts_edits_of_words_and_characters() -> None:
     batch = Batch(torch.zeros(2, 7, TASK.bands), None, TASK.encode(["ab c", "ab"], 7))
-    judged = TASK.judge(says(spelled(TASK, "ab-b  c", "a-b----")), batch)
+    judged = TASK.eval_step(says(spelled(TASK, "ab-b  c", "a-b----")), batch)
     assert judged == Errors(1, 3, 1, 6)
-    nothing = TASK.judge(says(spelled(TASK, "-------", "-------")), batch)
-    assert TASK.score([nothing])["word_error_rate"] == TASK.chance
-    assert TASK.score([judged, nothing]) == {"word_error_rate": 4 / 6, "character_error_rate": 7 / 12}
+    nothing = TASK.eval_step(says(spelled(TASK, "-------", "-------")), batch)
+    assert TASK.compute_metrics([nothing])["word_error_rate"] == TASK.chance
+    assert TASK.compute_metrics([judged, nothing]) == {"word_error_rate": 4 / 6, "character_error_rate": 7 / 12}
     assert BLANK == 0
 
 

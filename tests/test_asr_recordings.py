@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from recorded import RATE, tone, write_transcribed, write_wav
+from wav_files import RATE, tone, write_transcribed, write_wav
 
-from spaces.tasks import IGNORED, SPLITS
+from spaces.tasks import IGNORE_INDEX, SPLITS
 from spaces.tasks.asr_recordings import AsrRecordings
 from spaces.tasks.recordings import log_mel
-from spaces.tasks.wav import read_wav
+from spaces.tasks.sources.audio import read_wav
 
 SENTENCES = ("go on", "no end", "one")
 
@@ -24,7 +24,7 @@ def test_a_clip_is_its_frames_and_what_the_table_says(tmp_path: Path) -> None:
     for split in SPLITS:
         inputs, padding, labels, *_ = task.examples(split)
         for row, unheard, label, file in zip(inputs, padding, labels, task.files[split], strict=True):
-            text = "".join(task.alphabet[at - 1] for at in label.tolist() if at != IGNORED)
+            text = "".join(task.alphabet[at - 1] for at in label.tolist() if at != IGNORE_INDEX)
             assert text == SENTENCES[int(file[-5])]
             torch.testing.assert_close(row[~unheard], log_mel(read_wav(tmp_path / "clips" / file)[0], RATE, 40))
 

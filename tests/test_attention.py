@@ -23,15 +23,16 @@ import torch
 from torch import Tensor
 
 import spaces.attention
-from search import costs
+from search.costs import counted as costs
 from spaces.attention import Mechanism
 from spaces.attention.adaptive_span import AdaptiveSpanAttention
 from spaces.attention.bigbird import BigBirdAttention
-from spaces.attention.blocks import ABSENT
 from spaces.attention.delta import DeltaAttention
 from spaces.attention.entmax import EntmaxAttention, entmax
 from spaces.attention.fnet import FNetAttention
 from spaces.attention.gated import GatedAttention
+from spaces.attention.kernels.blocks import ABSENT
+from spaces.attention.kernels.rotary import rotary
 from spaces.attention.linear import LinearAttention
 from spaces.attention.linformer import LinformerAttention
 from spaces.attention.local import LocalAttention
@@ -39,7 +40,6 @@ from spaces.attention.longformer import LongformerAttention
 from spaces.attention.nystromformer import NystromformerAttention
 from spaces.attention.performer import PerformerAttention
 from spaces.attention.reformer import ReformerAttention
-from spaces.attention.rotary import rotary
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.attention.synthesizer import SynthesizerAttention
 from spaces.attention.topk import TopkAttention
@@ -940,7 +940,7 @@ def test_refuses(mechanism, settings, message, device):
     assert message in str(refusal.value)
 
 
-@pytest.mark.parametrize("mechanism", {row.mechanism for row in ROWS}, ids=lambda mechanism: mechanism.__name__)
+@pytest.mark.parametrize("mechanism", dict.fromkeys(row.mechanism for row in ROWS), ids=lambda mechanism: mechanism.__name__)
 def test_a_misspelt_knob_is_refused(mechanism):
     with pytest.raises(TypeError, match="unexpected keyword argument 'rnak'"):
         mechanism(**SIZES, rnak=3)

@@ -4,10 +4,10 @@ from torch import Tensor
 
 from spaces.architecture import describe
 from spaces.attention import Mechanism
-from spaces.build import build, make, misfits
+from spaces.build import build, instantiate, invalid_corners
 from spaces.models.trunk import TokenShift
 from spaces.space import Space
-from spaces.tasks import Batch, Sizes, Task
+from spaces.tasks import Batch, Task, TaskSpec
 
 ENCODER_TAKES = "width, feed_forward, dropout, activation, positions, front_end, pooling"
 
@@ -19,14 +19,14 @@ class Constant(Task):
         self, *, length: int = 31, per_token: bool = False, causal: bool = False, features: int | None = None
     ) -> None:
         tokens = {"vocabulary": 7} if features is None else {"features": features}
-        self.sizes = Sizes(length=length, classes=3, per_token=per_token, causal=causal, **tokens)
+        self.spec = TaskSpec(length=length, classes=3, per_token=per_token, causal=causal, **tokens)
         self.chance = 1 / 3
 
     def examples(self, split) -> Batch:
         rows = {"train": 8, "validation": 4, "test": 4}[split]
-        labels = torch.zeros(rows, self.sizes.length, dtype=torch.long)
-        inputs = labels if self.sizes.features is None else torch.zeros(*labels.shape, self.sizes.features)
-        return Batch(inputs, None, labels if self.sizes.per_token else labels[:, 0])
+        labels = torch.zeros(rows, self.spec.length, dtype=torch.long)
+        inputs = labels if self.spec.features is None else torch.zeros(*labels.shape, self.spec.features)
+        return Batch(inputs, None, labels if self.spec.per_token else labels[:, 0])
 
 
 class Narrowing(Mechanism):
@@ -51,7 +51,7 @@ def space(model=MODEL, **attention):
 def test_every_corner_that_fits_builds_and_runs(features):
     fitting = {"softmax": SOFTMAX, "linformer": {**LINFORMER, "rank": {"int": [1, 31]}}}
     task = Constant(per_token=True, features=features)
-    assert misfits(space(**fitting), task) == []
+    assert invalid_corners(space(**fitting), task) == []
     for corner in space(**fitting).corners():
         logits = build(corner, task)(task.cached("train").rows(torch.arange(2)))
         assert logits.shape == (2, 31, 3), describe(corner)
@@ -82,7 +82,7 @@ def test_every_corner_that_fits_builds_and_runs(features):
     ],
 )
 def test_what_does_not_fit_is_told_with_its_place(tree, task, expected):
-    found = misfits(space(**tree), task)
+    found = invalid_corners(space(**tree), task)
     assert len(found) == len(set(found))
     for message in expected:
         assert any(message in line for line in found), found
@@ -102,9 +102,9 @@ def test_what_does_not_fit_is_told_with_its_place(tree, task, expected):
     ],
 )
 def test_a_model_that_does_not_fit_is_told_once(change, message):
-    assert misfits(space({**MODEL, **change}, softmax=SOFTMAX, linformer={**LINFORMER, "rank": 4}), Constant()) == [
-        message
-    ]
+    assert invalid_corners(
+        space({**MODEL, **change}, softmax=SOFTMAX, linformer={**LINFORMER, "rank": 4}), Constant()
+    ) == [message]
 
 
 def test_the_same_seed_gives_the_same_network_and_leaves_the_generator_alone():
@@ -127,7 +127,7 @@ def test_a_pattern_stands_in_the_network_block_by_block():
 
 def test_the_gate_builds_what_is_nested():
     half = {"_target_": "fractions.Fraction", "numerator": 1, "denominator": 2}
-    assert make({**half, "numerator": half}, "here") == 0.25
+    assert instantiate({**half, "numerator": half}, "here") == 0.25
 
 
 def batch(inputs, padding=None):
@@ -153,7 +153,7 @@ def test_padding_changes_nothing_in_an_encoder(per_token, features, inputs, behi
 @pytest.mark.parametrize("tokens", [{}, {"vocabulary": 7, "features": 5}])
 def test_tokens_are_ids_or_frames(tokens):
     with pytest.raises(ValueError, match="one of the two"):
-        Sizes(length=4, classes=2, per_token=False, **tokens)
+        TaskSpec(length=4, classes=2, per_token=False, **tokens)
 
 
 def test_a_causal_encoder_does_not_look_ahead():

@@ -4,12 +4,12 @@ import logging
 
 import pytest
 import torch
-from small import FirstToken
+from tiny_task import FirstToken
 
-from spaces.tasks import IGNORED, SPLITS, Batch
-from spaces.tasks.checks import check_data
+from spaces.tasks import IGNORE_INDEX, SPLITS, Batch
 from spaces.tasks.digits import Digits
 from spaces.tasks.recall import Recall
+from spaces.tasks.sources.checks import check_data
 
 
 class Given(FirstToken):
@@ -30,7 +30,7 @@ class Given(FirstToken):
     ("task", "message"),
     [
         (Given(validation=[]), "validation: no examples"),
-        (Given(test=[IGNORED] * 3), "test: nothing is asked"),
+        (Given(test=[IGNORE_INDEX] * 3), "test: nothing is asked"),
         (Given(train=[1, 1, 1]), "train: all labels are class 1; it takes two classes to learn from"),
         (Given(train=[1, 1], names=("no", "yes")), "train: all labels are 'yes'"),
         (Given(train=[1, 1], per_token=True), "train: all labels are class 1"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pictured import pixels, python2_pickle, write_cifar10
+from image_files import pixels, python2_pickle, write_cifar10
 from PIL import Image
 
 from spaces.tasks import SPLITS
@@ -28,13 +28,13 @@ def test_pictures_come_in_the_order_of_the_files(tmp_path: Path, pickled: bool) 
         assert labels.tolist() == [row % 10 for row in ROWS[split]]
         pictures = np.stack([pixels(row, 3, 32, 32) for row in ROWS[split]])
         assert torch.equal(inputs, task.grid.tokens(torch.from_numpy(pictures)))
-    assert (task.sizes.length, task.sizes.features, task.sizes.classes) == (64, 48, 10)
+    assert (task.spec.length, task.spec.features, task.spec.classes) == (64, 48, 10)
 
 
 def test_grey_pixels_are_those_that_pillow_makes(tmp_path: Path) -> None:
     task = Cifar10(folder=str(write_cifar10(tmp_path)), patch=None, channels="gray", test=3)
     inputs = task.examples("test").inputs
-    assert (inputs.shape, task.sizes.vocabulary) == ((3, 1024), 256)
+    assert (inputs.shape, task.spec.vocabulary) == ((3, 1024), 256)
     image = Image.fromarray(pixels(51, 3, 32, 32).transpose(1, 2, 0)).convert("L")
     assert (inputs[1].view(32, 32) - torch.from_numpy(np.array(image)).long()).abs().max() <= 1
     assert gray(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)).unique().tolist() == [255]

@@ -8,14 +8,14 @@ import optuna
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from image_files import write_arrays, write_cifar10, write_pathfinder, write_pictures
 from omegaconf import OmegaConf
-from pictured import write_arrays, write_cifar10, write_pathfinder, write_pictures
-from recorded import write_recordings, write_transcribed
-from tabled_texts import write_table
+from text_tables import write_table
+from wav_files import write_recordings, write_transcribed
 
-from search.run import check
+from search.config import validate_config
 from spaces.architecture import describe
-from spaces.build import build, make, misfits
+from spaces.build import build, instantiate, invalid_corners
 from spaces.space import Space
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ def test_a_file_says_what_it_is_and_how_to_try_it(path):
 def test_a_command_that_is_shown_composes(command, monkeypatch, tmp_path):
     monkeypatch.setenv("PARETOFORMER_STORAGE", "sqlite://")
     config = composed(*shlex.split(command.replace("$seed", "1")))
-    check(config)
+    validate_config(config)
     Space(config["space"])
 
 
@@ -74,20 +74,20 @@ def test_every_option_can_be_constructed(group, tmp_path):
     }
     for path in sorted((CONF / group).glob("*.yaml")):
         option = f"{group}={path.stem}"
-        make(composed("+space=smoke", option, *named.get(option, []))[group], group)
+        instantiate(composed("+space=smoke", option, *named.get(option, []))[group], group)
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_every_sampler_can_be_constructed_from_a_seed():
     for path in sorted((CONF / "sampler").glob("*.yaml")):
-        make(composed("+space=smoke", f"sampler={path.stem}")["sampler"], "sampler", seed=1)
+        instantiate(composed("+space=smoke", f"sampler={path.stem}")["sampler"], "sampler", seed=1)
 
 
 @pytest.mark.parametrize("name", SPACES)
 def test_a_space_draws_architectures_that_can_be_built(name):
     config = composed(f"+space={name}")
-    space, task = Space(config["space"]), make(config["task"], "task")
-    assert misfits(space, task) == []
+    space, task = Space(config["space"]), instantiate(config["task"], "task")
+    assert invalid_corners(space, task) == []
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
         architecture = space.suggest(study.ask())

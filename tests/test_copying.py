@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from spaces.tasks import IGNORED, SPLITS
+from spaces.tasks import IGNORE_INDEX, SPLITS
 from spaces.tasks.copying import Copying
 from spaces.tasks.selective_copying import SelectiveCopying
 
@@ -25,7 +25,7 @@ def test_what_is_asked_behind_the_marker_is_the_content_before_it(
     kind: type[Copying], settings: dict[str, Any]
 ) -> None:
     task = kind(**settings)
-    assert task.sizes.causal == settings.get("causal", False)
+    assert task.spec.causal == settings.get("causal", False)
     for split in SPLITS:
         inputs, _, labels, *_ = task.examples(split)
         assert len(inputs) == task.rows[split]
@@ -33,9 +33,9 @@ def test_what_is_asked_behind_the_marker_is_the_content_before_it(
             at = row.index(task.marker)
             content = [token for token in row[:at] if token != task.blank]
             assert len(content) == task.tokens
-            assert max(content) < task.symbols == task.sizes.classes
+            assert max(content) < task.symbols == task.spec.classes
             assert row[at + 1 :] == [task.blank] * task.tokens
-            assert asked == [IGNORED] * (at + 1) + content
+            assert asked == [IGNORE_INDEX] * (at + 1) + content
 
 
 def test_content_is_contiguous_in_one_and_anywhere_in_the_other() -> None:
@@ -51,7 +51,7 @@ def test_content_is_contiguous_in_one_and_anywhere_in_the_other() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_constant_guess_scores_chance(kind: type[Copying]) -> None:
     labels = kind(train=4000).examples("train").labels
-    shares = torch.bincount(labels[labels != IGNORED]) / (labels != IGNORED).sum()
+    shares = torch.bincount(labels[labels != IGNORE_INDEX]) / (labels != IGNORE_INDEX).sum()
     assert shares.tolist() == pytest.approx([kind().chance] * 14, abs=0.008)
 
 

@@ -2,10 +2,10 @@ import io
 
 import pytest
 from rich.console import Console
-from small import OBJECTIVES
+from tiny_task import OBJECTIVES
 
-from search.display import Display
-from search.records import Record
+from search.report.console import Display
+from search.study.records import Record
 
 ARCHITECTURE = {
     "model": {"_target_": "m.M", "depth": 2, "width": 16},

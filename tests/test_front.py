@@ -10,16 +10,16 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
-from small import OBJECTIVES, TREE, FirstToken, opened, small_study
+from tiny_task import OBJECTIVES, TREE, FirstToken, opened, small_study
 
 from search.front import main
-from search.records import front
-from search.trials import RETIMED, put_back, records, take_up
+from search.study.records import front
+from search.study.trials import RETIMED, put_back, records, take_up
 from spaces.architecture import describe
 from spaces.build import build
 
 ROOT = Path(__file__).parents[1]
-IDENTITY = {"space": TREE, "task": {"_target_": "small.FirstToken"}, "costs": ["latency_ms"]}
+IDENTITY = {"space": TREE, "task": {"_target_": "tiny_task.FirstToken"}, "costs": ["latency_ms"]}
 DATABASE = "paretoformer.db"  # conf/storage/sqlite.yaml
 SECRET = "hunter2"
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from search.gain import Cells, ends
-from search.history import History
+from search.acquisition import Cells, ends
 from search.pareto import hypervolume
-from search.records import Objectives, Record
+from search.study.history import History
+from search.study.records import Objectives, Record
 
 COSTS = ("latency_ms", "parameters", "memory_mb")
 

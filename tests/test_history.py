@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from search.history import History
-from search.records import Objectives, Record
+from search.study.history import History
+from search.study.records import Objectives, Record
 
 AIMS = Objectives("accuracy", "maximize", ("latency_ms", "parameters"), chance=0.0, best=1.0, ceilings=(9.0, 9.0))
 INF, NAN = float("inf"), float("nan")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tabled_texts import REVIEWS, write_table
+from text_tables import REVIEWS, write_table
 
 from spaces.tasks import SPLITS
 from spaces.tasks.huggingface import HuggingFace
@@ -59,8 +59,8 @@ def test_splits_of_the_data_set_take_the_place_of_tenths(tmp_path: Path, dataset
     assert [len(named.examples(split).inputs) for split in SPLITS] == [15, 15, 15]
     for split, name in zip(SPLITS, "abd", strict=True):
         assert [example.content.decode() for example in named.rows[split]] == part[name]["review"]
-    dealt = task(tmp_path / "reviews", train_split="c", test_split="d")
-    assert [len(dealt.examples(split).inputs) for split in SPLITS] == [13, 2, 15]
+    split_by_hash = task(tmp_path / "reviews", train_split="c", test_split="d")
+    assert [len(split_by_hash.examples(split).inputs) for split in SPLITS] == [13, 2, 15]
 
 
 def test_classes_have_the_data_sets_names_and_one_untold_is_no_label(

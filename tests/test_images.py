@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pictured import pixels, write_pictures
+from image_files import pixels, write_pictures
 from PIL import Image
 
 from spaces.tasks import SPLITS
 from spaces.tasks.images import Images
-from spaces.tasks.pictures import UNREADABLE, Grid, read_picture
+from spaces.tasks.sources.image_patches import UNREADABLE, Grid, read_picture
 
 # Tokens -----------------------------------------------------------------------------------------------------------
 
@@ -42,16 +42,16 @@ def test_patches_hold_the_pixels_row_by_row_and_channel_by_channel(
         for row in range(2)
     ]
     torch.testing.assert_close(grid.tokens(picture), torch.tensor(slow))
-    sizes = grid.sizes(7)
-    assert grid.tokens(picture).shape == (2, sizes.length, sizes.features)
-    assert sizes.classes == 7
+    spec = grid.spec(7)
+    assert grid.tokens(picture).shape == (2, spec.length, spec.features)
+    assert spec.classes == 7
 
 
 def test_single_pixels_are_ids_by_their_grey() -> None:
     grid = Grid(height=2, width=3, channels=1, patch=None)
     picture = torch.tensor([[[[0, 1, 2], [253, 254, 255]]]], dtype=torch.uint8)
     assert grid.tokens(picture).tolist() == [[0, 1, 2, 253, 254, 255]]
-    assert (grid.sizes(2).length, grid.sizes(2).vocabulary, grid.sizes(2).features) == (6, 256, None)
+    assert (grid.spec(2).length, grid.spec(2).vocabulary, grid.spec(2).features) == (6, 256, None)
 
 
 # Files ------------------------------------------------------------------------------------------------------------

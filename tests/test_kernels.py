@@ -8,14 +8,14 @@ import pytest
 import references_kernels
 import torch
 
-from spaces.attention.blocks import overlapping
 from spaces.attention.delta import DeltaAttention, delta_scan, delta_step
 from spaces.attention.fnet import FNetAttention, fourier
 from spaces.attention.gated import GatedAttention
+from spaces.attention.kernels.blocks import overlapping
+from spaces.attention.kernels.scan import scan, scan_step
 from spaces.attention.linear import LinearAttention
 from spaces.attention.nystromformer import NystromformerAttention, convolved, pseudo_inverse
 from spaces.attention.performer import PerformerAttention, orthogonal_directions
-from spaces.attention.scan import scan, scan_step
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.attention.synthesizer import SynthesizerAttention
 

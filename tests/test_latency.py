@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tests.tiny_task import FirstToken
 from torch import nn
 
-import search.latency
-from search.costs import flops
-from search.latency import FEWEST, FlopsLatency, Machine, MeasuredLatency
-from search.quiet import exclusive, lock_path, yield_to_measurements
-from tests.small import FirstToken
+import search.costs.latency
+from search.costs.counted import flops
+from search.costs.exclusive import exclusive, lock_path, yield_to_measurements
+from search.costs.latency import FEWEST, FlopsLatency, Machine, MeasuredLatency
 
 fcntl = pytest.importorskip("fcntl")
 TASK = FirstToken(length=8)
@@ -309,7 +309,7 @@ def test_settings_that_make_no_sense_are_refused(make, complaint):
 @pytest.mark.parametrize("path", sorted(YAMLS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_yaml_shows_the_defaults_and_how_to_try_it(path):
     settings = yaml.safe_load(path.read_text())
-    meter = getattr(search.latency, settings.pop("_target_").removeprefix("search.latency."))
+    meter = getattr(search.costs.latency, settings.pop("_target_").removeprefix("search.costs.latency."))
     defaults = {name: parameter.default for name, parameter in inspect.signature(meter).parameters.items()}
     assert settings.items() <= defaults.items()
     assert (

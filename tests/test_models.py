@@ -5,9 +5,9 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from small import FirstToken
+from tiny_task import FirstToken
 
-from search.costs import flops
+from search.costs.counted import flops
 from spaces.attention.entmax import EntmaxAttention
 from spaces.attention.fnet import FNetAttention
 from spaces.attention.gated import GatedAttention
@@ -19,14 +19,14 @@ from spaces.attention.performer import PerformerAttention
 from spaces.attention.reformer import ReformerAttention
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.attention.topk import TopkAttention
-from spaces.build import build, misfits
+from spaces.build import build, invalid_corners
 from spaces.models.block import ACTIVATIONS, FeedForward
 from spaces.models.decoder import Decoder
 from spaces.models.encoder import POOLINGS, Encoder
 from spaces.models.positions import positions
 from spaces.models.seq2seq import Seq2Seq
 from spaces.space import Space
-from spaces.tasks import BEGIN, END, Batch, Sizes, Split, Task
+from spaces.tasks import BOS, EOS, Batch, Split, Task, TaskSpec
 
 WIDTH, LENGTH, ANSWER, CLASSES = 8, 12, 7, 6
 
@@ -40,8 +40,8 @@ def mechanisms(kind=SoftmaxAttention, *, depth=2, length=LENGTH, **knobs):
     return [kind(width=WIDTH, heads=2, length=length, **knobs) for _ in range(depth)]
 
 
-def asked(inputs, padding=None, prefix=None):
-    return Batch(inputs, padding, torch.empty(0), prefix)
+def asked(inputs, padding=None, decoder_input_ids=None):
+    return Batch(inputs, padding, torch.empty(0), decoder_input_ids)
 
 
 # Parts ------------------------------------------------------------------------------------------------------------
@@ -87,8 +87,8 @@ SETTINGS = [
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_padding_changes_nothing(settings):
-    sizes = Sizes(length=LENGTH, features=3, classes=CLASSES, per_token=False)
-    network = Encoder(mechanisms(), sizes=sizes, width=WIDTH, **settings).eval()
+    spec = TaskSpec(length=LENGTH, features=3, classes=CLASSES, per_token=False)
+    network = Encoder(mechanisms(), spec=spec, width=WIDTH, **settings).eval()
     frames = torch.randn(2, 9, 3)
     padded = torch.cat([frames, torch.full((2, 3, 3), torch.nan)], dim=1)
     padding = torch.arange(LENGTH).expand(2, -1) >= 9
@@ -97,7 +97,7 @@ def test_padding_changes_nothing(settings):
 
 
 @pytest.mark.parametrize(
-    ("settings", "sizes", "message"),
+    ("settings", "spec", "message"),
     [
         ({"activation": "tanh"}, {}, "activation='tanh': it must be gelu, relu, swiglu"),
         ({"positions": "rotary"}, {}, "positions='rotary': it must be learned, sinusoidal, none"),
@@ -109,15 +109,15 @@ def test_padding_changes_nothing(settings):
         ({}, {"answer_length": 5}, "it needs spaces.models.seq2seq.Seq2Seq"),
     ],
 )
-def test_what_an_encoder_cannot_do_is_refused(settings, sizes, message):
-    taken = Sizes(**{"length": LENGTH, "vocabulary": 5, "classes": 2, "per_token": False} | sizes)
+def test_what_an_encoder_cannot_do_is_refused(settings, spec, message):
+    taken = TaskSpec(**{"length": LENGTH, "vocabulary": 5, "classes": 2, "per_token": False} | spec)
     with pytest.raises(ValueError, match=message):
-        Encoder(mechanisms(), sizes=taken, width=WIDTH, **settings)
+        Encoder(mechanisms(), spec=taken, width=WIDTH, **settings)
 
 
 # Decoder ----------------------------------------------------------------------------------------------------------
 
-CAUSAL = Sizes(length=LENGTH, vocabulary=CLASSES, classes=CLASSES, per_token=True, causal=True)
+CAUSAL = TaskSpec(length=LENGTH, vocabulary=CLASSES, classes=CLASSES, per_token=True, causal=True)
 decoding = pytest.mark.parametrize(
     ("kind", "knobs"),
     [
@@ -133,7 +133,7 @@ decoding = pytest.mark.parametrize(
 @decoding
 @pytest.mark.parametrize("settings", [{}, {"positions": "sinusoidal", "activation": "swiglu"}])
 def test_a_decoder_says_token_by_token_what_it_says_at_once(kind, knobs, settings):
-    network = Decoder(mechanisms(kind, causal=True, **knobs), sizes=CAUSAL, width=WIDTH, **settings).eval()
+    network = Decoder(mechanisms(kind, causal=True, **knobs), spec=CAUSAL, width=WIDTH, **settings).eval()
     ids = torch.randint(CLASSES, (3, LENGTH))
     past, steps = network.begin(3), []
     for token in ids.unbind(1):
@@ -144,7 +144,7 @@ def test_a_decoder_says_token_by_token_what_it_says_at_once(kind, knobs, setting
 
 @decoding
 def test_a_decoder_goes_on_with_what_is_likeliest(kind, knobs):
-    network = Decoder(mechanisms(kind, causal=True, **knobs), sizes=CAUSAL, width=WIDTH).eval()
+    network = Decoder(mechanisms(kind, causal=True, **knobs), spec=CAUSAL, width=WIDTH).eval()
     ids = prompt = torch.randint(CLASSES, (3, 4))
     while ids.shape[1] < LENGTH:
         ids = torch.cat([ids, network(asked(ids))[:, -1:].argmax(-1)], dim=1)
@@ -152,7 +152,7 @@ def test_a_decoder_goes_on_with_what_is_likeliest(kind, knobs):
 
 
 def test_a_decoder_draws_by_the_generator_alone():
-    network = Decoder(mechanisms(causal=True), sizes=CAUSAL, width=WIDTH).eval()
+    network = Decoder(mechanisms(causal=True), spec=CAUSAL, width=WIDTH).eval()
     before, prompt = torch.get_rng_state(), torch.zeros(40, 1, dtype=torch.int64)
 
     def draw(seed, temperature):
@@ -166,22 +166,22 @@ def test_a_decoder_draws_by_the_generator_alone():
 
 
 @pytest.mark.parametrize(
-    ("mechanism", "sizes", "message"),
+    ("mechanism", "spec", "message"),
     [
         (mechanisms(ReformerAttention, causal=True, bucket_size=4), {}, "reformer cannot decode token by token"),
         (mechanisms(causal=True), {"classes": 5}, "asks for the next token"),
         (mechanisms(causal=True), {"causal": False}, "asks for the next token"),
     ],
 )
-def test_what_cannot_be_a_decoder_is_refused(mechanism, sizes, message):
-    taken = Sizes(**{"length": LENGTH, "vocabulary": 6, "classes": 6, "per_token": True, "causal": True} | sizes)
+def test_what_cannot_be_a_decoder_is_refused(mechanism, spec, message):
+    taken = TaskSpec(**{"length": LENGTH, "vocabulary": 6, "classes": 6, "per_token": True, "causal": True} | spec)
     with pytest.raises(ValueError, match=message):
-        Decoder(mechanism, sizes=taken, width=WIDTH)
+        Decoder(mechanism, spec=taken, width=WIDTH)
 
 
 # Encoder and decoder ----------------------------------------------------------------------------------------------
 
-ANSWERS = Sizes(length=LENGTH, vocabulary=9, classes=CLASSES, per_token=True, answer_length=ANSWER)
+ANSWERS = TaskSpec(length=LENGTH, vocabulary=9, classes=CLASSES, per_token=True, answer_length=ANSWER)
 
 
 def seq2seq(cross=SoftmaxAttention, decoder=SoftmaxAttention, **knobs):
@@ -189,7 +189,7 @@ def seq2seq(cross=SoftmaxAttention, decoder=SoftmaxAttention, **knobs):
         mechanisms(),
         decoders=mechanisms(decoder, length=ANSWER, causal=True),
         crosses=mechanisms(cross, **knobs),
-        sizes=ANSWERS,
+        spec=ANSWERS,
         width=WIDTH,
     ).eval()
 
@@ -202,24 +202,27 @@ crossing = pytest.mark.parametrize(
 @crossing
 def test_an_answer_depends_on_the_source_and_on_what_was_said(cross, knobs):
     network = seq2seq(cross, **knobs)
-    source, prefix = torch.randint(9, (2, LENGTH)), torch.randint(CLASSES, (2, ANSWER))
-    logits = network(asked(source, prefix=prefix))
+    source, decoder_input_ids = torch.randint(9, (2, LENGTH)), torch.randint(CLASSES, (2, ANSWER))
+    logits = network(asked(source, decoder_input_ids=decoder_input_ids))
     assert logits.shape == (2, ANSWER, CLASSES)
-    other = prefix.clone()
+    other = decoder_input_ids.clone()
     other[:, 4:] = (other[:, 4:] + 1) % CLASSES
-    later = network(asked(source, prefix=other))
+    later = network(asked(source, decoder_input_ids=other))
     torch.testing.assert_close(later[:, :4], logits[:, :4])
     assert not torch.allclose(later[:, 4:], logits[:, 4:])
-    assert not torch.allclose(network(asked(source.flip(1), prefix=prefix)), logits)
+    assert not torch.allclose(network(asked(source.flip(1), decoder_input_ids=decoder_input_ids)), logits)
 
 
 @crossing
 def test_padding_of_the_source_changes_no_answer(cross, knobs):
-    network, prefix = seq2seq(cross, **knobs), torch.randint(CLASSES, (2, ANSWER))
+    network, decoder_input_ids = seq2seq(cross, **knobs), torch.randint(CLASSES, (2, ANSWER))
     source = torch.randint(9, (2, LENGTH))
     padding = torch.arange(LENGTH).expand(2, -1) >= 8
     torch.testing.assert_close(
-        network(asked(source, padding, prefix)), network(asked(source[:, :8], prefix=prefix)), atol=1e-5, rtol=1e-5
+        network(asked(source, padding, decoder_input_ids)),
+        network(asked(source[:, :8], decoder_input_ids=decoder_input_ids)),
+        atol=1e-5,
+        rtol=1e-5,
     )
 
 
@@ -228,11 +231,11 @@ def test_padding_of_the_source_changes_no_answer(cross, knobs):
 def test_answers_are_the_likeliest_token_by_token(cross, knobs, decoder):
     network = seq2seq(cross, decoder, **knobs)
     source = torch.randint(9, (5, LENGTH))
-    ids = torch.full((5, 1), BEGIN)
+    ids = torch.full((5, 1), BOS)
     while ids.shape[1] <= ANSWER:
-        ids = torch.cat([ids, network(asked(source, prefix=ids))[:, -1:].argmax(-1)], dim=1)
-    ended = (ids[:, 1:] == END).cumsum(1) > 0
-    expected = ids[:, 1:].masked_fill(ended, END)
+        ids = torch.cat([ids, network(asked(source, decoder_input_ids=ids))[:, -1:].argmax(-1)], dim=1)
+    ended = (ids[:, 1:] == EOS).cumsum(1) > 0
+    expected = ids[:, 1:].masked_fill(ended, EOS)
     assert torch.equal(network.generate(asked(source), ANSWER, to_the_end=True), expected)
     last = int((~ended).sum(1).max()) + 1
     assert torch.equal(network.generate(asked(source), ANSWER), expected[:, :last])
@@ -266,12 +269,12 @@ class Reverse(Task):
     """Say a sequence backwards."""
 
     def __init__(self):
-        self.sizes, self.chance = ANSWERS, 1 / CLASSES
+        self.spec, self.chance = ANSWERS, 1 / CLASSES
 
     def examples(self, split: Split) -> Batch:
         inputs = torch.randint(2, CLASSES, (8, ANSWER - 1))
-        labels = torch.cat([inputs.flip(1), torch.full((8, 1), END)], dim=1)
-        return Batch(F.pad(inputs, (0, LENGTH - ANSWER + 1)), None, labels, F.pad(labels[:, :-1], (1, 0), value=BEGIN))
+        labels = torch.cat([inputs.flip(1), torch.full((8, 1), EOS)], dim=1)
+        return Batch(F.pad(inputs, (0, LENGTH - ANSWER + 1)), None, labels, F.pad(labels[:, :-1], (1, 0), value=BOS))
 
 
 def tree(roles=None, **extra):
@@ -287,7 +290,7 @@ def tree(roles=None, **extra):
 
 def test_roles_say_which_mechanism_writes_and_which_looks():
     space = Space(tree({"decoder": "softmax", "cross": {"choice": ["softmax", "linformer"]}}, pattern=["fnet"]))
-    assert misfits(space, Reverse()) == []
+    assert invalid_corners(space, Reverse()) == []
     architectures = list(space.corners())
     assert [corner["roles"]["cross"] for corner in architectures] == ["softmax", "linformer"]
     assert [list(corner["attention"]) for corner in architectures] == [
@@ -304,7 +307,7 @@ def test_roles_say_which_mechanism_writes_and_which_looks():
 
 def test_roles_are_refused_where_nothing_has_one():
     space = Space(tree({"decoder": "softmax"}, model={**tree()["model"], "_target_": "spaces.models.encoder.Encoder"}))
-    assert misfits(space, FirstToken()) == [
+    assert invalid_corners(space, FirstToken()) == [
         "roles: they are for tasks whose answer is a sequence of its own, such as translation"
     ]
 
@@ -319,5 +322,5 @@ def test_roles_are_refused_where_nothing_has_one():
     ],
 )
 def test_what_cannot_serve_a_role_is_refused_with_the_reason(roles, pattern, message):
-    (problem,) = misfits(Space(tree(roles, pattern=pattern)), Reverse())
+    (problem,) = invalid_corners(Space(tree(roles, pattern=pattern)), Reverse())
     assert message in problem

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from spaces.tasks import IGNORED, SPLITS, Split
+from spaces.tasks import IGNORE_INDEX, SPLITS, Split
 from spaces.tasks.mqar import MQAR
 
 SETTINGS: tuple[dict[str, Any], ...] = (
@@ -27,19 +27,19 @@ def test_a_question_is_a_key_that_came_before_and_its_label_the_value_behind_it(
     task = MQAR(**settings)
     inputs, _, labels, *_ = task.examples(split)
     first = 2 * task.pairs
-    assert task.sizes.causal == settings.get("causal", False)
+    assert task.spec.causal == settings.get("causal", False)
     for row, asked in zip(inputs.tolist(), labels.tolist(), strict=True):
         values = dict(zip(row[0:first:2], row[1:first:2], strict=True))
         assert len(values) == len(set(values.values())) == task.pairs
         assert all(1 <= key < task.first_value <= value < 2 * task.first_value for key, value in values.items())
-        questions = [at for at, label in enumerate(asked) if label != IGNORED]
+        questions = [at for at, label in enumerate(asked) if label != IGNORE_INDEX]
         assert sorted(row[at] for at in questions) == sorted(values)
         assert all(asked[at] + task.first_value == values[row[at]] for at in questions)
         assert min(questions) >= first
         assert not any(at % 2 for at in questions)
         if not task.noise:
             assert all(row[at] == 0 for at in range(first, len(row)) if at not in questions)
-    assert not task.noise or len(inputs.unique()) == task.sizes.vocabulary
+    assert not task.noise or len(inputs.unique()) == task.spec.vocabulary
 
 
 @pytest.mark.parametrize("power", [0.01, 0.5, 1.0])
@@ -56,12 +56,12 @@ def test_keys_come_again_as_soon_as_drawing_one_by_one_says(power: float) -> Non
             left.remove(gap)
         counts[gap] += 1
     assert found.tolist() == pytest.approx([count / 6000 for count in counts], abs=0.03)
-    assert (labels != IGNORED).sum() == 4 * 6000
+    assert (labels != IGNORE_INDEX).sum() == 4 * 6000
 
 
 def test_any_constant_guess_scores_chance() -> None:
     labels = MQAR(train=4000).examples("train").labels
-    shares = torch.bincount(labels[labels != IGNORED]) / (labels != IGNORED).sum()
+    shares = torch.bincount(labels[labels != IGNORE_INDEX]) / (labels != IGNORE_INDEX).sum()
     assert shares.tolist() == pytest.approx([MQAR().chance] * 32, abs=0.005)
 
 

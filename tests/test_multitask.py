@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from small import FirstToken
+from tiny_task import FirstToken
 
-from search.settings import Settings
-from search.training import Training, judge
+from search.training.fit import Training, evaluate_split
+from search.training.settings import Settings
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.models.encoder import Encoder
 from spaces.models.shared import SharedEncoder
-from spaces.tasks import Sizes
+from spaces.tasks import TaskSpec
 from spaces.tasks.multitask import Multitask
 from spaces.tasks.patches import Patches
 from spaces.tasks.recall import Recall
@@ -29,18 +29,18 @@ def tasks(**more):
 
 def network(task):
     torch.manual_seed(0)
-    mechanism = SoftmaxAttention(width=8, heads=2, length=task.sizes.length)
-    return SharedEncoder([mechanism], sizes=task.sizes, width=8).eval()
+    mechanism = SoftmaxAttention(width=8, heads=2, length=task.spec.length)
+    return SharedEncoder([mechanism], spec=task.spec, width=8).eval()
 
 
 def test_each_task_gets_what_an_encoder_of_its_own_would_say():
     task = Multitask(tasks=tasks())
     shared, batch = network(task), Multitask(tasks=tasks()).sample(2)
     for (name, part), answers in zip(task.parts.items(), shared(batch), strict=True):
-        own = Encoder([shared.trunk.blocks[0].mechanism], sizes=part.sizes, width=8).eval()
+        own = Encoder([shared.trunk.blocks[0].mechanism], spec=part.spec, width=8).eval()
         own.embedding, own.trunk, own.head = shared.embeddings[name], shared.trunk, shared.heads[name]
         torch.testing.assert_close(own(part.sample(2)), answers)
-        assert answers.shape == (2, *part.sizes.answer_shape)
+        assert answers.shape == (2, *part.spec.answer_shape)
 
 
 def test_every_example_is_judged_once_and_every_step_has_all_tasks():
@@ -72,11 +72,11 @@ def test_the_loss_is_the_mean_of_the_losses():
 
 def test_the_score_is_the_mean_way_from_chance_to_best():
     task = Multitask(tasks=tasks())
-    scores = judge(network(task), task, "test")
+    scores = evaluate_split(network(task), task, "test")
     assert set(scores) == {"progress", "first_accuracy", "recall_accuracy", "patches_accuracy"}
     ways = [(scores[f"{name}_accuracy"] - part.chance) / (1 - part.chance) for name, part in task.parts.items()]
     assert scores["progress"] == pytest.approx(sum(ways) / 3)
-    assert task.score([[(20, 20), (5, 5), (9, 9)]])["progress"] == pytest.approx(1.0)
+    assert task.compute_metrics([[(20, 20), (5, 5), (9, 9)]])["progress"] == pytest.approx(1.0)
 
 
 def test_tasks_are_learned_together():
@@ -90,7 +90,7 @@ def test_tasks_are_learned_together():
 class Causal(FirstToken):
     def __init__(self):
         super().__init__()
-        self.sizes = Sizes(length=8, vocabulary=3, classes=3, per_token=True, causal=True)
+        self.spec = TaskSpec(length=8, vocabulary=3, classes=3, per_token=True, causal=True)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_what_cannot_share_a_trunk_is_refused(parts, message):
 
 def test_a_shared_encoder_needs_several_tasks():
     with pytest.raises(ValueError, match="this task is a single one"):
-        SharedEncoder([], sizes=FirstToken().sizes, width=8)
+        SharedEncoder([], spec=FirstToken().spec, width=8)
 
 
 @pytest.mark.parametrize("length", [0, 65])

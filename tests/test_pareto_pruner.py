@@ -8,10 +8,10 @@ import re
 import numpy as np
 import pytest
 
-from search.gain import Cells, ends
-from search.history import History
-from search.pruning.pareto import Pareto
-from search.records import Objectives, Record
+from search.acquisition import Cells, ends
+from search.pruning.gain_rate import GainRate
+from search.study.history import History
+from search.study.records import Objectives, Record
 
 COSTS = ("latency_ms", "parameters", "memory_mb")
 PLAN = {"train": {"epochs": 4}}
@@ -76,7 +76,7 @@ def test_it_pauses_who_is_behind_and_gains_too_slowly_and_resumes_the_fastest(co
     for _ in range(4):
         records = list(random_study(costs, random))
         for patience in (0.2, 2.0):
-            rule, history = Pareto(patience=patience, first=5), History.of(records, objectives(costs))
+            rule, history = GainRate(patience=patience, first=5), History.of(records, objectives(costs))
             waiting = records[8:]
             for record in waiting:
                 decisions.append(slow_stop(record, history, patience))
@@ -98,13 +98,13 @@ FAST = trial(8, "pruned", [0.2, 0.4, 0.6], 1.0, seconds=0.5)
 def test_it_never_pauses_or_resumes_before_so_many_others_are_complete():
     hopeless = trial(9, "running", [0.0], 7.9)
     for first, acts in ((3, True), (4, False)):
-        assert bool(Pareto(patience=9.0, first=first).stops(hopeless, History.of(COMPLETE, objectives()))) == acts
-        resumed = Pareto(patience=0.0, first=first).resumes(History.of([*COMPLETE, FAST], objectives()), last=True)
+        assert bool(GainRate(patience=9.0, first=first).stops(hopeless, History.of(COMPLETE, objectives()))) == acts
+        resumed = GainRate(patience=0.0, first=first).resumes(History.of([*COMPLETE, FAST], objectives()), last=True)
         assert resumed == (8 if acts else None)
 
 
 def test_it_never_pauses_before_training_nor_whom_nobody_no_dearer_is_ahead_of():
-    rule = Pareto(patience=1e9, first=1)
+    rule = GainRate(patience=1e9, first=1)
     for metrics, cost in (([], 7.9), ([0.2], 7.9), ([0.0], 1.9)):
         assert rule.stops(trial(9, "running", metrics, cost), History.of(COMPLETE, objectives())) is None
     assert rule.stops(trial(9, "running", [0.1], 7.9), History.of(COMPLETE, objectives()))
@@ -113,14 +113,14 @@ def test_it_never_pauses_before_training_nor_whom_nobody_no_dearer_is_ahead_of()
 def test_patience_0_never_pauses_and_the_ceiling_still_stops():
     known = History.of(COMPLETE, objectives())
     for cost in (1.9, 7.9, 99.0):  # beyond the box nothing at all is gained
-        assert Pareto(patience=0.0, first=1).stops(trial(9, "running", [0.0], cost), known) is None
+        assert GainRate(patience=0.0, first=1).stops(trial(9, "running", [0.0], cost), known) is None
     for metrics in ([], [0.0]):
-        stop = Pareto(patience=0.0, first=1, target=0.8).stops(trial(9, "running", metrics, 7.9), known)
+        stop = GainRate(patience=0.0, first=1, target=0.8).stops(trial(9, "running", metrics, 7.9), known)
         assert (stop.threshold, stop.beaten_by) == (0.8, (0,))
 
 
 def test_it_resumes_the_fastest_and_at_the_end_with_less_to_gain():
-    rule = Pareto(patience=0.01, first=3)
+    rule = GainRate(patience=0.01, first=3)
     assert rule.resumes(History.of([*COMPLETE, SLOW, FAST], objectives()), last=False) == 8
     assert rule.resumes(History.of([*COMPLETE, FAST, SLOW], objectives()), last=False) == 8
     unlikely = trial(7, "pruned", [0.2], 2.5, seconds=2.0)  # slower than the study was, and than patience asks
@@ -131,11 +131,11 @@ def test_it_resumes_the_fastest_and_at_the_end_with_less_to_gain():
 def test_it_resumes_none_when_none_is_paused():
     lost = trial(7, "pruned", [math.nan], 1.0)
     others = [lost, trial(8, "running", [0.3], 1.0), trial(9, "failed", [0.3], 1.0), trial(10, "pruned", [], 1.0)]
-    assert Pareto(patience=0.0, first=1).resumes(History.of([*COMPLETE, *others], objectives()), last=True) is None
+    assert GainRate(patience=0.0, first=1).resumes(History.of([*COMPLETE, *others], objectives()), last=True) is None
 
 
 def test_it_says_who_is_ahead_and_by_what_pace_it_judged():
-    stop = Pareto(patience=0.5, first=3).stops(trial(9, "running", [0.1], 7.9), History.of(COMPLETE, objectives()))
+    stop = GainRate(patience=0.5, first=3).stops(trial(9, "running", [0.1], 7.9), History.of(COMPLETE, objectives()))
     assert stop.reason.startswith("epoch 1: accuracy 0.1 is expected to add ")
     assert stop.reason.endswith("; better at no higher cost: trials 0, 1, 2")
     assert (stop.epoch, stop.threshold, stop.beaten_by) == (1, 0.2, (0, 1, 2))
@@ -155,4 +155,4 @@ def test_it_says_who_is_ahead_and_by_what_pace_it_judged():
 )
 def test_it_refuses_settings_out_of_range(settings, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        Pareto(**{"patience": 0.03, "first": 5} | settings)
+        GainRate(**{"patience": 0.03, "first": 5} | settings)

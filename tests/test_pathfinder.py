@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pictured import pixels, write_pathfinder
+from image_files import pixels, write_pathfinder
 
 from spaces.tasks import SPLITS
 from spaces.tasks.pathfinder import Pathfinder
@@ -34,7 +34,7 @@ def test_pictures_and_answers_belong_together(tmp_path: Path, arrays: bool, patc
 def test_joined_and_apart_are_equally_many_where_they_are_limited(tmp_path: Path) -> None:
     task = Pathfinder(folder=str(write_pathfinder(tmp_path, batches=5)), side=6, train=11, validation=4, test=4)
     assert [torch.bincount(task.examples(split).labels).tolist() for split in SPLITS] == [[5, 5], [2, 2], [2, 2]]
-    assert (task.chance, task.sizes.length, task.sizes.vocabulary) == (0.5, 36, 256)
+    assert (task.chance, task.spec.length, task.spec.vocabulary) == (0.5, 36, 256)
 
 
 def test_splits_depend_on_names_alone_and_difficulties_are_apart(tmp_path: Path) -> None:

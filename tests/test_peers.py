@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from spaces.attention.bigbird import BigBirdAttention
-from spaces.attention.blocks import ABSENT
 from spaces.attention.entmax import entmax
 from spaces.attention.fnet import FNetAttention
+from spaces.attention.kernels.blocks import ABSENT
 from spaces.attention.linear import LinearAttention
 from spaces.attention.linformer import LinformerAttention
 from spaces.attention.local import LocalAttention
@@ -49,9 +49,9 @@ def give(theirs: nn.Linear, ours: nn.Linear, scale=1.0):
         theirs.bias.zero_() if ours.bias is None else theirs.bias.copy_(ours.bias)
 
 
-def give_projections(theirs, ours, prefix="", suffix="", names=("query", "key", "value")):
+def give_projections(theirs, ours, decoder_input_ids="", suffix="", names=("query", "key", "value")):
     for mine, name in zip(("query", "key", "value"), names, strict=True):
-        give(getattr(theirs, name + suffix), getattr(ours, prefix + mine))
+        give(getattr(theirs, name + suffix), getattr(ours, decoder_input_ids + mine))
 
 
 def untied(mechanism):

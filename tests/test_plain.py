@@ -12,12 +12,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.plain import Watch
+from search.pruning.gain_rate import GainRate
 from search.pruning.i_epoch import IEpoch
 from search.pruning.moasha import MoAsha
 from search.pruning.none import NoPruner
-from search.pruning.pareto import Pareto
-from search.records import Objectives, Record
+from search.pruning.optuna_study import Watch
+from search.study.records import Objectives, Record
 
 ROOT = Path(__file__).parents[1]
 NAN, INF = float("nan"), float("inf")
@@ -94,7 +94,7 @@ def test_a_loss_is_minimized():
 
 
 def test_before_the_first_step_the_costs_alone_decide():
-    watch = watched(Pareto(patience=0.1, first=9, target=0.9))
+    watch = watched(GainRate(patience=0.1, first=9, target=0.9))
     run(watch, [0.95], ms=2.0)
     for ms, stopped in ((1.9, False), (2.0, True)):
         trial = watch.study.ask()
@@ -112,7 +112,7 @@ def test_trials_that_ended_without_a_watch_count_by_their_values():
     study.optimize(lambda trial: (0.95, trial.suggest_float("ms", 2.0, 2.0)), n_trials=1)
     study.tell(study.ask(), state=TrialState.FAIL)
     study.enqueue_trial({})
-    watch = watched(Pareto(patience=0.1, first=9, target=0.9), study)
+    watch = watched(GainRate(patience=0.1, first=9, target=0.9), study)
     trial = study.ask()
     watch.known(trial, ms=3.0)
     assert watch.should_stop(trial)
@@ -230,7 +230,7 @@ def test_what_does_not_fit_together_is_refused(settings, message):
 
 
 def test_the_snippet_of_the_readme_runs_and_stops_trials():
-    (snippet,) = re.findall(r"```python\n(.*?from search\.plain.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (snippet,) = re.findall(r"```python\n(.*?from search\.pruning\.optuna_study.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     names = {}
     exec(compile(snippet, "README.md", "exec"), names)
     states = [trial.state for trial in names["study"].get_trials()]
@@ -240,6 +240,9 @@ def test_the_snippet_of_the_readme_runs_and_stops_trials():
 
 
 def test_it_needs_neither_torch_nor_lightning():
-    code = "import sys, search.plain, search.pruning.pareto; print({'torch', 'lightning', 'mlflow'} & set(sys.modules))"
+    code = (
+        "import sys, search.pruning.optuna_study, search.pruning.gain_rate; "
+        "print({'torch', 'lightning', 'mlflow'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -10,12 +10,12 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for room in ("search", "spaces") for path in (ROOT / room).rglob("*.py"))
 ONLY_IN = {  # a package and the files that may import it
     "hydra": {"search/run.py"},
-    "omegaconf": {"search/compare.py", "search/run.py", "search/assemble.py"},
-    "lightning": {"search/training.py"},
+    "omegaconf": {"search/config.py", "search/run.py", "search/assemble.py"},
+    "lightning": {"search/training/fit.py"},
     "mlflow": {"search/tracking/client.py", "search/tracking/runs.py"},
-    "plotly": {"search/comparison_page.py", "search/pictures.py", "spaces/bench/page.py"},
-    "rich": {"search/compare.py", "search/display.py"},
-    "sqlalchemy": {"search/study.py", "search/assemble.py"},
+    "plotly": {"search/replay/page.py", "search/report/plots.py", "spaces/bench/page.py"},
+    "rich": {"search/compare.py", "search/report/console.py"},
+    "sqlalchemy": {"search/study/storage.py", "search/assemble.py"},
 }
 HEAVY = {"lightning", "mlflow", "optuna", "plotly", "sklearn", "torch"}
 LIGHT_FILES = {

@@ -13,18 +13,18 @@ import pytest
 import yaml
 
 import search.pruning
-from search.history import History
 from search.pruning import Pruner, is_rung
 from search.pruning.__main__ import main, rules
 from search.pruning.accuracy_only import AccuracyOnly
 from search.pruning.ceiling import Ceiling
+from search.pruning.gain_rate import GainRate
 from search.pruning.i_epoch import IEpoch
 from search.pruning.latency_conditional import LatencyConditional
 from search.pruning.moasha import MoAsha, among_best, cheapest
 from search.pruning.none import NoPruner
 from search.pruning.optimistic import Optimistic
-from search.pruning.pareto import Pareto
-from search.records import Objectives, Record, Stop
+from search.study.history import History
+from search.study.records import Objectives, Record, Stop
 
 COSTS = ("latency_ms", "parameters", "memory_mb")
 YAMLS = Path(__file__).parents[1] / "conf" / "pruner"
@@ -92,8 +92,8 @@ RULES = [
         },
     ),
     Rule(
-        "pareto",
-        Pareto(patience=0.5, first=2, target=None),
+        "gain_rate",
+        GainRate(patience=0.5, first=2, target=None),
         epochs=(1, 2, 9),
         lacks={
             "halves": HALVES_NOT,
@@ -382,7 +382,8 @@ def test_halving_refuses_settings_that_make_no_sense(settings, rule):
 
 
 def test_modules_yamls_and_rows_are_the_same_set():
-    modules = {module.name for module in pkgutil.iter_modules(search.pruning.__path__) if module.name != "__main__"}
+    others = {"__main__", "optuna_study"}
+    modules = {module.name for module in pkgutil.iter_modules(search.pruning.__path__)} - others
     assert modules == {path.stem for path in YAMLS.glob("*.yaml")} == {rule.name for rule in RULES}
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from recorded import RATE, tone, write_recordings, write_wav
+from wav_files import RATE, tone, write_recordings, write_wav
 
 from spaces.tasks import SPLITS
 from spaces.tasks.recordings import Recordings, log_mel, mel_bands
-from spaces.tasks.wav import read_wav
+from spaces.tasks.sources.audio import read_wav
 
 
 def test_a_frame_is_the_log_energy_in_triangles_over_mel() -> None:
@@ -70,7 +70,7 @@ def test_a_short_clip_is_padded_and_a_long_one_cut_to_its_middle(tmp_path: Path)
     write_recordings(tmp_path, seconds=0.1)
     task = Recordings(folder=str(tmp_path), seconds=0.15)
     inputs, padding, *_ = task.examples("validation")
-    assert task.sizes.length == inputs.shape[1] == 13
+    assert task.spec.length == inputs.shape[1] == 13
     assert padding is not None
     samples, rate = read_wav(tmp_path / task.files["validation"][1])  # of the second speaker, 0.2 s
     start = (len(samples) - (400 + 12 * 160)) // 2

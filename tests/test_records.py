@@ -1,9 +1,9 @@
 import math
 
 import pytest
-from small import OBJECTIVES
+from tiny_task import OBJECTIVES
 
-from search.records import Objectives, Record, front
+from search.study.records import Objectives, Record, front
 
 
 def trial(number, latency, accuracy, *, state="complete", **details):

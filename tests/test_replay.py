@@ -8,13 +8,14 @@ import math
 import numpy as np
 import optuna
 import pytest
-from small import Silence, small_search, small_study
-from tabled import FINITE, table
+from csv_files import FINITE, table
+from tiny_task import Silence, small_search, small_study
 
 from search.compare import STRATEGIES, strategy
 from search.pareto import front
-from search.replay import Replay, Strategy
-from search.tables import gather, read, shipped, write
+from search.replay.simulation import Replay, Strategy
+from search.replay.table import read, shipped, write
+from search.tables import gather
 from search.worker import work
 from spaces.architecture import key
 from spaces.dimensions import ConfigError
@@ -29,7 +30,7 @@ def play(name, seed=0, *, workers=1, until=1.0, made=TABLE):
     return Replay(made, Strategy(name, **strategy(name)), seed=seed, workers=workers).run(until)
 
 
-@pytest.mark.parametrize("name", ["random+none", "tpe+none", "nsga2+none", "surrogate+none", "surrogate+pareto"])
+@pytest.mark.parametrize("name", ["random+none", "tpe+none", "nsga2+none", "surrogate+none", "surrogate+gain_rate"])
 def test_a_strategy_that_loses_nothing_reaches_everything_and_trains_nothing_twice(name):
     outcome = play(name)
     assert outcome.trace[-1][2] == pytest.approx(1.0)
@@ -51,7 +52,7 @@ def test_the_oracle_trains_the_true_front_alone():
     outcome = play("oracle")
     points = np.column_stack([-TABLE.finals(0), [each["latency_ms"] for each in TABLE.costs]])
     assert outcome.trace[-1][1] == 6 * front(points).sum()
-    assert outcome.reached(0.99) < min(play(name).reached(0.99) for name in ("random+none", "surrogate+pareto"))
+    assert outcome.reached(0.99) < min(play(name).reached(0.99) for name in ("random+none", "surrogate+gain_rate"))
 
 
 def test_the_share_of_hypervolume_is_that_of_an_obvious_reference():
@@ -66,7 +67,7 @@ def test_the_share_of_hypervolume_is_that_of_an_obvious_reference():
 
 def test_the_same_seed_decides_the_same_and_other_seeds_and_worlds_differ():
     def epochs(seed):
-        return [entry[1:] for entry in play("surrogate+pareto", seed, until=0.99).trace]
+        return [entry[1:] for entry in play("surrogate+gain_rate", seed, until=0.99).trace]
 
     assert epochs(3) == epochs(3)
     assert epochs(3) != epochs(5)  # another seed in the same world
@@ -74,7 +75,7 @@ def test_the_same_seed_decides_the_same_and_other_seeds_and_worlds_differ():
 
 
 def test_several_workers_need_less_time_and_find_the_same():
-    alone, four = play("random+pareto", 2, until=0.99), play("random+pareto", 2, workers=4, until=0.99)
+    alone, four = play("random+gain_rate", 2, until=0.99), play("random+gain_rate", 2, workers=4, until=0.99)
     assert four.reached(0.99) < alone.reached(0.99)
 
 
@@ -126,7 +127,7 @@ def test_a_table_is_gathered_from_studies_that_differ_in_their_seed_alone(tmp_pa
     monkeypatch.chdir(tmp_path)
     tree = {**FINITE, "train": {**FINITE["train"], "epochs": 2, "lr": 0.01}}
     tree["model"] = {**tree["model"], "width": 4, "depth": 1}
-    task = {"_target_": "small.FirstToken"}
+    task = {"_target_": "tiny_task.FirstToken"}
     for seed in (0, 1):
         identity = {"space": tree, "task": task, "seed": seed}
         study = small_study("sqlite:///studies.db", name=f"s-{seed}", seed=seed, identity=identity)

@@ -1,12 +1,12 @@
 import math
 
 import pytest
-from small import OBJECTIVES, small_search, small_study
+from tiny_task import OBJECTIVES, small_search, small_study
 
-from search.latency import FlopsLatency, Latency
-from search.records import front
-from search.retime import retime
-from search.trials import records
+from search.costs.latency import FlopsLatency, Latency
+from search.costs.remeasure import retime
+from search.study.records import front
+from search.study.trials import records
 from search.worker import work
 
 
@@ -28,7 +28,7 @@ def done(tmp_path):
     study, meter = small_study(f"sqlite:///{tmp_path / 'studies.db'}"), Drifting()
     search = small_search()
     object.__setattr__(search, "meter", meter)
-    from small import Silence
+    from tiny_task import Silence
 
     work(study, search, 8, Silence(), lambda trial: None, grace_s=60)
     return study, search

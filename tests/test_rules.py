@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from search.history import History
 from search.pruning.accuracy_only import AccuracyOnly
 from search.pruning.ceiling import Ceiling
 from search.pruning.i_epoch import IEpoch
 from search.pruning.latency_conditional import LatencyConditional
 from search.pruning.optimistic import Optimistic
-from search.records import Objectives, Record
+from search.study.history import History
+from search.study.records import Objectives, Record
 
 COSTS = ("latency_ms", "parameters", "memory_mb")
 NAN, INF = float("nan"), float("inf")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from spaces.tasks import IGNORED
+from spaces.tasks import IGNORE_INDEX
 from spaces.tasks.speech import Speech
 
 SPEECHES = [
@@ -21,7 +21,7 @@ SILENCE = "silence"
 
 def templates(task: Speech) -> dict[tuple[int, int], list[float]]:
     """The spectrum of every sound in every voice, away from glides."""
-    bands = range(task.sizes.features or 0)
+    bands = range(task.spec.features or 0)
     low, high = -task.shift, task.shift
     found = {}
     for sound, formants in enumerate(task.chart().tolist()):
@@ -61,7 +61,7 @@ def test_speech_labels_answer_the_questions_in_the_frames(task: Speech) -> None:
             elif sound is not None and sound[0] == task.partner and where:
                 assert asked[at] == 2 * min(keys) + (at < where[0])
             elif sound is not None and sound[0] != task.partner:
-                assert asked[at] == IGNORED
+                assert asked[at] == IGNORE_INDEX
             identified += sound is not None
     assert identified > frames[..., 0].numel() / 3, "or hardly anything was checked"
 
@@ -74,7 +74,7 @@ def test_partners_stand_near_the_key_rather_than_far() -> None:
         keys = [at for at, frame in enumerate(row) if (sound := heard(frame, known)) and sound[0] in range(task.keys)]
         if keys:
             distances += [abs(at - keys[0]) for at, label in enumerate(asked) if 0 <= label < 2 * task.keys]
-    far = task.sizes.length // 4
+    far = task.spec.length // 4
     assert sum(distance < far for distance in distances) > 2 * sum(distance >= far for distance in distances)
     assert max(distances) > 2 * far
 
@@ -83,7 +83,9 @@ def test_partners_stand_near_the_key_rather_than_far() -> None:
 def test_a_constant_guess_scores_chance_in_speech(task: Speech) -> None:
     many = Speech(**{**settings(task), "train": 500})
     labels = many.examples("train").labels
-    shares = torch.bincount(labels[labels != IGNORED], minlength=many.sizes.classes) / (labels != IGNORED).sum()
+    shares = (
+        torch.bincount(labels[labels != IGNORE_INDEX], minlength=many.spec.classes) / (labels != IGNORE_INDEX).sum()
+    )
     assert shares.max().item() == pytest.approx(many.chance, abs=0.03)
     for kind in (shares[: 2 * many.keys], shares[2 * many.keys :]):
         assert kind.tolist() == pytest.approx([kind.mean().item()] * len(kind), abs=0.03)
@@ -91,4 +93,4 @@ def test_a_constant_guess_scores_chance_in_speech(task: Speech) -> None:
 
 def settings(task: Speech) -> dict[str, Any]:
     names = ("sounds", "keys", "voices", "partners", "pauses", "noise", "seed")
-    return {"length": task.sizes.length, **{name: getattr(task, name) for name in names}}
+    return {"length": task.spec.length, **{name: getattr(task, name) for name in names}}

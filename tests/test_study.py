@@ -10,10 +10,10 @@ import optuna
 import pytest
 import sqlalchemy
 from optuna.trial import TrialState
-from small import small_study
+from tiny_task import small_study
 
-from search.study import agree, open_storage
-from search.trials import counted, enqueue_first, put_back, records, take_over
+from search.study.storage import agree, open_storage
+from search.study.trials import counted, enqueue_first, put_back, records, take_over
 from spaces.dimensions import ConfigError
 
 # Tests ask for single trials, where a run lets Optuna optimise.
@@ -84,7 +84,7 @@ def test_a_different_space_is_refused_and_the_difference_named(url):
 
 def test_workers_that_start_together_share_one_study(url):
     code = (
-        "import sys, optuna; from search.study import join, open_storage\n"
+        "import sys, optuna; from search.study.storage import join, open_storage\n"
         "sampler = optuna.samplers.RandomSampler()\n"
         "join(open_storage(url=sys.argv[1]), 'one', directions=['maximize'], sampler=sampler, identity={})\n"
     )
@@ -175,7 +175,7 @@ def test_a_worker_that_died_before_its_first_heartbeat_is_noticed(url, monkeypat
     take_over(study, 60)
     assert study.trials[0].state == TrialState.RUNNING
 
-    monkeypatch.setattr("search.trials.datetime", InTwoMinutes)
+    monkeypatch.setattr("search.study.trials.datetime", InTwoMinutes)
     take_over(study, 60)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
@@ -186,7 +186,7 @@ def test_a_trial_that_takes_longer_than_the_grace_is_left_to_its_living_worker(u
     backend(study).record_heartbeat(trial._trial_id)
     trial.set_user_attr("worker", "alive:1")
 
-    monkeypatch.setattr("search.trials.datetime", InTwoMinutes)
+    monkeypatch.setattr("search.study.trials.datetime", InTwoMinutes)
     take_over(study, 60)
     assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
 

@@ -7,24 +7,24 @@ import dataclasses
 import numpy as np
 import optuna
 import pytest
-from small import TREE, FirstToken
-from tabled import FINITE, table
+from csv_files import FINITE, table
+from tiny_task import TREE, FirstToken
 
-from search.candidates import Candidate, Pool
-from search.gain import ends
-from search.history import History
-from search.planning import plan
+from search.acquisition import ends
+from search.lifecycle import plan
+from search.pruning.gain_rate import GainRate
 from search.pruning.none import NoPruner
-from search.pruning.pareto import Pareto
-from search.records import Record
-from search.surrogate import SurrogateSampler, _squares, rates
+from search.samplers.candidates import Candidate, Pool
+from search.samplers.surrogate import SurrogateSampler, _squares, rates
+from search.study.history import History
+from search.study.records import Record
 from spaces.architecture import key, network_key
 from spaces.space import Space
 
 TABLE = table()
 SURROGATE = SurrogateSampler(candidates=8, seed=0)
 NOBODY = np.empty(0, dtype=np.intp)
-PARETO = Pareto(patience=0.0, first=3)
+PARETO = GainRate(patience=0.0, first=3)
 
 
 def record(number, row, epochs=6, state="complete"):

@@ -14,7 +14,7 @@ import pyarrow
 import pytest
 import torch
 from pyarrow import parquet
-from tabled_texts import FORMATS, REVIEWS, Rows, write_table
+from text_tables import FORMATS, REVIEWS, Rows, write_table
 
 from spaces.tasks import SPLITS, Split
 from spaces.tasks.table import Table
@@ -49,7 +49,7 @@ def test_every_row_comes_into_one_split_as_it_was_written(tmp_path: Path, ending
     for split in SPLITS:
         places = [order.index(text) for text, _ in pairs(task, split)]
         assert places == sorted(places)
-    assert task.sizes.length == max(len(str(text).encode()) for text, _ in REVIEWS)
+    assert task.spec.length == max(len(str(text).encode()) for text, _ in REVIEWS)
 
 
 def test_what_a_text_says_decides_its_split(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_long_texts_are_cut_and_their_share_is_told(tmp_path: Path, caplog: pyte
 def test_classes_are_numbered_in_order(tmp_path: Path, labels: list[object], names: list[str]) -> None:
     task = table(tmp_path / "a.jsonl", [(f"text {at}", labels[at % 3]) for at in range(60)])
     assert task.names == names
-    assert task.sizes.classes == len(names)
+    assert task.spec.classes == len(names)
     for text, label in every(task):
         assert label == names[names.index(str(labels[int(text[5:]) % 3]).removesuffix(".0").strip())]
 

@@ -17,15 +17,15 @@ import torch
 import torch.nn.functional as F
 import yaml
 from hydra import compose, initialize_config_dir
+from image_files import write_arrays, write_cifar10, write_pathfinder, write_pictures
 from omegaconf import OmegaConf
-from pictured import write_arrays, write_cifar10, write_pathfinder, write_pictures
-from recorded import write_recordings, write_transcribed
-from small import FirstToken
-from tabled_texts import REVIEWS, save_dataset, write_table
+from text_tables import REVIEWS, save_dataset, write_table
+from tiny_task import FirstToken
 from torch.utils._pytree import tree_leaves
+from wav_files import write_recordings, write_transcribed
 
-from spaces.build import make
-from spaces.tasks import BEGIN, END, IGNORED, Batch, Sizes, Split, Task
+from spaces.build import instantiate
+from spaces.tasks import BOS, EOS, IGNORE_INDEX, Batch, Split, Task, TaskSpec
 from spaces.tasks.arrays import Arrays
 from spaces.tasks.asr import Asr
 from spaces.tasks.asr_recordings import AsrRecordings
@@ -128,23 +128,23 @@ def same(a: Batch, b: Batch) -> bool:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) -> None:
-    inputs, padding, labels, prefix, _ = task.examples(split)
-    tokens = (len(inputs), task.sizes.length)
-    answered = (len(inputs), task.sizes.answer_length or task.sizes.length)
-    numbers = (task.sizes.classes,) if labels.is_floating_point() else ()
-    assert labels.shape == (*(answered if task.sizes.per_token else answered[:1]), *numbers)
-    assert (prefix is None) == (task.sizes.answer_length is None)
-    assert prefix is None or (prefix.shape == answered and (prefix[:, 0] == BEGIN).all())
+    inputs, padding, labels, decoder_input_ids, _ = task.examples(split)
+    tokens = (len(inputs), task.spec.length)
+    answered = (len(inputs), task.spec.answer_length or task.spec.length)
+    numbers = (task.spec.classes,) if labels.is_floating_point() else ()
+    assert labels.shape == (*(answered if task.spec.per_token else answered[:1]), *numbers)
+    assert (decoder_input_ids is None) == (task.spec.answer_length is None)
+    assert decoder_input_ids is None or (decoder_input_ids.shape == answered and (decoder_input_ids[:, 0] == BOS).all())
     assert labels.dtype == (torch.float32 if numbers else torch.int64)
-    if task.sizes.features is None:
+    if task.spec.features is None:
         assert (inputs.shape, inputs.dtype) == (tokens, torch.int64)
-        assert 0 <= int(inputs.min()) <= int(inputs.max()) < task.sizes.vocabulary
+        assert 0 <= int(inputs.min()) <= int(inputs.max()) < task.spec.vocabulary
     else:
-        assert (inputs.shape, inputs.dtype) == ((*tokens, task.sizes.features), torch.float32)
+        assert (inputs.shape, inputs.dtype) == ((*tokens, task.spec.features), torch.float32)
         assert inputs.isfinite().all()
-    judged = labels != (0.0 if numbers else IGNORED)
+    judged = labels != (0.0 if numbers else IGNORE_INDEX)
     assert labels.isfinite().all()
-    assert numbers or ((labels >= 0) & (labels < task.sizes.classes))[judged].all()
+    assert numbers or ((labels >= 0) & (labels < task.spec.classes))[judged].all()
     assert judged.reshape(len(labels), -1).any(1).all()
     if padding is not None:
         assert padding.dtype == torch.bool
@@ -153,7 +153,7 @@ def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) 
         assert not padding[:, 0].any()
         assert (padding[:, 1:] >= padding[:, :-1]).all(), "padding stands at the end"
         assert (inputs[padding] == 0).all()
-        assert labels.shape[:2] != padding.shape or prefix is not None or not judged[padding].any()
+        assert labels.shape[:2] != padding.shape or decoder_input_ids is not None or not judged[padding].any()
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -194,8 +194,8 @@ def as_rows(batch: Batch) -> list[tuple[str, ...]]:
     for at, row in enumerate(batch.inputs):
         kept = slice(None) if batch.padding is None else ~batch.padding[at]
         label = batch.labels[at]
-        if batch.prefix is not None:
-            label = label[label != IGNORED]
+        if batch.decoder_input_ids is not None:
+            label = label[label != IGNORE_INDEX]
         elif label.shape[:1] == row.shape[:1]:
             label = label[kept]
         rows.append((str(row[kept].tolist()), str(label.tolist())))
@@ -209,7 +209,7 @@ class Lengths(FirstToken):
         lengths = 1 + torch.randperm(40 * 3, generator=torch.Generator().manual_seed(0)) % 40
         padding = torch.arange(40) >= lengths[:, None]
         rows = torch.arange(len(lengths))[:, None].expand(-1, 40)
-        return Batch(rows.masked_fill(padding, 0), padding, rows.masked_fill(padding, IGNORED))
+        return Batch(rows.masked_fill(padding, 0), padding, rows.masked_fill(padding, IGNORE_INDEX))
 
 
 def test_batches_hold_examples_of_similar_length_and_no_column_of_padding_alone() -> None:
@@ -225,9 +225,9 @@ def test_batches_hold_examples_of_similar_length_and_no_column_of_padding_alone(
 
 
 def test_an_answer_is_trimmed_to_the_longest_one() -> None:
-    labels = torch.tensor([[5, END, IGNORED, IGNORED], [7, 6, END, IGNORED]])
-    batch = Batch(torch.ones(2, 4, dtype=torch.int64), None, labels, torch.full((2, 4), BEGIN)).trimmed()
-    assert (batch.labels.tolist(), batch.prefix.shape) == (labels[:, :3].tolist(), (2, 3))
+    labels = torch.tensor([[5, EOS, IGNORE_INDEX, IGNORE_INDEX], [7, 6, EOS, IGNORE_INDEX]])
+    batch = Batch(torch.ones(2, 4, dtype=torch.int64), None, labels, torch.full((2, 4), BOS)).trimmed()
+    assert (batch.labels.tolist(), batch.decoder_input_ids.shape) == (labels[:, :3].tolist(), (2, 3))
     assert batch.inputs.shape == (2, 4)
 
 
@@ -248,12 +248,12 @@ def test_another_seed_gives_other_examples(build: Callable[..., Task]) -> None:
 def test_judge_counts_the_positions_that_are_asked() -> None:
     task = Recall()
     labels = task.examples("validation").labels[:2]
-    logits = torch.nn.functional.one_hot(labels.clamp(min=0), task.sizes.classes).float()
-    asked = int((labels != IGNORED).sum())
+    logits = torch.nn.functional.one_hot(labels.clamp(min=0), task.spec.classes).float()
+    asked = int((labels != IGNORE_INDEX).sum())
     batch = Batch(labels, None, labels)
-    assert task.judge(says(logits), batch) == (asked, asked)
-    assert task.judge(says(-logits), batch) == (0, asked)
-    assert task.score([(1, 3), (asked, asked)]) == {"accuracy": (1 + asked) / (3 + asked)}
+    assert task.eval_step(says(logits), batch) == (asked, asked)
+    assert task.eval_step(says(-logits), batch) == (0, asked)
+    assert task.compute_metrics([(1, 3), (asked, asked)]) == {"accuracy": (1 + asked) / (3 + asked)}
     assert task.loss(100 * logits, batch).item() == pytest.approx(0, abs=1e-6)
 
 
@@ -291,7 +291,7 @@ def test_recall_labels_answer_the_questions_in_the_inputs(task: Recall) -> None:
                 assert answer == topic
                 assert all(most > count for _, count in others)
             else:
-                assert answer == IGNORED
+                assert answer == IGNORE_INDEX
 
 
 def kind_of(task: Recall, token: int) -> str:
@@ -300,7 +300,7 @@ def kind_of(task: Recall, token: int) -> str:
         "key": task.first_value,
         "value": task.first_marker,
         "marker": task.topic_question,
-        "question": task.sizes.vocabulary,
+        "question": task.spec.vocabulary,
     }
     return next((kind for kind, end in ends.items() if 0 <= token < end), "nothing")
 
@@ -344,7 +344,9 @@ def test_the_promised_share_of_questions_is_about_the_nearest_fact(near: float) 
 def test_any_constant_guess_scores_chance_in_recall() -> None:
     task = Recall(train=1000)
     labels = task.examples("train").labels
-    shares = torch.bincount(labels[labels != IGNORED], minlength=task.sizes.classes) / (labels != IGNORED).sum()
+    shares = (
+        torch.bincount(labels[labels != IGNORE_INDEX], minlength=task.spec.classes) / (labels != IGNORE_INDEX).sum()
+    )
     assert shares.tolist() == pytest.approx([task.chance] * 8, abs=0.01)
 
 
@@ -382,8 +384,8 @@ def test_text_windows_rebuild_every_file(library: Path, predict: Any, length: in
                 continue
             content = (library / window.file.name).read_bytes()
             following = content[window.start + 1 : window.start + 1 + length]
-            assert bytes(labels[row][labels[row] != IGNORED].tolist()) == following
-            assert (labels[row, : len(following)] != IGNORED).all()
+            assert bytes(labels[row][labels[row] != IGNORE_INDEX].tolist()) == following
+            assert (labels[row, : len(following)] != IGNORE_INDEX).all()
         for name, content_read in rebuilt.items():
             content = (library / name).read_bytes()
             assert content_read in (content, content[:-1] if predict == "next_byte" else content)
@@ -422,12 +424,12 @@ def test_bits_per_byte_of_a_model_that_knows_nothing_is_chance(library: Path) ->
     task = Text(folder=str(library), predict="next_byte", length=16)
     labels = task.examples("validation").labels
     batch, nothing = Batch(labels, None, labels), torch.zeros(*labels.shape, 256)
-    bits, count = task.judge(says(nothing), batch)
+    bits, count = task.eval_step(says(nothing), batch)
     assert bits / count == pytest.approx(task.chance)
     assert task.loss(nothing, batch).item() == pytest.approx(task.chance * math.log(2))
     certain = 1000 * torch.nn.functional.one_hot(labels.clamp(min=0), 256).float()
-    assert task.judge(says(certain), batch) == (task.best, count)
-    assert (task.metric, task.direction, task.sizes.causal) == ("bits_per_byte", "minimize", True)
+    assert task.eval_step(says(certain), batch) == (task.best, count)
+    assert (task.metric, task.direction, task.spec.causal) == ("bits_per_byte", "minimize", True)
 
 
 def test_what_is_timed_is_what_the_model_writes(library: Path) -> None:
@@ -438,10 +440,10 @@ def test_what_is_timed_is_what_the_model_writes(library: Path) -> None:
             return torch.cat([prompt, torch.zeros(len(prompt), tokens)], dim=1)
 
     batch = task.sample(2)
-    assert torch.equal(task.answer(Writer(), batch), F.pad(batch.inputs[:, :10], (0, 6)).float())
+    assert torch.equal(task.predict(Writer(), batch), F.pad(batch.inputs[:, :10], (0, 6)).float())
     with pytest.raises(ValueError, match="generate=6: it needs a model that writes"):
-        task.answer(torch.nn.Identity(), batch)
-    assert Text(folder=str(library), length=16).answer(torch.nn.Identity(), batch) is batch
+        task.predict(torch.nn.Identity(), batch)
+    assert Text(folder=str(library), length=16).predict(torch.nn.Identity(), batch) is batch
 
 
 def test_files_that_cannot_be_read_are_counted_and_named(library: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -472,10 +474,10 @@ def test_installed_packages_and_hidden_folders_are_left_out(library: Path) -> No
 def test_by_default_text_is_the_standard_library() -> None:
     task = Text(train=16, validation=8, test=8)
     assert task.folder == Path(os.__file__).parent
-    assert len(task.subfolders) == task.sizes.classes == 8
+    assert len(task.subfolders) == task.spec.classes == 8
     assert task.chance == 1 / 8
     first = task.windows["train"][0]
-    content = (task.folder / first.file.name).read_bytes()[: task.sizes.length]
+    content = (task.folder / first.file.name).read_bytes()[: task.spec.length]
     assert bytes(task.examples("train").inputs[0, : len(content)].tolist()) == content
 
 
@@ -618,14 +620,14 @@ def test_every_task_has_a_yaml_that_builds_it_and_says_how_to_use_it(path: Path,
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = OmegaConf.to_container(compose("config", overrides=[f"task={path.stem}"]), resolve=True)
     settings = composed["task"] | named
-    task = make(settings, "task")
+    task = instantiate(settings, "task")
     assert isinstance(task, Task)
-    assert isinstance(task.sizes, Sizes)
+    assert isinstance(task.spec, TaskSpec)
     written = yaml.safe_load(path.read_text())
     if "defaults" not in written:  # it is the class's own, not a selection
         assert settings["_target_"].startswith(f"spaces.tasks.{path.stem}.")
         del settings["_target_"]
-        assert type(task)(**settings).sizes == type(task)(**named).sizes, "the YAML repeats the defaults"
+        assert type(task)(**settings).spec == type(task)(**named).spec, "the YAML repeats the defaults"
 
 
 def test_every_task_has_a_yaml() -> None:

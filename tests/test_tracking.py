@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from search import pictures
-from search.records import Objectives, Record, Stop
+from search.report import plots as pictures
+from search.study.records import Objectives, Record, Stop
 from search.tracking import Tracking, client, runs, summaries
 from search.tracking import mlflow as tracking_by_mlflow
 from search.tracking.mlflow import MlflowTracking

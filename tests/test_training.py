@@ -4,10 +4,10 @@ import time
 
 import pytest
 import torch
-from small import TREE, FirstToken
+from tiny_task import TREE, FirstToken
 
-from search.settings import Settings
-from search.training import Training, judge
+from search.training.fit import Training, evaluate_split
+from search.training.settings import Settings
 from spaces.build import build
 from spaces.space import Space
 
@@ -31,7 +31,7 @@ def test_a_network_learns_and_is_judged_after_every_epoch():
     network, curve = fit()
     assert [epoch for epoch, _ in curve] == [1, 2, 3, 4]
     assert curve[-1][1] > 0.6 > FirstToken().chance
-    assert judge(network, FirstToken(), "validation") == {"accuracy": pytest.approx(curve[-1][1])}
+    assert evaluate_split(network, FirstToken(), "validation") == {"accuracy": pytest.approx(curve[-1][1])}
 
 
 def test_the_same_seed_gives_the_same_curve():

@@ -6,8 +6,9 @@ import random
 import pytest
 import torch
 
-from spaces.tasks import BEGIN, END, IGNORED, SPLITS, language
-from spaces.tasks.translation import FIRST, UNKNOWN, Translation
+from spaces.tasks import BOS, EOS, IGNORE_INDEX, SPLITS
+from spaces.tasks.synthetic import language_pair
+from spaces.tasks.translation import FIRST, UNK, Translation
 
 SMALL = {"train": 200, "validation": 20, "test": 20}
 
@@ -17,7 +18,7 @@ def translated(sentence: str) -> str:
     gender, many, clauses = "", False, []
     for clause in sentence.split(" and "):
         words = clause.split()
-        adverb = words.pop() if words[-1] in language.ADVERBS else None
+        adverb = words.pop() if words[-1] in language_pair.ADVERBS else None
         if words[0] in ("it", "they"):
             words.pop(0)
             subject = [f"l{gender}{'i' if many else 'u'}"]
@@ -33,13 +34,13 @@ def translated(sentence: str) -> str:
 def noun_phrase(words: list[str], case: str) -> tuple[list[str], str, bool, list[str]]:
     known, *words = words
     adjectives = []
-    while words[0] in language.ADJECTIVES:
+    while words[0] in language_pair.ADJECTIVES:
         adjectives.append(words.pop(0))
     noun = words.pop(0)
-    many = noun not in language.NOUNS
+    many = noun not in language_pair.NOUNS
     stem = noun.removesuffix("s") if many else noun
     assert known in ("the", "some" if many else "a")
-    gender = language.NOUNS[stem]
+    gender = language_pair.NOUNS[stem]
     known = "the" if known == "the" else "any"
     phrase = [word[::-1] + gender + "ui"[many] + case for word in (stem, *adjectives, known)]
     return phrase, gender, many, words
@@ -48,15 +49,15 @@ def noun_phrase(words: list[str], case: str) -> tuple[list[str], str, bool, list
 def test_translations_follow_from_the_source_alone():
     generator = random.Random(1)
     for _ in range(500):
-        sentence = language.draw(generator, generator.randint(1, 4))
-        assert language.target(sentence) == translated(language.source(sentence))
+        sentence = language_pair.draw(generator, generator.randint(1, 4))
+        assert language_pair.target(sentence) == translated(language_pair.source(sentence))
 
 
 def test_an_example_by_hand():
-    cat, dogs = language.Noun("cat", False, False, ("old", "red")), language.Noun("dog", True, True, ())
-    clauses = [language.Clause(cat, "see", dogs, "today"), language.Clause(None, "sleep", None, None)]
-    assert language.source(clauses) == "a old red cat sees the dogs today and it sleeps"
-    assert language.target(clauses) == "yadot tacau dloau derau ynaau godoin ehtoin eesu ke lau peelsu"
+    cat, dogs = language_pair.Noun("cat", False, False, ("old", "red")), language_pair.Noun("dog", True, True, ())
+    clauses = [language_pair.Clause(cat, "see", dogs, "today"), language_pair.Clause(None, "sleep", None, None)]
+    assert language_pair.source(clauses) == "a old red cat sees the dogs today and it sleeps"
+    assert language_pair.target(clauses) == "yadot tacau dloau derau ynaau godoin ehtoin eesu ke lau peelsu"
 
 
 def test_no_sentence_stands_in_two_splits_or_twice():
@@ -76,16 +77,16 @@ def test_ids_spell_the_sentences(tokens):
             assert task.text(examples.labels[row]) == pair.target
         kept = examples.inputs[row][~examples.padding[row]]
         assert len(kept) == len(pair.source.encode() if tokens == "bytes" else pair.source.split())
-        label = examples.labels[row][examples.labels[row] != IGNORED]
-        assert (label[-1], examples.prefix[row, 0]) == (END, BEGIN)
-        assert torch.equal(examples.prefix[row, 1 : len(label)], label[:-1])
+        label = examples.labels[row][examples.labels[row] != IGNORE_INDEX]
+        assert (label[-1], examples.decoder_input_ids[row, 0]) == (EOS, BOS)
+        assert torch.equal(examples.decoder_input_ids[row, 1 : len(label)], label[:-1])
 
 
 def test_rare_words_are_one_unknown_word():
     task = Translation(**SMALL, words=5)
-    assert (task.sizes.vocabulary, task.sizes.classes) == (FIRST + 5, FIRST + 5)
-    assert (task.examples("train").inputs == UNKNOWN).any()
-    assert task.text(torch.tensor([FIRST, UNKNOWN, END, FIRST])) == f"{task.vocabularies[1][0]} ?"
+    assert (task.spec.vocabulary, task.spec.classes) == (FIRST + 5, FIRST + 5)
+    assert (task.examples("train").inputs == UNK).any()
+    assert task.text(torch.tensor([FIRST, UNK, EOS, FIRST])) == f"{task.vocabularies[1][0]} ?"
 
 
 class Oracle(torch.nn.Module):
@@ -102,14 +103,14 @@ class Oracle(torch.nn.Module):
 @pytest.mark.parametrize(
     ("said", "bleu", "exact"),
     [
-        (lambda batch: batch.labels.clamp(min=END), pytest.approx(100), 1.0),
-        (lambda batch: torch.full_like(batch.labels, END), 0.0, 0.0),
-        (lambda batch: batch.labels.clamp(min=END).roll(1, 0), pytest.approx(20, abs=20), pytest.approx(0.0, abs=0.1)),
+        (lambda batch: batch.labels.clamp(min=EOS), pytest.approx(100), 1.0),
+        (lambda batch: torch.full_like(batch.labels, EOS), 0.0, 0.0),
+        (lambda batch: batch.labels.clamp(min=EOS).roll(1, 0), pytest.approx(20, abs=20), pytest.approx(0.0, abs=0.1)),
     ],
 )
 def test_a_right_translation_scores_100(said, bleu, exact):
     task = Translation(**SMALL)
-    score = task.score([task.judge(Oracle(said), batch) for batch in task.batches("test", 8)])
+    score = task.compute_metrics([task.eval_step(Oracle(said), batch) for batch in task.batches("test", 8)])
     assert (score["bleu"], score["exact"]) == (bleu, exact)
     assert score["chrf"] == pytest.approx(100) or score["chrf"] < 60
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from spaces.tasks import SPLITS, Batch
-from spaces.tasks.griffin_lim import griffin_lim, magnitudes
-from spaces.tasks.lexicon import lexicon_of
 from spaces.tasks.recordings import mel_bands, spectrum
+from spaces.tasks.sources.audio import read_wav
+from spaces.tasks.synthetic.griffin_lim import griffin_lim, magnitudes
+from spaces.tasks.synthetic.lexicon import lexicon_of
 from spaces.tasks.tts import NOTHING, Tts
-from spaces.tasks.wav import read_wav
 
 TASK = Tts(train=20, validation=10, test=10)
 RATE = 16_000
@@ -61,9 +61,9 @@ def test_the_mean_frame_scores_chance_and_the_frames_themselves_best() -> None:
     learned, judged = TASK.examples("train"), TASK.examples("validation")
     mean = learned.labels[learned.inputs == TASK.slot].mean(0)
     constant = mean.expand_as(judged.labels)
-    assert TASK.score([TASK.judge(lambda _: constant, judged)])["mel_error"] == pytest.approx(TASK.chance)
+    assert TASK.compute_metrics([TASK.eval_step(lambda _: constant, judged)])["mel_error"] == pytest.approx(TASK.chance)
     assert TASK.loss(constant, judged).item() == pytest.approx(TASK.chance, rel=1e-5)
-    assert TASK.score([TASK.judge(lambda _: judged.labels, judged)])["mel_error"] == TASK.best
+    assert TASK.compute_metrics([TASK.eval_step(lambda _: judged.labels, judged)])["mel_error"] == TASK.best
     elsewhere = judged.labels + 9.0 * (judged.inputs != TASK.slot)[..., None]
     assert TASK.loss(elsewhere, judged).item() == 0, "only slots are asked"
 

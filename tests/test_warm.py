@@ -1,9 +1,9 @@
 import pytest
-from small import OBJECTIVES, TREE, Silence, small_search, small_study
+from tiny_task import OBJECTIVES, TREE, Silence, small_search, small_study
 
-from search.records import front
-from search.trials import enqueue_first, records
-from search.warm import beginnings
+from search.study.records import front
+from search.study.trials import enqueue_first, records
+from search.study.warm_start import beginnings
 from search.worker import work
 from spaces.dimensions import ConfigError
 from spaces.space import Space

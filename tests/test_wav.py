@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from recorded import write_wav as write_slowly
+from wav_files import write_wav as write_slowly
 
-from spaces.tasks.wav import read_wav, write_wav
+from spaces.tasks.sources.audio import read_wav, write_wav
 
 VALUES = [-1.0, -0.5, -0.001, 0.0, 0.001, 0.25, 0.999, 1.0]
 

@@ -14,7 +14,7 @@ OWN_FILES = {
     "my_module.py": """
 import torch
 from spaces.attention import Mechanism
-from spaces.tasks import Batch, Sizes, Task
+from spaces.tasks import Batch, TaskSpec, Task
 
 class Mean(Mechanism):
     def __init__(self, *, share, **sizes):
@@ -26,12 +26,12 @@ class Mean(Mechanism):
 
 class Majority(Task):
     def __init__(self, *, length):
-        self.sizes = Sizes(length=length, vocabulary=2, classes=2, per_token=False)
+        self.spec = TaskSpec(length=length, vocabulary=2, classes=2, per_token=False)
         self.chance = 0.5
 
     def examples(self, split):
-        inputs = torch.randint(2, (96, self.sizes.length), generator=torch.Generator().manual_seed(len(split)))
-        return Batch(inputs, None, (2 * inputs.sum(1) > self.sizes.length).long())
+        inputs = torch.randint(2, (96, self.spec.length), generator=torch.Generator().manual_seed(len(split)))
+        return Batch(inputs, None, (2 * inputs.sum(1) > self.spec.length).long())
 """,
     "my_conf/attention/mean.yaml": "mean:\n  _target_: my_module.Mean\n  share: {float: [0.5, 1.0]}\n",
     "my_conf/task/majority.yaml": "_target_: my_module.Majority\nlength: 9\n",

@@ -9,12 +9,12 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from small import OBJECTIVES, TREE, FirstToken, Silence, small_search, small_study
+from tiny_task import OBJECTIVES, TREE, FirstToken, Silence, small_search, small_study
 
 from search.pruning import Pruner
-from search.records import Stop, front
-from search.surrogate import SurrogateSampler
-from search.trials import counted, history, records, take_up
+from search.samplers.surrogate import SurrogateSampler
+from search.study.records import Stop, front
+from search.study.trials import counted, history, records, take_up
 from search.worker import RepeatedFailureError, Stopped, work
 from spaces.architecture import key
 

@@ -17,9 +17,9 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from search.history import History
 from search.pareto import Floats
-from search.records import Record, Stop
+from search.study.history import History
+from search.study.records import Record, Stop
 
 NAMED = 3  # trials that a reason names; of the others it gives the number
 KEPT = 20  # trials that a stop keeps the numbers of

@@ -7,11 +7,11 @@ from statistics import mean, median
 
 import numpy as np
 
-from search.compare import options
-from search.history import History
+from search.config import options
 from search.pruning import Pruner
-from search.records import Objectives, Record
-from spaces.build import make
+from search.study.history import History
+from search.study.records import Objectives, Record
+from spaces.build import instantiate
 
 EPOCHS, RUNGS, DECISIONS = 27, (3, 6, 12, 24), 10
 COSTS = ("latency_ms", "parameters", "memory_mb")
@@ -19,7 +19,7 @@ COSTS = ("latency_ms", "parameters", "memory_mb")
 
 def rules() -> dict[str, Pruner]:
     """Every option of ``pruner=`` with the settings of its YAML, by name."""
-    return {name: make(settings, "pruner") for name, settings in options("pruner").items()}
+    return {name: instantiate(settings, "pruner") for name, settings in options("pruner").items()}
 
 
 def study(size: int, *, seed: int = 0) -> list[Record]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from search.history import History
 from search.pruning import KEPT, Pruner, is_rung, ranked
-from search.records import Stop
+from search.study.history import History
+from search.study.records import Stop
 from spaces.dimensions import check_whole
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from search.history import History
 from search.pruning import KEPT, Pruner, better, ranked
-from search.records import Stop
+from search.study.history import History
+from search.study.records import Stop
 
 
 class Ceiling(Pruner):

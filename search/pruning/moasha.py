@@ -14,10 +14,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from search.history import History
 from search.pareto import Floats, crowding, dominating, peeled
 from search.pruning import KEPT, Pruner, better, is_rung
-from search.records import Stop
+from search.study.history import History
+from search.study.records import Stop
 from spaces.dimensions import check_whole
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from search.history import History
 from search.pruning import Pruner
-from search.records import Stop
+from search.study.history import History
+from search.study.records import Stop
 
 
 class NoPruner(Pruner):

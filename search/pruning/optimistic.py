@@ -10,9 +10,9 @@ import math
 
 import numpy as np
 
-from search.history import History
 from search.pruning import KEPT, Pruner, better, ranked
-from search.records import Stop
+from search.study.history import History
+from search.study.records import Stop
 from spaces.dimensions import check_number, check_whole
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from search.records import Objectives, Record
+from search.study.records import Objectives, Record
 
 
 class Tracking:

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from search import pictures
-from search.records import Objectives, Record, front
+from search.report import plots as pictures
+from search.study.records import Objectives, Record, front
 from search.tracking import Tracking, saved_view, summaries
 from search.tracking.runs import Runs
 from search.tracking.summaries import without_password

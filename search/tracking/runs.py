@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from search.records import Objectives, Record
+from search.study.records import Objectives, Record
 from search.tracking import client, saved_view
 from search.tracking.summaries import Summary, Value
 

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from search.records import Objectives, Record
+from search.study.records import Objectives, Record
 from search.tracking.summaries import accepted
 from spaces.architecture import settings
 

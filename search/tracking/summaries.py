@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from search import pictures
-from search.records import Objectives, Record, front
+from search.report import plots as pictures
+from search.study.records import Objectives, Record, front
 from spaces.architecture import pattern, settings
 
 NAME_LIMIT = 250  # characters

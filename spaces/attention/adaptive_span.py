@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
-from spaces.attention.blocks import hidden_keys, in_blocks, joined, listed_keys, neighbours_plan
-from spaces.attention.pairs import appended
-from spaces.attention.rotary import rotary
+from spaces.attention.kernels.blocks import hidden_keys, in_blocks, joined, listed_keys, neighbours_plan
+from spaces.attention.kernels.pairs import appended
+from spaces.attention.kernels.rotary import rotary
 
 
 class AdaptiveSpanAttention(Mechanism):
@@ -23,7 +23,7 @@ class AdaptiveSpanAttention(Mechanism):
     Args:
         max_span: the farthest neighbour that may be seen on either side (when causal: on the left), 0..length-1.
         ramp: tokens over which the weights fall to 0 beyond the span, at least 1.
-        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.rotary`.
+        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.kernels.rotary`.
     """
 
     def __init__(

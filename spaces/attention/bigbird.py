@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
-from spaces.attention.blocks import ABSENT, attend_to_blocks, count_blocks, neighbours_plan
-from spaces.attention.pairs import appended
-from spaces.attention.rotary import rotary
+from spaces.attention.kernels.blocks import ABSENT, attend_to_blocks, count_blocks, neighbours_plan
+from spaces.attention.kernels.pairs import appended
+from spaces.attention.kernels.rotary import rotary
 from spaces.attention.softmax import softmax_attention
 
 
@@ -28,7 +28,7 @@ class BigBirdAttention(Mechanism):
         random_blocks: blocks drawn for each block from those it does not see anyway, at most as many as there are
             blocks; where fewer are left, all of them.
         global_blocks: how many leading blocks see every token and are seen by every token.
-        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.rotary`.
+        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.kernels.rotary`.
     """
 
     def __init__(

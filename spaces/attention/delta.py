@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
-from spaces.attention.scan import TokenDecay, decay_between
+from spaces.attention.kernels.scan import TokenDecay, decay_between
 
 CHUNK = 32  # tokens; measured, faster than 16 and 64
 Decay = Literal["token", "none"]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces.attention.pairs import PairsAttention, hide
+from spaces.attention.kernels.pairs import PairsAttention, hide
 
 # Nearer to 1, single precision no longer holds alpha-entmax: a weight is a sum near 1 to the power of 1 / (alpha - 1).
 LEAST_ALPHA = 1.01
@@ -23,7 +23,7 @@ class EntmaxAttention(PairsAttention):
 
     Args:
         alpha: where training starts, between 1.01 and 2; each head learns its own within these bounds.
-        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.rotary`.
+        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.kernels.rotary`.
     """
 
     def __init__(

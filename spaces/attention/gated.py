@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
-from spaces.attention.scan import TokenDecay, scan, scan_step
+from spaces.attention.kernels.scan import TokenDecay, scan, scan_step
 
 Decay = Literal["token", "constant"]
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism, Memory, State, equal_query_key
-from spaces.attention.scan import quotient, scan, scan_step, with_ones
+from spaces.attention.kernels.scan import quotient, scan, scan_step, with_ones
 
 FeatureMap = Literal["elu", "relu", "softmax"]
 

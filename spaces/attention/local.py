@@ -10,9 +10,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
-from spaces.attention.blocks import attend_to_blocks, count_blocks, neighbours_plan
-from spaces.attention.pairs import appended
-from spaces.attention.rotary import rotary
+from spaces.attention.kernels.blocks import attend_to_blocks, count_blocks, neighbours_plan
+from spaces.attention.kernels.pairs import appended
+from spaces.attention.kernels.rotary import rotary
 from spaces.attention.softmax import softmax_attention
 
 
@@ -22,7 +22,7 @@ class LocalAttention(Mechanism):
     Args:
         block_size: tokens a block, 1..length.
         neighbours: further blocks seen on either side (when causal: on the left), below the number of blocks.
-        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.rotary`.
+        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.kernels.rotary`.
     """
 
     def __init__(

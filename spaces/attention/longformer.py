@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
-from spaces.attention.blocks import overlapping
-from spaces.attention.pairs import appended
-from spaces.attention.rotary import rotary
+from spaces.attention.kernels.blocks import overlapping
+from spaces.attention.kernels.pairs import appended
+from spaces.attention.kernels.rotary import rotary
 
 
 class LongformerAttention(Mechanism):
@@ -26,7 +26,7 @@ class LongformerAttention(Mechanism):
         dilation: distance between the neighbours seen; ``window * dilation`` must be below ``length``.
         global_tokens: how many leading tokens see every token and are seen by every token, 0..length. They have
             projections of their own for what they see, which start as copies of the local ones.
-        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.rotary`.
+        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.kernels.rotary`.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism, Memory, equal_query_key
-from spaces.attention.blocks import overlapping
+from spaces.attention.kernels.blocks import overlapping
 
 BLOCK = 32  # tokens convolved together
 
@@ -120,9 +120,9 @@ def _segments(x: Tensor, padding: Tensor | None, count: int) -> tuple[Tensor, Te
     rank = real.cumsum(1) - 1
     segment = rank * count // real.sum(1, keepdim=True).clamp(min=1)
     members = (segment[:, None] == torch.arange(count, device=x.device)[:, None]) & real[:, None]
-    sizes = members.sum(2, keepdim=True)
-    means = members.to(x.dtype) / sizes.clamp(min=1)
-    return means, None if padding is None else (sizes > 0).mT[:, None]
+    counts = members.sum(2, keepdim=True)
+    means = members.to(x.dtype) / counts.clamp(min=1)
+    return means, None if padding is None else (counts > 0).mT[:, None]
 
 
 def pseudo_inverse(a: Tensor, iterations: int) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism, Memory, State, equal_query_key
-from spaces.attention.scan import quotient, scan, scan_step, with_ones
+from spaces.attention.kernels.scan import quotient, scan, scan_step, with_ones
 
 # Added to a query's features, whose largest is 1: the sum of weights is then never 0, however far apart q and k are.
 EPSILON = 1e-6

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism
-from spaces.attention.rotary import rotary
+from spaces.attention.kernels.rotary import rotary
 
 # Added to logits: what loses against whatever is seen, and what loses against that too. Finite, so that a row in which
 # all is hidden, as a padded token's, stays finite.
@@ -36,8 +36,8 @@ class ReformerAttention(Mechanism):
         bucket_size: tokens a chunk, 1..length.
         bucket_count: values of the hash, an even number of 2..length; above 32 up to a third more than asked for.
         hashes: rounds of hashing, at least 1.
-        rope: whether queries and keys are turned by their positions, see :mod:`spaces.attention.rotary`; tokens are
-            hashed as they were before.
+        rope: whether queries and keys are turned by their positions, see :mod:`spaces.attention.kernels.rotary`; tokens
+            are hashed as they were before.
     """
 
     def __init__(

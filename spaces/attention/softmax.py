@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaces.attention.pairs import PairsAttention
+from spaces.attention.kernels.pairs import PairsAttention
 
 
 class SoftmaxAttention(PairsAttention):
@@ -20,7 +20,7 @@ class SoftmaxAttention(PairsAttention):
     Args:
         kv_heads: heads of the keys and values, a divisor of ``heads``; every ``heads / kv_heads`` neighbouring heads
             look at one of them. Unless given, each head has its own.
-        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.rotary`.
+        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.kernels.rotary`.
     """
 
     def __init__(

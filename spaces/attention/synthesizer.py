@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism, State, equal_query_key
-from spaces.attention.pairs import appended, hide
+from spaces.attention.kernels.pairs import appended, hide
 from spaces.attention.softmax import softmax_attention
 
 MODES = ("dense", "random", "factorised", "factorised_dense", "dot")

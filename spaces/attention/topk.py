@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spaces.attention.pairs import PairsAttention, hide
+from spaces.attention.kernels.pairs import PairsAttention, hide
 
 
 class TopkAttention(PairsAttention):
@@ -17,7 +17,7 @@ class TopkAttention(PairsAttention):
 
     Args:
         k: how many keys keep a weight, 1..length; with them those whose logits equal the smallest of them.
-        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.rotary`.
+        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.kernels.rotary`.
     """
 
     def __init__(

@@ -76,11 +76,11 @@ def _settings(mechanism: str) -> Mapping[str, Any]:
     return settings
 
 
-def _made(node: Mapping[str, Any], mechanism: str, size: Size, causal: bool) -> nn.Module:
-    from spaces.build import make
+def _instantiated(node: Mapping[str, Any], mechanism: str, size: Size, causal: bool) -> nn.Module:
+    from spaces.build import instantiate
 
     where = f"attention.{mechanism}"
-    module: nn.Module = make(node, where, width=size.width, heads=size.heads, length=size.length, causal=causal)
+    module: nn.Module = instantiate(node, where, width=size.width, heads=size.heads, length=size.length, causal=causal)
     return module
 
 
@@ -91,7 +91,9 @@ def _ours(name: str, knobs: Knobs = lambda n: {}, *, causal: bool | None = False
     mechanism = name.partition("-")[0]
 
     def create(size: Size) -> nn.Module:
-        return _made({"_target_": _settings(mechanism)["_target_"], **knobs(size.length)}, mechanism, size, causal)
+        return _instantiated(
+            {"_target_": _settings(mechanism)["_target_"], **knobs(size.length)}, mechanism, size, causal
+        )
 
     return [Implementation(mechanism, name + "-causal" * causal, create)]
 
@@ -189,7 +191,7 @@ def _by_yaml(mechanism: str, size: Size) -> nn.Module:
     node = _settings(mechanism)
     dimensions = {name: parse(value, f"attention.{mechanism}.{name}") for name, value in node.items()}
     first = {name: dimension.ends()[0] if dimension else node[name] for name, dimension in dimensions.items()}
-    return _made(first, mechanism, size, causal=False)
+    return _instantiated(first, mechanism, size, causal=False)
 
 
 IMPLEMENTATIONS = (*_LISTED, *_unlisted())

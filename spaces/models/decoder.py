@@ -13,7 +13,7 @@ from torch import Tensor
 from spaces.attention import Mechanism
 from spaces.models.encoder import Encoder
 from spaces.models.trunk import Past
-from spaces.tasks import Sizes
+from spaces.tasks import TaskSpec
 
 
 class Decoder(Encoder):
@@ -21,7 +21,7 @@ class Decoder(Encoder):
 
     Args:
         mechanisms: one a block, first block first.
-        sizes: the task's.
+        spec: the task's.
         width: features per token.
         feed_forward: hidden features of the feed-forward network as a multiple of ``width``.
         dropout: share of features dropped after each mechanism and feed-forward network in training.
@@ -33,20 +33,20 @@ class Decoder(Encoder):
         self,
         mechanisms: Sequence[Mechanism],
         *,
-        sizes: Sizes,
+        spec: TaskSpec,
         width: int,
         feed_forward: float = 2.0,
         dropout: float = 0.0,
         activation: str = "gelu",
         positions: str = "learned",
     ) -> None:
-        if not sizes.causal or not sizes.per_token or sizes.vocabulary != sizes.classes:
+        if not spec.causal or not spec.per_token or spec.vocabulary != spec.classes:
             raise ValueError("a decoder needs a task that asks for the next token, such as text with predict=next_byte")
         for mechanism in mechanisms:
             mechanism.begin(1)  # says why, if it cannot decode
         super().__init__(
             mechanisms,
-            sizes=sizes,
+            spec=spec,
             width=width,
             feed_forward=feed_forward,
             dropout=dropout,

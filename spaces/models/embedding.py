@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.tasks import Sizes
+from spaces.tasks import TaskSpec
 
 FRONT_ENDS = ("linear", "convolution")
 
@@ -19,28 +19,26 @@ class Embedding(nn.Module):
     """Ids ``(batch, n)`` or frames ``(batch, n, features)`` to ``(batch, n, width)``; 0 at padding.
 
     Args:
-        sizes: the task's.
+        spec: the task's.
         width: features per token.
         front_end: of frames: ``linear``, or ``convolution`` over five, then three neighbouring frames.
     """
 
-    def __init__(self, sizes: Sizes, *, width: int, front_end: str = "linear") -> None:
+    def __init__(self, spec: TaskSpec, *, width: int, front_end: str = "linear") -> None:
         super().__init__()
         if front_end not in FRONT_ENDS:
             raise ValueError(f"front_end={front_end!r}: it must be {' or '.join(FRONT_ENDS)}")
         convolves = front_end == "convolution"
-        if convolves and sizes.features is None:
+        if convolves and spec.features is None:
             raise ValueError("front_end='convolution': it is for frames, and this task has token ids")
-        if convolves and sizes.causal:
+        if convolves and spec.causal:
             raise ValueError("front_end='convolution': it sees later frames, and this task is causal")
         self.first: nn.Module
-        if sizes.features is None:
-            assert sizes.vocabulary is not None, "sizes have one of the two"
-            self.first = nn.Embedding(sizes.vocabulary, width)
+        if spec.features is None:
+            assert spec.vocabulary is not None, "sizes have one of the two"
+            self.first = nn.Embedding(spec.vocabulary, width)
         else:
-            self.first = (
-                nn.Conv1d(sizes.features, width, 5, padding=2) if convolves else nn.Linear(sizes.features, width)
-            )
+            self.first = nn.Conv1d(spec.features, width, 5, padding=2) if convolves else nn.Linear(spec.features, width)
         self.second = nn.Conv1d(width, width, 3, padding=1) if convolves else None
 
     def forward(self, inputs: Tensor, padding: Tensor | None) -> Tensor:

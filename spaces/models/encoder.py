@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from spaces.attention import Mechanism
 from spaces.models.embedding import Embedding
 from spaces.models.trunk import Trunk
-from spaces.tasks import Batch, Sizes
+from spaces.tasks import Batch, TaskSpec
 
 POOLINGS = ("mean", "max", "first")
 
@@ -20,7 +20,7 @@ class Encoder(nn.Module):
 
     Args:
         mechanisms: one a block, first block first.
-        sizes: the task's.
+        spec: the task's.
         width: features per token.
         feed_forward: hidden features of the feed-forward network as a multiple of ``width``.
         dropout: share of features dropped after each mechanism and feed-forward network in training.
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
         self,
         mechanisms: Sequence[Mechanism],
         *,
-        sizes: Sizes,
+        spec: TaskSpec,
         width: int,
         feed_forward: float = 2.0,
         dropout: float = 0.0,
@@ -44,25 +44,25 @@ class Encoder(nn.Module):
         pooling: str = "mean",
     ) -> None:
         super().__init__()
-        if sizes.answer_length is not None:
+        if spec.answer_length is not None:
             raise ValueError("this task's answer is a sequence of its own: it needs spaces.models.seq2seq.Seq2Seq")
         if pooling not in POOLINGS:
             raise ValueError(f"pooling={pooling!r}: it must be {', '.join(POOLINGS)}")
-        if sizes.per_token and pooling != "mean":
+        if spec.per_token and pooling != "mean":
             raise ValueError(f"pooling={pooling!r}: this task has an answer a token, so nothing is pooled")
-        self.pooling = None if sizes.per_token else pooling
-        self.embedding = Embedding(sizes, width=width, front_end=front_end)
+        self.pooling = None if spec.per_token else pooling
+        self.embedding = Embedding(spec, width=width, front_end=front_end)
         self.trunk = Trunk(
             mechanisms,
             width=width,
-            length=sizes.length,
-            causal=sizes.causal,
+            length=spec.length,
+            causal=spec.causal,
             feed_forward=feed_forward,
             dropout=dropout,
             activation=activation,
             positions=positions,
         )
-        self.head = nn.Linear(width, sizes.classes)
+        self.head = nn.Linear(width, spec.classes)
 
     def forward(self, batch: Batch) -> Tensor:
         """``(batch, n, classes)`` where the task has an answer a token, else ``(batch, classes)``."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from spaces.attention import Mechanism, Memory
 from spaces.models.embedding import Embedding
 from spaces.models.trunk import Trunk
-from spaces.tasks import BEGIN, END, Batch, Sizes
+from spaces.tasks import BOS, EOS, Batch, TaskSpec
 
 
 class Seq2Seq(nn.Module):
@@ -26,7 +26,7 @@ class Seq2Seq(nn.Module):
         mechanisms: the encoder's, one a block.
         decoders: the decoder's, causal, as many.
         crosses: those that look at the encoder's output, as many.
-        sizes: the task's; it has an ``answer_length``.
+        spec: the task's; it has an ``answer_length``.
         width: features per token.
         feed_forward: hidden features of the feed-forward network as a multiple of ``width``.
         dropout: share of features dropped after each mechanism and feed-forward network in training.
@@ -41,7 +41,7 @@ class Seq2Seq(nn.Module):
         *,
         decoders: Sequence[Mechanism],
         crosses: Sequence[Mechanism],
-        sizes: Sizes,
+        spec: TaskSpec,
         width: int,
         feed_forward: float = 2.0,
         dropout: float = 0.0,
@@ -50,9 +50,9 @@ class Seq2Seq(nn.Module):
         front_end: str = "linear",
     ) -> None:
         super().__init__()
-        if sizes.answer_length is None:
+        if spec.answer_length is None:
             raise ValueError("this task's answer is no sequence of its own: it needs spaces.models.encoder.Encoder")
-        self.embedding = Embedding(sizes, width=width, front_end=front_end)
+        self.embedding = Embedding(spec, width=width, front_end=front_end)
         trunk = partial(
             Trunk,
             width=width,
@@ -61,32 +61,34 @@ class Seq2Seq(nn.Module):
             activation=activation,
             positions=positions,
         )
-        self.encoder = trunk(mechanisms, length=sizes.length, causal=False)
-        self.answer_embedding = nn.Embedding(sizes.classes, width)
-        self.decoder = trunk(decoders, length=sizes.answer_length, causal=True, crosses=crosses)
-        self.head = nn.Linear(width, sizes.classes)
+        self.encoder = trunk(mechanisms, length=spec.length, causal=False)
+        self.answer_embedding = nn.Embedding(spec.classes, width)
+        self.decoder = trunk(decoders, length=spec.answer_length, causal=True, crosses=crosses)
+        self.head = nn.Linear(width, spec.classes)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits ``(batch, n, classes)`` of the token after each of ``batch.prefix`` ``(batch, n)``."""
-        assert batch.prefix is not None, "the task has an answer_length"
-        logits: Tensor = self.head(self.decoder(self.answer_embedding(batch.prefix), None, self._read(batch)))
+        assert batch.decoder_input_ids is not None, "the task has an answer_length"
+        logits: Tensor = self.head(
+            self.decoder(self.answer_embedding(batch.decoder_input_ids), None, self._read(batch))
+        )
         return logits
 
     @torch.no_grad()
     def generate(self, batch: Batch, tokens: int, *, to_the_end: bool = False) -> Tensor:
         """The likeliest answers token by token, ``(batch, n)``, ``n <= tokens``.
 
-        It stops when every answer has reached ``END``; behind one's ``END`` there is nothing but ``END``. With
+        It stops when every answer has reached ``EOS``; behind one's ``EOS`` there is nothing but ``EOS``. With
         ``to_the_end`` it goes on to ``tokens`` whatever is said, as a measurement needs it.
         """
         memories, past = self._read(batch), self.decoder.begin(len(batch.inputs))
-        ids = torch.full((len(batch.inputs),), BEGIN, device=batch.inputs.device)
+        ids = torch.full((len(batch.inputs),), BOS, device=batch.inputs.device)
         ended = torch.zeros_like(ids, dtype=torch.bool)
         written: list[Tensor] = []
         while len(written) < tokens and (to_the_end or not ended.all()):
             x, past = self.decoder.step(self.answer_embedding(ids), past, memories)
-            ids = self.head(x).argmax(-1).masked_fill(ended, END)
-            ended = ended | (ids == END)
+            ids = self.head(x).argmax(-1).masked_fill(ended, EOS)
+            ended = ended | (ids == EOS)
             written.append(ids)
         return torch.stack(written, dim=1)
 

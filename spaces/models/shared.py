@@ -10,7 +10,7 @@ from spaces.attention import Mechanism
 from spaces.models.embedding import Embedding
 from spaces.models.encoder import pooled
 from spaces.models.trunk import Trunk
-from spaces.tasks import Batch, Sizes
+from spaces.tasks import Batch, TaskSpec
 
 
 class SharedEncoder(nn.Module):
@@ -18,7 +18,7 @@ class SharedEncoder(nn.Module):
 
     Args:
         mechanisms: one a block, first block first.
-        sizes: those of a task that is several.
+        spec: those of a task that is several.
         width: features per token.
         feed_forward: hidden features of the feed-forward network as a multiple of ``width``.
         dropout: share of features dropped after each mechanism and feed-forward network in training.
@@ -30,7 +30,7 @@ class SharedEncoder(nn.Module):
         self,
         mechanisms: Sequence[Mechanism],
         *,
-        sizes: Sizes,
+        spec: TaskSpec,
         width: int,
         feed_forward: float = 2.0,
         dropout: float = 0.0,
@@ -38,31 +38,31 @@ class SharedEncoder(nn.Module):
         positions: str = "learned",
     ) -> None:
         super().__init__()
-        if not sizes.parts:
+        if not spec.parts:
             raise ValueError("this task is a single one: it needs spaces.models.encoder.Encoder")
-        self.sizes = sizes
-        self.embeddings = nn.ModuleDict({name: Embedding(part, width=width) for name, part in sizes.parts.items()})
+        self.spec = spec
+        self.embeddings = nn.ModuleDict({name: Embedding(part, width=width) for name, part in spec.parts.items()})
         self.trunk = Trunk(
             mechanisms,
             width=width,
-            length=sizes.length,
+            length=spec.length,
             causal=False,
             feed_forward=feed_forward,
             dropout=dropout,
             activation=activation,
             positions=positions,
         )
-        self.heads = nn.ModuleDict({name: nn.Linear(width, part.classes) for name, part in sizes.parts.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(width, part.classes) for name, part in spec.parts.items()})
 
     def forward(self, batch: Batch) -> tuple[Tensor | None, ...]:
         """What :meth:`of` gives for each part of the batch; None where it has none."""
-        parts = zip(self.sizes.parts, batch.parts, strict=True)
+        parts = zip(self.spec.parts, batch.parts, strict=True)
         return tuple(None if part is None else self.of(name, part) for name, part in parts)
 
     def of(self, name: str, batch: Batch) -> Tensor:
         """Of one task: ``(batch, n, classes)`` where it has an answer a token, else ``(batch, classes)``."""
         x = self.trunk(self.embeddings[name](batch.inputs, batch.padding), batch.padding)
-        if not self.sizes.parts[name].per_token:
+        if not self.spec.parts[name].per_token:
             x = pooled(x, batch.padding, "mean")
         answers: Tensor = self.heads[name](x)
         return answers

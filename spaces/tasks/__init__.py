@@ -22,8 +22,8 @@ from spaces.dimensions import check_whole as check_whole
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-IGNORED = -100  # the label of a position that is neither learned nor judged
-BEGIN, END = 0, 1  # ids of an answer's vocabulary: what stands before its first token, and what closes it
+IGNORE_INDEX = -100  # the label of a position that is neither learned nor judged
+BOS, EOS = 0, 1  # ids of an answer's vocabulary: what stands before its first token, and what closes it
 
 
 class Batch(NamedTuple):
@@ -31,50 +31,50 @@ class Batch(NamedTuple):
 
     ``inputs`` are token ids ``(batch, length)`` int64, or frames ``(batch, length, features)`` float32. ``padding`` is
     ``(batch, length)`` bool, true at padding, or None. ``labels`` are ``(batch, length)`` where a model answers per
-    token, else ``(batch,)``; int64 with ``IGNORED`` where nothing is asked, or what else the task's loss understands.
-    Where the answer is a sequence of its own, ``prefix`` holds what stands before each of its tokens, ``(batch,
-    answer_length)`` ids that begin with ``BEGIN``, and ``labels`` have its shape. Of a task that is several, ``parts``
-    holds a batch of each, None of those that have no more; the rest is then the first's.
+    token, else ``(batch,)``; int64 with ``IGNORE_INDEX`` where nothing is asked, or what else the task's loss
+    understands. Where the answer is a sequence of its own, ``decoder_input_ids`` holds what stands before each of its
+    tokens, ``(batch, answer_length)`` ids that begin with ``BOS``, and ``labels`` have its shape. Of a task that is
+    several, ``parts`` holds a batch of each, None of those that have no more; the rest is then the first's.
     """
 
     inputs: Tensor
     padding: Tensor | None
     labels: Tensor
-    prefix: Tensor | None = None
+    decoder_input_ids: Tensor | None = None
     parts: tuple[Batch | None, ...] = ()
 
     def rows(self, chosen: Tensor) -> Batch:
         """The examples of these numbers, in this order."""
-        inputs, padding, labels, prefix, _ = self
+        inputs, padding, labels, decoder_input_ids, _ = self
         return Batch(
             inputs[chosen],
             None if padding is None else padding[chosen],
             labels[chosen],
-            None if prefix is None else prefix[chosen],
+            None if decoder_input_ids is None else decoder_input_ids[chosen],
         )
 
     def trimmed(self) -> Batch:
         """Without the columns that are padding in every example: neither outputs nor losses change, only the work."""
-        inputs, padding, labels, prefix, _ = self
+        inputs, padding, labels, decoder_input_ids, _ = self
         if padding is not None:
             longest = int((~padding).sum(1).max())
-            if labels.shape[:2] == padding.shape and prefix is None:
+            if labels.shape[:2] == padding.shape and decoder_input_ids is None:
                 labels = labels[:, :longest]
             inputs, padding = inputs[:, :longest], padding[:, :longest]
             padding = padding if padding.any() else None
-        if prefix is not None:
-            longest = int((labels != IGNORED).sum(1).max())
-            labels, prefix = labels[:, :longest], prefix[:, :longest]
-        return Batch(inputs, padding, labels, prefix)
+        if decoder_input_ids is not None:
+            longest = int((labels != IGNORE_INDEX).sum(1).max())
+            labels, decoder_input_ids = labels[:, :longest], decoder_input_ids[:, :longest]
+        return Batch(inputs, padding, labels, decoder_input_ids)
 
 
-def drawn_by(seed: int, split: Split) -> torch.Generator:
+def split_generator(seed: int, split: Split) -> torch.Generator:
     """What the examples of a split are drawn by, where they are generated: each seed has another for each split."""
     return torch.Generator().manual_seed(seed * len(SPLITS) + SPLITS.index(split))
 
 
 @dataclass(frozen=True)
-class Sizes:
+class TaskSpec:
     """What a model must know of its task before any data exists.
 
     A token is an id of a ``vocabulary``, or a frame of ``features`` numbers: of a spectrogram, of an image's patch.
@@ -90,7 +90,7 @@ class Sizes:
     features: int | None = None  # numbers a frame
     causal: bool = False  # output t may depend on inputs 0..t alone
     answer_length: int | None = None  # tokens in the longest answer that is a sequence of its own, one of classes each
-    parts: Mapping[str, Sizes] = field(default_factory=dict)  # of the tasks by name, of a task that is several
+    parts: Mapping[str, TaskSpec] = field(default_factory=dict)  # of the tasks by name, of a task that is several
 
     def __post_init__(self) -> None:
         if not self.parts and (self.vocabulary is None) == (self.features is None):
@@ -119,7 +119,7 @@ class Task(ABC):
     batch_size: int = 32
     names: Sequence[str] = ()
     parts: Mapping[str, Task] = MappingProxyType({})
-    sizes: Sizes
+    spec: TaskSpec
     chance: float
 
     @abstractmethod
@@ -162,26 +162,26 @@ class Task(ABC):
         longest = examples.inputs.shape[1]
         if length is not None and not 1 <= length <= longest:
             raise ValueError(f"length={length}: the task has lengths from 1 to {longest}")
-        inputs, _, labels, prefix, _ = examples.rows(torch.arange(batch) % len(examples.inputs))
-        return Batch(inputs[:, :length], None, labels, prefix)
+        inputs, _, labels, decoder_input_ids, _ = examples.rows(torch.arange(batch) % len(examples.inputs))
+        return Batch(inputs[:, :length], None, labels, decoder_input_ids)
 
-    def answer(self, network: nn.Module, batch: Batch) -> Any:
+    def predict(self, network: nn.Module, batch: Batch) -> Any:
         """What a network is used for, and so what is counted and timed: by default one forward pass."""
         return network(batch)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """The mean training loss of what a network gives for a batch."""
-        return F.cross_entropy(logits.flatten(0, -2), batch.labels.flatten(), ignore_index=IGNORED)
+        return F.cross_entropy(logits.flatten(0, -2), batch.labels.flatten(), ignore_index=IGNORE_INDEX)
 
-    def judge(self, network: nn.Module, batch: Batch) -> Any:
-        """What :meth:`score` needs to know of a batch: here, how many answers are right, and of how many."""
+    def eval_step(self, network: nn.Module, batch: Batch) -> Any:
+        """What :meth:`compute_metrics` needs to know of a batch: here, how many answers are right, and of how many."""
         labels = batch.labels
-        judged = labels != IGNORED
+        judged = labels != IGNORE_INDEX
         right = network(batch).argmax(-1) == labels
         return int(right[judged].sum()), int(judged.sum())
 
-    def score(self, judged: Sequence[Any]) -> dict[str, float]:
-        """Metrics by name, ``metric`` among them, over all batches that :meth:`judge` was given."""
+    def compute_metrics(self, judged: Sequence[Any]) -> dict[str, float]:
+        """Metrics by name, ``metric`` among them, over all batches that :meth:`eval_step` was given."""
         return {self.metric: sum(total for total, _ in judged) / sum(count for _, count in judged)}
 
 

@@ -7,7 +7,7 @@ What a token is follows from the inputs' type and shape, ``n`` being the number 
 - uint8 ``(n, height, width)`` or ``(n, height, width, channels)``: pictures, cut into patches.
 
 Labels are whole numbers or texts; the class k is the k-th in their order, so that they need not begin at 0 nor be
-without gaps. There is one an example, or one a token, ``IGNORED`` where nothing is asked.
+without gaps. There is one an example, or one a token, ``IGNORE_INDEX`` where nothing is asked.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spaces.tasks import IGNORED, SPLITS, Batch, Sizes, Split, Task, check_whole
-from spaces.tasks.pictures import Grid
+from spaces.tasks import IGNORE_INDEX, SPLITS, Batch, Split, Task, TaskSpec, check_whole
+from spaces.tasks.sources.image_patches import Grid
 
 Array = NDArray[Any]
 MOST_IDS = 1 << 20  # an embedding of more would not fit where a search runs
@@ -94,7 +94,7 @@ class Arrays(Task):
             raise ValueError(f"file={file!r}: {found if self.file.is_file() else 'no such file'}")
         parts = _parts(self.file, inputs, labels, padding)
         kinds = np.unique(np.concatenate([part.labels[_asked(part.labels)] for part in parts]))
-        self.sizes, self.grid = _sizes(inputs, parts, patch, classes=len(kinds), causal=causal)
+        self.spec, self.grid = _sizes(inputs, parts, patch, classes=len(kinds), causal=causal)
         self.names = tuple(map(str, kinds))
         generator = np.random.default_rng(seed)
         orders = [generator.permutation(len(part.inputs)) for part in parts]
@@ -104,7 +104,7 @@ class Arrays(Task):
         self.stored: dict[Split, Part] = {}
         for split, part, order in zip(SPLITS, parts, orders, strict=True):
             chosen = part.rows(np.sort(order[: most[split]]))
-            classes = np.where(_asked(chosen.labels), np.searchsorted(kinds, chosen.labels), IGNORED)
+            classes = np.where(_asked(chosen.labels), np.searchsorted(kinds, chosen.labels), IGNORE_INDEX)
             self.stored[split] = Part(chosen.inputs, classes, chosen.padding)
         judged = self.stored["validation"].labels
         counts = np.bincount(judged[_asked(judged)])
@@ -116,7 +116,7 @@ class Arrays(Task):
         labels = torch.from_numpy(part.labels)
         if self.grid is not None:
             return Batch(self.grid.tokens(torch.from_numpy(part.inputs)), None, labels)
-        inputs = torch.from_numpy(part.inputs.astype(np.int64 if self.sizes.features is None else np.float32))
+        inputs = torch.from_numpy(part.inputs.astype(np.int64 if self.spec.features is None else np.float32))
         padding = None if part.padding is None or not part.padding.any() else torch.from_numpy(part.padding)
         return Batch(inputs, padding, labels)
 
@@ -153,7 +153,7 @@ def _check_alike(part: Part, other: Part) -> None:
 
 
 def _part(array: Callable[[str], Array], inputs: str, labels: str, padding: str | None) -> Part:
-    """Arrays of one split by name, checked, with zeros and ``IGNORED`` where there is padding."""
+    """Arrays of one split by name, checked, with zeros and ``IGNORE_INDEX`` where there is padding."""
     values, answers = array(inputs), array(labels)
     pictures = values.dtype == np.uint8 and values.ndim in (3, 4)
     if 0 in values.shape or not (pictures or (values.dtype.kind, values.ndim) in {("i", 2), ("u", 2), ("f", 3)}):
@@ -177,7 +177,7 @@ def _part(array: Callable[[str], Array], inputs: str, labels: str, padding: str 
         values = values.copy()
         values[hidden] = 0
         if answers.ndim == 2:
-            answers = np.where(hidden, IGNORED, answers)
+            answers = np.where(hidden, IGNORE_INDEX, answers)
     if values.dtype.kind == "f":
         with np.errstate(over="ignore"):
             values = values.astype(np.float32)
@@ -185,7 +185,9 @@ def _part(array: Callable[[str], Array], inputs: str, labels: str, padding: str 
     elif not pictures:
         _none((values < 0).any(1) | (values >= MOST_IDS).any(1), inputs, f"ids must be 0..{MOST_IDS - 1}")
     _none(
-        ~_asked(answers).reshape(len(answers), -1).any(1), labels, f"{IGNORED} asks nothing, and there is nothing else"
+        ~_asked(answers).reshape(len(answers), -1).any(1),
+        labels,
+        f"{IGNORE_INDEX} asks nothing, and there is nothing else",
     )
     if pictures:
         values = np.moveaxis(values.reshape(*values.shape[:3], -1), 3, 1)
@@ -194,7 +196,9 @@ def _part(array: Callable[[str], Array], inputs: str, labels: str, padding: str 
     return Part(values, answers, hidden)
 
 
-def _sizes(name: str, parts: list[Part], patch: int | None, *, classes: int, causal: bool) -> tuple[Sizes, Grid | None]:
+def _sizes(
+    name: str, parts: list[Part], patch: int | None, *, classes: int, causal: bool
+) -> tuple[TaskSpec, Grid | None]:
     """Of the task, and how pictures are cut if the inputs are such."""
     first = parts[0]
     per_token = first.labels.ndim == 2
@@ -203,7 +207,7 @@ def _sizes(name: str, parts: list[Part], patch: int | None, *, classes: int, cau
     if first.inputs.ndim == 4:
         channels, height, width = first.inputs.shape[1:]
         grid = Grid(height=height, width=width, channels=channels, patch=patch)
-        return grid.sizes(classes), grid
+        return grid.spec(classes), grid
     if patch is not None:
         raise ValueError(f"patch={patch}: {name} are no pictures; these are uint8 (n, height, width) or more")
     if first.inputs.dtype.kind == "f":
@@ -211,11 +215,11 @@ def _sizes(name: str, parts: list[Part], patch: int | None, *, classes: int, cau
     else:
         features, vocabulary = None, max(int(part.inputs.max()) for part in parts) + 1
     length = int(first.inputs.shape[1])
-    return Sizes(length, classes, per_token, vocabulary=vocabulary, features=features, causal=causal), None
+    return TaskSpec(length, classes, per_token, vocabulary=vocabulary, features=features, causal=causal), None
 
 
 def _asked(labels: Array) -> Array:
-    return labels != IGNORED if labels.dtype.kind == "i" else np.ones(labels.shape, dtype=bool)
+    return labels != IGNORE_INDEX if labels.dtype.kind == "i" else np.ones(labels.shape, dtype=bool)
 
 
 def _none(wrong: Any, name: str, rule: str) -> None:

@@ -1,9 +1,9 @@
 """Speech recognition over made-up words: which letters are heard, in spectrograms that are generated, not recorded.
 
-Each character is a sound of ``spaces.tasks.formants`` and lasts 4 to 8 frames. A row says words of a small lexicon, and
-rows differ in length. A voice shifts the second formants alone, by as much as parts those of two letters: by itself a
-sound could be either. The space is a neutral sound that resembles no letter, so that it tells the voice, to mechanisms
-that reach the next one.
+Each character is a sound of ``spaces.tasks.synthetic.formants`` and lasts 4 to 8 frames. A row says words of a small
+lexicon, and rows differ in length. A voice shifts the second formants alone, by as much as parts those of two letters:
+by itself a sound could be either. The space is a neutral sound that resembles no letter, so that it tells the voice, to
+mechanisms that reach the next one.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from spaces.tasks import Batch, Sizes, Split, check_whole, drawn_by
-from spaces.tasks.formants import LEAST_BANDS, energy, spoken, timing
-from spaces.tasks.lexicon import LONGEST_WORD, SHORTEST_WORD, SPACE, alphabet_of, lexicon_of
-from spaces.tasks.transcription import Transcription
+from spaces.tasks import Batch, Split, TaskSpec, check_whole, split_generator
+from spaces.tasks.sources.transcription import Transcription
+from spaces.tasks.synthetic.formants import LEAST_BANDS, energy, spoken, timing
+from spaces.tasks.synthetic.lexicon import LONGEST_WORD, SHORTEST_WORD, SPACE, alphabet_of, lexicon_of
 
 SHORTEST, LONGEST = 4, 8  # frames that a character lasts
 
@@ -65,12 +65,12 @@ class Asr(Transcription):
         self.bands, self.lexicon, self.shift, self.noise, self.seed = bands, lexicon, shift, noise, seed
         self.alphabet = alphabet_of(letters)
         self.rows = {"train": train, "validation": validation, "test": test}
-        self.sizes = Sizes(length=length, features=bands, classes=1 + len(self.alphabet), per_token=True)
+        self.spec = TaskSpec(length=length, features=bands, classes=1 + len(self.alphabet), per_token=True)
 
     def examples(self, split: Split) -> Batch:
         """Draw a split: frames ``(rows, length, bands)``, transcripts ``(rows, length)``."""
-        generator = drawn_by(self.seed, split)
-        rows, length = self.rows[split], self.sizes.length
+        generator = split_generator(self.seed, split)
+        rows, length = self.rows[split], self.spec.length
         words = lexicon_of(self.lexicon, self.alphabet, seed=self.seed)
         said = [self._said(words, generator) for _ in range(rows)]
         durations = pad_sequence([spans for _, spans in said], batch_first=True)
@@ -93,7 +93,7 @@ class Asr(Transcription):
         def draw(low: int, high: int, count: int) -> Tensor:
             return torch.randint(low, high + 1, (count,), generator=generator)
 
-        room = int(draw(self.sizes.length // 2, self.sizes.length, 1))
+        room = int(draw(self.spec.length // 2, self.spec.length, 1))
         order = draw(0, len(words) - 1, room // (SHORTEST_WORD * SHORTEST) + 1).tolist()
         text = " ".join(words[number] for number in order)
         ends = draw(SHORTEST, LONGEST, len(text))

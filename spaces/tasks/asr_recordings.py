@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from spaces.tasks import SPLITS, Batch, Sizes, Split, check_whole
-from spaces.tasks.folders import dealt, digest, usable
-from spaces.tasks.recordings import HOP_S, WINDOW_S, log_mel, read_speech, side_by_side
-from spaces.tasks.transcription import Transcription, least_frames
+from spaces.tasks import SPLITS, Batch, Split, TaskSpec, check_whole
+from spaces.tasks.recordings import HOP_S, WINDOW_S, log_mel, pad_stack, read_speech
+from spaces.tasks.sources.folders import digest, split_by_hash, usable
+from spaces.tasks.sources.transcription import Transcription, least_frames
 
 TEXT, SPEAKER = ("sentence", "transcript"), ("client_id", "speaker")  # what columns may be called
 
@@ -68,7 +68,7 @@ class AsrRecordings(Transcription):
         if not self.table.is_file():
             raise ValueError(f"table={table!r}: no such file")
         self.said = self._read()
-        speakers = dealt({said.speaker for said in self.said.values()})
+        speakers = split_by_hash({said.speaker for said in self.said.values()})
         chosen = {split: set(speakers[split]) for split in SPLITS}
         most: Mapping[Split, int] = {"train": train, "validation": validation, "test": test}
         self.files = {
@@ -83,7 +83,7 @@ class AsrRecordings(Transcription):
         letters = set("".join(self.said[file].text for file in self.files["train"])) - {" "}
         self.alphabet = " " + "".join(sorted(letters))
         length = 1 + int((seconds - WINDOW_S) / HOP_S + 1e-6)
-        self.sizes = Sizes(length=length, features=bands, classes=1 + len(self.alphabet), per_token=True)
+        self.spec = TaskSpec(length=length, features=bands, classes=1 + len(self.alphabet), per_token=True)
         self.skipped = 0
 
     def _read(self) -> dict[str, Said]:
@@ -111,8 +111,8 @@ class AsrRecordings(Transcription):
         """Frames ``(recordings, length, bands)`` and transcripts; unusable files are counted and left out."""
         kept, clips = usable(self.table.parent, split, self.files[split], self._frames, (OSError, ValueError))
         self.skipped += len(self.files[split]) - len(kept)
-        inputs, padding = side_by_side(clips, self.sizes.length)
-        return Batch(inputs, padding, self.encode([self.said[file].text for file in kept], self.sizes.length))
+        inputs, padding = pad_stack(clips, self.spec.length)
+        return Batch(inputs, padding, self.encode([self.said[file].text for file in kept], self.spec.length))
 
     def _frames(self, file: str) -> Tensor:
         text = self.said[file].text
@@ -122,7 +122,7 @@ class AsrRecordings(Transcription):
         path = self.table.parent / file
         samples = read_speech(path if path.exists() else self.table.parent / "clips" / file, self.rate)
         frames = log_mel(samples, self.rate, self.bands)
-        if len(frames) > self.sizes.length:
+        if len(frames) > self.spec.length:
             raise ValueError(f"{len(samples) / self.rate:.1f} seconds, longer than seconds={self.seconds}")
         if len(frames) < least_frames(text):
             raise ValueError(f"{len(frames)} frames, and its transcript needs {least_frames(text)}")

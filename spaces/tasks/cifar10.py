@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spaces.tasks import Batch, Split, Task, check_whole
-from spaces.tasks.folders import existing
-from spaces.tasks.pictures import square
+from spaces.tasks.sources.folders import existing
+from spaces.tasks.sources.image_patches import square
 
 SIDE, BYTES = 32, 3 * 32 * 32  # of a picture, whose red, green and blue follow each other
 LEARNED = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -60,7 +60,7 @@ class Cifar10(Task):
         self.grid = square(SIDE, channels, patch)
         around = existing(folder, "data_batch_1.bin or data_batch_1 of CIFAR-10")
         self.files, self.read = _found(around)
-        self.sizes = self.grid.sizes(len(self.names))
+        self.spec = self.grid.spec(len(self.names))
         self.chance = 1 / len(self.names)
 
     def examples(self, split: Split) -> Batch:

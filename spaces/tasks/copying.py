@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spaces.tasks import IGNORED, Batch, Sizes, Split, Task, check_whole, drawn_by
+from spaces.tasks import IGNORE_INDEX, Batch, Split, Task, TaskSpec, check_whole, split_generator
 
 
 class Copying(Task):
@@ -53,7 +53,7 @@ class Copying(Task):
         self.rows = {"train": train, "validation": validation, "test": test}
         # Token ids: content, then a blank, then the marker.
         self.blank, self.marker = symbols, symbols + 1
-        self.sizes = Sizes(length=length, vocabulary=symbols + 2, classes=symbols, per_token=True, causal=causal)
+        self.spec = TaskSpec(length=length, vocabulary=symbols + 2, classes=symbols, per_token=True, causal=causal)
         self.chance = 1 / symbols  # all are drawn equally often
 
     def places(self, rows: int, room: int, generator: torch.Generator) -> Tensor:
@@ -61,13 +61,14 @@ class Copying(Task):
         return torch.arange(self.tokens).expand(rows, -1)
 
     def examples(self, split: Split) -> Batch:
-        """Rows ``(rows, length)``; ``labels`` the content at the last ``tokens`` positions, ``IGNORED`` elsewhere."""
-        generator = drawn_by(self.seed, split)
-        rows, room = self.rows[split], self.sizes.length - self.tokens - 1
+        """Rows ``(rows, length)``; ``labels`` the content at the last ``tokens`` positions, ``IGNORE_INDEX``
+        elsewhere."""
+        generator = split_generator(self.seed, split)
+        rows, room = self.rows[split], self.spec.length - self.tokens - 1
         content = torch.randint(self.symbols, (rows, self.tokens), generator=generator)
-        inputs = torch.full((rows, self.sizes.length), self.blank)
+        inputs = torch.full((rows, self.spec.length), self.blank)
         inputs.scatter_(1, self.places(rows, room, generator), content)
         inputs[:, room] = self.marker
-        labels = torch.full_like(inputs, IGNORED)
+        labels = torch.full_like(inputs, IGNORE_INDEX)
         labels[:, -self.tokens :] = content
         return Batch(inputs, None, labels)

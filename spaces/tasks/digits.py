@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from spaces.tasks import Batch, Sizes, Split, Task, check_whole
+from spaces.tasks import Batch, Split, Task, TaskSpec, check_whole
 
 IMAGES = 1797
 BOUNDS = {"train": (0, 1077), "validation": (1077, 1437), "test": (1437, IMAGES)}  # 60, 20 and 20 percent
@@ -23,7 +23,7 @@ class Digits(Task):
     def __init__(self, *, seed: int = 0) -> None:
         check_whole(0, seed=seed)
         self.seed = seed
-        self.sizes = Sizes(length=64, vocabulary=17, classes=10, per_token=False)  # a pixel's grey is 0..16
+        self.spec = TaskSpec(length=64, vocabulary=17, classes=10, per_token=False)  # a pixel's grey is 0..16
         self.chance = 0.1  # a uniform guess
 
     def examples(self, split: Split) -> Batch:

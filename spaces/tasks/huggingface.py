@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spaces.tasks import Split
-from spaces.tasks.labelled import LabelledTexts, Row, Source, arrow_rows, check_columns
+from spaces.tasks.sources.labelled_texts import LabelledTexts, Row, Source, arrow_rows, check_columns
 
 
 class HuggingFace(LabelledTexts):

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from spaces.tasks import SPLITS, Batch, Split, Task, check_whole
-from spaces.tasks.folders import class_files, class_of, dealt, evenly, existing, largest, usable
-from spaces.tasks.pictures import UNREADABLE, read_picture, square
+from spaces.tasks.sources.folders import class_files, class_of, evenly, existing, largest, split_by_hash, usable
+from spaces.tasks.sources.image_patches import UNREADABLE, read_picture, square
 
 log = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
@@ -71,7 +71,7 @@ class Images(Task):
         for split in SPLITS:
             if not self.files[split]:
                 raise ValueError(f"folder={str(self.folder)!r}: no {split} pictures of {', '.join(self.names)}")
-        self.sizes = self.grid.sizes(len(self.names))
+        self.spec = self.grid.spec(len(self.names))
         judged = Counter(map(class_of, self.files["validation"]))
         self.chance = max(judged.values()) / sum(judged.values())  # the best constant guess
         self.skipped = 0
@@ -103,7 +103,7 @@ class Images(Task):
         return splits
 
     def _dealt(self, files: Mapping[str, list[str]]) -> dict[Split, dict[str, list[str]]]:
-        enough = {name: dealt(found) for name, found in files.items() if len(found) >= LEAST}
+        enough = {name: split_by_hash(found) for name, found in files.items() if len(found) >= LEAST}
         if len(enough) < 2:
             there = ", ".join(f"{name} ({len(found)})" for name, found in files.items()) or "none"
             raise ValueError(

@@ -16,7 +16,7 @@ from statistics import median
 
 import torch
 
-from spaces.tasks import Batch, Sizes, Split, Task, check_whole
+from spaces.tasks import Batch, Split, Task, TaskSpec, check_whole
 
 OPERATORS: Mapping[int, Callable[[Sequence[int]], int]] = {
     10: min,
@@ -69,7 +69,7 @@ class ListOps(Task):
         self.max_depth, self.max_args, self.seed = max_depth, max_args, seed
         # The splits to judge by are drawn first, so that they don't depend on how many there are to learn from.
         self.rows: Mapping[Split, int] = {"validation": validation, "test": test, "train": train}
-        self.sizes = Sizes(length=max_length - 1, vocabulary=CLOSE + 1, classes=10, per_token=False)
+        self.spec = TaskSpec(length=max_length - 1, vocabulary=CLOSE + 1, classes=10, per_token=False)
 
     @cached_property
     def expressions(self) -> dict[Split, dict[tuple[int, ...], int]]:
@@ -116,9 +116,9 @@ class ListOps(Task):
     def examples(self, split: Split) -> Batch:
         """Tokens ``(rows, length)``, padded, and values ``(rows,)``."""
         expressions = self.expressions[split]
-        inputs = torch.zeros(len(expressions), self.sizes.length, dtype=torch.int64)
+        inputs = torch.zeros(len(expressions), self.spec.length, dtype=torch.int64)
         for row, tokens in enumerate(expressions):
             inputs[row, : len(tokens)] = torch.tensor(tokens)
         lengths = torch.tensor([len(tokens) for tokens in expressions])
-        padding = torch.arange(self.sizes.length) >= lengths[:, None]
+        padding = torch.arange(self.spec.length) >= lengths[:, None]
         return Batch(inputs, padding if padding.any() else None, torch.tensor(list(expressions.values())))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 
 from spaces.dimensions import check_number
-from spaces.tasks import IGNORED, Batch, Sizes, Split, Task, check_whole, drawn_by
+from spaces.tasks import IGNORE_INDEX, Batch, Split, Task, TaskSpec, check_whole, split_generator
 
 
 class MQAR(Task):
@@ -63,12 +63,14 @@ class MQAR(Task):
         self.pairs, self.power, self.noise, self.seed = pairs, power, noise, seed
         self.rows = {"train": train, "validation": validation, "test": test}
         self.first_value = vocabulary // 2
-        self.sizes = Sizes(length=length, vocabulary=vocabulary, classes=vocabulary // 2, per_token=True, causal=causal)
+        self.spec = TaskSpec(
+            length=length, vocabulary=vocabulary, classes=vocabulary // 2, per_token=True, causal=causal
+        )
         self.chance = 2 / vocabulary  # all values are drawn equally often
 
     def examples(self, split: Split) -> Batch:
-        """Rows ``(rows, length)``; ``labels`` are values from 0 where a key stands again, else ``IGNORED``."""
-        generator = drawn_by(self.seed, split)
+        """Rows ``(rows, length)``; ``labels`` are values from 0 where a key stands again, else ``IGNORE_INDEX``."""
+        generator = split_generator(self.seed, split)
         rows, pairs, values = self.rows[split], self.pairs, self.first_value
 
         def some(weights: torch.Tensor) -> torch.Tensor:
@@ -77,8 +79,8 @@ class MQAR(Task):
 
         keys = 1 + some(torch.ones(values - 1))
         answers = some(torch.ones(values))
-        gaps = some((1 + torch.arange(self.sizes.length // 2 - pairs)).double() ** (self.power - 1))
-        inputs = torch.zeros(rows, self.sizes.length, dtype=torch.int64)
+        gaps = some((1 + torch.arange(self.spec.length // 2 - pairs)).double() ** (self.power - 1))
+        inputs = torch.zeros(rows, self.spec.length, dtype=torch.int64)
         inputs[:, 0 : 2 * pairs : 2] = keys
         inputs[:, 1 : 2 * pairs : 2] = values + answers
         asked = 2 * (pairs + gaps)
@@ -86,4 +88,4 @@ class MQAR(Task):
         if self.noise:
             noise = torch.randint(2 * values, inputs.shape, generator=generator)
             inputs = torch.where(inputs == 0, noise, inputs)
-        return Batch(inputs, None, torch.full_like(inputs, IGNORED).scatter_(1, asked, answers))
+        return Batch(inputs, None, torch.full_like(inputs, IGNORE_INDEX).scatter_(1, asked, answers))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces.tasks import Batch, Sizes, Split, Task
+from spaces.tasks import Batch, Split, Task, TaskSpec
 
 
 class Multitask(Task):
@@ -33,12 +33,12 @@ class Multitask(Task):
         for name, task in tasks.items():
             if not isinstance(task, Task):
                 raise ValueError(f"tasks.{name}: {task!r} is no task")
-            if task.sizes.causal or task.sizes.answer_length is not None or task.parts:
-                kind = "causal" if task.sizes.causal else "several tasks" if task.parts else "a sequence as its answer"
+            if task.spec.causal or task.spec.answer_length is not None or task.parts:
+                kind = "causal" if task.spec.causal else "several tasks" if task.parts else "a sequence as its answer"
                 raise ValueError(f"tasks.{name}: {kind}; an encoder that tasks share can't serve it")
         self.parts = dict(tasks)
-        sizes = {name: task.sizes for name, task in tasks.items()}
-        self.sizes = Sizes(length=max(size.length for size in sizes.values()), classes=0, per_token=False, parts=sizes)
+        spec = {name: task.spec for name, task in tasks.items()}
+        self.spec = TaskSpec(length=max(size.length for size in spec.values()), classes=0, per_token=False, parts=spec)
 
     def examples(self, split: Split) -> Batch:
         """All examples of every task."""
@@ -60,10 +60,10 @@ class Multitask(Task):
 
     def sample(self, batch: int = 1, length: int | None = None) -> Batch:
         """``batch`` examples of each task, each at its own full length or, if that is shorter, at ``length``."""
-        if length is not None and not 1 <= length <= self.sizes.length:
-            raise ValueError(f"length={length}: the task has lengths from 1 to {self.sizes.length}")
-        longest = self.sizes.length if length is None else length
-        return _side_by_side([task.sample(batch, min(longest, task.sizes.length)) for task in self.parts.values()])
+        if length is not None and not 1 <= length <= self.spec.length:
+            raise ValueError(f"length={length}: the task has lengths from 1 to {self.spec.length}")
+        longest = self.spec.length if length is None else length
+        return _side_by_side([task.sample(batch, min(longest, task.spec.length)) for task in self.parts.values()])
 
     def loss(self, logits: Any, batch: Batch) -> Tensor:
         """The mean of the tasks' losses; ``logits`` are a tensor for each."""
@@ -74,18 +74,18 @@ class Multitask(Task):
         ]
         return torch.stack(losses).mean()
 
-    def judge(self, network: nn.Module, batch: Batch) -> list[Any]:
+    def eval_step(self, network: nn.Module, batch: Batch) -> list[Any]:
         """What each task needs to know of its part; None where it has none."""
         return [
-            None if part is None else task.judge(_Part(network, name), part)
+            None if part is None else task.eval_step(_Part(network, name), part)
             for (name, task), part in zip(self.parts.items(), batch.parts, strict=True)
         ]
 
-    def score(self, judged: Sequence[list[Any]]) -> dict[str, float]:
+    def compute_metrics(self, judged: Sequence[list[Any]]) -> dict[str, float]:
         """The mean progress, and the metrics of each task under its name."""
         progress, metrics = [], dict[str, float]()
         for (name, task), parts in zip(self.parts.items(), zip(*judged, strict=True), strict=True):
-            scores = task.score([part for part in parts if part is not None])
+            scores = task.compute_metrics([part for part in parts if part is not None])
             metrics |= {f"{name}_{metric}": value for metric, value in scores.items()}
             progress.append((scores[task.metric] - task.chance) / (task.best - task.chance))
         return {"progress": sum(progress) / len(progress), **metrics}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaces.tasks import Batch, Sizes, Split, Task, check_whole
+from spaces.tasks import Batch, Split, Task, TaskSpec, check_whole
 from spaces.tasks.digits import BOUNDS, Digits
 
 PIXELS = 8  # a side, as the data has them
@@ -38,7 +38,7 @@ class Patches(Task):
             raise ValueError(f"train={train}: it must be 1..{most}")
         self.digits = Digits(seed=seed)
         self.side, self.patch, self.train = side, patch, train
-        self.sizes = Sizes(length=(side // patch) ** 2, features=patch**2, classes=10, per_token=False)
+        self.spec = TaskSpec(length=(side // patch) ** 2, features=patch**2, classes=10, per_token=False)
         self.chance = self.digits.chance
 
     def examples(self, split: Split) -> Batch:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from spaces.tasks import SPLITS, Batch, Split, Task
-from spaces.tasks.folders import dealt, evenly, existing, usable
-from spaces.tasks.pictures import UNREADABLE, read_picture, square
+from spaces.tasks.sources.folders import evenly, existing, split_by_hash, usable
+from spaces.tasks.sources.image_patches import UNREADABLE, read_picture, square
 
 NUMPY = b"\x93NUMPY"  # how an array's file begins
 ANSWERS = {"0": 0, "1": 1}
@@ -63,12 +63,12 @@ class Pathfinder(Task):
             raise ValueError(f"difficulty={difficulty!r}: no such folder in {str(around)!r}; there are {there}")
         self.joined = self._metadata()
         most: Mapping[Split, int] = {"train": train, "validation": validation, "test": test}
-        splits = dealt(self.joined)
+        splits = split_by_hash(self.joined)
         self.files: dict[Split, list[str]] = {
             split: evenly(splits[split], most[split], split, len(self.names), label=self.joined.__getitem__)
             for split in SPLITS
         }
-        self.sizes = self.grid.sizes(len(self.names))
+        self.spec = self.grid.spec(len(self.names))
         judged = Counter(self.joined[file] for file in self.files["validation"])
         self.chance = max(judged.values()) / judged.total()  # the best constant guess
         self.skipped = 0

@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spaces.tasks import IGNORED, Batch, Sizes, Split, Task, check_whole, drawn_by
+from spaces.tasks import IGNORE_INDEX, Batch, Split, Task, TaskSpec, check_whole, split_generator
 
 # Shares of a row's slots, at most; the rest is noise. Measured: with pairs shown once instead of four times, or with no
 # value asked at the fact itself, small models need several times the training; with fewer markers, low-rank attention
@@ -79,12 +79,13 @@ class Recall(Task):
         self.first_key, self.first_value = noise, noise + keys
         self.first_marker = self.first_value + answers
         self.topic_question = self.first_marker + answers
-        self.sizes = Sizes(length=length, vocabulary=self.topic_question + 1, classes=answers, per_token=True)
+        self.spec = TaskSpec(length=length, vocabulary=self.topic_question + 1, classes=answers, per_token=True)
         self.chance = 1 / answers  # every answer is drawn uniformly, so any constant guess scores this
 
     def examples(self, split: Split) -> Batch:
-        """Draw a split; ``labels`` ``(rows, length)`` are answers 0..answers-1, ``IGNORED`` where nothing is asked."""
-        generator = drawn_by(self.seed, split)
+        """Draw a split; ``labels`` ``(rows, length)`` are answers 0..answers-1, ``IGNORE_INDEX`` where nothing is
+        asked."""
+        generator = split_generator(self.seed, split)
         rows, slots = self.rows[split], self.slots
 
         def draw(high: int, *shape: int) -> Tensor:
@@ -93,8 +94,8 @@ class Recall(Task):
         def chance(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator)
 
-        inputs = draw(self.noise, rows, self.sizes.length)
-        labels = torch.full_like(inputs, IGNORED)
+        inputs = draw(self.noise, rows, self.spec.length)
+        labels = torch.full_like(inputs, IGNORE_INDEX)
         counts = [self.pairs * self.repeats, *(int(share * slots) for share in (QUESTIONS, MARKERS, TOPIC_QUESTIONS))]
         places = chance(rows, slots).argsort(1)[:, : sum(counts)]
         facts, questions, markers, topic_questions = places.split(counts, dim=1)
@@ -110,7 +111,7 @@ class Recall(Task):
         fact_values = values.gather(1, pair_of_fact)
         seconds = inputs.gather(1, 2 * facts + 1)
         inputs.scatter_(1, 2 * facts + 1, torch.where(stands, self.first_value + fact_values, seconds))
-        labels.scatter_(1, 2 * facts, torch.where(stands, fact_values, IGNORED))
+        labels.scatter_(1, 2 * facts, torch.where(stands, fact_values, IGNORE_INDEX))
 
         pair_at = torch.full((rows, slots), -1).scatter_(1, facts, torch.where(stands, pair_of_fact, -1))
         any_pair = (chance(*questions.shape) * present).long()

@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaces.tasks import SPLITS, Batch, Sizes, Split, Task, check_whole
-from spaces.tasks.folders import class_files, class_of, dealt, evenly, existing, largest, usable
-from spaces.tasks.wav import read_wav
+from spaces.tasks import SPLITS, Batch, Split, Task, TaskSpec, check_whole
+from spaces.tasks.sources.audio import read_wav
+from spaces.tasks.sources.folders import class_files, class_of, evenly, existing, largest, split_by_hash, usable
 
 log = logging.getLogger(__name__)
 LISTS: Mapping[Split, str] = {"validation": "validation_list.txt", "test": "testing_list.txt"}
@@ -79,7 +79,7 @@ class Recordings(Task):
             self._check_classes(split, self.files[split])
         labels = [class_of(file) for file in self.files["validation"]]
         frames = 1 + int((seconds - WINDOW_S) / HOP_S + 1e-6)
-        self.sizes = Sizes(length=frames, features=bands, classes=len(self.names), per_token=False)
+        self.spec = TaskSpec(length=frames, features=bands, classes=len(self.names), per_token=False)
         self.chance = max(Counter(labels).values()) / len(labels)  # the best constant guess
         self.skipped = 0
 
@@ -87,7 +87,7 @@ class Recordings(Task):
         """As the two lists say, or else about 8 to 1 to 1 speakers in an order that only their names decide."""
         lists = {split: self.folder / name for split, name in LISTS.items()}
         if not any(path.exists() for path in lists.values()):
-            speakers = dealt({_speaker(file) for file in files})
+            speakers = split_by_hash({_speaker(file) for file in files})
             chosen = {split: set(speakers[split]) for split in SPLITS}
             return {split: [file for file in files if _speaker(file) in chosen[split]] for split in SPLITS}
         named: dict[str, Split] = {}
@@ -114,19 +114,19 @@ class Recordings(Task):
         kept, clips = usable(self.folder, split, self.files[split], self._frames, (OSError, ValueError))
         self.skipped += len(self.files[split]) - len(kept)
         self._check_classes(split, kept)
-        inputs, padding = side_by_side(clips, self.sizes.length)
+        inputs, padding = pad_stack(clips, self.spec.length)
         return Batch(inputs, padding, torch.tensor([self.names.index(class_of(file)) for file in kept]))
 
     def _frames(self, file: str) -> Tensor:
         samples, rate = read_speech(self.folder / file, self.rate), self.rate
         # As many as the frames cover; rounding must not cost the last frame.
-        longest = round(WINDOW_S * rate) + (self.sizes.length - 1) * round(HOP_S * rate)
+        longest = round(WINDOW_S * rate) + (self.spec.length - 1) * round(HOP_S * rate)
         start = max(0, len(samples) - longest) // 2
-        assert self.sizes.features is not None
-        return log_mel(samples[start : start + longest], rate, self.sizes.features)
+        assert self.spec.features is not None
+        return log_mel(samples[start : start + longest], rate, self.spec.features)
 
 
-def side_by_side(clips: Sequence[Tensor], length: int) -> tuple[Tensor, Tensor | None]:
+def pad_stack(clips: Sequence[Tensor], length: int) -> tuple[Tensor, Tensor | None]:
     """Clips ``(frames, bands)`` to ``(clips, length, bands)``, and where there is padding."""
     inputs = torch.stack([F.pad(clip, (0, 0, 0, length - len(clip))) for clip in clips])
     padding = torch.tensor([len(clip) for clip in clips])[:, None] <= torch.arange(length)

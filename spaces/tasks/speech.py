@@ -9,7 +9,8 @@ which they are heard. Each frame is of one kind:
 * of a pause: asked who speaks, which only the sounds around tell, and the more of them the better;
 * of the key or a filler: asked for nothing.
 
-The sounds are those of ``spaces.tasks.formants``; duration and loudness vary, and there is noise in every band.
+The sounds are those of ``spaces.tasks.synthetic.formants``; duration and loudness vary, and there is noise in every
+band.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spaces.tasks import IGNORED, Batch, Sizes, Split, Task, check_whole, drawn_by
-from spaces.tasks.formants import LEAST_BANDS, chart, energy, timing
+from spaces.tasks import IGNORE_INDEX, Batch, Split, Task, TaskSpec, check_whole, split_generator
+from spaces.tasks.synthetic.formants import LEAST_BANDS, chart, energy, timing
 
 FILLERS = 2  # different ones
 LEAST_FRAMES = 4  # per sound on average, so that each one is heard
@@ -75,7 +76,7 @@ class Speech(Task):
         self.shift, self.noise, self.seed = shift, noise, seed
         self.rows = {"train": train, "validation": validation, "test": test}
         self.partner = keys  # sounds are numbered: keys, the partner, fillers
-        self.sizes = Sizes(length=length, features=bands, classes=2 * keys + voices, per_token=True)
+        self.spec = TaskSpec(length=length, features=bands, classes=2 * keys + voices, per_token=True)
         asked = partners + pauses
         self.chance = max(partners / asked / (2 * keys), pauses / asked / voices)  # the best constant guess
 
@@ -84,7 +85,7 @@ class Speech(Task):
 
         Keywords are ``2 * key``, and one more where the partner comes first; voices are ``2 * keys + voice``.
         """
-        generator = drawn_by(self.seed, split)
+        generator = split_generator(self.seed, split)
         rows = self.rows[split]
 
         def draw(high: int, *shape: int) -> Tensor:
@@ -103,13 +104,13 @@ class Speech(Task):
 
         sounds = self.partner + 1 + draw(FILLERS, rows, self.sounds)
         sounds.scatter_(1, place, key).scatter_(1, partners, self.partner)
-        asked = torch.full_like(sounds, IGNORED).scatter_(1, partners, 2 * key + (partners < place))
+        asked = torch.full_like(sounds, IGNORE_INDEX).scatter_(1, partners, 2 * key + (partners < place))
         asked.scatter_(1, pauses, (2 * self.keys + voice).expand_as(pauses))
         loudness = (0.6 + 0.8 * chance(rows, 1)).expand_as(sounds).scatter(1, pauses, 0.0)
 
         durations = 0.5 + chance(rows, self.sounds)  # relative to each other
-        ends = durations.cumsum(1) / durations.sum(1, keepdim=True) * self.sizes.length
-        at, swell = timing(ends, self.sizes.length)
+        ends = durations.cumsum(1) / durations.sum(1, keepdim=True) * self.spec.length
+        at, swell = timing(ends, self.spec.length)
         higher = self.shift * ((2 * voice + 1) / self.voices - 1)
         heard = energy(self.chart()[sounds.gather(1, at)], higher, self.bands)
         heard = heard * (loudness.gather(1, at) * swell)[..., None]

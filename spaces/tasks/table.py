@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from spaces.tasks import Split
-from spaces.tasks.labelled import LabelledTexts, Row, Source, arrow_rows, check_columns
+from spaces.tasks.sources.labelled_texts import LabelledTexts, Row, Source, arrow_rows, check_columns
 
 LONGEST_FIELD = 2**31 - 1  # Python's own limit is below the length of long documents
 

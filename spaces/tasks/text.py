@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.tasks import IGNORED, Batch, Sizes, Split, Task, check_whole
-from spaces.tasks.folders import dealt
+from spaces.tasks import IGNORE_INDEX, Batch, Split, Task, TaskSpec, check_whole
+from spaces.tasks.sources.folders import split_by_hash
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Text(Task):
             raise ValueError(f"generate={generate}: what is written are next bytes; it needs predict=next_byte")
         if generate >= length:
             raise ValueError(f"generate={generate}: with length={length} it must be 0..{length - 1}")
-        self.predict, self.generate, self.skipped = predict, generate, 0
+        self.target, self.generate, self.skipped = predict, generate, 0
         self.folder = Path(sysconfig.get_path("stdlib") if folder is None else folder).expanduser()
         if not self.folder.is_dir():
             raise ValueError(f"folder={str(self.folder)!r}: no such folder")
@@ -102,10 +102,10 @@ class Text(Task):
         self.windows = {split: self._windows(groups, split, length, most[split]) for split in most}
         if predict == "next_byte":
             self.metric, self.direction, self.best = "bits_per_byte", "minimize", 0.0
-            self.sizes = Sizes(length=length, vocabulary=256, classes=256, per_token=True, causal=True)
+            self.spec = TaskSpec(length=length, vocabulary=256, classes=256, per_token=True, causal=True)
             self.chance = 8.0  # all bytes held equally likely
         else:
-            self.sizes = Sizes(length=length, vocabulary=256, classes=len(groups), per_token=False)
+            self.spec = TaskSpec(length=length, vocabulary=256, classes=len(groups), per_token=False)
             judged = [window.label for window in self.windows["validation"]]
             self.chance = max(map(judged.count, range(len(groups)))) / len(judged)  # the best constant guess
 
@@ -126,13 +126,13 @@ class Text(Task):
         """The windows of a split, at most ``most``, evenly from every group and evenly spread within it."""
         if most < len(groups):
             raise ValueError(f"{split}={most}: with {len(groups)} classes it must be at least {len(groups)}")
-        unasked = self.predict == "next_byte"  # a file's last byte has no next one, so no window starts there
+        unasked = self.target == "next_byte"  # a file's last byte has no next one, so no window starts there
         chosen = []
         for label, group in enumerate(groups):
             if len(group) < LEAST_FILES:
                 found = f"{len(group)} text files, and a split by file needs {LEAST_FILES}"
                 raise ValueError(f"folder={str(self.folder)!r}: {found}")
-            files = dealt(group, name=lambda file: file.name)[split]
+            files = split_by_hash(group, name=lambda file: file.name)[split]
             ends = list(accumulate(math.ceil((file.size - unasked) / length) for file in files))
             kept = min(ends[-1], most // len(groups))
             for number in (index * ends[-1] // kept for index in range(kept)):
@@ -143,7 +143,7 @@ class Text(Task):
 
     def examples(self, split: Split) -> Batch:
         """Bytes ``(windows, length)``; labels ``(windows,)``, or ``(windows, length)`` for the next byte."""
-        length, rows = self.sizes.length, list[tuple[int, bytes]]()
+        length, rows = self.spec.length, list[tuple[int, bytes]]()
         for file, windows in groupby(self.windows[split], key=lambda window: window.file):
             try:
                 rows += self._read(file, list(windows))
@@ -152,13 +152,13 @@ class Text(Task):
                 self.skipped += 1
         if not rows:
             raise ValueError(f"folder={str(self.folder)!r}: none of the {split} files can be read")
-        inputs, padding, next_bytes = (torch.full((len(rows), length), fill) for fill in (0, True, IGNORED))
+        inputs, padding, next_bytes = (torch.full((len(rows), length), fill) for fill in (0, True, IGNORE_INDEX))
         for row, (_, content) in enumerate(rows):
             codes = torch.tensor(list(content))
             inputs[row, : len(codes[:length])] = codes[:length]
             padding[row, : len(codes[:length])] = False
             next_bytes[row, : len(codes[1:])] = codes[1:]
-        labels = next_bytes if self.sizes.per_token else torch.tensor([label for label, _ in rows])
+        labels = next_bytes if self.spec.per_token else torch.tensor([label for label, _ in rows])
         return Batch(inputs, padding if padding.any() else None, labels)
 
     def _read(self, file: File, windows: Sequence[Window]) -> list[tuple[int, bytes]]:
@@ -169,26 +169,26 @@ class Text(Task):
                 raise OSError("its size has changed since it was listed")
             for window in windows:
                 source.seek(window.start)
-                rows.append((window.label, source.read(self.sizes.length + 1)))
+                rows.append((window.label, source.read(self.spec.length + 1)))
         return rows
 
-    def answer(self, network: nn.Module, batch: Batch) -> Any:
+    def predict(self, network: nn.Module, batch: Batch) -> Any:
         """One pass, or the bytes written after the others were read, ``(batch, generate)``."""
         if not self.generate:
-            return super().answer(network, batch)
+            return super().predict(network, batch)
         if not hasattr(network, "generate"):
             raise ValueError(f"generate={self.generate}: it needs a model that writes, spaces.models.decoder.Decoder")
         written: Tensor = network.generate(batch.inputs[:, : -self.generate], self.generate)  # type: ignore[operator]
         return written
 
-    def judge(self, network: nn.Module, batch: Batch) -> tuple[float, int]:
+    def eval_step(self, network: nn.Module, batch: Batch) -> tuple[float, int]:
         """Right subfolders, or the bits that the next bytes cost, summed; and how many were judged."""
-        if not self.sizes.per_token:
-            right, count = super().judge(network, batch)
+        if not self.spec.per_token:
+            right, count = super().eval_step(network, batch)
             return right, count
         logits = network(batch).flatten(0, -2)
-        nats = F.cross_entropy(logits, batch.labels.flatten(), ignore_index=IGNORED, reduction="sum")
-        return nats.item() / math.log(2), int((batch.labels != IGNORED).sum())
+        nats = F.cross_entropy(logits, batch.labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
+        return nats.item() / math.log(2), int((batch.labels != IGNORE_INDEX).sum())
 
 
 def _text_files(folder: Path, suffixes: tuple[str, ...], inside: str = "") -> Iterator[File]:

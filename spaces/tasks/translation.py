@@ -2,7 +2,7 @@
 
 Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation", 2002, and Popovic, "chrF: character
 n-gram F-score for automatic MT evaluation", 2015, both as sacrebleu counts them (Post, "A Call for Clarity in Reporting
-BLEU Scores", 2018). By default the languages are made up, see :mod:`spaces.tasks.language`.
+BLEU Scores", 2018). By default the languages are made up, see :mod:`spaces.tasks.synthetic.language_pair`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from spaces.tasks import BEGIN, END, IGNORED, SPLITS, Batch, Sizes, Split, Task, check_whole, language, parallel
-from spaces.tasks.parallel import Pair
+from spaces.tasks import BOS, EOS, IGNORE_INDEX, SPLITS, Batch, Split, Task, TaskSpec, check_whole
+from spaces.tasks.sources import parallel_texts
+from spaces.tasks.sources.parallel_texts import Pair
+from spaces.tasks.synthetic import language_pair
 
 log = logging.getLogger(__name__)
-UNKNOWN = 2  # the id of a word that training has too seldom
+UNK = 2  # the id of a word that training has too seldom
 FIRST = 3  # the id of the first word, or byte
 
 
@@ -102,10 +104,10 @@ class Translation(Task):
         return source, target
 
     @cached_property
-    def sizes(self) -> Sizes:  # type: ignore[override]
+    def spec(self) -> TaskSpec:  # type: ignore[override]
         """Ids are of words or bytes, from ``FIRST`` on."""
         source, target = (FIRST + (len(words) or 256) for words in self.vocabularies)
-        return Sizes(
+        return TaskSpec(
             length=self.length,
             vocabulary=source,
             classes=target,
@@ -120,8 +122,8 @@ class Translation(Task):
             generator = random.Random(f"{self.seed} {split}")
             pairs[split] = []
             while len(pairs[split]) < self.most[split]:
-                sentence = language.draw(generator, generator.randint(1, self.clauses))
-                pair = Pair(language.source(sentence), language.target(sentence))
+                sentence = language_pair.draw(generator, generator.randint(1, self.clauses))
+                pair = Pair(language_pair.source(sentence), language_pair.target(sentence))
                 # Short sentences come up often: those that another split has are drawn anew, copies within one too.
                 if pair.source not in drawn and self._fits(pair):
                     drawn.add(pair.source)
@@ -130,7 +132,7 @@ class Translation(Task):
 
     def _read(self, folder: Path) -> dict[Split, list[Pair]]:
         kept: dict[Split, list[Pair]] = {}
-        for split, pairs in parallel.read(folder, *self.endings).items():
+        for split, pairs in parallel_texts.read(folder, *self.endings).items():
             fitting = [pair for pair in pairs if pair.source and pair.target and self._fits(pair)]
             if not fitting:
                 raise ValueError(f"folder={str(folder)!r}: no {split} pairs that fit length and answer_length")
@@ -145,46 +147,46 @@ class Translation(Task):
         return source <= self.length and target < self.answer_length
 
     def examples(self, split: Split) -> Batch:
-        """Source ids ``(pairs, length)``; as labels the target's, closed by ``END``, ``(pairs, answer_length)``."""
+        """Source ids ``(pairs, length)``; as labels the target's, closed by ``EOS``, ``(pairs, answer_length)``."""
         pairs = self.pairs[split]
         inputs = torch.zeros(len(pairs), self.length, dtype=torch.int64)
         padding = torch.ones_like(inputs, dtype=torch.bool)
-        labels = torch.full((len(pairs), self.answer_length), IGNORED)
+        labels = torch.full((len(pairs), self.answer_length), IGNORE_INDEX)
         numbers = [{word: FIRST + number for number, word in enumerate(words)} for words in self.vocabularies]
         for row, pair in enumerate(pairs):
             source, target = (self._ids(sentence, numbers[side]) for side, sentence in enumerate(pair))
             inputs[row, : len(source)] = torch.tensor(source)
             padding[row, : len(source)] = False
-            labels[row, : len(target) + 1] = torch.tensor([*target, END])
-        prefix = torch.full_like(labels, BEGIN)
-        prefix[:, 1:] = labels[:, :-1].clamp(min=END)
-        return Batch(inputs, padding if padding.any() else None, labels, prefix)
+            labels[row, : len(target) + 1] = torch.tensor([*target, EOS])
+        decoder_input_ids = torch.full_like(labels, BOS)
+        decoder_input_ids[:, 1:] = labels[:, :-1].clamp(min=EOS)
+        return Batch(inputs, padding if padding.any() else None, labels, decoder_input_ids)
 
     def _ids(self, sentence: str, numbers: Mapping[str, int]) -> list[int]:
         if self.tokens == "bytes":
             return [FIRST + byte for byte in sentence.encode()]
-        return [numbers.get(word, UNKNOWN) for word in sentence.split()]
+        return [numbers.get(word, UNK) for word in sentence.split()]
 
     def text(self, ids: Tensor) -> str:
         """The sentence of the target language that ids ``(n,)`` say before their end."""
         said = ids.tolist()
-        said = said[: said.index(END)] if END in said else said
+        said = said[: said.index(EOS)] if EOS in said else said
         if self.tokens == "bytes":
             return bytes(max(0, number - FIRST) for number in said if number >= FIRST).decode(errors="replace")
         words = self.vocabularies[1]
-        return " ".join(words[number - FIRST] if number >= FIRST else "?" for number in said if number != BEGIN)
+        return " ".join(words[number - FIRST] if number >= FIRST else "?" for number in said if number != BOS)
 
-    def answer(self, network: nn.Module, batch: Batch) -> Tensor:
+    def predict(self, network: nn.Module, batch: Batch) -> Tensor:
         """Write as long a translation as there may be, ``(batch, answer_length)``."""
         written: Tensor = network.generate(batch, self.answer_length, to_the_end=True)  # type: ignore[operator]
         return written
 
-    def judge(self, network: nn.Module, batch: Batch) -> list[tuple[str, str]]:
+    def eval_step(self, network: nn.Module, batch: Batch) -> list[tuple[str, str]]:
         """Translations and what they should have been."""
         written = network.generate(batch, batch.labels.shape[1] + 4)  # type: ignore[operator]
         return [(self.text(ids), self.text(label)) for ids, label in zip(written, batch.labels, strict=True)]
 
-    def score(self, judged: Sequence[list[tuple[str, str]]]) -> dict[str, float]:
+    def compute_metrics(self, judged: Sequence[list[tuple[str, str]]]) -> dict[str, float]:
         """BLEU and chrF of the whole corpus, and the share of sentences that are right to the word."""
         import sacrebleu  # slow to import, and needed by this task alone
 

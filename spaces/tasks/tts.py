@@ -4,8 +4,8 @@ A row holds the characters of a text, then a slot for each frame that it takes t
 its frame. So a text becomes speech in one pass, as in Ren et al., "FastSpeech", 2019; but where that is told how long
 each character lasts, here a model must work out which character a slot belongs to, from how long those before it last.
 
-Each character is a sound of ``spaces.tasks.formants``, in one voice, and has a duration of its own; sounds glide into
-each other. A frame is the logarithm of the energy in each band.
+Each character is a sound of ``spaces.tasks.synthetic.formants``, in one voice, and has a duration of its own; sounds
+glide into each other. A frame is the logarithm of the energy in each band.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.tasks import SPLITS, Batch, Sizes, Split, Task, check_whole, drawn_by
-from spaces.tasks.formants import LEAST_BANDS, energy, spoken, timing
-from spaces.tasks.griffin_lim import griffin_lim, magnitudes
-from spaces.tasks.lexicon import LONGEST_WORD, alphabet_of, lexicon_of
-from spaces.tasks.wav import write_wav
+from spaces.tasks import SPLITS, Batch, Split, Task, TaskSpec, check_whole, split_generator
+from spaces.tasks.sources.audio import write_wav
+from spaces.tasks.synthetic.formants import LEAST_BANDS, energy, spoken, timing
+from spaces.tasks.synthetic.griffin_lim import griffin_lim, magnitudes
+from spaces.tasks.synthetic.lexicon import LONGEST_WORD, alphabet_of, lexicon_of
 
 SHORTEST, LONGEST = 4, 6  # frames that a character lasts
 NOTHING = 0  # the id after a text's last character, and of padding; the alphabet's follow, then the slot's
@@ -73,23 +73,23 @@ class Tts(Task):
         self.slot = 1 + len(self.alphabet)
         self.durations = SHORTEST + torch.arange(len(self.alphabet)) % (LONGEST - SHORTEST + 1)  # frames
         length = characters * (1 + LONGEST)
-        self.sizes = Sizes(length=length, vocabulary=1 + self.slot, classes=bands, per_token=True)
+        self.spec = TaskSpec(length=length, vocabulary=1 + self.slot, classes=bands, per_token=True)
         learned, judged = (self._at_slots(examples.labels, examples) for examples in map(self.cached, SPLITS[:2]))
         self.chance = (judged - learned.mean(0)).abs().mean().item()  # of the mean frame
 
     def examples(self, split: Split) -> Batch:
         """Draw a split: ids ``(rows, length)``, frames ``(rows, length, bands)``."""
-        generator = drawn_by(self.seed, split)
+        generator = split_generator(self.seed, split)
         words = lexicon_of(self.lexicon, self.alphabet, seed=self.seed)
         texts = [self._text(words, generator) for _ in range(self.rows[split])]
-        inputs = torch.full((len(texts), self.sizes.length), NOTHING)
+        inputs = torch.full((len(texts), self.spec.length), NOTHING)
         for row, text in zip(inputs, texts, strict=True):
             asking = self._asking(text)
             row[: len(asking)] = asking
         labels = torch.zeros(*inputs.shape, self.bands)
         labels[inputs == self.slot] = torch.cat(list(map(self._said, texts)))
-        last = ((inputs == self.slot) * torch.arange(self.sizes.length)).amax(1, keepdim=True)
-        padding = torch.arange(self.sizes.length) > last
+        last = ((inputs == self.slot) * torch.arange(self.spec.length)).amax(1, keepdim=True)
+        padding = torch.arange(self.spec.length) > last
         return Batch(inputs, padding if padding.any() else None, labels)
 
     def _text(self, words: Sequence[str], generator: torch.Generator) -> str:
@@ -124,7 +124,7 @@ class Tts(Task):
         """The mean absolute error."""
         return F.l1_loss(self._at_slots(logits, batch), self._at_slots(batch.labels, batch))
 
-    def judge(self, network: nn.Module, batch: Batch) -> tuple[float, int]:
+    def eval_step(self, network: nn.Module, batch: Batch) -> tuple[float, int]:
         """Absolute errors, summed, and how many."""
         errors = (self._at_slots(network(batch), batch) - self._at_slots(batch.labels, batch)).abs()
         return errors.sum().item(), errors.numel()

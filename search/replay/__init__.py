@@ -1,0 +1,1 @@
+"""Recorded tables, searches simulated on them, and the statistics that compare strategies."""

@@ -1,0 +1,70 @@
+"""A recorded table: every architecture of a small space fully trained, so that searches can be simulated on it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search.pareto import Floats
+from search.study.records import Direction, Objectives
+from spaces.dimensions import ConfigError
+
+
+@dataclass(frozen=True)
+class Table:
+    """What became of every architecture of a space, in each of several worlds that differ in the seed of training.
+
+    ``curves[world][architecture][epoch]`` are metrics, ``seconds[architecture]`` CPU-seconds an epoch.
+    """
+
+    name: str
+    space: Mapping[str, Any]
+    metric: str
+    direction: Direction
+    chance: float
+    best: float
+    architectures: Sequence[Mapping[str, Any]]
+    parameters: Sequence[Mapping[str, Any]]
+    costs: Sequence[Mapping[str, float]]
+    curves: Sequence[Sequence[Sequence[float]]]
+    seconds: Sequence[float]
+
+    def objectives(self, costs: tuple[str, ...] = ("latency_ms",)) -> Objectives:
+        """What strategies are judged by; the box ends a little above the most expensive."""
+        ceilings = tuple(1.001 * max(each[name] for each in self.costs) for name in costs)
+        return Objectives(self.metric, self.direction, costs, self.chance, self.best, ceilings)
+
+    def finals(self, world: int) -> Floats:
+        """``(architectures,)``: the metric at the end."""
+        return np.array(self.curves[world])[:, -1]
+
+
+def write(table: Table, path: Path) -> None:
+    """As compressed JSON; the same table gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file, gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
+        packed.write(json.dumps(asdict(table), sort_keys=True, separators=(",", ":")).encode())
+
+
+def read(path: Path) -> Table:
+    """A table from its file.
+
+    Raises:
+        ConfigError: it isn't there or is no table.
+    """
+    try:
+        with gzip.open(path) as file:
+            return Table(**json.load(file))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: no recorded table: {error}") from None
+
+
+def shipped() -> dict[str, Path]:
+    """The tables that come with the project, by name."""
+    return {path.name.split(".")[0]: path for path in sorted((Path(__file__).parent / "recorded").glob("*.json.gz"))}

@@ -1,0 +1,148 @@
+"""The front as people read it: a table, and a plot to explore with the mouse.
+
+Plotly is imported only here, when a plot is asked for: it takes half a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from search.study.records import Objectives, Record, front
+from spaces.architecture import brief, describe, named, pattern
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart too; the symbols say the same once more.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D00")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "triangle-down", "star", "hexagon")
+GREY = "#9A9A9A"
+_TICKS = [digit * 10.0**power for power in range(-4, 13) for digit in (1, 2, 5)]
+_LAYOUT: dict[str, Any] = {
+    "template": "plotly_white",
+    "margin": {"t": 90, "l": 70, "r": 20, "b": 60},
+    "xaxis": {"type": "log", "tickvals": _TICKS, "ticktext": [f"{tick:,g}" for tick in _TICKS], "ticks": "outside"},
+    "yaxis": {"ticks": "outside"},
+    "legend": {"title": {"text": "<b>front</b>, by mechanism"}, "traceorder": "reversed"},
+    "hoverlabel": {"align": "left", "bgcolor": "white", "font": {"family": "monospace", "color": "#222222"}},
+}
+
+
+def mechanism(architecture: Mapping[str, Any]) -> str:
+    """The mechanisms in an architecture, each once and in alphabetical order: ``longformer+softmax``."""
+    return "+".join(sorted(set(architecture.get("pattern", ()))))
+
+
+def table(records: Sequence[Record], objectives: Objectives) -> list[dict[str, Any]]:
+    """One row a record: its number, metric, every cost, and its architecture in one cell.
+
+    Numbers are rounded to five digits, more than any measurement bears.
+    """
+    return [
+        {
+            "trial": record.number,
+            objectives.metric: _rounded(record.metric),
+            **{name: _rounded(record.costs[name]) for name in objectives.costs},
+            **{name: _rounded(value) for name, value in record.costs.items() if name not in objectives.costs},
+            "architecture": describe(record.architecture),
+        }
+        for record in records
+    ]
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], *, limit: int) -> str:
+    """The rows as a Markdown table of at most ``limit`` characters, saying how many rows did not fit."""
+    if not rows:
+        return "No trial is complete yet."
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
+    room = limit - sum(len(line) + 1 for line in lines) - 40
+    for shown, row in enumerate(rows):
+        line = "| " + " | ".join(_short(value).replace("|", "\\|") for value in row.values()) + " |"
+        room -= len(line) + 1
+        if room < 0:
+            return "\n".join([*lines, "", f"... and {len(rows) - shown} more."])
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def html(records: Sequence[Record], objectives: Objectives, *, title: str) -> str:
+    """The plot as a page of its own. Plotly's script stands in it (4.8 MB): it must open where there is no network."""
+    page: str = plot(records, objectives, title=title).to_html(
+        include_plotlyjs=True, default_height="96vh", config={"displaylogo": False}
+    )
+    return page
+
+
+def plot(records: Sequence[Record], objectives: Objectives, *, title: str) -> Figure:
+    """Every trial with a metric, against the first cost, and the front in the colours of its mechanisms."""
+    import plotly.graph_objects as go
+
+    cost = objectives.costs[0]
+    members = front(records, objectives)
+    numbers = {record.number for record in members}
+    figure = go.Figure()
+
+    def add(name: str, shown: Sequence[Record], **marker: Any) -> None:
+        # Of a pruned trial the last metric is known, which is what it was judged by.
+        figure.add_scatter(
+            name=f"{name} ({len(shown)})",
+            mode="markers",
+            x=[record.costs[cost] for record in shown],
+            y=[_last_metric(record) for record in shown],
+            marker=marker,
+            hovertext=[_hover(record, objectives) for record in shown],
+            hoverinfo="text",
+        )
+
+    visible = [record for record in records if cost in record.costs and _last_metric(record) is not None]
+    dominated = [record for record in visible if record.state == "complete" and record.number not in numbers]
+    add("pruned", [record for record in visible if record.state == "pruned"], color=GREY, symbol="x-thin-open", size=7)
+    add("dominated", dominated, color=GREY, size=8, opacity=0.6)
+    # With one cost this line is the best metric to be had for each cost; with more it would cut through points.
+    if len(objectives.costs) == 1 and members:
+        figure.add_scatter(
+            x=[*(record.costs[cost] for record in members), max(record.costs[cost] for record in visible)],
+            y=[*(record.metric for record in members), members[-1].metric],
+            mode="lines",
+            line={"shape": "hv", "color": "#444444", "width": 1.5},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    for index, name in enumerate(sorted({mechanism(record.architecture) for record in visible})):
+        style = {"color": COLOURS[index % len(COLOURS)], "symbol": SYMBOLS[index % len(SYMBOLS)]}
+        shown = [record for record in members if mechanism(record.architecture) == name]
+        if shown:
+            add(name, shown, size=13, line={"color": "white", "width": 1}, **style)
+    figure.update_layout(
+        _LAYOUT,
+        title={
+            "text": f"{escape(title)}: {objectives.metric} against {cost}",
+            "subtitle": {"text": f"{len(visible)} trials, {len(members)} on the front; point at one to read it"},
+        },
+        xaxis={"title": {"text": cost}},
+        yaxis={"title": {"text": objectives.metric}},
+    )
+    return figure
+
+
+def _last_metric(record: Record) -> float | None:
+    return record.metric if record.metric is not None else (record.curve[-1][1] if record.curve else None)
+
+
+def _hover(record: Record, objectives: Objectives) -> str:
+    ending = " when pruned" if record.state == "pruned" else ""
+    values = {objectives.metric: f"{_short(_last_metric(record))}{ending}"}
+    values |= {name: _short(value) for name, value in record.costs.items()}
+    values |= {name: brief(value) for name, value in named(record.architecture).items()}
+    lines = [f"<b>trial {record.number}: {escape(pattern(record.architecture))}</b>"]
+    return "<br>".join(lines + [f"{escape(name)} {escape(value)}" for name, value in values.items()])
+
+
+def _rounded(value: float | None) -> float | None:
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

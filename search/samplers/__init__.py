@@ -1,0 +1,1 @@
+"""What is trained next: candidates, the surrogate that chooses among them, and seeded random draws."""

@@ -1,0 +1,76 @@
+"""Architectures that might be trained next: drawn from the space at random, unseen, and counted but not yet timed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from search.costs.counted import count
+from spaces.architecture import Architecture, key, network_key
+from spaces.build import build
+from spaces.space import Space
+from spaces.tasks import Task
+
+MOST_DRAWS = 50  # in a row that were all seen before: then the space counts as exhausted
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An architecture that nobody has begun; ``costs`` are those that are counted: parameters, flops, memory_mb."""
+
+    parameters: Mapping[str, Any]
+    architecture: Architecture
+    costs: Mapping[str, float]
+
+
+class Pool:
+    """Up to ``size`` candidates, filled again as they are used.
+
+    Args:
+        space: from which they are drawn.
+        task: the sizes that costs are counted at.
+        size: how many are at hand.
+        limits: costs that must not be exceeded; those that are only known by measuring are not looked at.
+        seed: of the draws.
+    """
+
+    def __init__(self, space: Space, task: Task, *, size: int, limits: Mapping[str, float | None], seed: int) -> None:
+        self._space, self._task, self._size, self._limits = space, task, size, limits
+        self._study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+        self._pool: dict[str, Candidate] = {}
+        self._counted: dict[str, dict[str, float]] = {}
+
+    def unseen(self, seen: set[str]) -> list[Candidate]:
+        """The candidates whose :func:`~spaces.architecture.key` is not among ``seen``; none when all were seen."""
+        self._pool = {name: candidate for name, candidate in self._pool.items() if name not in seen}
+        for name, candidate in self._draws(seen):
+            self._pool[name] = candidate
+            if len(self._pool) >= self._size:
+                break
+        return list(self._pool.values())
+
+    def _draws(self, seen: set[str]) -> Iterator[tuple[str, Candidate]]:
+        """New ones, until ``MOST_DRAWS`` in a row were not new."""
+        misses = 0
+        while len(self._pool) < self._size and misses < MOST_DRAWS:
+            trial = self._study.ask()
+            architecture = self._space.suggest(trial)
+            name = key(architecture)
+            if name in seen or name in self._pool:
+                misses += 1
+                continue
+            costs = self._count(architecture)
+            if any(limit is not None and costs.get(cost, 0.0) > limit for cost, limit in self._limits.items()):
+                misses += 1
+                continue
+            misses = 0
+            yield name, Candidate(trial.params, architecture, costs)
+
+    def _count(self, architecture: Architecture) -> dict[str, float]:
+        network = network_key(architecture)
+        if network not in self._counted:
+            self._counted[network] = count(build(architecture, self._task), self._task)
+        return self._counted[network]

@@ -1,0 +1,1 @@
+"""Training one network with Lightning, epoch by epoch."""

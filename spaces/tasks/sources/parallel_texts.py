@@ -1,0 +1,73 @@
+"""Parallel text: two files, of which each line of one is the translation of the same line of the other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from spaces.tasks import SPLITS, Split
+
+NAMES: Mapping[Split, Sequence[str]] = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+
+
+class Pair(NamedTuple):
+    """A sentence and its translation."""
+
+    source: str
+    target: str
+
+
+def read(folder: Path, source: str, target: str) -> dict[Split, list[Pair]]:
+    """The pairs of ``train.SOURCE`` and ``train.TARGET``, and of validation and test by their own files.
+
+    Without those, about 8 to 1 to 1 of the pairs are dealt out, equal sentences to the same split.
+
+    Raises:
+        ValueError: a file is missing, is not UTF-8 (the line is named), or has fewer lines than its counterpart.
+    """
+    names = {
+        split: next((name for name in NAMES[split] if (folder / f"{name}.{source}").exists()), None) for split in NAMES
+    }
+    if names["train"] is None:
+        there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        raise ValueError(f"folder={str(folder)!r}: no train.{source}; there is {there}")
+    missing = [split for split in SPLITS if names[split] is None]
+    if len(missing) == 1:
+        accepted = ", ".join(f"{name}.{source}" for name in NAMES[missing[0]])
+        raise ValueError(f"folder={str(folder)!r}: none of {accepted}; it has both validation and test or neither")
+    if not missing:
+        return {
+            split: _pairs(folder / f"{name}.{source}", folder / f"{name}.{target}") for split, name in names.items()
+        }
+    split_by_hash: dict[Split, list[Pair]] = {split: [] for split in SPLITS}
+    for pair in _pairs(folder / f"train.{source}", folder / f"train.{target}"):
+        tenth = hashlib.sha256(pair.source.encode()).digest()[0] % 10
+        split_by_hash["validation" if tenth == 0 else "test" if tenth == 1 else "train"].append(pair)
+    return split_by_hash
+
+
+def _pairs(source: Path, target: Path) -> list[Pair]:
+    sources, targets = _lines(source), _lines(target)
+    if len(sources) != len(targets):
+        counts = f"{source.name} has {len(sources)} lines and {target.name} {len(targets)}"
+        raise ValueError(f"folder={str(source.parent)!r}: {counts}; line by line they must be translations")
+    return [Pair(*pair) for pair in zip(sources, targets, strict=True)]
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file, runs of white space made one space."""
+    if not path.exists():
+        raise ValueError(f"folder={str(path.parent)!r}: no {path.name}")
+    lines = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        try:
+            lines.append(" ".join(line.decode().split()))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: line {number} is not UTF-8: {error.reason}") from error
+    return lines[:-1] if lines[-1] == "" else lines  # what follows the last line's end is no line
