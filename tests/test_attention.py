@@ -940,7 +940,9 @@ def test_refuses(mechanism, settings, message, device):
     assert message in str(refusal.value)
 
 
-@pytest.mark.parametrize("mechanism", dict.fromkeys(row.mechanism for row in ROWS), ids=lambda mechanism: mechanism.__name__)
+@pytest.mark.parametrize(
+    "mechanism", dict.fromkeys(row.mechanism for row in ROWS), ids=lambda mechanism: mechanism.__name__
+)
 def test_a_misspelt_knob_is_refused(mechanism):
     with pytest.raises(TypeError, match="unexpected keyword argument 'rnak'"):
         mechanism(**SIZES, rnak=3)

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.tiny_task import FirstToken
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from search.costs.counted import count, flops, memory_mb, parameters
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.models.encoder import Encoder
+from tests.tiny_task import FirstToken
 
 
 class Apply(nn.Module):

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tests.tiny_task import FirstToken
 from torch import nn
 
 import search.costs.latency
 from search.costs.counted import flops
 from search.costs.exclusive import exclusive, lock_path, yield_to_measurements
 from search.costs.latency import FEWEST, FlopsLatency, Machine, MeasuredLatency
+from tests.tiny_task import FirstToken
 
 fcntl = pytest.importorskip("fcntl")
 TASK = FirstToken(length=8)

@@ -230,7 +230,9 @@ def test_what_does_not_fit_together_is_refused(settings, message):
 
 
 def test_the_snippet_of_the_readme_runs_and_stops_trials():
-    (snippet,) = re.findall(r"```python\n(.*?from search\.pruning\.optuna_study.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (snippet,) = re.findall(
+        r"```python\n(.*?from search\.pruning\.optuna_study.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
     names = {}
     exec(compile(snippet, "README.md", "exec"), names)
     states = [trial.state for trial in names["study"].get_trials()]
