@@ -7,23 +7,25 @@ import time
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy
 import torch
 from omegaconf import OmegaConf
 
-from search.evaluate import Search, measure
+from search.costs.measured import MeasuredCosts
+from search.evaluate import Search
+from search.lifecycle import proposer_of
 from search.samplers.candidates import Pool
 from search.samplers.seeded import SeededPerTrial
-from search.study import warm_start as warm
+from search.study import warm_start
 from search.study.records import Direction, Objectives
-from search.study.storage import agree, open_storage
-from search.study.storage import join as join_study
-from search.study.trials import enqueue_first
+from search.study.storage import get_or_set_attr, open_storage, open_study, shown
+from search.study.store import TrialStore
 from search.tracking import Tracking
+from search.training.learner import LightningLearner
 from search.training.settings import Settings
 from spaces.build import instantiate, invalid_corners
 from spaces.dimensions import ConfigError
@@ -31,28 +33,27 @@ from spaces.space import Space
 from spaces.tasks import Task
 from spaces.tasks.sources.checks import check_data
 
-NOT_IDENTITY = (
-    "study",
-    "n_trials",
-    "storage",
-    "tracking",
-    "checkpoints",
-    "warm_start",
-)  # what may differ from worker to worker
+MAY_DIFFER = ("study", "n_trials", "storage", "tracking", "checkpoints", "warm_start")  # between workers of a study
 
 
-def join(
-    config: Mapping[str, Any], space: Space, beginnings: Sequence[Mapping[str, Any]]
-) -> tuple[optuna.Study, Search, Tracking, float]:
+@dataclass(frozen=True)
+class Assembled:
+    """What a worker works with."""
+
+    store: TrialStore
+    search: Search
+    costs: MeasuredCosts
+    tracking: Tracking
+    measuring_s: float  # seconds that went into measuring the largest networks
+
+
+def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequence[Mapping[str, Any]]) -> Assembled:
     """Construct everything, check that it fits together, and only then open the storage and the tracker.
 
     Args:
         config: the composed configuration as plain values.
         space: what it searches.
-        beginnings: the parameters that a new study begins with.
-
-    Returns:
-        The study, what its trials need, the tracker, and the seconds that went into measuring the largest networks.
+        initial_params: the parameters that a new study starts with.
 
     Raises:
         ConfigError: something doesn't fit; nothing was written then.
@@ -62,57 +63,54 @@ def join(
     torch.set_num_threads(1)  # of two small matrix products on two cores, one process each is faster than both shared
     task: Task = instantiate(config["task"], "task")
     pruner = instantiate(config["pruner"], "pruner")
-    meter = instantiate(config["latency"], "latency")
+    costs = MeasuredCosts(task, instantiate(config["latency"], "latency"))
     tracking: Tracking = instantiate(config["tracking"], "tracking")
-    chosen = instantiate(config["sampler"], "sampler", seed=config["seed"])
-    sampler = SeededPerTrial(lambda seed: instantiate(config["sampler"], "sampler", seed=seed), seed=config["seed"])
-    check(space, task)
+    seed, limits = config["seed"], config["limits"]
+    sampler = SeededPerTrial(lambda seed: instantiate(config["sampler"], "sampler", seed=seed), seed=seed)
+    validate_space(space, task)
     storage = instantiate(
         {"_target_": f"{open_storage.__module__}.{open_storage.__name__}", **config["storage"]}, "storage"
     )
     if config["warm_start"]:
-        aims = Objectives(task.metric, task.direction, tuple(config["costs"]), task.chance, task.best, ceilings=())
-        beginnings = [*warm.beginnings(storage, config["warm_start"], space, aims), *beginnings]
-    identity = {name: config[name] for name in config if name not in NOT_IDENTITY}
-    costs: list[Direction] = ["minimize"] * len(config["costs"])
-    study = join_study(
-        storage, config["study"], directions=[task.direction, *costs], sampler=sampler, identity=identity
-    )
+        objectives = Objectives.of(task, config["costs"], ceilings=())
+        warm = warm_start.initial_params(storage, config["warm_start"], space, objectives)
+        initial_params = [*warm, *initial_params]
+    directions: dict[str, Direction] = {task.metric: task.direction, **dict.fromkeys(config["costs"], "minimize")}
+    identity = {name: config[name] for name in config if name not in MAY_DIFFER}
+    study = open_study(storage, config["study"], directions=directions, sampler=sampler, identity=identity)
     measuring = time.perf_counter()
-    ceilings = agree(
-        study,
-        "ceilings",
-        lambda: [
-            max(costs[name] for costs in (measure(each, task, meter)[0] for each in space.largest()))
-            for name in config["costs"]
-        ],
-    )
+    ceilings = get_or_set_attr(study, "ceilings", lambda: _ceilings(space, costs, config["costs"]))
     measuring = time.perf_counter() - measuring
     objectives = Objectives.of(task, config["costs"], ceilings)
-    enqueue_first(study, beginnings)
-    where = sqlalchemy.make_url(config["storage"]["url"]).render_as_string(hide_password=True)
+    store = TrialStore(study)
+    store.enqueue_first(initial_params)
     tracking.start(
         config["study"],
-        identity=agree(study, "id", lambda: uuid.uuid4().hex),
+        identity=get_or_set_attr(study, "id", lambda: uuid.uuid4().hex),
         objectives=objectives,
-        config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": where})),
+        config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": shown(config["storage"]["url"])})),
     )
+    pool = Pool(space, task, size=getattr(sampler.base, "candidates", 1), limits=limits, seed=seed)
     search = Search(
         space=space,
-        task=task,
-        pruner=pruner,
-        meter=meter,
         objectives=objectives,
-        limits=config["limits"],
-        seed=config["seed"],
-        checkpoints=Path(config["checkpoints"]),
-        sampler=chosen,
-        pool=Pool(space, task, size=getattr(chosen, "candidates", 1), limits=config["limits"], seed=config["seed"]),
+        limits=limits,
+        cost_model=costs,
+        proposer=proposer_of(sampler.base, pruner, pool.unseen),
+        pruner=pruner,
+        learner=LightningLearner(task, seed, Path(config["checkpoints"]) / config["study"]),
     )
-    return study, search, tracking, measuring
+    return Assembled(store, search, costs, tracking, measuring)
 
 
-def check(space: Space, task: Task) -> None:
+def _ceilings(space: Space, model: MeasuredCosts, names: Sequence[str]) -> list[float]:
+    """The costs of the most expensive of the space's largest architectures: where the hypervolume's box ends."""
+    largest = [model.costs(architecture) for architecture in space.largest()]
+    every = [{"latency_ms": each.timing.ms, **each.counted} for each in largest]
+    return [max(costs[name] for costs in every) for name in names]
+
+
+def validate_space(space: Space, task: Task) -> None:
     """Read the data and build every corner of the space.
 
     Raises:

@@ -20,10 +20,10 @@ from spaces.architecture import pattern, settings
 from spaces.dimensions import ConfigError
 
 if TYPE_CHECKING:
-    import optuna
     from optuna.storages import RDBStorage
 
-    from search.study.records import Objectives, Record
+    from search.study.records import Objectives
+    from search.study.store import TrialStore
 
 FORMATS = (".json", ".csv")
 
@@ -32,10 +32,9 @@ FORMATS = (".json", ".csv")
 class Stored:
     """A study as its storage holds it."""
 
-    study: optuna.Study
+    store: TrialStore
     objectives: Objectives
     places: set[str]
-    everyone: list[Record]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,14 +82,15 @@ def _file(text: str) -> Path:
 def _list(storage: RDBStorage) -> None:
     """Print a line a study."""
     import optuna
-    from optuna.trial import TrialState
 
-    from search.study.trials import counted
+    from search.study.records import State
+    from search.study.store import TrialStore
 
     names = optuna.get_all_study_names(storage)
     for name in names:
-        states = [trial.state for trial in counted(optuna.load_study(study_name=name, storage=storage))]
-        complete = states.count(TrialState.COMPLETE)
+        store = TrialStore(optuna.load_study(study_name=name, storage=storage))
+        states = [record.state for record in store.records()]
+        complete = states.count(State.COMPLETE)
         print(f"{name:{max(map(len, names))}}  {len(states):5d} trials  {complete:5d} complete")  # noqa: T201
     if not names:
         print("There is no study yet.")  # noqa: T201
@@ -102,7 +102,7 @@ def _stored(storage: RDBStorage, name: str, url: str) -> Stored:
 
     from search.study.records import Objectives
     from search.study.storage import shown
-    from search.study.trials import records
+    from search.study.store import TrialStore
     from spaces.build import instantiate
     from spaces.space import Space
 
@@ -115,7 +115,7 @@ def _stored(storage: RDBStorage, name: str, url: str) -> Stored:
         raise ConfigError(f"the study {name!r} lacks {' and '.join(missing)}: no search.run has begun it")
     identity = json.loads(study.user_attrs["identity"])
     objectives = Objectives.of(instantiate(identity["task"], "task"), identity["costs"], study.user_attrs["ceilings"])
-    return Stored(study, objectives, Space(identity["space"]).places(), records(study))
+    return Stored(TrialStore(study), objectives, Space(identity["space"]).places())
 
 
 def _show(stored: Stored, number: int | None, file: Path | None) -> None:
@@ -125,7 +125,7 @@ def _show(stored: Stored, number: int | None, file: Path | None) -> None:
 
     page = Page(stored.objectives, stored.places)
     if number is None:
-        page.show_front(stored.everyone)
+        page.show_front(stored.store.records())
     else:
         for line in _why(stored, number):
             page.say(without_password(line))
@@ -135,20 +135,18 @@ def _show(stored: Stored, number: int | None, file: Path | None) -> None:
 
 
 def _why(stored: Stored, number: int) -> list[str]:
-    from search.report.explain import why
-    from search.study.trials import superseded, went_on
+    from search.report.explain import explain
 
-    trials = stored.study.get_trials(deepcopy=False)
+    store = stored.store
+    trials = store.study.get_trials(deepcopy=False)
     if not 0 <= number < len(trials):
         there = f"trials 0 to {len(trials) - 1}" if trials else "no trials yet"
-        raise ConfigError(f"trial {number}: the study {stored.study.study_name!r} has {there}")
-    everyone = {**superseded(stored.study), **{record.number: record for record in stored.everyone}}
-    if number in everyone:
-        return list(why(number, everyone, went_on(stored.study), stored.objectives, stored.places))
-    replaced = trials[number].user_attrs.get("retry_of")
-    if trials[number].state.is_finished():
-        return [f"trial {number}: not run, as the study already had all its trials"]
-    return [f"trial {number}: waiting for a worker" + ("" if replaced is None else f"; goes on from trial {replaced}")]
+        raise ConfigError(f"trial {number}: the study {store.study.study_name!r} has {there}")
+    records = store.everything()
+    if number in records:
+        return list(explain(number, records, store.successors(), stored.objectives, stored.places))
+    replaced = trials[number].user_attrs.get("replaces")
+    return [f"trial {number}: waiting for a worker" + ("" if replaced is None else f"; replaces trial {replaced}")]
 
 
 def _export(stored: Stored, file: Path) -> None:
@@ -160,11 +158,11 @@ def _export(stored: Stored, file: Path) -> None:
         {
             "trial": member.number,
             aims.metric: member.metric,
-            f"test_{aims.metric}": member.details.get(f"test_{aims.metric}"),
+            f"test_{aims.metric}": member.test_metrics.get(aims.metric),
             **member.costs,
             "architecture": member.architecture,
         }
-        for member in front(stored.everyone, aims)
+        for member in front(stored.store.records(), aims)
     ]
     try:
         with file.open("w", encoding="utf-8", newline="") as stream:

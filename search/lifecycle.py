@@ -1,45 +1,133 @@
-"""What a worker does next: go on with a paused trial, begin a certain architecture, or let the sampler draw one."""
+"""What a worker does next: start an architecture, resume a paused trial, or let Optuna's sampler choose."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from optuna.samplers import BaseSampler
 
 from search.pruning import Pruner
 from search.samplers.candidates import Candidate
-from search.samplers.surrogate import SurrogateSampler
 from search.study.history import History
+from search.study.records import Objectives
+from search.study.store import TrialStore
 
 
-def plan(
-    sampler: BaseSampler,
-    pruner: Pruner,
-    history: History,
-    unseen: Callable[[], Sequence[Candidate]],
-    *,
-    enough: bool,
-    repeated: bool,
-) -> int | Candidate | Literal["draw"] | None:
-    """The number of a paused trial, an architecture to begin, "draw" to ask the sampler, or None: nothing is left.
+@dataclass(frozen=True)
+class Start:
+    """Start the architecture that these parameters of the study describe."""
 
-    Args:
-        sampler: the study's.
-        pruner: the study's.
-        history: what is known of all trials.
-        unseen: architectures that nobody has begun; none when there are no more.
-        enough: no new architecture may be begun: the study has as many as it should.
-        repeated: what the sampler drew last had been drawn before.
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Resume a paused trial."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Start a trial and let the study's sampler choose its parameters."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """Nothing is left to start or to resume."""
+
+
+Proposal = Start | Resume | Sample | Done
+Candidates = Callable[[History], Sequence[Candidate]]
+
+
+class Proposer(Protocol):
+    """Decides what comes next."""
+
+    def propose(self, history: History, *, may_start: bool, repeats: bool) -> Proposal:
+        """The next step of a study.
+
+        Args:
+            history: all trials so far.
+            may_start: whether a trial may be started; if not, paused ones may still be resumed.
+            repeats: whether the sampler's last choice was a duplicate.
+        """
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """A sampler that also decides between candidates and paused trials."""
+
+    def choose(self, history: History, fresh: Sequence[Candidate], *, pauses: bool) -> int | Candidate | None:
+        """The number of a paused trial or one of ``fresh``; None where there is neither."""
+
+
+@dataclass(frozen=True)
+class OptunaProposer:
+    """The pruner resumes paused trials; otherwise the study's sampler chooses.
+
+    Once the sampler repeats itself, the next trial starts a random candidate instead.
     """
-    chooses = isinstance(sampler, SurrogateSampler)
-    number = pruner.resumes(history, last=enough) if enough or not chooses else None
-    if number is not None or enough:
-        return number
-    if not chooses and not repeated:
-        return "draw"
-    fresh = unseen()
-    if isinstance(sampler, SurrogateSampler):
-        return sampler.choose(history, fresh, pauses=pruner.pauses)
-    # It would draw the same again: one at random, or the paused ones if all were begun.
-    return fresh[0] if fresh else pruner.resumes(history, last=True)
+
+    pruner: Pruner
+    candidates: Candidates
+
+    def propose(self, history: History, *, may_start: bool, repeats: bool) -> Proposal:
+        """See :class:`Proposer`."""
+        number = self.pruner.resumes(history, last=not may_start)
+        if number is None and may_start:
+            if not repeats:
+                return Sample()
+            fresh = self.candidates(history)
+            if fresh:
+                return Start(fresh[0].parameters)
+            number = self.pruner.resumes(history, last=True)  # every architecture has been started
+        return Done() if number is None else Resume(number)
+
+
+@dataclass(frozen=True)
+class ChooserProposer:
+    """The sampler decides between candidates and paused trials; at the end the pruner resumes what is left."""
+
+    sampler: Chooser
+    pruner: Pruner
+    candidates: Candidates
+
+    def propose(self, history: History, *, may_start: bool, repeats: bool) -> Proposal:
+        """See :class:`Proposer`."""
+        if may_start:
+            choice = self.sampler.choose(history, self.candidates(history), pauses=self.pruner.pauses)
+        else:
+            choice = self.pruner.resumes(history, last=True)
+        if isinstance(choice, Candidate):
+            return Start(choice.parameters)
+        return Done() if choice is None else Resume(choice)
+
+
+class QueueProposer:
+    """Starts what is queued and nothing else."""
+
+    def propose(self, history: History, *, may_start: bool, repeats: bool) -> Proposal:
+        """See :class:`Proposer`."""
+        return Done()
+
+
+def proposer_of(sampler: BaseSampler, pruner: Pruner, candidates: Candidates) -> Proposer:
+    """The proposer that makes full use of ``sampler``."""
+    if isinstance(sampler, Chooser):
+        return ChooserProposer(sampler, pruner, candidates)
+    return OptunaProposer(pruner, candidates)
+
+
+def queue_next(store: TrialStore, proposer: Proposer, objectives: Objectives, *, may_start: bool) -> bool:
+    """Queue what comes next, unless a trial is queued already or the sampler chooses; false if nothing is left."""
+    if may_start and store.waiting():
+        return True
+    proposal = proposer.propose(store.history(objectives), may_start=may_start, repeats=store.last_is_duplicate())
+    if isinstance(proposal, Resume):
+        store.resume(proposal.number)
+    elif isinstance(proposal, Start):
+        store.enqueue(proposal.parameters)
+    return not isinstance(proposal, Done)

@@ -81,43 +81,43 @@ def run(config: Mapping[str, Any]) -> int:
     validate_config(config)
     space = Space(config["space"])
 
-    from search.assemble import join
-    from search.costs.remeasure import retime
+    from search.assemble import build_search
+    from search.costs.remeasure import remeasure
     from search.report.console import Display
-    from search.study.trials import records
     from search.worker import RepeatedFailureError, Stopped, work
 
     if config["n_trials"] is None:
-        everything = list(space.grid())
-        random.Random(config["seed"]).shuffle(everything)  # so that an interrupted run has seen a bit of everything
-        n_trials, beginnings = len(everything), everything
+        initial_params = list(space.grid())
+        random.Random(config["seed"]).shuffle(initial_params)  # an interrupted run has then seen a bit of everything
+        n_trials = len(initial_params)
     else:
         # Each mechanism at its smallest is cheap to train and marks the cheap end of the front.
-        n_trials, beginnings = config["n_trials"], list(space.smallest())
-    study, search, tracking, measuring_s = join(config, space, beginnings)
-    display = Display(search.objectives, n_trials, space.places(), measuring_s=measuring_s)
+        n_trials, initial_params = config["n_trials"], list(space.smallest())
+    built = build_search(config, space, initial_params)
+    store, search, tracking = built.store, built.search, built.tracking
+    display = Display(search.objectives, n_trials, space.places(), measuring_s=built.measuring_s)
 
     def ended(trial: Record) -> None:
-        everyone = records(study)
-        display.ended(trial, everyone)
-        tracking.log(trial.number, everyone)
+        records = store.records()
+        display.ended(trial, records)
+        tracking.log(trial.number, records)
 
     code = 0
     with display:
-        display.summarise(records(study))
+        display.summarise(store.records())
         try:
-            work(study, search, n_trials, display, ended, grace_s=config["storage"]["grace_s"])
+            work(store, search, n_trials, display, ended, grace_s=config["storage"]["grace_s"])
             with display.measuring_again():
-                retime(study, search)
+                remeasure(store, built.costs, search.objectives)
         except Stopped as stop:
             code = 128 + stop.signal
-            display.say(f"{stop.signal.name}: the running trial was put back; the same command goes on from here.")
+            display.say(f"{stop.signal.name}: the running trial was queued again; the same command continues.")
         except RepeatedFailureError as error:
             code = 1
             display.say(str(error))
-    everyone = records(study)
-    display.show_front(everyone)
-    tracking.finish(everyone)
+    records = store.records()
+    display.show_front(records)
+    tracking.finish(records)
     display.show_seconds(time.perf_counter() - began)
     if tracking.command():
         display.say(f"See every trial and the front: {tracking.command()}")

@@ -16,6 +16,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from search.config import default_storage, refuse
 from search.replay.table import Table, write
 from spaces.architecture import key, network_key
 from spaces.dimensions import ConfigError
+
+if TYPE_CHECKING:
+    import optuna
 
 
 def gather(name: str, studies: Sequence[str], storage: str) -> Table:
@@ -33,40 +37,30 @@ def gather(name: str, studies: Sequence[str], storage: str) -> Table:
     """
     import optuna
 
-    from search.study.trials import counted, records
-    from spaces.build import build, instantiate
+    from search.costs.latency import MeasuredLatency
+    from search.costs.measured import MeasuredCosts
+    from search.study.records import State
+    from search.study.store import TrialStore
+    from spaces.build import instantiate
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    worlds, identities, parameters = [], [], {}
-    for study_name in studies:
-        try:
-            study = optuna.load_study(study_name=study_name, storage=storage)
-        except KeyError:
-            raise ConfigError(f"{study_name}: there is no such study in {storage}") from None
-        identities.append({**json.loads(study.user_attrs["identity"]), "seed": None})
-        complete = {key(record.architecture): record for record in records(study) if record.state == "complete"}
-        worlds.append(complete)
-        parameters.update(
-            {
-                key(json.loads(t.user_attrs["architecture"])): t.params
-                for t in counted(study)
-                if "architecture" in t.user_attrs
-            }
-        )
+    stores = [TrialStore(_load(study, storage)) for study in studies]
+    identities = [{**json.loads(store.study.user_attrs["identity"]), "seed": None} for store in stores]
     if any(identity != identities[0] for identity in identities):
         raise ConfigError(f"{', '.join(studies)}: they differ in more than the seed; a table needs the same space")
-    common = sorted(set.intersection(*(set(world) for world in worlds)))
+    runs = [
+        {key(record.architecture): record for record in store.records() if record.state == State.COMPLETE}
+        for store in stores
+    ]
+    common = sorted(set.intersection(*(set(run) for run in runs)))
     if not common:
         raise ConfigError(f"{', '.join(studies)}: no architecture is complete in all of them")
     task = instantiate(identities[0]["task"], "task")
-    meter = instantiate({"_target_": "search.costs.latency.MeasuredLatency"}, "latency")
-    firsts = [worlds[0][each] for each in common]
-    networks = {network_key(each.architecture): each.architecture for each in firsts}
-    built = [build(dict(architecture), task) for architecture in networks.values()]
-    measured = dict(zip(networks, meter.measure_all(built, task), strict=True))
-    speeds = [
-        float(np.median([np.diff([0.0, *world[each].details["cpu_seconds"]]) for world in worlds])) for each in common
-    ]
+    firsts = [runs[0][each] for each in common]
+    networks = {network_key(each.architecture): dict(each.architecture) for each in firsts}
+    timings = MeasuredCosts(task, MeasuredLatency()).timings(list(networks.values()))
+    ms = {network: round(timing.ms, 5) for network, timing in zip(networks, timings, strict=True)}
+    speeds = [float(np.median([np.diff([0.0, *run[each].cpu_seconds]) for run in runs])) for each in common]
     return Table(
         name=name,
         space=identities[0]["space"],
@@ -75,11 +69,22 @@ def gather(name: str, studies: Sequence[str], storage: str) -> Table:
         chance=task.chance,
         best=task.best,
         architectures=[dict(each.architecture) for each in firsts],
-        parameters=[parameters[each] for each in common],
-        costs=[{**each.costs, "latency_ms": round(measured[network_key(each.architecture)].ms, 5)} for each in firsts],
-        curves=[[[round(metric, 5) for _, metric in world[each].curve] for each in common] for world in worlds],
+        parameters=[stores[0].parameters(each.number) for each in firsts],
+        costs=[{**each.costs, "latency_ms": ms[network_key(each.architecture)]} for each in firsts],
+        curves=[[[round(metric, 5) for _, metric in run[each].curve] for each in common] for run in runs],
         seconds=[round(speed, 5) for speed in speeds],
     )
+
+
+def _load(study: str, storage: str) -> optuna.Study:
+    import optuna
+
+    from search.study.storage import shown
+
+    try:
+        return optuna.load_study(study_name=study, storage=storage)
+    except KeyError:
+        raise ConfigError(f"{study}: there is no such study in {shown(storage)}") from None
 
 
 def main() -> None:

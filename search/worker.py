@@ -1,4 +1,4 @@
-"""One worker: takes trials from the shared study until the study has as many as it should."""
+"""One worker: runs trials of the shared study until it has as many as it should."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
 import optuna
 from optuna.trial import TrialState
 
-from search.evaluate import Search, Watch, evaluate
-from search.lifecycle import plan
-from search.samplers.candidates import Candidate
-from search.study.records import Record
-from search.study.trials import counted, history, put_back, record, take_over, take_up
-from spaces.architecture import key
+from search.evaluate import Search, evaluate, values
+from search.lifecycle import queue_next
+from search.study.records import Record, State
+from search.study.requeue import fail_stale, requeue_interrupted
+from search.study.store import TrialStore
 
-MOST_FAILURES = 3  # in a row: then the fault is not the architecture's
+MAX_FAILURES = 3  # in a row: then the architecture is not the cause
 
 
 class RepeatedFailureError(RuntimeError):
@@ -27,103 +26,96 @@ class RepeatedFailureError(RuntimeError):
 
 
 class Stopped(KeyboardInterrupt):
-    """The worker was asked to stop; ``signal`` says how."""
+    """The worker was asked to stop by ``signal``."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.signal = signal.Signals(number)
 
 
-class Audience(Watch, Protocol):
-    """Whoever is told what a worker does."""
+class Reporter(Protocol):
+    """Is told what a worker does."""
+
+    def progress(self, trial: Record) -> None:
+        """A trial has begun, starts training, or has trained another epoch."""
 
     def waiting(self, others: int) -> None:
         """Nothing is left to start, but other workers' trials are still running."""
 
 
 def work(
-    study: optuna.Study,
+    store: TrialStore,
     search: Search,
     n_trials: int,
-    audience: Audience,
+    reporter: Reporter,
     ended: Callable[[Record], None],
     *,
     grace_s: float,
 ) -> None:
-    """Run trials until the study holds ``n_trials`` that ended, those of other workers counted, or all there are.
+    """Run trials until the study holds ``n_trials``, those of other workers counted, or all there are.
 
-    Then those go on that were paused and are still worth their time.
+    After that, paused trials are resumed while they are worth their time.
 
     Args:
-        audience: is told what goes on.
-        ended: is called with every trial of this worker that has its result.
-        grace_s: seconds of silence after which another worker's trial is taken over.
+        store: the study's trials.
+        search: what decides about them.
+        n_trials: the study's total.
+        reporter: is told what goes on.
+        ended: is called with each trial of this worker that has ended and counts.
+        grace_s: seconds without a heartbeat after which another worker's trial is requeued.
 
     Raises:
-        Stopped: on Ctrl-C or SIGTERM, after the running trial was put back.
-        RepeatedFailureError: on ``MOST_FAILURES`` failures in a row.
+        Stopped: on Ctrl-C or SIGTERM, after the running trial was requeued.
+        RepeatedFailureError: on ``MAX_FAILURES`` failures in a row.
     """
     failures = 0
     with _signals_as_exceptions():
         while True:
-            take_over(study, grace_s)
-            trials = counted(study)
-            running = sum(trial.state == TrialState.RUNNING for trial in trials)
-            enough = len(trials) >= n_trials
-            if not _plan(study, search, enough=enough):
+            fail_stale(store.study, grace_s)
+            records = store.records()
+            if not queue_next(store, search.proposer, search.objectives, may_start=len(records) < n_trials):
+                running = sum(record.state == State.RUNNING for record in records)
                 if not running:
                     return
-                audience.waiting(running)
+                reporter.waiting(running)
                 time.sleep(1.0)
                 continue
-            trial = _one_trial(study, search, n_trials, audience)
-            if trial is None:
+            record = _run_one(store, search, n_trials, reporter)
+            if record is None:
                 continue
-            ended(trial)
-            failures = failures + 1 if trial.state == "failed" else 0
-            if failures == MOST_FAILURES:
-                raise RepeatedFailureError(f"{failures} trials in a row failed; the last one: {trial.reason}")
+            ended(record)
+            failures = failures + 1 if record.state == State.FAILED else 0
+            if failures == MAX_FAILURES:
+                raise RepeatedFailureError(f"{failures} trials in a row failed; the last one: {record.reason}")
 
 
-def _plan(study: optuna.Study, search: Search, *, enough: bool) -> bool:
-    """Queue what comes next, unless it is queued or left to the study's sampler; false if nothing is left to do."""
-    trials = study.get_trials(deepcopy=False)
-    if not enough and any(trial.state == TrialState.WAITING for trial in trials):
-        return True
-    known = history(study, search.objectives)
-    choice = plan(
-        search.sampler,
-        search.pruner,
-        known,
-        lambda: search.pool.unseen({key(record.architecture) for record in known.records()}),
-        enough=enough,
-        repeated=bool(trials) and bool(trials[-1].user_attrs.get("surplus")),
-    )
-    if isinstance(choice, int):
-        take_up(study, choice)
-    elif isinstance(choice, Candidate):
-        study.enqueue_trial(dict(choice.parameters))
-    return choice is not None
+def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporter) -> Record | None:
+    """Run one trial to its end; None if it does not count.
 
-
-def _one_trial(study: optuna.Study, search: Search, n_trials: int, audience: Audience) -> Record | None:
-    """What became of one trial; None if it was not ours to finish."""
-    current: list[optuna.Trial] = []
+    Through ``Study.optimize`` rather than ask and tell, since only there Optuna sends heartbeats.
+    """
+    study, current = store.study, []
 
     def objective(trial: optuna.Trial) -> tuple[float, ...]:
         current.append(trial)
-        # Of several workers that took the last place at the same moment, the first in order has it.
-        if trial.number in [other.number for other in counted(study)[n_trials:]]:
-            trial.set_user_attr("surplus", True)
-            raise _NotOurs
+        # Of several workers that took the last place at the same moment, the one with the lowest number has it.
+        if trial.number in [other.number for other in store.records()[n_trials:]]:
+            trial.set_user_attr("outcome", State.OVER_QUOTA)
+            raise optuna.TrialPruned
         try:
-            return evaluate(trial, search, audience)
-        except (optuna.TrialPruned, optuna.exceptions.UpdateFinishedTrialError):
+            with closing(evaluate(trial, store, search)) as steps:
+                for record in steps:
+                    reporter.progress(record)
+        except optuna.exceptions.UpdateFinishedTrialError:
             raise
         except Exception as error:
-            trial.set_user_attr("reason", f"{type(error).__name__}: {error}")
+            trial.set_user_attr("error", f"{type(error).__name__}: {error}")
             trial.set_user_attr("traceback", traceback.format_exc())
             raise
+        result = values(record, store, search.objectives)
+        if result is None:
+            raise optuna.TrialPruned(record.reason)
+        return result
 
     try:
         study.optimize(objective, n_trials=1, catch=(Exception,))
@@ -131,19 +123,15 @@ def _one_trial(study: optuna.Study, search: Search, n_trials: int, audience: Aud
         for trial in current:
             frozen = study.get_trials(deepcopy=False)[trial.number]
             if frozen.state == TrialState.FAIL:  # not if it had ended just before
-                put_back(study, frozen, tries=frozen.user_attrs.get("tries", 1))
+                requeue_interrupted(study, frozen, tries=frozen.user_attrs.get("tries", 1))
         raise
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-        # This worker was silent for so long that another one took the trial over.
+        # This worker sent no heartbeat for so long that another one requeued the trial.
         if not current or not study.get_trials(deepcopy=False)[current[0].number].state.is_finished():
             raise
         return None
-    frozen = study.get_trials(deepcopy=False)[current[0].number]
-    return None if frozen.user_attrs.get("surplus") else record(frozen)
-
-
-class _NotOurs(Exception):  # noqa: N818, no error
-    pass
+    record = store.record(current[0].number)
+    return None if record.state in (State.DUPLICATE, State.OVER_QUOTA) else record
 
 
 @contextmanager

@@ -10,11 +10,12 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
-from tiny_task import OBJECTIVES, TREE, FirstToken, opened, small_study
+from tiny_task import OBJECTIVES, TREE, FirstToken, opened, tiny_study
 
 from search.front import main
 from search.study.records import front
-from search.study.trials import RETIMED, put_back, records, take_up
+from search.study.requeue import requeue_interrupted
+from search.study.store import REMEASURED, TrialStore
 from spaces.architecture import describe
 from spaces.build import build
 
@@ -33,12 +34,16 @@ def architecture(rank):
     }
 
 
-def add(study, latency_ms, curve, *, state=TrialState.COMPLETE, rank=2, details=None, **attributes):
+def timing(ms, spread=0.0):
+    return {"ms": ms, "spread": spread, "host": "here", "at": 0.0}
+
+
+def add(study, latency_ms, curve, *, state=TrialState.COMPLETE, rank=2, **attributes):
     known = {
         "architecture": json.dumps(architecture(rank)),
+        "timing": timing(latency_ms),
         "costs": {"latency_ms": latency_ms, "parameters": 1234.0},
         "curve": [[epoch, metric] for epoch, metric in enumerate(curve, start=1)],
-        "details": details or {},
     }
     values = [curve[-1], latency_ms] if state == TrialState.COMPLETE else None
     study.add_trial(create_trial(state=state, values=values, user_attrs={**known, **attributes}))
@@ -46,30 +51,30 @@ def add(study, latency_ms, curve, *, state=TrialState.COMPLETE, rank=2, details=
 
 def stop(epoch, reason, threshold=None, beaten_by=()):
     said = {"reason": reason, "epoch": epoch, "threshold": threshold, "beaten_by": list(beaten_by)}
-    return {"state": TrialState.PRUNED, "reason": reason, "stop": said}
+    return {"state": TrialState.PRUNED, "stop": said}
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
-    """A database that holds a study called small."""
+    """A database that holds a study called tiny."""
     file = tmp_path_factory.mktemp("studies") / DATABASE
-    study = small_study(f"sqlite:///{file}", identity=IDENTITY)
+    study = tiny_study(f"sqlite:///{file}", identity=IDENTITY)
     study.set_user_attr("ceilings", [1.0])
-    add(study, 0.2, [0.4, 0.5, 0.6], details={"test_accuracy": 0.55})  # 0: on the front
+    add(study, 0.2, [0.4, 0.5, 0.6], test_metrics={"accuracy": 0.55})  # 0: on the front
     add(study, 0.5, [0.5, 0.8, 0.9], rank=4)  # 1: on the front
     add(study, 0.6, [0.3, 0.4, 0.7])  # 2: dominated by 1
     add(study, 0.55, [0.35, 0.45], **stop(2, "epoch 2: behind", 0.5, [1, 0]))  # 3: stopped for good
-    add(study, 0.3, [0.2], rank=4, **stop(1, "epoch 1: too slow", 0.4, [0]))  # 4: goes on as 5
-    take_up(study, 4)
+    add(study, 0.3, [0.2], rank=4, outcome="paused", **stop(1, "epoch 1: too slow", 0.4, [0]))  # 4: resumed as 5
+    TrialStore(study).resume(4)
     study._storage.set_trial_state_values(study.trials[5]._trial_id, TrialState.RUNNING)
     study._storage.set_trial_state_values(study.trials[5]._trial_id, TrialState.FAIL)
-    put_back(study, study.trials[5], tries=2)  # 6: waits
-    add(study, 0.6, [0.7], state=TrialState.FAIL, reason=f"Error: no route to postgresql://me:{SECRET}@host/db")  # 7
-    add(study, 0.2, [0.6], details={"twin_of": 0}, reason="the same architecture as trial 0")  # 8
+    requeue_interrupted(study, study.trials[5], tries=2)  # 6: waits
+    add(study, 0.6, [0.7], state=TrialState.FAIL, error=f"Error: no route to postgresql://me:{SECRET}@host/db")  # 7
+    add(study, 0.2, [0.6], duplicate_of=0, outcome="duplicate")  # 8
     add(study, 0.9, [], **stop(0, "before training: the target is met", 0.9, [1]))  # 9
     add(study, 0.4, [0.5, float("nan")], **stop(2, "epoch 2: accuracy is nan"))  # 10
-    add(study, 0.4, [], state=TrialState.FAIL, surplus=True)  # 11
-    study.set_user_attr(RETIMED, {"complete": 4, "trials": {"1": [0.45, 0.01]}})
+    add(study, 0.4, [], state=TrialState.PRUNED, outcome="over_quota")  # 11
+    study.set_user_attr(REMEASURED, {"complete": 4, "timings": {"1": timing(0.45, 0.01)}})
     storage = opened.pop()
     storage.remove_session()
     storage.engine.dispose()
@@ -106,7 +111,7 @@ def contents(folder):
 
 
 def stored():
-    return records(optuna.load_study(study_name="small", storage=f"sqlite:///{DATABASE}"))
+    return TrialStore(optuna.load_study(study_name="tiny", storage=f"sqlite:///{DATABASE}")).records()
 
 
 def test_a_run_s_front_is_printed_again(tmp_path, monkeypatch, command, capsys):
@@ -125,9 +130,9 @@ def test_a_run_s_front_is_printed_again(tmp_path, monkeypatch, command, capsys):
 
 
 def test_the_front_holds_the_latencies_measured_last(folder, command):
-    code, out, _ = command("small")
+    code, out, _ = command("tiny")
     assert code == 0
-    assert "The front: 2 of 8 trials" in out
+    assert "The front: 2 of 7 trials" in out
     assert "0.45 ±1.0%" in out
 
 
@@ -141,7 +146,7 @@ WHY = [  # a trial, what is said of it, and what isn't
             "accuracy by epoch  1: 0.4  2: 0.5  3: 0.6",
             "front         yes",
         ],
-        ["rung", "beaten by", "went on"],
+        ["rung", "beaten by", "replaced by"],
     ),
     (1, ["latency_ms 0.45 (0.5 when first measured)", "front         yes"], []),
     (
@@ -162,30 +167,30 @@ WHY = [  # a trial, what is said of it, and what isn't
             "     1  accuracy 0.8 at epoch 2, 0.9 in the end  latency_ms 0.45 (0.5 when first measured)  linformer",
             "     0  accuracy 0.5 at epoch 2, 0.6 in the end  latency_ms 0.2  linformer width=8 rank=2",
         ],
-        ["front  ", "went on"],
+        ["front  ", "replaced by"],
     ),
-    (4, ["trial 4: pruned", "went on as    trial 5: failed", "went on as    trial 6: waiting"], ["front  "]),
+    (4, ["trial 4: replaced", "replaced by   trial 5: replaced", "replaced by   trial 6: waiting"], ["front  "]),
     (
         5,
         [
-            "trial 5: failed",
-            "goes on from  trial 4, which was paused at epoch 1: epoch 1: too slow",
-            "went on as    trial 6: waiting for a worker",
+            "trial 5: replaced",
+            "replaces      trial 4, which was paused at epoch 1: epoch 1: too slow",
+            "replaced by   trial 6: waiting for a worker",
         ],
         ["rung"],
     ),
-    (6, ["trial 6: waiting for a worker; goes on from trial 5"], []),
+    (6, ["trial 6: waiting for a worker; replaces trial 5"], []),
     (7, ["trial 7: failed", "no route to postgresql://me:***@host/db"], ["front  "]),
-    (8, ["front         no: trial 0 stands there for both"], ["yes"]),
+    (8, ["trial 8: duplicate", "reason        the same architecture as trial 0"], ["front  "]),
     (9, ["rung          before training", "     1  accuracy 0.9 in the end"], ["by epoch", " at before"]),
     (10, ["epoch 2: accuracy is nan", "2: nan"], ["beaten by", "threshold"]),
-    (11, ["trial 11: not run"], []),
+    (11, ["trial 11: not run: the study already had all its trials"], []),
 ]
 
 
 @pytest.mark.parametrize(("number", "said", "unsaid"), WHY, ids=lambda value: str(value)[:8])
 def test_why_a_trial_became_what_it_is(folder, command, number, said, unsaid):
-    code, out, error = command("small", "--why", str(number))
+    code, out, error = command("tiny", "--why", str(number))
     assert (code, error) == (0, "")
     missing = [text for text in said if text not in out]
     assert not missing, out
@@ -193,13 +198,13 @@ def test_why_a_trial_became_what_it_is(folder, command, number, said, unsaid):
 
 
 def test_those_that_beat_a_trial_stand_in_the_order_in_which_it_was_told(folder, command):
-    out = command("small", "--why", "3")[1]
+    out = command("tiny", "--why", "3")[1]
     assert out.index("     1  accuracy") < out.index("     0  accuracy")
 
 
 @pytest.mark.parametrize("name", ["front.json", "front.csv"])
 def test_the_exported_front_holds_its_members(folder, command, name):
-    code, out, _ = command("small", "--export", name)
+    code, out, _ = command("tiny", "--export", name)
     assert code == 0
     assert name in out
     members = front(stored(), OBJECTIVES)
@@ -210,7 +215,7 @@ def test_the_exported_front_holds_its_members(folder, command, name):
         assert int(row["trial"]) == member.number
         assert float(row["accuracy"]) == member.metric
         assert {cost: float(row[cost]) for cost in member.costs} == member.costs
-        assert (row["test_accuracy"] or None) == (member.details.get("test_accuracy") and row["test_accuracy"])
+        assert (row["test_accuracy"] or None) == (member.test_metrics.get("accuracy") and row["test_accuracy"])
         if name.endswith("json"):
             assert row["architecture"] == member.architecture
             assert build(row["architecture"], FirstToken())
@@ -223,43 +228,43 @@ def test_the_exported_front_holds_its_members(folder, command, name):
 
 def test_an_empty_front_can_be_shown_and_exported(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
-    study = small_study(f"sqlite:///{DATABASE}", identity=IDENTITY)
+    study = tiny_study(f"sqlite:///{DATABASE}", identity=IDENTITY)
     study.set_user_attr("ceilings", [1.0])
     for name, text in (("f.json", "[]"), ("f.csv", "trial,accuracy,latency_ms")):
-        assert command("small", "--export", name)[0] == 0
+        assert command("tiny", "--export", name)[0] == 0
         assert Path(name).read_text().strip() == text
-    assert "the study 'small' has no trials yet" in command("small", "--why", "0")[2]
+    assert "the study 'tiny' has no trials yet" in command("tiny", "--why", "0")[2]
 
 
 def test_studies_are_listed(folder, command):
-    small_study(f"sqlite:///{DATABASE}", name="another one")
+    tiny_study(f"sqlite:///{DATABASE}", name="another one")
     code, out, _ = command()
     assert code == 0
     assert [line.split() for line in out.splitlines()] == [
-        ["small", "8", "trials", "4", "complete"],
+        ["tiny", "7", "trials", "3", "complete"],
         ["another", "one", "0", "trials", "0", "complete"],
     ]
 
 
 REFUSED = [  # arguments, and what the one line says
-    (["smal"], "there is no study 'smal' in sqlite:///paretoformer.db; there are small, bare"),
+    (["smal"], "there is no study 'smal' in sqlite:///paretoformer.db; there are tiny, bare"),
     (["bare"], "the study 'bare' lacks ceilings"),
-    (["small", "--why", "12"], "trial 12: the study 'small' has trials 0 to 11"),
-    (["small", "--why", "-1"], "trial -1: the study 'small' has trials 0 to 11"),
-    (["small", "--storage", "sqlite:///nowhere.db"], "sqlite:///nowhere.db: there is no such file"),
+    (["tiny", "--why", "12"], "trial 12: the study 'tiny' has trials 0 to 11"),
+    (["tiny", "--why", "-1"], "trial -1: the study 'tiny' has trials 0 to 11"),
+    (["tiny", "--storage", "sqlite:///nowhere.db"], "sqlite:///nowhere.db: there is no such file"),
     (["--storage", "sqlite:///foreign.db"], "sqlite:///foreign.db can't be opened: "),
     (["--storage", "sqlite://"], "can't be opened: no such table"),
     (["--storage", "nonsense"], "not a database URL"),
     (["--storage", f"postgresql+psycopg://me:{SECRET}@127.0.0.1:1/none"], "me:***@127.0.0.1:1/none can't be opened"),
-    (["small", "--export", "no/such/folder.csv"], "no/such/folder.csv can't be written: "),
-    (["small", "--export", "front.txt"], "front.txt: its name must end in .json or .csv"),
+    (["tiny", "--export", "no/such/folder.csv"], "no/such/folder.csv can't be written: "),
+    (["tiny", "--export", "front.txt"], "front.txt: its name must end in .json or .csv"),
     (["--why", "3"], "--why and --export need the name of a study"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=lambda value: str(value)[:40])
 def test_what_is_not_there_is_told_in_a_line_and_nothing_is_made(folder, command, arguments, message):
-    small_study(f"sqlite:///{DATABASE}", name="bare")
+    tiny_study(f"sqlite:///{DATABASE}", name="bare")
     (folder / "foreign.db").write_bytes(b"")
     before = contents(folder)
     code, _, error = command(*arguments)

@@ -57,7 +57,7 @@ def test_a_trial_behind_another_is_stopped_and_says_why():
     assert run(watch, [0.0, 0.1, 0.2], ms=1.9) is None, "cheaper"
     assert run(watch, [0.0, 0.6, 0.2], ms=9.0) is None, "better"
     trial = watch.study.get_trials()[1]
-    assert trial.user_attrs["reason"] == "epoch 2: accuracy 0.4; better at no higher cost: trial 0"
+    assert trial.user_attrs["stop"]["reason"] == "epoch 2: accuracy 0.4; better at no higher cost: trial 0"
     assert list(trial.user_attrs["stop"]["beaten_by"]) == [0]
     assert [tuple(entry) for entry in trial.user_attrs["curve"]] == [(1, 0.9), (2, 0.4)]
     assert not trial.intermediate_values
@@ -238,7 +238,9 @@ def test_the_snippet_of_the_readme_runs_and_stops_trials():
     states = [trial.state for trial in names["study"].get_trials()]
     assert len(states) == 40
     assert 1 <= states.count(TrialState.COMPLETE) < 30
-    assert all(each.user_attrs["reason"] for each in names["study"].get_trials() if each.state == TrialState.PRUNED)
+    assert all(
+        each.user_attrs["stop"]["reason"] for each in names["study"].get_trials() if each.state == TrialState.PRUNED
+    )
 
 
 def test_it_needs_neither_torch_nor_lightning():

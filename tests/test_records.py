@@ -6,15 +6,13 @@ from tiny_task import OBJECTIVES
 from search.study.records import Objectives, Record, front
 
 
-def trial(number, latency, accuracy, *, state="complete", **details):
+def trial(number, latency, accuracy, *, state="complete"):
     costs = {"latency_ms": latency, "parameters": 10.0}
     architecture = {"pattern": ["softmax"], "model": {"depth": number}}
-    return Record(
-        number, state, costs, [(1, accuracy)], accuracy if state == "complete" else None, architecture, "", details
-    )
+    return Record(number, state, costs, [(1, accuracy)], accuracy if state == "complete" else None, architecture)
 
 
-def test_the_front_is_what_nothing_else_beats_cheapest_first():
+def test_the_front_holds_nondominated_complete_trials_by_ascending_cost():
     trials = [
         trial(0, 0.9, 0.9),
         trial(1, 0.2, 0.5),
@@ -28,7 +26,7 @@ def test_the_front_is_what_nothing_else_beats_cheapest_first():
     assert front(trials[3:5], OBJECTIVES) == []
 
 
-def test_a_metric_to_minimise_is_turned_round():
+def test_a_metric_may_be_minimized():
     bits = Objectives(
         metric="bits_per_byte", direction="minimize", costs=("latency_ms",), chance=8.0, best=0.0, ceilings=(1.0,)
     )
@@ -50,12 +48,12 @@ def test_a_metric_to_minimise_is_turned_round():
         ([(2.0, 1.0)], 0.0),
     ],
 )
-def test_hypervolume_is_the_share_of_the_box_between_chance_at_the_ceiling_and_perfection_for_nothing(points, share):
+def test_hypervolume_is_a_share_of_the_box_between_reference_and_ideal_point(points, share):
     members = [trial(number, *point) for number, point in enumerate(points)]
     assert OBJECTIVES.hypervolume(members) == pytest.approx(share)
 
 
-def test_costs_beside_the_first_span_the_front_too():
+def test_several_costs_span_the_front():
     both = Objectives(
         metric="accuracy",
         direction="maximize",

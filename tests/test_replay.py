@@ -9,14 +9,13 @@ import numpy as np
 import optuna
 import pytest
 from csv_files import FINITE, table
-from tiny_task import Silence, small_search, small_study
+from tiny_task import run_trials, tiny_search, tiny_study
 
 from search.compare import STRATEGIES, strategy
 from search.pareto import front
 from search.replay.simulation import Replay, Strategy
 from search.replay.table import read, shipped, write
 from search.tables import gather
-from search.worker import work
 from spaces.architecture import key
 from spaces.dimensions import ConfigError
 from spaces.space import Space
@@ -58,7 +57,7 @@ def test_the_oracle_trains_the_true_front_alone():
 def test_the_share_of_hypervolume_is_that_of_an_obvious_reference():
     """By counting a fine grid of cells."""
     replay = Replay(TABLE, Strategy("x", **strategy("random+none")), seed=1)
-    ceiling = replay.aims.ceilings[0]
+    ceiling = replay.objectives.ceilings[0]
     latencies = np.linspace(0, ceiling, 4001)[:-1] + ceiling / 8000
     costs, finals = np.array([each["latency_ms"] for each in TABLE.costs]), TABLE.finals(1)
     best = [max([0.3, *finals[costs <= latency]]) - 0.3 for latency in latencies]
@@ -130,11 +129,11 @@ def test_a_table_is_gathered_from_studies_that_differ_in_their_seed_alone(tmp_pa
     task = {"_target_": "tiny_task.FirstToken"}
     for seed in (0, 1):
         identity = {"space": tree, "task": task, "seed": seed}
-        study = small_study("sqlite:///studies.db", name=f"s-{seed}", seed=seed, identity=identity)
-        search = small_search(tree, seed=seed)
+        study = tiny_study("sqlite:///studies.db", name=f"s-{seed}", seed=seed, identity=identity)
+        search = tiny_search(tree, seed=seed)
         for parameters in search.space.grid():
             study.enqueue_trial(parameters)
-        work(study, search, 4, Silence(), lambda trial: None, grace_s=60)
+        run_trials(study, search, 4)
     made = gather("made", ["s-0", "s-1"], "sqlite:///studies.db")
     assert len(made.architectures) == 4
     assert np.array(made.curves).shape == (2, 4, 2)
@@ -142,6 +141,6 @@ def test_a_table_is_gathered_from_studies_that_differ_in_their_seed_alone(tmp_pa
     assert len({each["latency_ms"] for each in made.costs}) == 4  # measured, each network by itself
     with pytest.raises(ConfigError, match="s-2: there is no such study"):
         gather("made", ["s-0", "s-2"], "sqlite:///studies.db")
-    small_study("sqlite:///studies.db", name="other", identity={"space": {}, "task": task, "seed": 0})
+    tiny_study("sqlite:///studies.db", name="other", identity={"space": {}, "task": task, "seed": 0})
     with pytest.raises(ConfigError, match="differ in more than the seed"):
         gather("made", ["s-0", "other"], "sqlite:///studies.db")

@@ -10,10 +10,11 @@ import optuna
 import pytest
 import sqlalchemy
 from optuna.trial import TrialState
-from tiny_task import small_study
+from tiny_task import tiny_study
 
-from search.study.storage import agree, open_storage
-from search.study.trials import counted, enqueue_first, put_back, records, take_over
+from search.study.requeue import fail_stale, requeue_interrupted
+from search.study.storage import get_or_set_attr, open_storage
+from search.study.store import TrialStore
 from spaces.dimensions import ConfigError
 
 # Tests ask for single trials, where a run lets Optuna optimise.
@@ -52,15 +53,15 @@ def draw(study):
     return trial
 
 
-def test_joining_again_finds_the_same_study(url):
-    first = small_study(url)
+def test_a_study_is_found_again(url):
+    first = tiny_study(url)
     first.tell(draw(first), [0.5, 1.0])
-    again = small_study(url)
-    assert [(each.number, each.state, each.metric) for each in records(again)] == [(0, "complete", 0.5)]
+    again = tiny_study(url)
+    assert [(each.number, each.state, each.metric) for each in TrialStore(again).records()] == [(0, "complete", 0.5)]
 
 
 def test_a_different_space_is_refused_and_the_difference_named(url):
-    small_study(url, identity={"space": {"model": {"depth": 2, "width": {"choice": [1, 2]}}}, "seed": 0})
+    tiny_study(url, identity={"space": {"model": {"depth": 2, "width": {"choice": [1, 2]}}}, "seed": 0})
     for identity, messages in [
         (
             {"space": {"model": {"depth": 3, "width": {"choice": [1, 2]}}}, "seed": 0},
@@ -77,47 +78,47 @@ def test_a_different_space_is_refused_and_the_difference_named(url):
         ),
     ]:
         with pytest.raises(ConfigError) as error:
-            small_study(url, identity=identity)
+            tiny_study(url, identity=identity)
         assert all(message in str(error.value).replace("run has 3", "run 3") for message in messages), str(error.value)
         assert "study=NAME" in str(error.value)
 
 
 def test_workers_that_start_together_share_one_study(url):
     code = (
-        "import sys, optuna; from search.study.storage import join, open_storage\n"
+        "import sys, optuna; from search.study.storage import open_storage, open_study\n"
         "sampler = optuna.samplers.RandomSampler()\n"
-        "join(open_storage(url=sys.argv[1]), 'one', directions=['maximize'], sampler=sampler, identity={})\n"
+        "open_study(open_storage(url=sys.argv[1]), 'one', directions={'a': 'maximize'}, sampler=sampler, identity={})\n"
     )
     root = str(Path(__file__).parents[1])
     workers = [
         subprocess.Popen([sys.executable, "-c", code, url], env={**os.environ, "PYTHONPATH": root}) for _ in range(2)
     ]
     assert [worker.wait() for worker in workers] == [0, 0]
-    study = small_study(url)
-    assert optuna.get_all_study_names(study._storage) == ["one", "small"]
+    study = tiny_study(url)
+    assert optuna.get_all_study_names(study._storage) == ["one", "tiny"]
 
 
-def test_what_workers_agree_on_is_computed_once(url):
-    first, second = small_study(url), small_study(url)
-    assert agree(first, "ceilings", lambda: [1.5]) == [1.5]
-    assert agree(second, "ceilings", lambda: [9.9]) == [1.5]
+def test_an_attribute_that_workers_share_is_computed_once(url):
+    first, second = tiny_study(url), tiny_study(url)
+    assert get_or_set_attr(first, "ceilings", lambda: [1.5]) == [1.5]
+    assert get_or_set_attr(second, "ceilings", lambda: [9.9]) == [1.5]
 
 
-def test_a_new_study_begins_with_what_was_queued_and_an_old_one_goes_on(url):
-    study = small_study(url)
-    enqueue_first(study, [{"depth": 7}, {"depth": 3}])
-    enqueue_first(study, [{"depth": 5}])
+def test_parameters_are_queued_for_new_studies_only(url):
+    study = tiny_study(url)
+    TrialStore(study).enqueue_first([{"depth": 7}, {"depth": 3}])
+    TrialStore(study).enqueue_first([{"depth": 5}])
     assert [draw(study).params["depth"] for _ in range(2)] == [7, 3]
-    enqueue_first(study, [{"depth": 5}])
+    TrialStore(study).enqueue_first([{"depth": 5}])
     assert not [trial for trial in study.trials if trial.state == TrialState.WAITING]
 
 
-def test_the_same_seed_and_number_draw_the_same_whatever_came_before(tmp_path):
+def test_samples_depend_on_the_seed_and_the_trial_number_alone(tmp_path):
     def values(name, seed, pauses):
         drawn = []
         for pause in range(4):
             if pause in pauses:
-                study = small_study(f"sqlite:///{tmp_path / name}", seed=seed)
+                study = tiny_study(f"sqlite:///{tmp_path / name}", seed=seed)
             trial = draw(study)
             study.tell(trial, [0.1, 1.0])
             drawn.append(trial.params["depth"])
@@ -127,67 +128,67 @@ def test_the_same_seed_and_number_draw_the_same_whatever_came_before(tmp_path):
     assert values("a2.db", 0, {0}) != values("c.db", 1, {0})
 
 
-def test_parameters_put_back_are_drawn_again_and_counted_once(url):
-    study = small_study(url)
+def test_requeued_parameters_are_sampled_again_and_count_once(url):
+    study = tiny_study(url)
     lost = draw(study)
     lost.set_user_attr("curve", [[1, 0.5]])
     study.tell(lost, state=TrialState.FAIL)
-    put_back(study, study.trials[0], tries=2)
-    assert counted(study) == []
+    requeue_interrupted(study, study.trials[0], tries=2)
+    assert TrialStore(study).records() == []
     again = study.ask()
     assert again.number == 1
     assert again.suggest_int("depth", 1, 9) == lost.params["depth"]
     assert "curve" not in again.user_attrs, "what the dead worker had reached is not inherited"
     study.tell(again, [0.5, 1.0])
-    assert [each.number for each in records(study)] == [1]
+    assert [each.number for each in TrialStore(study).records()] == [1]
 
 
-def test_a_failure_that_is_not_put_back_counts(url):
-    study = small_study(url)
+def test_a_failure_that_is_not_requeued_counts(url):
+    study = tiny_study(url)
     study.tell(draw(study), state=TrialState.FAIL)
-    assert [each.state for each in records(study)] == ["failed"]
+    assert [each.state for each in TrialStore(study).records()] == ["failed"]
 
 
-def test_a_killed_workers_trial_is_taken_over_after_the_grace(url):
+def test_the_trial_of_a_killed_worker_is_requeued_after_the_grace_period(url):
     """The dead worker's last heartbeat is moved into the past, so that nobody has to wait."""
-    study = small_study(url, heartbeat_s=1, grace_s=60)
+    study = tiny_study(url, heartbeat_s=1, grace_s=60)
     storage = backend(study)
     for tries in (1, 2, 3):
         trial = study.ask()
         trial.suggest_int("depth", 1, 9)
         trial.set_user_attr("worker", "dead:1")
         storage.record_heartbeat(trial._trial_id)
-        take_over(study, 60)
+        fail_stale(study, 60)
         assert study.trials[-1].state == TrialState.RUNNING, "still within its grace"
         with storage.engine.begin() as connection:
             hour_ago = "datetime('now', '-1 hour')" if "sqlite" in url else "now() - interval '1 hour'"
             connection.execute(sqlalchemy.text(f"UPDATE trial_heartbeats SET heartbeat = {hour_ago}"))
-        take_over(study, 60)
+        fail_stale(study, 60)
         assert study.trials[trial.number].state == TrialState.FAIL
         queued = [each for each in study.trials if each.state == TrialState.WAITING]
         assert len(queued) == (tries < 3), "a trial that has cost three workers is not tried again"
-    assert [each.number for each in records(study)] == [2]
+    assert [each.number for each in TrialStore(study).records()] == [2]
 
 
-def test_a_worker_that_died_before_its_first_heartbeat_is_noticed(url, monkeypatch):
-    study = small_study(url)
+def test_the_trial_of_a_worker_that_died_before_its_first_heartbeat_is_requeued(url, monkeypatch):
+    study = tiny_study(url)
     draw(study)
-    take_over(study, 60)
+    fail_stale(study, 60)
     assert study.trials[0].state == TrialState.RUNNING
 
-    monkeypatch.setattr("search.study.trials.datetime", InTwoMinutes)
-    take_over(study, 60)
+    monkeypatch.setattr("search.study.requeue.datetime", InTwoMinutes)
+    fail_stale(study, 60)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
-def test_a_trial_that_takes_longer_than_the_grace_is_left_to_its_living_worker(url, monkeypatch):
-    study = small_study(url)
+def test_a_trial_longer_than_the_grace_period_is_not_requeued_while_heartbeats_arrive(url, monkeypatch):
+    study = tiny_study(url)
     trial = draw(study)
     backend(study).record_heartbeat(trial._trial_id)
     trial.set_user_attr("worker", "alive:1")
 
-    monkeypatch.setattr("search.study.trials.datetime", InTwoMinutes)
-    take_over(study, 60)
+    monkeypatch.setattr("search.study.requeue.datetime", InTwoMinutes)
+    fail_stale(study, 60)
     assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
 
 
@@ -201,19 +202,19 @@ def test_a_trial_that_takes_longer_than_the_grace_is_left_to_its_living_worker(u
         ({"url": "sqlite://", "heartbeat_s": 60, "grace_s": 10}, "0 < heartbeat_s < grace_s"),
     ],
 )
-def test_a_storage_that_cannot_be_opened_is_told_without_its_password(settings, message, monkeypatch):
+def test_the_error_of_a_storage_that_cannot_be_opened_hides_the_password(settings, message, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda _: None)
     with pytest.raises(ConfigError, match=message) as error:
         open_storage(**settings)
     assert "secret" not in str(error.value)
 
 
-def test_sqlite_is_opened_for_many_writers(tmp_path):
-    study = small_study(f"sqlite:///{tmp_path / 'studies.db'}")
+def test_several_threads_write_to_one_sqlite_file(tmp_path):
+    study = tiny_study(f"sqlite:///{tmp_path / 'studies.db'}")
     failures = []
 
     def write():
-        mine = small_study(f"sqlite:///{tmp_path / 'studies.db'}")
+        mine = tiny_study(f"sqlite:///{tmp_path / 'studies.db'}")
         try:
             for _ in range(5):
                 mine.tell(draw(mine), [0.1, 1.0])
@@ -229,3 +230,7 @@ def test_sqlite_is_opened_for_many_writers(tmp_path):
     assert len(study.trials) == 20
     with backend(study).engine.connect() as connection:
         assert connection.execute(sqlalchemy.text("PRAGMA journal_mode")).scalar() == "wal"
+
+
+def test_objectives_have_their_names_in_optuna(url):
+    assert tiny_study(url).metric_names == ["accuracy", "latency_ms"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from search.report import plots as pictures
-from search.study.records import Objectives, Record, Stop
+from search.study.records import Objectives, Record, Stop, Timing
 from search.tracking import Tracking, client, runs, summaries
 from search.tracking import mlflow as tracking_by_mlflow
 from search.tracking.mlflow import MlflowTracking
@@ -32,7 +32,9 @@ def record(number, accuracy=0.5, latency_ms=1.0, state="complete", name="linform
         curve=[(1, accuracy / 2), (2, accuracy)],
         metric=accuracy if state == "complete" else None,
         architecture=architecture,
-        details={"training_s": 4.0, "latency_s": 1.0, "worker": "host:1"},
+        training_s=4.0,
+        latency_s=1.0,
+        worker="host:1",
     )
     return replace(made, **changes)
 
@@ -130,7 +132,7 @@ def test_a_trial_is_stored_as_it_was_recorded(place):
 
 
 def test_a_stopped_trial_tells_where_it_was_stopped_and_by_whom(place):
-    stopped = record(5, state="pruned", reason="why", stop=Stop("why", 2, threshold=0.6, beaten_by=(4, 1)))
+    stopped = record(5, state="pruned", stop=Stop("why", 2, threshold=0.6, beaten_by=(4, 1)))
     skipped = record(6, state="pruned", curve=[], stop=Stop("too dear", 0))
     place.tracker().finish([stopped, skipped])
     run, other = place.children()[5], place.children()[6]
@@ -143,7 +145,7 @@ def test_a_stopped_trial_tells_where_it_was_stopped_and_by_whom(place):
 
 @pytest.mark.parametrize(("state", "status"), [("complete", "FINISHED"), ("pruned", "FINISHED"), ("failed", "FAILED")])
 def test_only_a_failure_is_red(place, state, status):
-    place.tracker().log(0, [record(0, state=state, reason="why")])
+    place.tracker().log(0, [record(0, state=state, error="why")])
     run = place.children()[0]
     assert (run.info.status, run.data.tags["state"], run.data.tags["reason"]) == (status, state, "why")
     assert ("final_accuracy" in run.data.metrics) == (state == "complete")
@@ -177,6 +179,21 @@ def test_telling_it_twice_changes_nothing(place):
     tracking.finish(trials)
     place.tracker().finish(trials)
     assert place.everything() == before
+
+
+def test_the_parent_shows_the_front_after_a_resumed_trial_and_after_latencies_are_measured_again(place):
+    tracking, trials = place.tracker(), [record(0, 0.6, 2.0), record(1, 0.5, 1.0), record(2, 0.7, 3.0)]
+    tracking.log(2, [*trials[:2], record(2, state="paused")])
+    assert "width=96" not in place.parent().data.tags["mlflow.note.content"]
+    tracking.log(2, trials)
+    assert "width=96" in place.parent().data.tags["mlflow.note.content"]
+    again = Timing(0.9, 0.01, "here", 1.0)
+    faster = replace(trials[2], costs={**trials[2].costs, "latency_ms": 0.9}, timings=(again, again))
+    tracking.finish([*trials[:2], faster])
+    parent = place.parent()
+    assert "width=64" not in parent.data.tags["mlflow.note.content"], "dominated now"
+    assert parent.data.metrics["hypervolume"] == pytest.approx(OBJECTIVES.hypervolume([*trials[:2], faster]))
+    assert place.children()[2].data.metrics["latency_ms"] == 0.9
 
 
 def test_a_trial_costs_four_calls_and_no_reads(place, monkeypatch):
@@ -370,7 +387,7 @@ def test_the_plot_opens_without_a_network(uri, tmp_path):
     assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)\s*=", page)
     assert "Plotly.newPlot" in page
     assert len(page) > 4_000_000, "plotly itself is in it"
-    for text in ("a study", "pruned (1)", "dominated (1)", "linformer (1)", "when pruned", "width 64"):
+    for text in ("a study", "stopped (1)", "dominated (1)", "linformer (1)", "when pruned", "width 64"):
         assert text in page
     assert "a<b>" not in page
 
@@ -421,14 +438,16 @@ def test_names_that_mlflow_refuses_are_written_nonetheless(place, caplog):
 
 def test_a_study_without_any_result_finishes_too(place, caplog):
     place.tracker().finish([])
-    place.tracker(identity="id-2").finish([record(0, state="failed", costs={}, curve=[], architecture={}, details={})])
+    place.tracker(identity="id-2").finish(
+        [record(0, state="failed", costs={}, curve=[], architecture={}, training_s=0.0, latency_s=0.0)]
+    )
     assert not caplog.records
 
 
 def test_no_password_is_ever_written(place):
     address = f"postgresql+psycopg://me:{SECRET}@host/db"
     tracking = place.tracker(identity=address, config=f"tracking: {{uri: '{address}'}}\n")
-    tracking.log(0, [record(0, state="failed", reason=f"cannot reach {address}")])
+    tracking.log(0, [record(0, state="failed", error=f"cannot reach {address}")])
     tracking.finish([record(0)])
     folder = Path(place.uri.removeprefix("sqlite:///")).parent
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -478,7 +497,7 @@ def test_the_saved_view_shows_this_study_and_can_be_read_back(place):
 def test_long_values_and_curves_fit_the_limits_of_mlflow(place):
     curve = [(epoch, 0.5) for epoch in range(1, 2001)]
     knobs = {f"knob{number}": "x" * 9000 for number in range(150)}
-    trial = record(0, curve=curve, architecture={"model": knobs, "pattern": ["linear"]}, reason="y" * 9000)
+    trial = record(0, curve=curve, architecture={"model": knobs, "pattern": ["linear"]}, error="y" * 9000)
     place.tracker().log(0, [trial])
     run = place.children()[0]
     assert len(run.data.params) == 151

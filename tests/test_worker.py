@@ -9,12 +9,12 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from tiny_task import OBJECTIVES, TREE, FirstToken, Silence, small_search, small_study
+from tiny_task import OBJECTIVES, TREE, FirstToken, Reports, run_trials, tiny_search, tiny_study
 
 from search.pruning import Pruner
 from search.samplers.surrogate import SurrogateSampler
 from search.study.records import Stop, front
-from search.study.trials import counted, history, records, take_up
+from search.study.store import TrialStore
 from search.worker import RepeatedFailureError, Stopped, work
 from spaces.architecture import key
 
@@ -32,46 +32,46 @@ class StopsAt(Pruner):
         return Stop(f"enough after {self.epoch}", epoch) if epoch == self.epoch else None
 
 
-def run(study, search, n_trials=4, ended=None, audience=None):
-    work(study, search, n_trials, audience or Silence(), ended or (lambda trial: None), grace_s=60)
-    return records(study)
+def run(study, search, n_trials=4, ended=None, reporter=None):
+    return run_trials(study, search, n_trials, ended=ended or (lambda trial: None), reporter=reporter)
 
 
 @pytest.fixture
 def study(tmp_path):
-    return small_study(f"sqlite:///{tmp_path / 'studies.db'}")
+    return tiny_study(f"sqlite:///{tmp_path / 'studies.db'}")
 
 
 def test_n_trials_is_the_studys_total(study):
     told = []
-    assert len(run(study, small_search(), 3, told.append)) == 3
-    assert len(run(study, small_search(), 3, told.append)) == 3
-    assert len(run(study, small_search(), 5, told.append)) == 5
+    assert len(run(study, tiny_search(), 3, told.append)) == 3
+    assert len(run(study, tiny_search(), 3, told.append)) == 3
+    assert len(run(study, tiny_search(), 5, told.append)) == 5
     assert [trial.number for trial in told] == [0, 1, 2, 3, 4]
 
 
 def test_a_complete_trial_holds_its_curve_costs_and_values(study):
-    search = small_search()
+    search = tiny_search()
     for trial, frozen in zip(run(study, search), study.trials, strict=True):
         assert trial.state == "complete"
         assert [epoch for epoch, _ in trial.curve] == [1, 2, 3]
         assert trial.metric == trial.curve[-1][1]
         assert set(trial.costs) == {"latency_ms", "parameters", "flops", "memory_mb"}
         assert frozen.values == [trial.metric, trial.costs["latency_ms"]]
-        assert {"training_s", "latency_s", "test_accuracy"} <= set(trial.details)
-    assert front(records(study), search.objectives)
+        assert min(trial.training_s, trial.latency_s) > 0
+        assert "accuracy" in trial.test_metrics
+    assert front(TrialStore(study).records(), search.objectives)
 
 
-def test_the_audience_hears_of_every_draw_and_epoch(study):
-    audience = Silence()
-    run(study, small_search(), 1, audience=audience)
-    assert [entry[:3] for entry in audience.told] == [("drawn", 0), *(("epoch", epoch, 3) for epoch in (1, 2, 3))]
+def test_progress_is_reported_at_the_start_before_training_and_after_each_epoch(study):
+    reporter = Reports()
+    run(study, tiny_search(), 1, reporter=reporter)
+    assert reporter.told == [("progress", 0, epoch) for epoch in (0, 0, 1, 2, 3)]
 
 
 def test_the_same_seed_gives_the_same_architectures_and_results(tmp_path):
     def once(name, seed):
-        fresh = small_study(f"sqlite:///{tmp_path / name}", seed=seed)
-        return [(trial.architecture, trial.curve) for trial in run(fresh, small_search(seed=seed))]
+        fresh = tiny_study(f"sqlite:///{tmp_path / name}", seed=seed)
+        return [(trial.architecture, trial.curve) for trial in run(fresh, tiny_search(seed=seed))]
 
     assert once("a.db", 0) == once("b.db", 0)
     assert once("c.db", 1) != once("b.db", 0)
@@ -79,16 +79,16 @@ def test_the_same_seed_gives_the_same_architectures_and_results(tmp_path):
 
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 def test_a_stopped_trial_is_pruned_with_its_reason_and_spends_no_more_epochs(study, epoch):
-    for trial in run(study, small_search(pruner=StopsAt(epoch)), 2):
+    for trial in run(study, tiny_search(pruner=StopsAt(epoch)), 2):
         assert (trial.state, trial.reason, len(trial.curve)) == ("pruned", f"enough after {epoch}", epoch)
         assert trial.costs["latency_ms"] > 0
 
 
 def test_a_limit_gates_before_any_epoch(study):
-    cheap, dear = sorted(trial.costs["latency_ms"] for trial in run(study, small_search(), 6))[::5]
+    cheap, dear = sorted(trial.costs["latency_ms"] for trial in run(study, tiny_search(), 6))[::5]
     assert cheap < dear
-    limited = small_study(study._storage._backend.engine.url.render_as_string(), name="limited")
-    trials = run(limited, small_search(limits={"latency_ms": cheap, "flops": None}), 6)
+    limited = tiny_study(study._storage._backend.engine.url.render_as_string(), name="limited")
+    trials = run(limited, tiny_search(limits={"latency_ms": cheap, "flops": None}), 6)
     for trial in trials:
         over = trial.costs["latency_ms"] > cheap
         assert (trial.state == "pruned") == over
@@ -105,23 +105,24 @@ ONE_POINT = {
 
 
 def test_no_architecture_is_trained_twice_and_a_space_that_is_used_up_ends_the_run(study):
-    first = run(study, small_search(ONE_POINT), 3)
+    first = run(study, tiny_search(ONE_POINT), 3)
     assert [trial.number for trial in first] == [0]
-    assert all(frozen.user_attrs["surplus"] for frozen in study.trials[1:])
+    states = [record.state for record in TrialStore(study).everything().values()]
+    assert all(state == "duplicate" for state in states[1:])
     assert all(frozen.values == study.trials[0].values for frozen in study.trials[1:])  # the sampler is told
 
 
 def test_after_a_repeated_draw_one_that_nobody_has_begun_is_taken(study):
     tree = {**TREE, "train": {**TREE["train"], "lr": 0.01}}  # 6 architectures
-    trials = run(study, small_search(tree), 9)
+    trials = run(study, tiny_search(tree), 9)
     assert len({key(trial.architecture) for trial in trials}) == len(trials) == 6
 
 
 def test_equal_networks_cost_the_same_however_they_are_trained(study, monkeypatch):
     measured = []
-    search = small_search({**ONE_POINT, "train": TREE["train"]})
-    measure = search.meter.measure
-    monkeypatch.setattr(search.meter, "measure", lambda *network: measured.append(network) or measure(*network))
+    search = tiny_search({**ONE_POINT, "train": TREE["train"]})
+    measure = search.cost_model.meter.measure_all
+    monkeypatch.setattr(search.cost_model.meter, "measure_all", lambda *nets: measured.append(nets) or measure(*nets))
     trials = run(study, search, 3)
     assert len({trial.architecture["train"]["lr"] for trial in trials}) == 3
     assert len({trial.costs["latency_ms"] for trial in trials}) == 1
@@ -143,15 +144,15 @@ class PausesOnce(Pruner):
 
 def test_a_paused_trial_goes_on_as_if_it_had_never_stopped(study, tmp_path):
     url = study._storage._backend.engine.url.render_as_string()
-    straight = run(small_study(url, name="straight"), small_search(), 3)
+    straight = run(tiny_study(url, name="straight"), tiny_search(), 3)
     told = []
-    trials = run(study, small_search(pruner=PausesOnce(), checkpoints=tmp_path / "waiting"), 3, told.append)
-    assert [trial.state for trial in told] == ["pruned"] * 3 + ["complete"] * 3
+    trials = run(study, tiny_search(pruner=PausesOnce(), checkpoints=tmp_path / "waiting"), 3, told.append)
+    assert [trial.state for trial in told] == ["paused"] * 3 + ["complete"] * 3
     assert [trial.replaces for trial in trials] == [2, 1, 0]  # the latest was taken up first
     assert {key(trial.architecture): trial.curve for trial in trials} == {
         key(trial.architecture): trial.curve for trial in straight
     }
-    assert all(len(trial.details["cpu_seconds"]) == 3 for trial in trials)
+    assert all(len(trial.cpu_seconds) == 3 for trial in trials)
     assert not list((tmp_path / "waiting").rglob("*.pt"))
 
 
@@ -159,18 +160,21 @@ def test_a_paused_trial_goes_on_as_if_it_had_never_stopped(study, tmp_path):
 def test_a_trial_that_was_trained_to_the_end_is_not_stopped_any_more(study, tmp_path, pauses):
     pruner = StopsAt(TREE["train"]["epochs"])
     pruner.pauses = pauses
-    trials = run(study, small_search(pruner=pruner, checkpoints=tmp_path), 3)
+    trials = run(study, tiny_search(pruner=pruner, checkpoints=tmp_path), 3)
     assert [trial.state for trial in trials] == ["complete"] * 3
 
 
-def test_a_paused_trial_that_is_queued_to_go_on_is_not_paused_any_more(study, tmp_path):
+def test_a_paused_trial_that_is_queued_to_be_resumed_cannot_be_resumed_again(study, tmp_path):
     pruner = PausesOnce()
     pruner.resumes = lambda known, last: None
-    run(study, small_search(pruner=pruner, checkpoints=tmp_path), 2)
-    known = history(study, OBJECTIVES)
-    assert known.paused.tolist() == [True, True]
-    take_up(study, 1)
-    assert history(study, OBJECTIVES).numbers.tolist() == [0]
+    run(study, tiny_search(pruner=pruner, checkpoints=tmp_path), 2)
+    store = TrialStore(study)
+    assert store.history(OBJECTIVES).paused.tolist() == [True, True]
+    store.resume(1)
+    assert store.record(1).state == "replaced"
+    assert [record.number for record in store.records()] == [0]
+    assert store.history(OBJECTIVES).paused.tolist() == [True, False]
+    assert TrialStore(study).history(OBJECTIVES).numbers.tolist() == [0]
 
 
 def test_a_paused_trial_whose_checkpoint_is_lost_begins_again(study, tmp_path):
@@ -183,12 +187,12 @@ def test_a_paused_trial_whose_checkpoint_is_lost_begins_again(study, tmp_path):
         def judge(self, row, epoch, history):
             return super().judge(row, epoch, history) if len(study.trials) == 1 else None
 
-    (trial,) = run(study, small_search(pruner=Lost(), checkpoints=tmp_path / "waiting"), 1)
+    (trial,) = run(study, tiny_search(pruner=Lost(), checkpoints=tmp_path / "waiting"), 1)
     assert (trial.state, [epoch for epoch, _ in trial.curve]) == ("complete", [1, 2, 3])
 
 
 def test_the_surrogate_chooses_among_new_and_paused_ones(study, tmp_path):
-    search = small_search(sampler=SurrogateSampler(candidates=8), pruner=PausesOnce(), checkpoints=tmp_path / "waiting")
+    search = tiny_search(sampler=SurrogateSampler(candidates=8), pruner=PausesOnce(), checkpoints=tmp_path / "waiting")
     trials = run(study, search, 6)
     assert {trial.state for trial in trials} == {"complete"}
     assert len({key(trial.architecture) for trial in trials}) == 6
@@ -197,11 +201,11 @@ def test_the_surrogate_chooses_among_new_and_paused_ones(study, tmp_path):
 def test_a_failing_architecture_costs_only_its_trial(study):
     class SometimesBroken(FirstToken):
         def loss(self, logits, batch):
-            if len(counted(study)) == 2:
+            if len(TrialStore(study).records()) == 2:
                 raise RuntimeError("out of luck")
             return super().loss(logits, batch)
 
-    trials = run(study, small_search(task=SometimesBroken()), 3)
+    trials = run(study, tiny_search(task=SometimesBroken()), 3)
     assert [trial.state for trial in trials] == ["complete", "failed", "complete"]
     assert trials[1].reason == "RuntimeError: out of luck"
     assert "out of luck" in study.trials[1].user_attrs["traceback"]
@@ -213,18 +217,18 @@ def test_failures_in_a_row_end_the_run(study):
             raise RuntimeError("out of luck")
 
     with pytest.raises(RepeatedFailureError, match="3 trials in a row failed; the last one: RuntimeError: out of luck"):
-        run(study, small_search(task=Broken()), 9)
+        run(study, tiny_search(task=Broken()), 9)
 
 
-class Interrupting(Silence):
+class Interrupting(Reports):
     """Sends this process a signal at an epoch, once."""
 
     def __init__(self, number):
         super().__init__()
         self.number = number
 
-    def epoch(self, epoch, epochs, metric):
-        if epoch == 2 and self.number:
+    def progress(self, trial):
+        if trial.epochs == 2 and self.number:
             number, self.number = self.number, None
             os.kill(os.getpid(), number)
 
@@ -233,20 +237,20 @@ class Interrupting(Silence):
 def test_a_signal_puts_the_running_trial_back(study, number):
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped) as stop:
-        run(study, small_search(), 2, audience=Interrupting(number))
+        run(study, tiny_search(), 2, reporter=Interrupting(number))
     assert stop.value.signal == number
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
     assert not [thread for thread in threading.enumerate() if thread.name == "training"]
-    assert records(study) == []
-    trials = run(study, small_search(), 2)
+    assert TrialStore(study).records() == []
+    trials = run(study, tiny_search(), 2)
     assert [trial.number for trial in trials] == [1, 2]
     assert study.trials[1].params == study.trials[0].params
 
 
 def test_a_worker_that_came_too_late_for_the_last_place_leaves_it(study, monkeypatch):
     """Another worker's trial slips in between counting and asking."""
-    other = small_study(study._storage._backend.engine.url.render_as_string())
+    other = tiny_study(study._storage._backend.engine.url.render_as_string())
     ask = optuna.Study.ask
 
     def late(self, *args):
@@ -255,40 +259,39 @@ def test_a_worker_that_came_too_late_for_the_last_place_leaves_it(study, monkeyp
         return ask(self, *args)
 
     monkeypatch.setattr(optuna.Study, "ask", late)
-    assert [trial.number for trial in run(study, small_search(), 1)] == [0]
-    assert study.trials[1].state == TrialState.FAIL
-    assert study.trials[1].user_attrs["surplus"]
+    assert [trial.number for trial in run(study, tiny_search(), 1)] == [0]
+    assert TrialStore(study).record(1).state == "over_quota"
 
 
 def test_a_worker_waits_for_the_others_last_trials(study, monkeypatch):
-    other = small_study(study._storage._backend.engine.url.render_as_string())
+    other = tiny_study(study._storage._backend.engine.url.render_as_string())
     theirs = other.ask()
     monkeypatch.setattr(time, "sleep", lambda _: other.tell(theirs, [0.5, 1.0]))
-    audience = Silence()
-    assert len(run(study, small_search(), 1, audience=audience)) == 1
-    assert ("waiting", 1) in audience.told
+    reporter = Reports()
+    assert len(run(study, tiny_search(), 1, reporter=reporter)) == 1
+    assert ("waiting", 1) in reporter.told
 
 
 def test_a_trial_taken_over_while_its_worker_was_silent_is_left_to_the_other(study):
-    class TakenOver(Silence):
-        def epoch(self, epoch, epochs, metric):
-            if len(study.trials) == 1:
+    class TakenOver(Reports):
+        def progress(self, trial):
+            if trial.epochs and len(study.trials) == 1:
                 study._storage.set_trial_state_values(study.trials[0]._trial_id, TrialState.FAIL)
 
-    trials = run(study, small_search(), 2, audience=TakenOver())
+    trials = run(study, tiny_search(), 2, reporter=TakenOver())
     assert [trial.state for trial in trials] == ["failed", "complete"]
 
 
 @pytest.mark.slow
 def test_the_trial_of_a_killed_worker_is_finished_by_the_next(tmp_path):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
-    study = small_study(url, heartbeat_s=1, grace_s=2)
+    study = tiny_study(url, heartbeat_s=1, grace_s=2)
     endless = (
-        "import sys, threading; from small import *\n"
-        "class Endless(Silence):\n"
-        "    def epoch(self, *_): print('training', flush=True); threading.Event().wait()\n"
-        "from search.worker import work\n"
-        "work(small_study(sys.argv[1], heartbeat_s=1, grace_s=2), small_search(), 1, Endless(), print, grace_s=2)\n"
+        "import sys, threading; from tiny_task import *\n"
+        "class Endless(Reports):\n"
+        "    def progress(self, trial): trial.epochs and (print('training', flush=True), threading.Event().wait())\n"
+        "store = TrialStore(tiny_study(sys.argv[1], heartbeat_s=1, grace_s=2))\n"
+        "work(store, tiny_search(), 1, Endless(), print, grace_s=2)\n"
     )
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parent)])
@@ -299,6 +302,6 @@ def test_the_trial_of_a_killed_worker_is_finished_by_the_next(tmp_path):
     worker.kill()
     worker.wait()
     worker.stdout.close()
-    work(study, small_search(), 1, Silence(), lambda trial: None, grace_s=2)
+    work(TrialStore(study), tiny_search(), 1, Reports(), lambda trial: None, grace_s=2)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
     assert study.trials[0].params == study.trials[1].params

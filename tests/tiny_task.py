@@ -10,12 +10,17 @@ import optuna
 import torch
 
 from search.costs.latency import FlopsLatency
+from search.costs.measured import MeasuredCosts
 from search.evaluate import Search
+from search.lifecycle import proposer_of
 from search.pruning.none import NoPruner
 from search.samplers.candidates import Pool
 from search.samplers.seeded import SeededPerTrial
 from search.study.records import Objectives
-from search.study.storage import join, open_storage
+from search.study.storage import open_storage, open_study
+from search.study.store import TrialStore
+from search.training.learner import LightningLearner
+from search.worker import work
 from spaces.space import Space
 from spaces.tasks import Batch, Split, Task, TaskSpec
 
@@ -51,48 +56,50 @@ _folder = tempfile.TemporaryDirectory(prefix="paretoformer-tests-")
 atexit.register(_folder.cleanup)
 
 
-def small_search(tree=TREE, *, task=None, pruner=None, limits=None, seed=0, checkpoints=None, sampler=None) -> Search:
+def tiny_search(
+    tree=TREE, *, task=None, pruner=None, limits=None, seed=0, checkpoints=None, sampler=None, meter=None
+) -> Search:
     """A search that needs no clock."""
-    space, task, limits = Space(tree), task or FirstToken(), limits or {}
-    sampler = sampler or optuna.samplers.RandomSampler(seed=seed)
+    space, task, limits, pruner = Space(tree), task or FirstToken(), limits or {}, pruner or NoPruner()
+    pool = Pool(space, task, size=8, limits=limits, seed=seed)
     return Search(
         space=space,
-        task=task,
-        pruner=pruner or NoPruner(),
-        meter=FlopsLatency(),
         objectives=OBJECTIVES,
         limits=limits,
-        seed=seed,
-        sampler=sampler,
-        pool=Pool(space, task, size=8, limits=limits, seed=seed),
-        checkpoints=checkpoints or Path(_folder.name),
+        cost_model=MeasuredCosts(task, meter or FlopsLatency()),
+        proposer=proposer_of(sampler or optuna.samplers.RandomSampler(seed=seed), pruner, pool.unseen),
+        pruner=pruner,
+        learner=LightningLearner(task, seed, checkpoints or Path(_folder.name)),
     )
 
 
-def small_study(url: str, *, seed=0, identity=None, heartbeat_s=10, grace_s=60, name="small") -> optuna.Study:
-    """A study at ``url``, joined as a run would."""
+def tiny_study(url: str, *, seed=0, identity=None, heartbeat_s=10, grace_s=60, name="tiny") -> optuna.Study:
+    """A study at ``url``, opened as a run would."""
     sampler = SeededPerTrial(lambda seed: optuna.samplers.RandomSampler(seed=seed), seed=seed)
     storage = open_storage(url=url, heartbeat_s=heartbeat_s, grace_s=grace_s)
     opened.append(storage)
-    return join(
-        storage, name, directions=["maximize", "minimize"], sampler=sampler, identity=identity or {"space": TREE}
-    )
+    directions = {"accuracy": "maximize", "latency_ms": "minimize"}
+    return open_study(storage, name, directions=directions, sampler=sampler, identity=identity or {"space": TREE})
+
+
+def run_trials(study: optuna.Study, search: Search, n_trials: int, *, ended=lambda trial: None, reporter=None):
+    """Let a worker run; the study's trials afterwards."""
+    store = TrialStore(study)
+    work(store, search, n_trials, reporter or Reports(), ended, grace_s=60)
+    return store.records()
 
 
 opened: list[optuna.storages.RDBStorage] = []  # closed after each test, see conftest.py
 
 
-class Silence:
-    """An audience that remembers what it was told."""
+class Reports:
+    """A reporter that keeps what it was told."""
 
     def __init__(self) -> None:
         self.told: list[tuple] = []
 
-    def drawn(self, number, architecture):
-        self.told.append(("drawn", number))
-
-    def epoch(self, epoch, epochs, metric):
-        self.told.append(("epoch", epoch, epochs, metric))
+    def progress(self, trial):
+        self.told.append(("progress", trial.number, trial.epochs))
 
     def waiting(self, others):
         self.told.append(("waiting", others))

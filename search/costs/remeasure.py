@@ -1,60 +1,47 @@
-"""At the end of a run: the latencies once more, side by side.
+"""At the end of a run: the latencies of the front once more, measured in turns.
 
-Trials are measured minutes apart, and a machine's speed drifts over minutes, by a third on a shared one. Taking turns,
-all networks meet the same machine, so that the front compares what was measured under the same conditions.
+Trials are measured minutes apart, and the speed of a shared machine drifts by a third within minutes. Measured in
+turns, all networks meet the same conditions, so that the front compares like with like.
 """
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
+from dataclasses import replace
 
-import optuna
-
-from search.evaluate import Search
-from search.study.records import Record, front
-from search.study.trials import RETIMED, records
+from search.costs.measured import MeasuredCosts
+from search.study.records import Objectives, Record, State, front
+from search.study.store import TrialStore
 from spaces.architecture import network_key
-from spaces.build import build
 
-WITHIN = 1.5  # drift that is reckoned with: who would be on the front if it were so much faster is measured too
+DRIFT = 1.5  # the largest drift: what would be on the front if it were so much faster is measured too
 
 
-def retime(study: optuna.Study, search: Search) -> int:
-    """Measure the front and what is near it again and store what comes out; how many networks that were.
+def remeasure(store: TrialStore, measured: MeasuredCosts, objectives: Objectives) -> int:
+    """Measure the front and what is near it again and store the timings; how many networks that were.
 
-    Nothing is done where latency is no cost, where nothing has ended since the last time, and to what was measured on
-    other hosts.
+    Nothing is done where latency is no objective, or where no trial has completed since the last time. Trials whose
+    latency was measured on another host keep it.
     """
-    everyone = records(study)
-    complete = sum(record.state == "complete" for record in everyone)
-    if "latency_ms" not in search.objectives.costs or study.user_attrs.get(RETIMED, {}).get("complete") == complete:
+    if "latency_ms" not in objectives.costs:
         return 0
-    host = platform.node()
-    near = [record for record in everyone if record.details.get("host") == host and _near(record, everyone, search)]
-    networks = {network_key(record.architecture): record.architecture for record in near}
+    records = store.records()
+    complete = sum(record.state == State.COMPLETE for record in records)
+    if store.complete_when_remeasured() == complete:
+        return 0
+    own = [record for record in records if record.timing and record.timing.host == measured.host]
+    near = [record for record in own if record.state == State.COMPLETE and _near_front(record, records, objectives)]
+    networks = {network_key(record.architecture): dict(record.architecture) for record in near}
     if not networks:
         return 0
-    built = [build(dict(architecture), search.task) for architecture in networks.values()]
-    latencies = dict(zip(networks, search.meter.measure_all(built, search.task), strict=True))
-    known = study.user_attrs.get(RETIMED, {}).get("trials", {})
-    for record in everyone:
-        if record.details.get("host") == host and network_key(record.architecture) in latencies:
-            latency = latencies[network_key(record.architecture)]
-            known[str(record.number)] = [latency.ms, latency.spread]
-    study.set_user_attr(RETIMED, {"complete": complete, "trials": known})
-    return len(built)
+    timings = dict(zip(networks, measured.timings(list(networks.values())), strict=True))
+    same = {record.number: timings.get(network_key(record.architecture)) for record in own}
+    store.remeasure({number: timing for number, timing in same.items() if timing}, objectives, complete=complete)
+    return len(networks)
 
 
-def _near(record: Record, everyone: Sequence[Record], search: Search) -> bool:
-    """Whether a trial is on the front, or would be if its latency were smaller by the drift."""
-    if record.state != "complete":
-        return False
-    faster = Record(
-        number=record.number,
-        state="complete",
-        costs={**record.costs, "latency_ms": record.costs["latency_ms"] / WITHIN},
-        metric=record.metric,
-    )
-    others = [other for other in everyone if other.number != record.number]
-    return record.number in {member.number for member in front([faster, *others], search.objectives)}
+def _near_front(record: Record, records: Sequence[Record], objectives: Objectives) -> bool:
+    """Whether a complete trial is on the front, or would be if its latency were smaller by the drift."""
+    faster = replace(record, costs={**record.costs, "latency_ms": record.costs["latency_ms"] / DRIFT})
+    others = [other for other in records if other.number != record.number]
+    return record.number in {member.number for member in front([faster, *others], objectives)}

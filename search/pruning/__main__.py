@@ -10,7 +10,7 @@ import numpy as np
 from search.config import options
 from search.pruning import Pruner
 from search.study.history import History
-from search.study.records import Objectives, Record
+from search.study.records import Objectives, Record, State
 from spaces.build import instantiate
 
 EPOCHS, RUNGS, DECISIONS = 27, (3, 6, 12, 24), 10
@@ -31,7 +31,7 @@ def study(size: int, *, seed: int = 0) -> list[Record]:
         rise = (0.3 + 0.6 * scale * random.random()) * (1 - np.exp(-np.arange(1, EPOCHS + 1) / 8))
         curve = list(enumerate((rise + 0.02 * random.random(EPOCHS)).tolist(), start=1))
         costs = {name: float(scale + 0.2 * random.random()) for name in COSTS}
-        trials.append(Record(number, "complete", costs, curve, metric=curve[-1][1]))
+        trials.append(Record(number, State.COMPLETE, costs, curve, metric=curve[-1][1]))
     return trials
 
 
@@ -44,7 +44,7 @@ def main(size: int = 1000) -> None:
             times, known = [], History.of(trials, aims)
             for trial in trials[:: size // DECISIONS]:
                 for epoch in RUNGS:
-                    running = Record(trial.number, "running", trial.costs, trial.curve[:epoch])
+                    running = Record(trial.number, State.RUNNING, trial.costs, trial.curve[:epoch])
                     start = time.thread_time()
                     rule.stops(running, known)
                     times.append(1e3 * (time.thread_time() - start))

@@ -17,12 +17,11 @@ from typing import Any
 
 import optuna
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial
 
 from search.pruning import Pruner
 from search.study.history import History
-from search.study.records import Direction, Objectives, Record
-from search.study.trials import counted, record
+from search.study.records import Direction, Objectives, Record, State
+from search.study.store import TrialStore
 from spaces.dimensions import check_whole
 
 
@@ -72,6 +71,7 @@ class Watch:
             raise ValueError(f"chance={chance}, best={best}: to {direction} {metric}, best must be better than chance")
         self.study, self.pruner = study, pruner
         self.objectives = Objectives(metric, direction, tuple(costs), chance, best, tuple(ceilings))
+        self._store = TrialStore(study)
         self._history = History(self.objectives)
         self._ended: set[int] = set()  # these stay as they are
         self._lock = Lock()
@@ -111,25 +111,24 @@ class Watch:
         trial.set_user_attr("curve", [*attributes["curve"], (step, float(values[self.objectives.metric]))])
 
     def should_stop(self, trial: optuna.Trial) -> bool:
-        """Whether to end a trial now, as pruned; also before its first step. Why stands in its attribute ``reason``.
+        """Whether to end a trial now, as pruned; also before its first step. Why stands in its attribute ``stop``.
 
         Raises:
             ValueError: its costs are not known.
         """
         attributes = self._attributes_of(trial)
         own = Record(
-            trial.number, "running", attributes["costs"], [(step, metric) for step, metric in attributes["curve"]]
+            trial.number, State.RUNNING, attributes["costs"], [(step, metric) for step, metric in attributes["curve"]]
         )
         with self._lock:
-            for other in counted(self.study):
+            for other in self._store.records():
                 if other.number not in self._ended and other.number != trial.number:
-                    self._history.add(self._record(other))
-                    if other.state.is_finished():
+                    self._history.add(self._with_costs(other))
+                    if other.state != State.RUNNING:
                         self._ended.add(other.number)
             stop = self.pruner.stops(own, self._history)
         if stop is None:
             return False
-        trial.set_user_attr("reason", stop.reason)
         trial.set_user_attr("stop", asdict(stop))
         return True
 
@@ -140,12 +139,12 @@ class Watch:
             raise ValueError(f"trial {trial.number}: its costs are not known; call known(trial, {call}) first")
         return attributes
 
-    def _record(self, trial: FrozenTrial) -> Record:
-        """What is known of another trial; one that ended without a watch has its costs in its values alone."""
-        known = record(trial)
-        if trial.values is not None and not set(self.objectives.costs) <= set(known.costs):
-            return replace(known, costs=dict(zip(self.objectives.costs, trial.values[1:], strict=True)))
-        return known
+    def _with_costs(self, record: Record) -> Record:
+        """Of a trial that ended without calling :meth:`known`, the costs are read from its values."""
+        values = self.study.get_trials(deepcopy=False)[record.number].values
+        if values is not None and not set(self.objectives.costs) <= set(record.costs):
+            return replace(record, costs=dict(zip(self.objectives.costs, values[1:], strict=True)))
+        return record
 
 
 def _names(names: Sequence[str] | Mapping[str, float]) -> str:

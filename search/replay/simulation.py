@@ -1,4 +1,4 @@
-"""A search played over a recorded table: the project's own decisions, with looking up in the place of training.
+"""A search simulated on a recorded table: the project's own code, with look-ups in place of training and measuring.
 
 Time is virtual: the CPU-seconds of the epochs that were trained, and what the strategy itself took to decide.
 """
@@ -6,40 +6,44 @@ Time is virtual: the CPU-seconds of the epochs that were trained, and what the s
 from __future__ import annotations
 
 import heapq
-import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler
+from optuna.trial import Trial, TrialState
 
 from search.acquisition import Cells
-from search.lifecycle import plan
+from search.costs import Costs
+from search.evaluate import Search, evaluate, values
+from search.lifecycle import QueueProposer, proposer_of, queue_next
 from search.pareto import front
 from search.pruning import Pruner
 from search.replay.table import Table
 from search.samplers.candidates import Candidate
 from search.samplers.seeded import SeededPerTrial
 from search.study.history import History
-from search.study.records import Record
-from spaces.architecture import key
+from search.study.records import Direction, Record, State, Timing
+from search.study.store import TrialStore
+from search.training import Epoch
+from spaces.architecture import Architecture, key
 from spaces.build import instantiate
 from spaces.space import Space
 
-LOOKED_AT = 64  # unseen architectures, as in conf/sampler/surrogate.yaml
-MOST_REPEATS = 200  # draws in a row of what was drawn before
+CANDIDATES = 64  # unseen architectures that a proposer may choose from, as in conf/sampler/surrogate.yaml
+MAX_DUPLICATES = 200  # trials in a row that are duplicates: then nothing is left to sample
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """Who draws and who stops: the settings that a run would compose, as plain values.
+    """A sampler and a pruner: the settings that a run would compose, as plain values.
 
-    ``order`` is None, "cheapest" (all architectures by arithmetic) or "oracle" (the true front and nothing else);
-    ``smallest`` begins with each mechanism at its smallest, as a run does.
+    ``order`` is None, "cheapest" (all architectures by FLOPs) or "oracle" (the true front and nothing else);
+    ``smallest`` starts with the smallest architecture of each mechanism, as a run does.
     """
 
     name: str
@@ -51,7 +55,7 @@ class Strategy:
 
 @dataclass
 class Outcome:
-    """What a replay came to. ``trace`` holds (seconds, epochs, share of the true hypervolume) whenever that grew."""
+    """The result of a simulation. ``trace`` holds (seconds, epochs, share of the true hypervolume) at each increase."""
 
     strategy: str
     table: str
@@ -65,158 +69,179 @@ class Outcome:
         return next((entry[1] if epochs else entry[0] for entry in self.trace if entry[2] >= share), math.inf)
 
 
+class TableLearner:
+    """Looks up learning curves: a :class:`~search.training.Learner` and a :class:`~search.costs.CostModel`."""
+
+    host: str = "table"
+
+    def __init__(self, table: Table, world: int) -> None:
+        self.table, self.world = table, world
+        self.rows = {key(architecture): row for row, architecture in enumerate(table.architectures)}
+
+    def costs(self, architecture: Architecture) -> Costs:
+        """See :class:`~search.costs.CostModel`."""
+        costs = self.table.costs[self.rows[key(architecture)]]
+        counted = {name: value for name, value in costs.items() if name != "latency_ms"}
+        return Costs(counted, Timing(costs["latency_ms"], spread=0.0, host=self.host, at=0.0))
+
+    def can_resume(self, number: int) -> bool:
+        """Checkpoints are never lost."""
+        return True
+
+    def train(self, record: Record, *, resume: int | None) -> nullcontext[TableTraining]:
+        """See :class:`~search.training.Learner`."""
+        row = self.rows[key(record.architecture)]
+        return nullcontext(
+            TableTraining(self.table.curves[self.world][row], self.table.seconds[row], done=record.epochs)
+        )
+
+
+@dataclass
+class TableTraining:
+    """The epochs of a learning curve after the first ``done``; see :class:`~search.training.Training`."""
+
+    curve: Sequence[float]
+    seconds: float
+    done: int
+    overhead: float = 0.0
+
+    @property
+    def epochs(self) -> int:
+        """Of the whole training."""
+        return len(self.curve)
+
+    def __iter__(self) -> Iterator[Epoch]:
+        for epoch in range(self.done + 1, self.epochs + 1):
+            yield Epoch(epoch, self.curve[epoch - 1], self.seconds * epoch)
+
+    def save(self) -> None:
+        """Nothing is lost."""
+
+    def test_metrics(self) -> dict[str, float]:
+        """None are recorded."""
+        return {}
+
+
 class Replay:
-    """One strategy on one table with one seed; the world is the seed's remainder."""
+    """One strategy on one table with one seed, which also picks the seed of training among those recorded."""
 
     def __init__(self, table: Table, strategy: Strategy, *, seed: int, workers: int = 1) -> None:
         self.table, self.strategy, self.seed, self.workers = table, strategy, seed, workers
-        self.world = seed % len(table.curves)
-        self.aims = table.objectives()
-        self.space = Space(table.space)
-        self.rows = {key(architecture): row for row, architecture in enumerate(table.architectures)}
+        self.learner = TableLearner(table, world=seed % len(table.curves))
+        self.objectives = table.objectives()
         columns = (table.parameters, map(dict, table.architectures), table.costs)
         every = (Candidate(*each) for each in zip(*columns, strict=True))
-        self.candidates = dict(zip(self.rows, every, strict=True))
+        self.candidates = dict(zip(self.learner.rows, every, strict=True))
         self.random = np.random.default_rng(seed)
         self.pruner: Pruner = instantiate(strategy.pruner, "pruner")
-        self.sampler: BaseSampler = instantiate(strategy.sampler, "sampler", seed=seed)
-        self.history = History(self.aims)
-        self.seen: dict[str, int] = {}  # architectures that were begun, and the last trial of each
-        self.repeated = False
-        everything = [self._record(row, row, row_epochs=None) for row in range(len(self.rows))]
-        complete = History.of(everything, self.aims)
+        sampler = SeededPerTrial(lambda seed: instantiate(strategy.sampler, "sampler", seed=seed), seed=seed)
+        self.search = Search(
+            space=Space(table.space),
+            objectives=self.objectives,
+            limits={},
+            cost_model=self.learner,
+            proposer=QueueProposer() if strategy.order else proposer_of(sampler.base, self.pruner, self._unseen),
+            pruner=self.pruner,
+            learner=self.learner,
+        )
+        directions: list[Direction] = [self.objectives.direction]
+        directions += ["minimize"] * len(self.objectives.costs)
+        self.store = TrialStore(optuna.create_study(directions=directions, sampler=sampler))
+        complete = History.of(map(self._complete, range(len(table.architectures))), self.objectives)
         self.best = Cells(complete).hypervolume
         points = np.column_stack([complete.finals, complete.costs])
         self.true_front = set(np.flatnonzero(front(points)).tolist())
 
-    def _record(self, number: int, row: int, *, row_epochs: int | None, state: str = "complete", **more: Any) -> Record:
-        curve = self.table.curves[self.world][row]
-        epochs = len(curve) if row_epochs is None else row_epochs
-        seconds = self.table.seconds[row]
-        return Record(
-            number,
-            state,  # type: ignore[arg-type]
-            self.table.costs[row],
-            list(enumerate(curve[:epochs], start=1)),
-            metric=curve[-1] if state == "complete" else None,
-            architecture=self.table.architectures[row],
-            details={"cpu_seconds": [seconds * (epoch + 1) for epoch in range(epochs)]},
-            **more,
-        )
+    def _complete(self, row: int) -> Record:
+        """What a trial of an architecture would end as."""
+        curve = self.table.curves[self.learner.world][row]
+        return Record(row, State.COMPLETE, self.table.costs[row], list(enumerate(curve, start=1)), metric=curve[-1])
 
     def run(self, until: float = 0.99) -> Outcome:
-        """Play until ``until`` of the true hypervolume is reached or nothing is left to do."""
+        """Simulate until ``until`` of the true hypervolume is reached or nothing is left to do."""
         outcome = Outcome(self.strategy.name, self.table.name, self.seed)
-        study = optuna.create_study(
-            directions=[self.aims.direction, "minimize"],
-            sampler=SeededPerTrial(
-                lambda seed: instantiate(self.strategy.sampler, "sampler", seed=seed), seed=self.seed
-            ),
-        )
-        for parameters in self._beginnings():
-            study.enqueue_trial(dict(parameters))
+        self.store.enqueue_first(self._first())
         idle = [(0.0, worker) for worker in range(self.workers)]
-        running: list[tuple[float, int, Iterator[float]]] = []
+        running: list[tuple[float, int, _Running]] = []  # by the virtual time of their next step
         epochs = 0
         while idle or running:
             if idle and (not running or idle[0][0] <= running[0][0]):
                 now, worker = heapq.heappop(idle)
                 began = time.thread_time()
-                trial = self._next(study)
+                trial = self._next()
                 own = time.thread_time() - began
                 outcome.own_s += own
                 if trial is not None:
                     heapq.heappush(running, (now + own, worker, trial))
                 elif running:
-                    heapq.heappush(idle, (running[0][0] + 1e-9, worker))  # waits: something may be paused until then
+                    heapq.heappush(idle, (running[0][0] + 1e-9, worker))  # waits: that trial may be paused
                 continue
             now, worker, trial = heapq.heappop(running)
             began = time.thread_time()
-            seconds = next(trial, None)
+            training = self._advance(trial)
             own = time.thread_time() - began
             outcome.own_s += own
-            if seconds is None:
+            if training:
+                epochs += 1
+                heapq.heappush(running, (now + own + trial.epoch_s, worker, trial))
+            else:
                 heapq.heappush(idle, (now + own, worker))
-                share = Cells(self.history).hypervolume / self.best
+                share = Cells(self.store.history(self.objectives)).hypervolume / self.best
                 if not outcome.trace or share > outcome.trace[-1][2]:
                     outcome.trace.append((now + own, epochs, share))
                     if share >= until:
                         break
-            else:
-                epochs += 1
-                heapq.heappush(running, (now + own + seconds, worker, trial))
         reached = bool(outcome.trace) and outcome.trace[-1][2] >= until
-        if not (self.pruner.pauses and reached):  # what is paused could still go on
-            stopped = (record for record in self.history.records() if record.state == "pruned")
-            outcome.lost = len(self.true_front & {self.rows[key(record.architecture)] for record in stopped})
+        if not (self.pruner.pauses and reached):  # otherwise what is paused could still be resumed
+            stopped = (each for each in self.store.records() if each.state in (State.PRUNED, State.PAUSED))
+            outcome.lost = len(self.true_front & {self.learner.rows[key(each.architecture)] for each in stopped})
         return outcome
 
-    def _beginnings(self) -> list[Mapping[str, Any]]:
+    def _first(self) -> list[Mapping[str, Any]]:
         if self.strategy.order == "oracle":
             return [self.table.parameters[row] for row in sorted(self.true_front, key=self._flops)]
         if self.strategy.order == "cheapest":
-            return [self.table.parameters[row] for row in sorted(range(len(self.rows)), key=self._flops)]
-        return list(self.space.smallest()) if self.strategy.smallest else []
+            return [self.table.parameters[row] for row in sorted(range(len(self.table.costs)), key=self._flops)]
+        return list(self.search.space.smallest()) if self.strategy.smallest else []
 
     def _flops(self, row: int) -> float:
         return self.table.costs[row]["flops"]
 
-    def _unseen(self) -> list[Candidate]:
-        left = [candidate for name, candidate in self.candidates.items() if name not in self.seen]
-        return [left[at] for at in self.random.permutation(len(left))[:LOOKED_AT]]
+    def _unseen(self, history: History) -> list[Candidate]:
+        """Random architectures that no trial has begun."""
+        seen = {key(record.architecture) for record in history.records()}
+        left = [candidate for name, candidate in self.candidates.items() if name not in seen]
+        return [left[at] for at in self.random.permutation(len(left))[:CANDIDATES]]
 
-    def _next(self, study: optuna.Study) -> Iterator[float] | None:
-        """The trial that comes next, as an iterator over the seconds of its epochs; None if nothing is left."""
-        for _ in range(MOST_REPEATS):
-            replaces = None
-            if not study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.WAITING]):
-                if self.strategy.order is not None:
-                    return None
-                choice = plan(
-                    self.sampler, self.pruner, self.history, self._unseen, enough=False, repeated=self.repeated
-                )
-                if choice is None:
-                    return None
-                if isinstance(choice, int):
-                    replaces = choice
-                    row = self.rows[key(self.history.record(choice).architecture)]
-                    study.enqueue_trial(dict(self.table.parameters[row]))
-                elif isinstance(choice, Candidate):
-                    study.enqueue_trial(dict(choice.parameters))
-            trial = study.ask()
-            architecture = json.loads(json.dumps(self.space.suggest(trial)))
-            name = key(architecture)
-            self.repeated = replaces is None and name in self.seen
-            if self.repeated:
-                self._tell_again(study, trial, self.seen[name])
-                continue
-            self.seen[name] = trial.number
-            return self._epochs(study, trial, self.rows[name], replaces)
+    def _next(self) -> _Running | None:
+        """A trial that has begun and is no duplicate; None if nothing is left."""
+        for _ in range(MAX_DUPLICATES):
+            if not queue_next(self.store, self.search.proposer, self.objectives, may_start=True):
+                return None
+            trial = self.store.study.ask()
+            steps = evaluate(trial, self.store, self.search)
+            record = next(steps)
+            if record.state == State.RUNNING:
+                return _Running(trial, steps, self.table.seconds[self.learner.rows[key(record.architecture)]])
+            self._tell(trial, record)
         return None
 
-    def _tell_again(self, study: optuna.Study, trial: optuna.Trial, number: int) -> None:
-        twin = self.history.record(number)
-        if twin.metric is None:
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        else:
-            study.tell(trial, [twin.metric, *(twin.costs[name] for name in self.aims.costs)])
+    def _advance(self, running: _Running) -> bool:
+        """Let a trial take its next step; whether it trains another epoch."""
+        record = next(running.steps)
+        if record.state == State.RUNNING:
+            return True
+        self._tell(running.trial, record)
+        return False
 
-    def _epochs(self, study: optuna.Study, trial: optuna.Trial, row: int, replaces: int | None) -> Iterator[float]:
-        """Train: before each epoch its seconds, then what the pruner makes of it."""
-        done = 0 if replaces is None else len(self.history.record(replaces).curve)
-        total = len(self.table.curves[self.world][row])
-        for epochs in range(done, total + 1):
-            if epochs > done:
-                yield self.table.seconds[row]
-            record = self._record(trial.number, row, row_epochs=epochs, state="running", replaces=replaces)
-            self.history.add(record)
-            judged = epochs < total and (replaces is None or epochs > done)
-            if judged and self.pruner.stops(record, self.history):
-                stopped = self._record(trial.number, row, row_epochs=epochs, state="pruned", replaces=replaces)
-                self.history.add(stopped)
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-                return
-        record = self._record(trial.number, row, row_epochs=None, replaces=replaces)
-        self.history.add(record)
-        assert record.metric is not None
-        study.tell(trial, [record.metric, *(record.costs[name] for name in self.aims.costs)])
+    def _tell(self, trial: Trial, record: Record) -> None:
+        result = values(record, self.store, self.objectives)
+        self.store.study.tell(trial, result, state=TrialState.PRUNED if result is None else TrialState.COMPLETE)
+
+
+class _Running(NamedTuple):
+    """A trial in progress."""
+
+    trial: Trial
+    steps: Iterator[Record]
+    epoch_s: float  # CPU-seconds of an epoch

@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from search.study.records import Objectives, Record, front
-from spaces.architecture import Architecture, describe, pattern
+from search.study.records import Objectives, Record, State, front
+from spaces.architecture import describe, pattern
 
 WIDTH_OF_A_FILE = 160  # characters, where the output is no terminal
 
@@ -38,14 +38,14 @@ class Page:
         """Print a line."""
         self.console.print(escape(text))
 
-    def show_front(self, everyone: Sequence[Record]) -> None:
+    def show_front(self, records: Sequence[Record]) -> None:
         """Print the front as a table, the cheapest first."""
-        members = front(everyone, self._objectives)
+        members = front(records, self._objectives)
         if not members:
             self.say("The front is empty: no trial was trained to the end.")
             return
         rows = [_row(member, self._objectives, self._places) for member in members]
-        table = Table(title=f"The front: {len(members)} of {len(everyone)} trials", title_justify="left")
+        table = Table(title=f"The front: {len(members)} of {len(records)} trials", title_justify="left")
         names = dict.fromkeys(name for row in rows for name in row)
         for name in names:
             text = name == "architecture"
@@ -96,13 +96,13 @@ class Display(Page):
     ) -> None:
         self._live.stop()
 
-    def drawn(self, number: int, architecture: Architecture) -> None:
-        """A trial has begun."""
-        self._trial = f"trial {number}: {pattern(architecture)}"
-
-    def epoch(self, epoch: int, epochs: int, metric: float) -> None:
-        """It was judged after an epoch."""
-        self._trial = f"{self._trial.split(' · ')[0]} · epoch {epoch}/{epochs} {self._objectives.metric} {metric:.3f}"
+    def progress(self, trial: Record) -> None:
+        """A trial has begun, starts training, or has trained another epoch."""
+        self._trial = f"trial {trial.number}: {pattern(trial.architecture)}"
+        if trial.curve:
+            epochs = trial.architecture["train"]["epochs"]
+            metric = f"{self._objectives.metric} {trial.curve[-1][1]:.3f}"
+            self._trial += f" · epoch {trial.epochs}/{epochs} {metric}"
 
     def waiting(self, others: int) -> None:
         """Only other workers' trials are left."""
@@ -116,31 +116,34 @@ class Display(Page):
         self._trial = ""
         self._spent["latency_s"] += time.monotonic() - start
 
-    def ended(self, trial: Record, everyone: Sequence[Record]) -> None:
-        """Print a trial's line, in bold if it is on the front of ``everyone``."""
+    def ended(self, trial: Record, records: Sequence[Record]) -> None:
+        """Print a trial's line, in bold if it is on the front of ``records``."""
         self._ended_here += 1
         self._trial = ""
-        for name in self._spent:
-            self._spent[name] += trial.details.get(name, 0.0)
-        self._outside += trial.details.get("outside_model", 0.0) * trial.details.get("training_s", 0.0)
-        self.summarise(everyone)
-        on_front = trial.number in {member.number for member in front(everyone, self._objectives)}
-        self.console.print(escape(self._trial_line(trial)), style="bold green" if on_front else _STYLES[trial.state])
+        self._spent["training_s"] += trial.training_s
+        self._spent["latency_s"] += trial.latency_s
+        self._outside += trial.overhead * trial.training_s
+        self.summarise(records)
+        on_front = trial.number in {member.number for member in front(records, self._objectives)}
+        self.console.print(
+            escape(self._trial_line(trial)), style="bold green" if on_front else _STYLES.get(trial.state, "default")
+        )
 
     def _trial_line(self, trial: Record) -> str:
         cost = self._objectives.costs[0]
         costs = f"{cost} {trial.costs[cost]:7.4g}" if cost in trial.costs else ""
-        last = trial.metric if trial.metric is not None else (trial.curve[-1][1] if trial.curve else None)
+        last = trial.last_metric
         metric = f"{self._objectives.metric} {last:.3f}" if last is not None else ""
-        reason = "" if trial.state == "complete" and not trial.reason else f"{trial.state}: {trial.reason}"
+        reason = "" if trial.state == State.COMPLETE else f"{trial.state}: {trial.reason}"
         line = f"{trial.number:4d}  {costs:{len(cost) + 8}}  {metric:{len(self._objectives.metric) + 6}}"
         return f"{line}  {describe(trial.architecture, self._places)}  {reason}".rstrip()
 
-    def summarise(self, everyone: Sequence[Record]) -> None:
+    def summarise(self, records: Sequence[Record]) -> None:
         """Bring the live line up to date with the study's trials."""
-        ended = [trial for trial in everyone if trial.state != "running"]
-        stopped = sum(trial.state == "pruned" for trial in ended)
-        members = front(everyone, self._objectives)
+        ended = [trial for trial in records if trial.state != State.RUNNING]
+        counts = {state: sum(trial.state == state for trial in ended) for state in (State.PAUSED, State.PRUNED)}
+        stopped = "".join(f" · {count} {state}" for state, count in counts.items() if count)
+        members = front(records, self._objectives)
         share = self._objectives.hypervolume(members)
         left = ""
         if self._ended_here:
@@ -148,8 +151,7 @@ class Display(Page):
             seconds = round(pace * max(0, self._n_trials - len(ended)))
             left = f" · {seconds // 60}:{seconds % 60:02d} left"
         self._study = (
-            f"{len(ended)}/{self._n_trials} trials · {stopped} pruned · front {len(members)}"
-            f" · hypervolume {share:.3f}{left}"
+            f"{len(ended)}/{self._n_trials} trials{stopped} · front {len(members)} · hypervolume {share:.3f}{left}"
         )
 
     def _line(self) -> Text:
@@ -166,18 +168,17 @@ class Display(Page):
         self.say(f"{total:.0f} s: {shares}{outside}")
 
 
-_STYLES: Mapping[str, str] = {"complete": "default", "pruned": "dim", "failed": "red", "running": "default"}
+_STYLES: Mapping[State, str] = {State.PRUNED: "dim", State.PAUSED: "dim", State.FAILED: "red"}
 
 
 def _row(member: Record, objectives: Objectives, places: Collection[str]) -> dict[str, str]:
     row = {"trial": str(member.number)}
     for name in objectives.costs:
-        spread = member.details.get("latency_spread")
-        row[name] = f"{member.costs[name]:.4g}" + (f" ±{spread:.1%}" if name == "latency_ms" and spread else "")
+        spread = f" ±{member.timing.spread:.1%}" if name == "latency_ms" and member.timing else ""
+        row[name] = f"{member.costs[name]:.4g}{spread}"
     row[objectives.metric] = f"{member.metric:.4f}"
-    on_test = f"test_{objectives.metric}"
-    if on_test in member.details:
-        row["on test"] = f"{member.details[on_test]:.4f}"
+    if objectives.metric in member.test_metrics:
+        row["on test"] = f"{member.test_metrics[objectives.metric]:.4f}"
     row["parameters"] = f"{member.costs['parameters']:.0f}"
     row["architecture"] = describe(member.architecture, places)
     return row

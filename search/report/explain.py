@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from search import pareto
-from search.study.records import Objectives, Record, Stop, front
+from search.study.records import COUNTED, Objectives, Record, State, Stop, front
 from spaces.architecture import describe
 
 
-def why(
+def explain(
     number: int,
-    everyone: Mapping[int, Record],
-    went_on: Mapping[int, int],
+    records: Mapping[int, Record],
+    successors: Mapping[int, int],
     objectives: Objectives,
     places: Collection[str],
 ) -> Iterator[str]:
     """Explain trial ``number``, line by line.
 
     Args:
-        number: which; a key of ``everyone``.
-        everyone: every trial that began, by number, those included that went on under another one.
-        went_on: the number under which a trial went on, by its own.
+        number: which; a key of ``records``.
+        records: every trial that has begun, by number, also those that don't count.
+        successors: the number of the trial that replaces a trial, by its own.
         objectives: what the front is judged by.
-        places: the dotted places of the settings worth showing.
+        places: the dotted names of the dimensions worth showing.
     """
-    trial = everyone[number]
-    yield f"trial {number}: {trial.state}"
+    trial = records[number]
+    yield f"trial {number}: {_STATES.get(trial.state, trial.state)}"
     yield f"  architecture  {describe(trial.architecture, places)}"
     if trial.costs:
         yield f"  costs         {_costs(trial, trial.costs)}"
@@ -35,24 +35,28 @@ def why(
         yield f"  {objectives.metric} by epoch  " + "  ".join(f"{at}: {metric:.4g}" for at, metric in curve.items())
     earlier = trial.replaces
     while earlier is not None:
-        yield f"  goes on from  trial {earlier}, which {_ending(everyone.get(earlier))}"
-        earlier = everyone[earlier].replaces if earlier in everyone else None
+        yield f"  replaces      trial {earlier}, which {_ending(records.get(earlier))}"
+        earlier = records[earlier].replaces if earlier in records else None
     if trial.reason:
         yield f"  reason        {trial.reason}"
     if trial.stop is not None:
-        yield from _stopped(trial.stop, everyone, objectives, places)
-    if trial.state == "complete":
-        yield from _judged(
-            trial, [each for each in everyone.values() if each.number not in went_on], objectives, places
-        )
-    while number in went_on:
-        number = went_on[number]
-        where = everyone[number].state if number in everyone else "waiting for a worker"
-        yield f"  went on as    trial {number}: {where}"
+        yield from _stopped(trial.stop, records, objectives, places)
+    if trial.state == State.COMPLETE:
+        yield from _judged(trial, [each for each in records.values() if each.state in COUNTED], objectives, places)
+    while number in successors:
+        number = successors[number]
+        where = records[number].state if number in records else "waiting for a worker"
+        yield f"  replaced by   trial {number}: {where}"
+
+
+_STATES = {
+    State.OVER_QUOTA: "not run: the study already had all its trials",
+    State.REPLACED: "replaced by a trial that continues it",
+}
 
 
 def _stopped(
-    stop: Stop, everyone: Mapping[int, Record], objectives: Objectives, places: Collection[str]
+    stop: Stop, records: Mapping[int, Record], objectives: Objectives, places: Collection[str]
 ) -> Iterator[str]:
     """At which rung, what would have sufficed there, and who was better."""
     yield f"  rung          {_rung(stop.epoch)}"
@@ -61,8 +65,8 @@ def _stopped(
     if stop.beaten_by:
         yield "  beaten by"
     for number in stop.beaten_by:
-        if number in everyone:
-            yield _line(everyone[number], objectives, places, epoch=stop.epoch)
+        if number in records:
+            yield _line(records[number], objectives, places, epoch=stop.epoch)
 
 
 def _judged(
@@ -72,8 +76,6 @@ def _judged(
     point, members = objectives.point(trial), front(list(counted), objectives)
     if point is None:
         yield f"  front         no: {objectives.metric} is {trial.metric}"
-    elif "twin_of" in trial.details:
-        yield f"  front         no: trial {trial.details['twin_of']} stands there for both, if at all"
     elif trial.number in [member.number for member in members]:
         yield "  front         yes: no trial costs no more and is better"
     else:
@@ -98,7 +100,7 @@ def _costs(trial: Record, names: Collection[str]) -> str:
     texts = []
     for name in names:
         if name in trial.costs:
-            first = trial.details.get("first_latency_ms") if name == "latency_ms" else None
+            first = trial.timings[0].ms if name == "latency_ms" and len(trial.timings) > 1 else None
             again = "" if first is None else f" ({_number(first)} when first measured)"
             texts.append(f"{name} {_number(trial.costs[name])}{again}")
     return "  ".join(texts)

@@ -5,11 +5,12 @@ Plotly is imported only here, when a plot is asked for: it takes half a second.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from search.study.records import Objectives, Record, front
+from search.study.records import Objectives, Record, State, front
 from spaces.architecture import brief, describe, named, pattern
 
 if TYPE_CHECKING:
@@ -85,20 +86,21 @@ def plot(records: Sequence[Record], objectives: Objectives, *, title: str) -> Fi
     figure = go.Figure()
 
     def add(name: str, shown: Sequence[Record], **marker: Any) -> None:
-        # Of a pruned trial the last metric is known, which is what it was judged by.
+        # Of a stopped trial the last metric is shown: the pruner judged by it.
         figure.add_scatter(
             name=f"{name} ({len(shown)})",
             mode="markers",
             x=[record.costs[cost] for record in shown],
-            y=[_last_metric(record) for record in shown],
+            y=[record.last_metric for record in shown],
             marker=marker,
             hovertext=[_hover(record, objectives) for record in shown],
             hoverinfo="text",
         )
 
-    visible = [record for record in records if cost in record.costs and _last_metric(record) is not None]
-    dominated = [record for record in visible if record.state == "complete" and record.number not in numbers]
-    add("pruned", [record for record in visible if record.state == "pruned"], color=GREY, symbol="x-thin-open", size=7)
+    visible = [record for record in records if cost in record.costs and record.last_metric is not None]
+    dominated = [record for record in visible if record.state == State.COMPLETE and record.number not in numbers]
+    stopped = [record for record in visible if record.state in (State.PRUNED, State.PAUSED)]
+    add("stopped", stopped, color=GREY, symbol="x-thin-open", size=7)
     add("dominated", dominated, color=GREY, size=8, opacity=0.6)
     # With one cost this line is the best metric to be had for each cost; with more it would cut through points.
     if len(objectives.costs) == 1 and members:
@@ -127,14 +129,12 @@ def plot(records: Sequence[Record], objectives: Objectives, *, title: str) -> Fi
     return figure
 
 
-def _last_metric(record: Record) -> float | None:
-    return record.metric if record.metric is not None else (record.curve[-1][1] if record.curve else None)
-
-
 def _hover(record: Record, objectives: Objectives) -> str:
-    ending = " when pruned" if record.state == "pruned" else ""
-    values = {objectives.metric: f"{_short(_last_metric(record))}{ending}"}
+    ending = f" when {record.state}" if record.state in (State.PRUNED, State.PAUSED) else ""
+    values = {objectives.metric: f"{_short(record.last_metric)}{ending}"}
     values |= {name: _short(value) for name, value in record.costs.items()}
+    if record.timing:
+        values["latency measured"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.timing.at))
     values |= {name: brief(value) for name, value in named(record.architecture).items()}
     lines = [f"<b>trial {record.number}: {escape(pattern(record.architecture))}</b>"]
     return "<br>".join(lines + [f"{escape(name)} {escape(value)}" for name, value in values.items()])

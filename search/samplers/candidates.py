@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 
 from search.costs.counted import count
+from search.study.history import History
 from spaces.architecture import Architecture, key, network_key
 from spaces.build import build
 from spaces.space import Space
@@ -43,8 +44,9 @@ class Pool:
         self._pool: dict[str, Candidate] = {}
         self._counted: dict[str, dict[str, float]] = {}
 
-    def unseen(self, seen: set[str]) -> list[Candidate]:
-        """The candidates whose :func:`~spaces.architecture.key` is not among ``seen``; none when all were seen."""
+    def unseen(self, history: History) -> list[Candidate]:
+        """The candidates that are not in ``history``; none when all architectures are."""
+        seen = {key(record.architecture) for record in history.records()}
         self._pool = {name: candidate for name, candidate in self._pool.items() if name not in seen}
         for name, candidate in self._draws(seen):
             self._pool[name] = candidate

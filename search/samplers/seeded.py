@@ -25,7 +25,7 @@ class SeededPerTrial(BaseSampler):
 
     def __init__(self, make: Callable[[int], BaseSampler], *, seed: int) -> None:
         self._make, self._seed = make, seed
-        self._sampler = make(seed)
+        self.base = self._sampler = make(seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:  # noqa: D102
         self._sampler = self._make((self._seed * 1_000_003 + trial.number) % 2**32)

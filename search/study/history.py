@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.pareto import Floats, Mask
-from search.study.records import Objectives, Record
+from search.study.records import Objectives, Record, State
 
 EMPTY: dict[str, Any] = {  # what a row holds besides costs and losses, with what stands there at first
     "numbers": np.intp(0),
@@ -36,6 +36,7 @@ class History:
         self.objectives = objectives
         self._rows: dict[int, int] = {}
         self._records: dict[int, Record] = {}
+        self._replaced: set[int] = set()  # numbers whose row another trial has taken
         self._columns = {name: np.full(0, value) for name, value in EMPTY.items()}
         self._costs = np.empty((0, len(objectives.costs)))
         self._losses = np.empty((0, 0))
@@ -50,11 +51,12 @@ class History:
 
     def add(self, record: Record) -> None:
         """Add a trial, or put it in the place of what was known of it or of the trial that it replaces."""
-        if self._records.get(record.number) is record:
+        if self._records.get(record.number) is record or record.number in self._replaced:
             return
         if record.replaces in self._rows:
             self._rows[record.number] = self._rows.pop(record.replaces)
             del self._records[record.replaces]
+            self._replaced.add(record.replaces)
         self._records[record.number] = record
         row = self._rows.setdefault(record.number, len(self._rows))
         longest = max((epoch for epoch, _ in record.curve), default=0)
@@ -65,15 +67,14 @@ class History:
         for epoch, metric in record.curve:  # of an epoch that stands there twice the later entry counts
             losses[epoch - 1] = self.objectives.loss(metric) if math.isfinite(metric) else math.inf
         point = self.objectives.point(record)
-        epochs = record.curve[-1][0] if record.curve else 0
-        cpu_seconds = record.details.get("cpu_seconds")
+        epochs = record.epochs
         values = {
             "numbers": record.number,
             "complete": point is not None,
             "finals": math.inf if point is None else point[0],
-            "paused": record.state == "pruned" and epochs > 0 and math.isfinite(losses[epochs - 1]),
+            "paused": record.state == State.PAUSED,
             "epochs": epochs,
-            "seconds": cpu_seconds[-1] if cpu_seconds else float(epochs),
+            "seconds": record.cpu_seconds[-1] if record.cpu_seconds else float(epochs),
             "planned": record.architecture.get("train", {}).get("epochs", math.nan),
         }
         for name, value in values.items():
@@ -94,9 +95,8 @@ class History:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def numbers_known(self) -> set[int]:
-        """The numbers of all trials."""
-        return set(self._rows)
+    def __contains__(self, number: int) -> bool:
+        return number in self._rows
 
     def row(self, number: int) -> int:
         """The row of a trial."""
@@ -137,7 +137,7 @@ class History:
 
     @property
     def paused(self) -> Mask:
-        """``(n,)``: which were stopped after some epoch, with a finite metric: those can go on."""
+        """``(n,)``: which were stopped with a checkpoint, so that they can be resumed."""
         return self._columns["paused"][: len(self)]
 
     @property

@@ -1,10 +1,11 @@
-"""What the search knows of a trial, and what it judges trials by: plain values everything else is a function of."""
+"""Trials as plain values, and the objectives they are compared by; everything else is a function of these."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from search import pareto
@@ -12,8 +13,23 @@ from search import pareto
 if TYPE_CHECKING:
     from spaces.tasks import Task
 
-State = Literal["running", "complete", "pruned", "failed"]
 Direction = Literal["maximize", "minimize"]
+
+
+class State(StrEnum):
+    """What became of a trial. Optuna itself knows running, complete, pruned and failed trials."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    PRUNED = "pruned"  # stopped for good
+    PAUSED = "paused"  # stopped with a checkpoint: it may be resumed
+    FAILED = "failed"
+    DUPLICATE = "duplicate"  # of an architecture that another trial has or is training
+    OVER_QUOTA = "over_quota"  # started when the study had all its trials already
+    REPLACED = "replaced"  # resumed, or requeued after its worker died, as a trial of another number
+
+
+COUNTED = frozenset({State.RUNNING, State.COMPLETE, State.PRUNED, State.PAUSED, State.FAILED})  # towards n_trials
 
 
 @dataclass(frozen=True)
@@ -23,12 +39,23 @@ class Stop:
     reason: str  # one line for people
     epoch: int  # the rung; 0 is before training
     threshold: float | None = None  # the metric that would have sufficed, where the rule has one
-    beaten_by: Sequence[int] = ()  # the trials that set it, the best first
+    beaten_by: Sequence[int] = ()  # numbers of the trials that set it, the best first
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A measured latency, and when and where it was taken."""
+
+    ms: float  # of one use of the network
+    spread: float  # (slowest - fastest) / fastest over the rounds of the measurement
+    host: str
+    at: float  # seconds since 1970
+    reference_ms: float = 0.0  # of a fixed computation timed alongside; 0 where latency is not measured
 
 
 @dataclass(frozen=True)
 class Record:
-    """One trial. ``curve`` holds ``(epoch, metric)`` in order of time, epochs counted from 1.
+    """One trial as plain values. ``curve`` holds ``(epoch, metric)`` in order of time, epochs counted from 1.
 
     Each epoch follows the one before, except where a crashed trial went on from an earlier one: then an epoch may
     stand here twice, and the later entry counts.
@@ -36,14 +63,43 @@ class Record:
 
     number: int
     state: State
-    costs: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)  # by name; latency_ms is that of the current timing
     curve: Sequence[tuple[int, float]] = ()
-    metric: float | None = None  # the final one, of a complete trial only
+    metric: float | None = None  # after the last epoch, of a complete trial only
     architecture: Mapping[str, Any] = field(default_factory=dict)
-    reason: str = ""  # why it was stopped or failed, for people
-    details: Mapping[str, Any] = field(default_factory=dict)  # seconds, spread of the latency, ...
+    timings: Sequence[Timing] = ()  # the first one and, if latency was measured again, the current one
+    test_metrics: Mapping[str, float] = field(default_factory=dict)  # of a complete trial, on the test split
     stop: Stop | None = None  # of a trial that a rule stopped
-    replaces: int | None = None  # the trial whose worker died, or that was stopped and went on as this one
+    error: str = ""  # of a failed trial
+    cpu_seconds: Sequence[float] = ()  # of training, from its start to each epoch of the curve
+    training_s: float = 0.0  # wall-clock seconds of training under this number
+    latency_s: float = 0.0  # wall-clock seconds of measuring its latency
+    overhead: float = 0.0  # share of the training's CPU time outside forward, backward and optimizer steps
+    worker: str = ""  # host:pid
+    replaces: int | None = None  # the trial that was resumed, or requeued after its worker died, as this one
+    duplicate_of: int | None = None  # the trial with the same architecture
+
+    @property
+    def timing(self) -> Timing | None:
+        """The current timing; None before it was measured."""
+        return self.timings[-1] if self.timings else None
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs it was trained."""
+        return self.curve[-1][0] if self.curve else 0
+
+    @property
+    def last_metric(self) -> float | None:
+        """The final metric, or else that after the last epoch so far."""
+        return self.metric if self.metric is not None else (self.curve[-1][1] if self.curve else None)
+
+    @property
+    def reason(self) -> str:
+        """Why it was stopped or failed, or whose duplicate it is; empty for others."""
+        if self.duplicate_of is not None:
+            return f"the same architecture as trial {self.duplicate_of}"
+        return self.stop.reason if self.stop else self.error
 
     def metric_at(self, epoch: int) -> float | None:
         """The metric after ``epoch``, or None if the trial has not been judged there."""
@@ -79,7 +135,7 @@ class Objectives:
 
     def point(self, record: Record) -> tuple[float, ...] | None:
         """``(loss, *costs)`` of a complete trial, less is better; None if it is not complete, known and finite."""
-        if record.state != "complete" or record.metric is None or not set(self.costs) <= set(record.costs):
+        if record.state != State.COMPLETE or record.metric is None or not set(self.costs) <= set(record.costs):
             return None
         point = (self.loss(record.metric), *(record.costs[name] for name in self.costs))
         return point if all(map(math.isfinite, point)) else None
@@ -101,11 +157,10 @@ class Objectives:
 
 
 def front(records: Sequence[Record], objectives: Objectives) -> list[Record]:
-    """The complete trials that no other one dominates, the cheapest first."""
+    """The complete trials that no other one dominates, by ascending cost."""
     judged = [(point, record) for record in records if (point := objectives.point(record)) is not None]
-    judged = [(point, record) for point, record in judged if "twin_of" not in record.details]  # of older studies
     if not judged:
         return []
-    on_front = pareto.front([point for point, _ in judged])
-    members = [record for (_, record), is_in in zip(judged, on_front, strict=True) if is_in]
+    mask = pareto.front([point for point, _ in judged])
+    members = [record for (_, record), is_member in zip(judged, mask, strict=True) if is_member]
     return sorted(members, key=lambda member: [member.costs[name] for name in objectives.costs])

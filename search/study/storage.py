@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 
 from search.study.records import Direction
-from search.study.trials import put_back_after_death
+from search.study.requeue import requeue_stale
 from spaces.dimensions import ConfigError
 
 
@@ -40,7 +40,7 @@ def open_storage(*, url: str, heartbeat_s: int = 10, grace_s: int = 60) -> RDBSt
         attempts=5,  # two workers that create the tables at the same moment disturb each other once
         heartbeat_interval=heartbeat_s,
         grace_period=grace_s,
-        heartbeat_stale_trial_callback=put_back_after_death,
+        heartbeat_stale_trial_callback=requeue_stale,
     )
     if storage.engine.name == "sqlite":
         sqlalchemy.event.listen(storage.engine, "connect", _many_writers)
@@ -114,35 +114,42 @@ def _first_line(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def join(
+def open_study(
     storage: RDBStorage,
     name: str,
     *,
-    directions: Sequence[Direction],
+    directions: Mapping[str, Direction],
     sampler: BaseSampler,
     identity: Mapping[str, Any],
 ) -> optuna.Study:
     """Open the study called ``name`` or create it.
 
     Args:
+        storage: that holds it.
+        name: the study's.
+        directions: of its objectives, by their names.
+        sampler: of parameters that are not queued.
         identity: all that makes results comparable, as nested plain values; stored with a new study.
 
     Raises:
-        ConfigError: the study was made with another identity; the message names what differs.
+        ConfigError: the study was created with another identity; the message names what differs.
     """
     study = optuna.create_study(
-        storage=storage, study_name=name, directions=list(directions), sampler=sampler, load_if_exists=True
+        storage=storage, study_name=name, directions=list(directions.values()), sampler=sampler, load_if_exists=True
     )
     known = study.user_attrs.get("identity")
     if known is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(directions))
         study.set_user_attr("identity", json.dumps(identity))
         known = study.user_attrs["identity"]  # read again: another worker may have been faster
     differing = list(_differences(json.loads(known), json.loads(json.dumps(identity))))
     if differing:
         lines = "\n".join(f"  {line}" for line in differing)
         raise ConfigError(
-            f"the study {name!r} was made with other settings:\n{lines}\n"
-            f"take them back to continue it, or name another: study=NAME"
+            f"the study {name!r} was created with other settings:\n{lines}\n"
+            f"use the same settings to continue it, or name another: study=NAME"
         )
     return study
 
@@ -161,10 +168,25 @@ def _differences(stored: object, given: object, where: str = "") -> Iterable[str
         yield f"{where}: the study has {json.dumps(stored)}, this run has {json.dumps(given)}"
 
 
-def agree(study: optuna.Study, name: str, compute: Callable[[], Any]) -> Any:
+def get_or_set_attr(study: optuna.Study, name: str, compute: Callable[[], Any]) -> Any:
     """A value that all workers of a study share: the stored one, or else ``compute()``, stored."""
     if name not in study.user_attrs:
         value = compute()
         if name not in study.user_attrs:
             study.set_user_attr(name, value)
     return study.user_attrs[name]
+
+
+def overwrite_values(study: optuna.Study, objective: int, values: Mapping[int, float]) -> None:
+    """Overwrite one objective's value of trials that have ended, by trial id, where the storage is a database.
+
+    Optuna's interface refuses this; without it, Optuna's samplers and dashboard would show latencies that the front no
+    longer uses. Processes that hold the study open keep their cached values.
+    """
+    backend = getattr(study._storage, "_backend", study._storage)
+    if isinstance(backend, RDBStorage) and values:
+        table = sqlalchemy.Table("trial_values", sqlalchemy.MetaData(), autoload_with=backend.engine)
+        chosen = (table.c.trial_id == sqlalchemy.bindparam("id")) & (table.c.objective == objective)
+        update = sqlalchemy.update(table).where(chosen).values(value=sqlalchemy.bindparam("new"))
+        with backend.engine.begin() as connection:
+            connection.execute(update, [{"id": trial_id, "new": value} for trial_id, value in values.items()])

@@ -10,12 +10,12 @@ import optuna
 from optuna.storages import BaseStorage
 
 from search.study.records import Objectives, front
-from search.study.trials import records
+from search.study.store import TrialStore
 from spaces.dimensions import ConfigError
 from spaces.space import Space
 
 
-def beginnings(storage: BaseStorage, name: str, space: Space, objectives: Objectives) -> list[Mapping[str, Any]]:
+def initial_params(storage: BaseStorage, name: str, space: Space, objectives: Objectives) -> list[Mapping[str, Any]]:
     """The parameters of the members of another study's front that this space could draw, the cheapest first.
 
     Only the parameters are taken: costs are measured and metrics learned again, on this task and this machine.
@@ -28,8 +28,8 @@ def beginnings(storage: BaseStorage, name: str, space: Space, objectives: Object
     except KeyError:
         there = ", ".join(optuna.get_all_study_names(storage)) or "none"
         raise ConfigError(f"warm_start: there is no study {name!r} in this storage; there are {there}") from None
-    trials = other.get_trials(deepcopy=False)
-    members = [trials[member.number].params for member in front(records(other), objectives)]
+    store = TrialStore(other)
+    members = [store.parameters(member.number) for member in front(store.records(), objectives)]
     fitting = [parameters for parameters in members if _fits(parameters, space)]
     if not fitting:
         raise ConfigError(f"warm_start: the front of {name!r} has {len(members)} members, and none lies in this space")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from search.report import plots as pictures
-from search.study.records import Objectives, Record, front
+from search.study.records import Objectives, Record, State, front
 from search.tracking import Tracking, saved_view, summaries
 from search.tracking.runs import Runs
 from search.tracking.summaries import without_password
@@ -117,7 +117,7 @@ class MlflowTracking(Tracking):
         self._runs.tidy()
         self._mirror(records, {record.number for record in records})
         for record in records:
-            if "first_latency_ms" in record.details:  # measured again since it was written
+            if len(record.timings) > 1:  # measured again since it was written
                 self._runs.correct(record.number, {"latency_ms": record.costs["latency_ms"]})
         self._draw(records)
         self._runs.close()
@@ -126,7 +126,7 @@ class MlflowTracking(Tracking):
         """Write the trials among ``numbers`` that ended and are missing, then the front and the parent."""
         members = {record.number for record in front(records, self.objectives)}
         for record in records:
-            if record.number in numbers and record.state != "running" and not self._runs.has(record.number):
+            if record.number in numbers and record.state != State.RUNNING and not self._runs.has(record.number):
                 summary = summaries.of_trial(record, self.objectives)
                 on_front = record.number in members
                 self._runs.write(record.number, summary, seconds=summaries.seconds(record), front=on_front)

@@ -53,7 +53,7 @@ class Runs:
         self.experiment_id = ""
         self._parent = ""
         self._made = ""  # the parent that this worker made
-        self._ended = -1  # trials, when the parent was last written
+        self._tags: Mapping[str, str] = {}  # of the parent, as far as this worker knows
         self._children: dict[int, Child] = {}
         self._surplus: list[str] = []
 
@@ -69,7 +69,7 @@ class Runs:
             self._made = ""
         if self._parent != parents[0].info.run_id:
             self._parent = parents[0].info.run_id
-            self._ended = int(parents[0].data.tags.get("ended", -1))
+            self._tags = parents[0].data.tags
             self._client.update_run(self._parent, status="RUNNING")
 
     def _new_experiment(self) -> str:
@@ -171,11 +171,14 @@ class Runs:
                 child.front = number in members
 
     def describe(self, summary: Summary) -> None:
-        """Write the parent, if more trials have ended than when it was last written."""
-        ended = int(summary.tags["ended"])
-        if ended > self._ended:
+        """Write the parent, unless it says the same already.
+
+        Not only when more trials have ended: a resumed trial that ends, or latencies that are measured again, change
+        the front without changing their number.
+        """
+        if not summary.tags.items() <= self._tags.items():
             self._batch(self._parent, summary, began_ms=now_ms())
-            self._ended = ended
+            self._tags = summary.tags
 
     def links(self) -> dict[str, str]:
         """What the parent's note points to, by name, as addresses on the server."""

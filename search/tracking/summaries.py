@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from search.report import plots as pictures
-from search.study.records import Objectives, Record, front
+from search.study.records import Objectives, Record, State, front
 from spaces.architecture import pattern, settings
 
 NAME_LIMIT = 250  # characters
@@ -39,8 +39,14 @@ def of_trial(record: Record, objectives: Objectives) -> Summary:
 
     Of a stop: the rung and who was better as tags, the metric that would have sufficed as a metric at that rung.
     """
-    measured = {name: value for name, value in record.details.items() if isinstance(value, float)}
-    others = {name: str(value) for name, value in record.details.items() if name not in measured}
+    measured = {
+        "training_s": record.training_s,
+        "latency_s": record.latency_s,
+        "training_overhead": record.overhead,
+        "latency_spread": record.timing.spread if record.timing else 0.0,
+    }
+    measured = {name: value for name, value in measured.items() if value}
+    measured |= {f"test_{name}": value for name, value in record.test_metrics.items()}
     curve = dict(record.curve)  # of an epoch that stands there twice the later entry counts
     pace = seconds(record) / max(curve, default=1)
     values = [Value(accepted(objectives.metric), metric, epoch, epoch * pace) for epoch, metric in curve.items()]
@@ -58,7 +64,7 @@ def of_trial(record: Record, objectives: Objectives) -> Summary:
         "reason": record.reason,
         "rung": "" if stop is None else str(stop.epoch),
         "beaten_by": "" if stop is None else ", ".join(map(str, stop.beaten_by)),
-        **others,
+        "worker": record.worker,
     }
     params = {"pattern": pattern(record.architecture), **settings(record.architecture)}
     return Summary(
@@ -74,8 +80,8 @@ def accepted(name: str) -> str:
 
 
 def seconds(record: Record) -> float:
-    """How long a trial was worked on: the sum of its details in seconds."""
-    return sum(float(value) for name, value in record.details.items() if name.endswith("_s"))
+    """How long a trial was worked on."""
+    return record.training_s + record.latency_s
 
 
 def of_study(records: Sequence[Record], objectives: Objectives, links: Mapping[str, str]) -> Summary:
@@ -84,7 +90,7 @@ def of_study(records: Sequence[Record], objectives: Objectives, links: Mapping[s
     A step of its metrics is a trial that ended.
     """
     states = [record.state for record in records]
-    counts = {state: states.count(state) for state in ("complete", "pruned", "failed")}
+    counts = {str(state): states.count(state) for state in (State.COMPLETE, State.PAUSED, State.PRUNED, State.FAILED)}
     ended = sum(counts.values())
     members = front(records, objectives)
     share = objectives.hypervolume(members)

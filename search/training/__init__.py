@@ -1,1 +1,48 @@
-"""Training one network with Lightning, epoch by epoch."""
+"""Training one network with Lightning, epoch by epoch, behind the interface that recorded tables have too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from search.study.records import Record
+
+
+class Epoch(NamedTuple):
+    """What an epoch of training gave."""
+
+    number: int  # from 1
+    metric: float  # on the validation split
+    cpu_s: float  # CPU-seconds of training from its start until now
+
+
+class Training(Protocol):
+    """A training in progress; epochs are trained as they are asked for."""
+
+    @property
+    def epochs(self) -> int:
+        """How many the whole training has."""
+
+    @property
+    def overhead(self) -> float:
+        """The share of its CPU time so far outside forward, backward and optimizer steps."""
+
+    def __iter__(self) -> Iterator[Epoch]:
+        """The epochs that are left."""
+
+    def save(self) -> None:
+        """Write a checkpoint of the epoch that was handed over last."""
+
+    def test_metrics(self) -> dict[str, float]:
+        """The metrics on the test split by name, after the epoch that was handed over last."""
+
+
+class Learner(Protocol):
+    """Trains architectures, or looks up what training gave."""
+
+    def can_resume(self, number: int) -> bool:
+        """Whether there is a checkpoint of a paused trial."""
+
+    def train(self, record: Record, *, resume: int | None) -> AbstractContextManager[Training]:
+        """The training of a trial that has begun, from the checkpoint of trial ``resume`` or from the start."""

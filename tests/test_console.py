@@ -1,11 +1,12 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 from tiny_task import OBJECTIVES
 
 from search.report.console import Display
-from search.study.records import Record
+from search.study.records import Record, Stop, Timing
 
 ARCHITECTURE = {
     "model": {"_target_": "m.M", "depth": 2, "width": 16},
@@ -14,9 +15,11 @@ ARCHITECTURE = {
     "train": {"epochs": 3, "lr": 0.01},
 }
 COSTS = {"latency_ms": 0.2, "parameters": 1234.0}
-COMPLETE = Record(0, "complete", COSTS, [(1, 0.5), (2, 0.9)], 0.9, ARCHITECTURE, details={"latency_spread": 0.02})
-PRUNED = Record(1, "pruned", {**COSTS, "latency_ms": 0.5}, [(1, 0.4)], None, ARCHITECTURE, "among the worst [2] of 3")
-FAILED = Record(2, "failed", {}, (), None, {}, "RuntimeError: out of luck")
+COMPLETE = Record(0, "complete", COSTS, [(1, 0.5), (2, 0.9)], 0.9, ARCHITECTURE, [Timing(0.2, 0.02, "here", 0.0)])
+PRUNED = Record(
+    1, "pruned", {**COSTS, "latency_ms": 0.5}, [(1, 0.4)], None, ARCHITECTURE, stop=Stop("among the worst [2] of 3", 1)
+)
+FAILED = Record(2, "failed", error="RuntimeError: out of luck")
 RUNNING = Record(3, "running", COSTS, (), None, ARCHITECTURE)
 EVERYONE = [COMPLETE, PRUNED, FAILED, RUNNING]
 
@@ -32,13 +35,14 @@ def printed(display):
     return display.console.file.getvalue()
 
 
-def test_the_live_line_tells_how_far_the_study_is(display):
+def test_the_progress_line(display):
     display.summarise(EVERYONE)
     assert display._line().plain == "3/9 trials · 1 pruned · front 1 · hypervolume 0.680"
-    display.drawn(3, ARCHITECTURE)
-    display.epoch(2, 3, 0.75)
+    display.progress(RUNNING)
+    assert display._line().plain.endswith(" · trial 3: linformer")
+    display.progress(replace(RUNNING, curve=[(1, 0.5), (2, 0.75)]))
     assert display._line().plain.endswith(" · trial 3: linformer · epoch 2/3 accuracy 0.750")
-    display.epoch(3, 3, 0.8)
+    display.progress(replace(RUNNING, curve=[(1, 0.5), (2, 0.75), (3, 0.8)]))
     assert display._line().plain.endswith(" · trial 3: linformer · epoch 3/3 accuracy 0.800")
     display.ended(COMPLETE, EVERYONE)
     assert display._line().plain.endswith(" left")
@@ -63,7 +67,7 @@ def test_a_trial_is_one_line(display, trial, line):
     assert " ".join(shown.split()) == " ".join(line.split())
 
 
-def test_the_front_is_a_table_with_a_sentence(display):
+def test_the_front_is_a_table_with_a_summary(display):
     display.show_front(EVERYONE)
     shown = printed(display)
     assert "The front: 1 of 4 trials" in shown
@@ -72,16 +76,14 @@ def test_the_front_is_a_table_with_a_sentence(display):
     assert "1 points, 1 mechanisms (linformer). The best accuracy is 0.9000; the cheapest has 1.00 of its" in shown
 
 
-def test_an_empty_front_is_said_to_be_empty(display):
+def test_an_empty_front(display):
     display.show_front([PRUNED, FAILED])
     assert printed(display) == "The front is empty: no trial was trained to the end.\n"
 
 
-def test_the_time_is_accounted_for(display):
-    first = {"training_s": 60.0, "latency_s": 15.0, "outside_model": 0.02}
-    second = {"training_s": 20.0, "outside_model": 0.1}
-    trained = Record(0, "complete", COSTS, (), 0.9, ARCHITECTURE, details=first)
-    again = Record(1, "complete", COSTS, (), 0.9, ARCHITECTURE, details=second)
+def test_where_the_time_went(display):
+    trained = replace(COMPLETE, training_s=60.0, latency_s=15.0, overhead=0.02)
+    again = replace(COMPLETE, number=1, training_s=20.0, overhead=0.1)
     display.ended(trained, [trained])
     display.ended(again, [trained, again])
     display.show_seconds(100.0)

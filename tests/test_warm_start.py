@@ -1,10 +1,9 @@
 import pytest
-from tiny_task import OBJECTIVES, TREE, Silence, small_search, small_study
+from tiny_task import OBJECTIVES, TREE, run_trials, tiny_search, tiny_study
 
 from search.study.records import front
-from search.study.trials import enqueue_first, records
-from search.study.warm_start import beginnings
-from search.worker import work
+from search.study.store import TrialStore
+from search.study.warm_start import initial_params
 from spaces.dimensions import ConfigError
 from spaces.space import Space
 
@@ -13,24 +12,24 @@ NARROW = {**TREE, "model": {**TREE["model"], "width": 4}, "train": {**TREE["trai
 
 def test_a_study_begins_with_the_front_of_another(tmp_path):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
-    first = small_study(url, name="first")
-    work(first, small_search(), 4, Silence(), lambda trial: None, grace_s=60)
-    members = front(records(first), OBJECTIVES)
-    second = small_study(url, name="second", seed=5)
-    given = beginnings(second._storage, "first", Space(TREE), OBJECTIVES)
+    first = tiny_study(url, name="first")
+    run_trials(first, tiny_search(), 4)
+    members = front(TrialStore(first).records(), OBJECTIVES)
+    second = tiny_study(url, name="second", seed=5)
+    given = initial_params(second._storage, "first", Space(TREE), OBJECTIVES)
     assert given == [first.trials[member.number].params for member in members]
-    enqueue_first(second, given)
-    work(second, small_search(seed=5), len(given), Silence(), lambda trial: None, grace_s=60)
-    begun = records(second)
+    TrialStore(second).enqueue_first(given)
+    run_trials(second, tiny_search(seed=5), len(given))
+    begun = TrialStore(second).records()
     assert [trial.architecture for trial in begun] == [member.architecture for member in members]
     assert all(trial.curve and trial.costs for trial in begun)  # learned and measured anew
 
 
 def test_what_cannot_be_begun_with_is_said(tmp_path):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
-    first = small_study(url, name="first")
-    work(first, small_search(), 2, Silence(), lambda trial: None, grace_s=60)
+    first = tiny_study(url, name="first")
+    run_trials(first, tiny_search(), 2)
     with pytest.raises(ConfigError, match="warm_start: there is no study 'frist' in this storage; there are first"):
-        beginnings(first._storage, "frist", Space(TREE), OBJECTIVES)
+        initial_params(first._storage, "frist", Space(TREE), OBJECTIVES)
     with pytest.raises(ConfigError, match=r"the front of 'first' has . members, and none lies in this space"):
-        beginnings(first._storage, "first", Space(NARROW), OBJECTIVES)
+        initial_params(first._storage, "first", Space(NARROW), OBJECTIVES)

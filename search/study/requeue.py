@@ -1,0 +1,54 @@
+"""Trials queued again under a new number: resumed ones, interrupted ones, and those whose worker died."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+MAX_TRIES = 3  # workers that a trial may cost: it may be the trial that kills them
+
+
+def requeue(study: optuna.Study, trial: FrozenTrial, **attributes: Any) -> None:
+    """Queue the parameters of ``trial`` as a trial that replaces it, with ``attributes`` and none of its own."""
+    study.add_trial(
+        optuna.create_trial(
+            state=TrialState.WAITING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={"replaces": trial.number, **attributes},
+        )
+    )
+
+
+def requeue_interrupted(study: optuna.Study, trial: FrozenTrial, *, tries: int) -> None:
+    """Queue a trial that ended without a result; if it resumed another one, the new trial will."""
+    resumes = {name: trial.user_attrs[name] for name in ("resumes",) if name in trial.user_attrs}
+    requeue(study, trial, tries=tries, **resumes)
+
+
+def requeue_stale(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Queue the trial of a dead worker, unless it has cost ``MAX_TRIES`` workers."""
+    tries = trial.user_attrs.get("tries", 1)
+    if tries < MAX_TRIES:
+        requeue_interrupted(study, trial, tries=tries + 1)
+
+
+def fail_stale(study: optuna.Study, grace_s: float) -> None:
+    """Fail and requeue the trials of dead workers, also of those that died before the first heartbeat."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        optuna.storages.fail_stale_trials(study)  # calls requeue_stale, see storage.py
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        # A trial names its worker only once its heartbeat has started.
+        if "worker" in trial.user_attrs or trial.datetime_start is None:
+            continue
+        if (datetime.now() - trial.datetime_start).total_seconds() > grace_s:
+            try:
+                study.tell(trial.number, state=TrialState.FAIL)
+            except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+                continue  # another worker was faster
+            requeue_stale(study, trial)

@@ -1,0 +1,83 @@
+"""Trials trained with Lightning, their checkpoints in a folder that all workers of a study see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from search.study.records import Record
+from search.training import Epoch, fit
+from search.training.settings import Settings
+from spaces.build import build
+from spaces.tasks import Task
+
+
+@dataclass(frozen=True)
+class LightningLearner:
+    """Builds and trains networks.
+
+    Args:
+        task: data, loss and metric.
+        seed: of weights, of the order of examples and of dropout.
+        folder: of the checkpoints.
+    """
+
+    task: Task
+    seed: int
+    folder: Path
+
+    def checkpoint(self, number: int) -> Path:
+        """The checkpoint of a trial."""
+        return self.folder / f"{number}.pt"
+
+    def can_resume(self, number: int) -> bool:
+        """See :class:`~search.training.Learner`; false where the checkpoint is lost or on another host."""
+        return self.checkpoint(number).exists()
+
+    def train(self, record: Record, *, resume: int | None) -> LightningTraining:
+        """See :class:`~search.training.Learner`."""
+        return LightningTraining(self, record, resume)
+
+
+class LightningTraining:
+    """A :class:`~search.training.Training`; the checkpoint that it resumed is deleted once it has ended in order."""
+
+    def __init__(self, learner: LightningLearner, record: Record, resume: int | None) -> None:
+        self._learner, self._number = learner, record.number
+        self._resumed = None if resume is None else learner.checkpoint(resume)
+        self._before_s = record.cpu_seconds[-1] if record.cpu_seconds else 0.0
+        settings = Settings(**record.architecture["train"])
+        self.epochs = settings.epochs
+        self._network = build(dict(record.architecture), learner.task, seed=learner.seed)
+        self._fit = fit.Training(self._network, learner.task, settings, seed=learner.seed, checkpoint=self._resumed)
+
+    @property
+    def overhead(self) -> float:
+        """Share of the CPU time outside forward, backward and optimizer steps."""
+        return 1 - self._fit.model_s / self._fit.cpu_s if self._fit.cpu_s else 0.0
+
+    def __enter__(self) -> Self:
+        self._fit.__enter__()
+        return self
+
+    def __iter__(self) -> Iterator[Epoch]:
+        for epoch, metric in self._fit:
+            yield Epoch(epoch, metric, round(self._before_s + self._fit.cpu_s, 4))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._fit.__exit__(kind, error, traceback)
+        if kind is None and self._resumed is not None:
+            self._resumed.unlink(missing_ok=True)
+
+    def save(self) -> None:
+        """See :class:`~search.training.Training`."""
+        self._fit.save(self._learner.checkpoint(self._number))
+
+    def test_metrics(self) -> dict[str, float]:
+        """See :class:`~search.training.Training`."""
+        return fit.evaluate_split(self._network, self._learner.task, "test")

@@ -1,0 +1,82 @@
+import math
+from dataclasses import replace
+
+import pytest
+from tiny_task import OBJECTIVES, run_trials, tiny_search, tiny_study
+
+from search.costs.latency import FlopsLatency, Latency
+from search.costs.remeasure import remeasure
+from search.study.records import front
+from search.study.store import TrialStore
+
+
+class Drifting(FlopsLatency):
+    """Twice as slow at every other measurement of one network; side by side, all as slow as each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.measured = []
+
+    def measure_all(self, networks, task):
+        self.measured.append(len(networks))
+        drift = 1.0 if len(networks) > 1 else 1.0 + len(self.measured) % 2
+        return [Latency(drift * each.ms, 0.01, 1, 8, 1) for each in super().measure_all(networks, task)]
+
+
+@pytest.fixture
+def done(tmp_path):
+    study, search = tiny_study(f"sqlite:///{tmp_path / 'studies.db'}"), tiny_search(meter=Drifting())
+    run_trials(study, search, 8)
+    return TrialStore(study), search.cost_model
+
+
+def test_the_front_is_measured_again_in_turns(done):
+    store, costs = done
+    before = {record.number: record for record in store.records()}
+    assert remeasure(store, costs, OBJECTIVES) >= len(
+        {each.costs["flops"] for each in front(before.values(), OBJECTIVES)}
+    )
+    exact = {number: record.costs["flops"] / 10 / 1e6 for number, record in before.items()}
+    for record in front(store.records(), OBJECTIVES):
+        assert math.isclose(record.costs["latency_ms"], exact[record.number])
+        first, current = record.timings
+        assert first.ms == before[record.number].costs["latency_ms"]
+        assert (current.spread, current.host) == (0.01, costs.host)
+        assert current.at >= first.at
+
+
+def test_optuna_holds_the_current_latencies_too(done):
+    store, costs = done
+    remeasure(store, costs, OBJECTIVES)
+    url = store.study._storage._backend.engine.url.render_as_string()
+    reopened = tiny_study(url)
+    latencies = {trial.number: trial.values[1] for trial in reopened.trials}
+    assert latencies == {record.number: record.costs["latency_ms"] for record in store.records()}
+    assert any(len(record.timings) > 1 for record in store.records())
+    assert {trial.number for trial in reopened.best_trials} == {
+        each.number for each in front(store.records(), OBJECTIVES)
+    }
+
+
+def test_trials_of_the_same_network_keep_the_same_latency(done):
+    store, costs = done
+    remeasure(store, costs, OBJECTIVES)
+    latencies = {}
+    for record in store.records():
+        if len(record.timings) > 1:
+            latencies.setdefault(record.costs["flops"], set()).add(record.costs["latency_ms"])
+    assert latencies
+    assert all(len(each) == 1 for each in latencies.values())
+
+
+def test_nothing_is_measured_again_while_no_trial_has_completed(done):
+    store, costs = done
+    assert remeasure(store, costs, OBJECTIVES) > 0
+    assert remeasure(store, costs, OBJECTIVES) == 0
+
+
+def test_timings_of_other_hosts_are_kept(done):
+    store, costs = done
+    before = store.records()
+    assert remeasure(store, replace(costs, host="elsewhere"), OBJECTIVES) == 0
+    assert store.records() == before
