@@ -24,7 +24,7 @@ from search.study.storage import agree, open_storage
 from search.study.storage import join as join_study
 from search.study.trials import enqueue_first
 from search.tracking import Tracking
-from search.training.settings import Settings
+from search.training.settings import TrainSettings
 from spaces.build import instantiate, invalid_corners
 from spaces.dimensions import ConfigError
 from spaces.space import Space
@@ -125,7 +125,7 @@ def check(space: Space, task: Task) -> None:
     problems = invalid_corners(space, task)
     for settings in space.train_corners():
         try:
-            instantiate({"_target_": f"{Settings.__module__}.{Settings.__qualname__}", **settings}, "train")
+            instantiate({"_target_": f"{TrainSettings.__module__}.{TrainSettings.__qualname__}", **settings}, "train")
         except ConfigError as error:
             problems += [line for line in str(error).splitlines() if line not in problems]
     if problems:

@@ -23,7 +23,7 @@ from search.samplers.candidates import Pool
 from search.study.records import Objectives, Record, Stop
 from search.study.trials import history, record, records
 from search.training.fit import Training, evaluate_split
-from search.training.settings import Settings
+from search.training.settings import TrainSettings
 from spaces.architecture import Architecture, key, network_key
 from spaces.build import build
 from spaces.space import Space
@@ -122,7 +122,7 @@ def _train(notes: _Notes, architecture: Architecture, search: Search, watch: Wat
 
     A stopped trial leaves a checkpoint, from which a later one may go on.
     """
-    trial, task, settings = notes.trial, search.task, Settings(**architecture["train"])
+    trial, task, settings = notes.trial, search.task, TrainSettings(**architecture["train"])
     folder = search.checkpoints / trial.study.study_name
     checkpoint = None if paused is None else folder / f"{paused.number}.pt"
     if paused is None or checkpoint is None or not checkpoint.exists():  # lost, or on another host: from the start
@@ -162,7 +162,7 @@ def _train(notes: _Notes, architecture: Architecture, search: Search, watch: Wat
 def _hopeless(trial: optuna.Trial, search: Search) -> Stop | None:
     """Why the pruner would stop a trial now, by what the storage holds of it and the others."""
     known = history(trial.study, search.objectives)
-    return search.pruner.stops(known.record(trial.number), known)
+    return search.pruner.should_stop(known.record(trial.number), known)
 
 
 def _twin(trial: optuna.Trial, architecture: Architecture) -> Record | None:

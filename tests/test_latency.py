@@ -14,7 +14,7 @@ from torch import nn
 
 import search.costs.latency
 from search.costs.counted import flops
-from search.costs.exclusive import exclusive, lock_path, yield_to_measurements
+from search.costs.exclusive import exclusive, lock_path, lower_thread_priority
 from search.costs.latency import FEWEST, FlopsLatency, Machine, MeasuredLatency
 from tests.tiny_task import FirstToken
 
@@ -246,7 +246,7 @@ def test_only_the_thread_that_yields_loses_priority():
     seen = []
 
     def train():
-        yield_to_measurements()
+        lower_thread_priority()
         seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 
     thread = threading.Thread(target=train)

@@ -18,7 +18,7 @@ except ImportError:  # not on Windows: there, nothing keeps two measurements apa
     fcntl = None  # type: ignore[assignment]
 
 
-def yield_to_measurements() -> None:
+def lower_thread_priority() -> None:
     """Give the calling thread the lowest priority, for good; threads that it starts inherit it.
 
     A training that does so leaves a measurement on the same core nearly all of its time. Only Linux has priorities per

@@ -17,9 +17,9 @@ import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
 
-from search.acquisition import Cells
+from search.acquisition import BoxDecomposition
 from search.lifecycle import plan
-from search.pareto import front
+from search.pareto import non_dominated
 from search.pruning import Pruner
 from search.replay.table import Table
 from search.samplers.candidates import Candidate
@@ -85,9 +85,9 @@ class Replay:
         self.repeated = False
         everything = [self._record(row, row, row_epochs=None) for row in range(len(self.rows))]
         complete = History.of(everything, self.aims)
-        self.best = Cells(complete).hypervolume
+        self.best = BoxDecomposition(complete).hypervolume
         points = np.column_stack([complete.finals, complete.costs])
-        self.true_front = set(np.flatnonzero(front(points)).tolist())
+        self.true_front = set(np.flatnonzero(non_dominated(points)).tolist())
 
     def _record(self, number: int, row: int, *, row_epochs: int | None, state: str = "complete", **more: Any) -> Record:
         curve = self.table.curves[self.world][row]
@@ -137,7 +137,7 @@ class Replay:
             outcome.own_s += own
             if seconds is None:
                 heapq.heappush(idle, (now + own, worker))
-                share = Cells(self.history).hypervolume / self.best
+                share = BoxDecomposition(self.history).hypervolume / self.best
                 if not outcome.trace or share > outcome.trace[-1][2]:
                     outcome.trace.append((now + own, epochs, share))
                     if share >= until:
@@ -211,7 +211,7 @@ class Replay:
             record = self._record(trial.number, row, row_epochs=epochs, state="running", replaces=replaces)
             self.history.add(record)
             judged = epochs < total and (replaces is None or epochs > done)
-            if judged and self.pruner.stops(record, self.history):
+            if judged and self.pruner.should_stop(record, self.history):
                 stopped = self._record(trial.number, row, row_epochs=epochs, state="pruned", replaces=replaces)
                 self.history.add(stopped)
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)

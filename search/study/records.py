@@ -106,6 +106,6 @@ def front(records: Sequence[Record], objectives: Objectives) -> list[Record]:
     judged = [(point, record) for point, record in judged if "twin_of" not in record.details]  # of older studies
     if not judged:
         return []
-    on_front = pareto.front([point for point, _ in judged])
+    on_front = pareto.non_dominated([point for point, _ in judged])
     members = [record for (_, record), is_in in zip(judged, on_front, strict=True) if is_in]
     return sorted(members, key=lambda member: [member.costs[name] for name in objectives.costs])

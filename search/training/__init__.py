@@ -1,1 +1,1 @@
-"""Training one network with Lightning, epoch by epoch."""
+"""Training of one network with Lightning, epoch by epoch."""
