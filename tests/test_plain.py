@@ -227,16 +227,16 @@ def test_arguments_that_do_not_fit_the_study_are_rejected(settings, message):
         pruning_in(**settings)
 
 
-def test_the_snippet_of_the_readme_runs_and_stops_trials():
-    (snippet,) = re.findall(
-        r"```python\n(.*?from search\.pruning\.optuna_study.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-    )
+def test_the_snippet_of_the_readme_runs_and_prunes_trials():
+    readme = ROOT / "search" / "pruning" / "README.md"
+    (snippet,) = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
     names = {}
-    exec(compile(snippet, "README.md", "exec"), names)
-    states = [trial.state for trial in names["study"].get_trials()]
+    exec(compile(snippet, str(readme), "exec"), names)
+    trials = names["study"].get_trials()
+    states = [trial.state for trial in trials]
     assert len(states) == 40
     assert 1 <= states.count(TrialState.COMPLETE) < 30
-    assert all(each.user_attrs["reason"] for each in names["study"].get_trials() if each.state == TrialState.PRUNED)
+    assert all(trial.user_attrs["reason"] for trial in trials if trial.state == TrialState.PRUNED)
 
 
 def test_the_import_needs_neither_torch_nor_lightning():

@@ -8,6 +8,9 @@ import numpy as np
 import optuna
 import pytest
 from csv_files import FINITE, table
+from scipy.stats import multivariate_normal, norm
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF
 from tiny_task import TREE, FirstToken
 
 from search.acquisition import extrapolate_final_loss
@@ -15,7 +18,19 @@ from search.lifecycle import plan
 from search.pruning.gain_rate import GainRate
 from search.pruning.none import NoPruner
 from search.samplers.candidates import Candidate, Pool
-from search.samplers.surrogate import SurrogateSampler, _squared_distances, ehvi_per_second
+from search.samplers.surrogate import (
+    JITTER,
+    LENGTHSCALE,
+    LENGTHSCALE_BOUNDS,
+    MIN_FIT,
+    NUGGET,
+    SurrogateSampler,
+    _fit_lengthscales,
+    _posterior,
+    _rbf_kernel,
+    _squared_distances,
+    ehvi_per_second,
+)
 from search.study.history import History
 from search.study.records import Record
 from spaces.architecture import key, network_key
@@ -87,6 +102,45 @@ def test_the_kernel_is_positive_semidefinite():
     assert squared.max(axis=(1, 2)) == pytest.approx(
         [1.0, 1.0, 1.0, 2.0, 1.0]
     )  # numerical settings, and the categorical pattern
+
+
+def random_points(count, settings=3):
+    """Squared distances ``(settings, count, count)`` and noisy standardized losses that depend on the first setting."""
+    random = np.random.default_rng(0)
+    points = random.random((count, settings))
+    losses = np.sin(6 * points[:, 0]) + 0.1 * random.normal(size=count)
+    squared = ((points[:, None] - points) ** 2).transpose(2, 0, 1)
+    return points, squared, (losses - losses.mean()) / losses.std(), random.uniform(0.0, 0.1, count)
+
+
+def test_the_posterior_equals_that_of_scikit_learn():
+    points, squared, losses, noise = random_points(20)
+    lengthscales, train = np.array([0.5, 1.0, 2.0]), 12
+    kernel = _rbf_kernel(squared, lengthscales)[:, :train]
+    mean, variance = _posterior(kernel, kernel[:train], losses[:train], noise[:train])
+    reference = GaussianProcessRegressor(RBF(lengthscales), alpha=noise[:train] + NUGGET + JITTER, optimizer=None)
+    expected_mean, expected_std = reference.fit(points[:train], losses[:train]).predict(points, return_std=True)
+    np.testing.assert_allclose(mean, expected_mean)
+    np.testing.assert_allclose(variance, expected_std**2 + NUGGET)
+
+
+def test_fitted_lengthscales_have_a_high_posterior_density():
+    _, squared, losses, noise = random_points(30)
+
+    def log_density(lengthscales):
+        covariance = _rbf_kernel(squared, lengthscales) + np.diag(noise + NUGGET + JITTER)
+        prior = norm(np.log(LENGTHSCALE), np.sqrt(2)).logpdf(np.log(lengthscales)).sum()
+        return multivariate_normal(np.zeros(30), covariance).logpdf(losses) + prior
+
+    fitted = _fit_lengthscales(squared, losses, noise)
+    draws = np.exp(np.random.default_rng(1).uniform(*np.log(LENGTHSCALE_BOUNDS), (100, 3)))
+    assert log_density(fitted) > np.quantile([log_density(draw) for draw in draws], 0.95)
+    assert fitted[0] < min(fitted[1:])  # the only setting that matters
+
+
+def test_lengthscales_are_not_fitted_to_few_trials():
+    _, squared, losses, noise = random_points(MIN_FIT - 1)
+    assert _fit_lengthscales(squared, losses, noise).tolist() == [LENGTHSCALE] * 3
 
 
 def test_the_model_generalises_to_unseen_settings():
