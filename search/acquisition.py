@@ -1,8 +1,10 @@
-"""How much hypervolume a trial may still add, and how fast: what pausing, resuming and choosing are decided by.
+"""Expected hypervolume improvement (EHVI) of trials whose costs are known: decides pausing, resuming and sampling.
 
-A partial curve is taken as a noisy measurement of its end: the metric now, plus what finished trials gained from the
-same epoch on, those that were at a similar metric weighing most. The costs being known, the hypervolume that a trial
-would add is a piecewise linear function of its final metric alone, so its expectation needs no sampling.
+Emmerich, Giannakoglou and Naujoks, "Single- and Multiobjective Evolutionary Optimization Assisted by Gaussian Random
+Field Metamodels", 2006. A partial learning curve counts as a noisy observation of its final value: the loss now plus
+the gain that complete trials made from the same epoch on, weighted by how similar their loss was there. Since the
+costs are known, the hypervolume that a trial adds is a piecewise linear function of its final loss alone, so EHVI has
+a closed form and needs no sampling.
 """
 
 from __future__ import annotations
@@ -14,74 +16,85 @@ from scipy.special import ndtr
 from search.pareto import Floats
 from search.study.history import History
 
-SIMILAR = 0.15  # of the way from chance to best: trials that are so far apart weigh 0.6
-LEAST_DEVIATION = 0.02  # of the way from chance to best: no end is known better than that before it is reached
-BOLDNESS = 2.0  # the factor on deviations where it is decided: what speaks against all seen so far is tried sooner
-LATTICE = {2: 24, 3: 9}  # cells along each of so many costs
+# As shares of the metric's range, from chance to best:
+CURVE_BANDWIDTH = 0.15  # bandwidth of the Gaussian kernel on losses at the same epoch
+MIN_STD = 0.02  # lower bound of the standard deviation of an extrapolated final loss
+PRIOR_STD = 0.5  # standard deviation where no complete trial shows how curves go on
+BASE_WEIGHT = 0.05  # of each complete trial, however different its loss was at the same epoch
+STD_SCALE = 2.0  # factor on standard deviations in decisions: more exploration, as beta in an upper confidence bound
+GRID_CELLS = {2: 24, 3: 9}  # cells along each cost axis, by the number of costs; 4 for more than 3 costs
 
 
-def ends(history: History, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:
-    """Mean and standard deviation ``(rows,)`` of the final losses of trials, by their own curves alone.
+def extrapolate_final_loss(history: History, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Mean and standard deviation ``(rows,)`` of the final losses of trials, each from its own learning curve.
 
-    Of a complete trial it is its final loss, with deviation 0; of one without a curve, NaN and infinite. Where nobody
-    finished, nothing is known of gains: the loss now, give or take half the way from chance to best.
+    With loss ``y_t`` after epoch ``t``, and complete trials ``i`` with losses ``y_it`` and final losses ``y_iT``::
+
+        mean = y_t + sum_i w_i (y_iT - y_it) / sum_i w_i,  w_i = exp(-(y_it - y_t)^2 / (2 CURVE_BANDWIDTH^2)) + 0.05
+
+    The variance is the weighted variance of the gains, times ``1 + 2 / n`` with the effective sample size ``n``, plus
+    ``MIN_STD^2``. A complete trial has its final loss and standard deviation 0; a trial without a curve NaN and
+    infinity. If no complete trial was evaluated at epoch ``t``, the mean is ``y_t`` and the deviation ``PRIOR_STD``.
     """
     span = abs(history.objectives.best - history.objectives.chance)
     losses, epochs, complete = history.losses, history.epochs, history.complete
-    mean, deviation = np.full(len(rows), np.nan), np.full(len(rows), np.inf)
-    for place, row in enumerate(rows):
+    mean, std = np.full(len(rows), np.nan), np.full(len(rows), np.inf)
+    for i, row in enumerate(rows):
         epoch = epochs[row]
         if complete[row]:
-            mean[place], deviation[place] = history.finals[row], 0.0
+            mean[i], std[i] = history.finals[row], 0.0
         elif epoch:
-            now = losses[row, epoch - 1]
-            then = losses[:, epoch - 1]
-            finished = complete & np.isfinite(then)
-            if not finished.any():
-                mean[place], deviation[place] = now, 0.5 * span
+            current = losses[row, epoch - 1]
+            at_epoch = losses[:, epoch - 1]
+            known = complete & np.isfinite(at_epoch)
+            if not known.any():
+                mean[i], std[i] = current, PRIOR_STD * span
                 continue
-            gains = history.finals[finished] - then[finished]
-            weights = np.exp(-0.5 * ((then[finished] - now) / (SIMILAR * span)) ** 2) + 0.05
+            gains = history.finals[known] - at_epoch[known]
+            weights = np.exp(-0.5 * ((at_epoch[known] - current) / (CURVE_BANDWIDTH * span)) ** 2) + BASE_WEIGHT
             gain = np.average(gains, weights=weights)
             variance = np.average((gains - gain) ** 2, weights=weights)
-            many = weights.sum() ** 2 / (weights**2).sum()
-            mean[place] = now + gain
-            deviation[place] = np.sqrt(variance * (1 + 2 / many) + (LEAST_DEVIATION * span) ** 2)
-    return mean, deviation
+            sample_size = weights.sum() ** 2 / (weights**2).sum()
+            mean[i] = current + gain
+            std[i] = np.sqrt(variance * (1 + 2 / sample_size) + (MIN_STD * span) ** 2)
+    return mean, std
 
 
-class Cells:
-    """The box of costs in cells, and in each the loss to beat: the lowest among complete trials that cost no more.
+class BoxDecomposition:
+    """The reference box of the costs in cells, each with the lowest loss among complete trials that cost no more.
 
-    With one cost the cells lie between those of the trials, and all that follows is exact. With more they are a fixed
-    lattice, judged at its centres: exact cells would be as many as the front has members, to the power of the costs.
+    With one cost the cells lie between the costs of the trials, and everything computed from them is exact. With more
+    costs they are a fixed grid, evaluated at the cells' centres: an exact decomposition would have as many cells as
+    the front has members, to the power of the number of costs.
+
+    Attributes:
+        best_loss: ``(cells,)``: a new trial in a cell must have a lower loss than this to add hypervolume.
     """
 
     def __init__(self, history: History) -> None:
-        aims = history.objectives
-        self.reference, self.ideal = np.array(aims.reference), np.array(aims.ideal)
+        objectives = history.objectives
+        self.reference, self.ideal = np.array(objectives.reference), np.array(objectives.ideal)
         losses, costs = history.finals[history.complete], history.costs[history.complete]
         inside = (losses < self.reference[0]) & (costs < self.reference[1:]).all(axis=1)
         losses, costs = losses[inside], costs[inside]
         if costs.shape[1] == 1:
             order = np.argsort(costs[:, 0], kind="stable")
             self.edges = [np.concatenate([self.ideal[1:], costs[order, 0], self.reference[1:]])]
-            lowest = np.minimum.accumulate(np.append(self.reference[0], losses[order]))
-            self.bars = lowest
+            self.best_loss = np.minimum.accumulate(np.append(self.reference[0], losses[order]))
         else:
-            each = LATTICE.get(costs.shape[1], 4)
-            ends = zip(self.ideal[1:], self.reference[1:], strict=True)
-            self.edges = [np.linspace(low, high, each + 1) for low, high in ends]
-            middles = [(edge[:-1] + edge[1:]) / 2 for edge in self.edges]
-            first = [np.searchsorted(middle, column) for middle, column in zip(middles, costs.T, strict=True)]
-            bars = np.full((each + 1,) * costs.shape[1], self.reference[0])
-            np.minimum.at(bars, tuple(first), losses)
+            cells = GRID_CELLS.get(costs.shape[1], 4)
+            bounds = zip(self.ideal[1:], self.reference[1:], strict=True)
+            self.edges = [np.linspace(low, high, cells + 1) for low, high in bounds]
+            centres = [(edge[:-1] + edge[1:]) / 2 for edge in self.edges]
+            first = [np.searchsorted(centre, column) for centre, column in zip(centres, costs.T, strict=True)]
+            best_loss = np.full((cells + 1,) * costs.shape[1], self.reference[0])
+            np.minimum.at(best_loss, tuple(first), losses)
             for axis in range(costs.shape[1]):
-                bars = np.minimum.accumulate(bars, axis=axis)
-            self.bars = bars[(slice(each),) * costs.shape[1]].ravel()
+                best_loss = np.minimum.accumulate(best_loss, axis=axis)
+            self.best_loss = best_loss[(slice(cells),) * costs.shape[1]].ravel()
 
-    def volumes(self, costs: Floats) -> Floats:
-        """``(n, cells)``: the part of each cell that trials of ``costs`` ``(n, costs)`` would cost no more than."""
+    def cell_volumes(self, costs: Floats) -> Floats:
+        """``(n, cells)``: of each cell, the volume in which trials of ``costs`` ``(n, costs)`` cost no more."""
         volumes = np.ones((len(costs), 1))
         for k, edge in enumerate(self.edges):
             widths = np.clip(edge[1:] - np.maximum(edge[:-1], costs[:, k : k + 1]), 0.0, None)
@@ -90,24 +103,26 @@ class Cells:
 
     @property
     def hypervolume(self) -> float:
-        """What the complete trials dominate, as a share of the whole box."""
-        volumes = self.volumes(self.ideal[None, 1:])[0]
-        return float((volumes * (self.reference[0] - self.bars)).sum() / np.prod(self.reference - self.ideal))
+        """Hypervolume of the complete trials, as a share of the reference box."""
+        volumes = self.cell_volumes(self.ideal[None, 1:])[0]
+        return float((volumes * (self.reference[0] - self.best_loss)).sum() / np.prod(self.reference - self.ideal))
 
-    def expected_gain(self, costs: Floats, mean: Floats, deviation: Floats) -> Floats:
-        """The hypervolume ``(n,)`` that trials are expected to add, as a share of the whole box.
+    def expected_hypervolume_improvement(self, costs: Floats, mean: Floats, std: Floats) -> Floats:
+        """EHVI ``(n,)`` of trials, as a share of the reference box: ``sum_c v_c (EI(b_c) - EI(ideal)) / box``.
+
+        ``v_c`` is the cell's volume for the trial, ``b_c`` its best loss, and ``EI(b) = E[max(b - y, 0)]``.
 
         Args:
             costs: ``(n, costs)`` of the trials.
-            mean: ``(n,)`` of their final losses, taken as normally distributed.
-            deviation: ``(n,)``, above 0.
+            mean: ``(n,)`` of their final losses ``y``, which are taken as normally distributed.
+            std: ``(n,)``, above 0.
         """
-        below = _expected_below(self.bars, mean, deviation)
-        below -= _expected_below(self.ideal[:1], mean, deviation)  # nothing is better than the best there can be
-        return np.asarray((self.volumes(costs) * below).sum(axis=1) / np.prod(self.reference - self.ideal))
+        improvement = _expected_improvement(self.best_loss, mean, std)
+        improvement -= _expected_improvement(self.ideal[:1], mean, std)  # no loss is below the ideal one
+        return np.asarray((self.cell_volumes(costs) * improvement).sum(axis=1) / np.prod(self.reference - self.ideal))
 
 
-def _expected_below(bars: Floats, mean: Floats, deviation: Floats) -> Floats:
-    """By how much ``(n, bars)`` normally distributed losses are expected to lie below each bar; above it is 0."""
-    beaten = (bars - mean[:, None]) / deviation[:, None]
-    return deviation[:, None] * (beaten * ndtr(beaten) + np.exp(-0.5 * beaten**2) / np.sqrt(2 * np.pi))
+def _expected_improvement(best_loss: Floats, mean: Floats, std: Floats) -> Floats:
+    """``(n, cells)``: ``E[max(b - y, 0)] = std (z Phi(z) + phi(z))`` with ``z = (b - mean) / std``."""
+    z = (best_loss - mean[:, None]) / std[:, None]
+    return std[:, None] * (z * ndtr(z) + np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi))

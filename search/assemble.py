@@ -26,7 +26,7 @@ from search.study.storage import get_or_set_attr, open_storage, open_study, show
 from search.study.store import TrialStore
 from search.tracking import Tracking
 from search.training.learner import LightningLearner
-from search.training.settings import Settings
+from search.training.settings import TrainSettings
 from spaces.build import instantiate, invalid_corners
 from spaces.dimensions import ConfigError
 from spaces.space import Space
@@ -123,7 +123,7 @@ def validate_space(space: Space, task: Task) -> None:
     problems = invalid_corners(space, task)
     for settings in space.train_corners():
         try:
-            instantiate({"_target_": f"{Settings.__module__}.{Settings.__qualname__}", **settings}, "train")
+            instantiate({"_target_": f"{TrainSettings.__module__}.{TrainSettings.__qualname__}", **settings}, "train")
         except ConfigError as error:
             problems += [line for line in str(error).splitlines() if line not in problems]
     if problems:

@@ -1,6 +1,6 @@
-"""Strategies side by side on recorded tables: ``python -m search.compare`` replays sampler times pruner.
+"""Compare search strategies: ``python -m search.compare`` replays samplers and pruners on recorded tables.
 
-Nothing is trained: a replay looks up in a table what training would have given, see :mod:`search.replay.simulation`.
+Nothing is trained: a replay looks up the learning curves in a table, see :mod:`search.replay.simulation`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from search.replay.simulation import Outcome
     from search.replay.table import Table
 
-OURS = "surrogate+gain_rate"
+DEFAULT = "surrogate+gain_rate"
 BASELINES = ("random+none", "tpe+none")
-HELD_OUT = ("speech",)  # no rule and no setting was chosen by looking at it
+HELD_OUT = ("speech",)  # not used to choose or tune any rule
 STRATEGIES = (
     "oracle",
     "cheapest",
@@ -38,22 +38,20 @@ STRATEGIES = (
     "random+gain_rate",
     "tpe+gain_rate",
     "surrogate+none",
-    OURS,
+    DEFAULT,
 )
 
 
 def main() -> None:
-    """Replay, print, and write the page."""
+    """Parse the command line and exit."""
     parser = argparse.ArgumentParser(prog="python -m search.compare", description=__doc__.splitlines()[0])
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help="shipped tables or files (default: all shipped)")
     parser.add_argument(
-        "tables", nargs="*", metavar="TABLE", help="names of shipped tables or files; default: all shipped"
-    )
-    parser.add_argument(
-        "--strategies", nargs="+", default=STRATEGIES, metavar="SAMPLER+PRUNER", help="default: all known"
+        "--strategies", nargs="+", default=STRATEGIES, metavar="SAMPLER+PRUNER", help="(default: all of them)"
     )
     parser.add_argument("--seeds", type=int, default=100, help="of each strategy on each table (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="workers that share each search (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    parser.add_argument("--workers", type=int, default=1, help="simulated workers per search (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     parser.add_argument("--page", type=Path, default=Path("comparison.html"), help="(default: %(default)s)")
     try:
         sys.exit(compare(parser.parse_args()))
@@ -64,7 +62,7 @@ def main() -> None:
 
 
 def compare(given: argparse.Namespace) -> int:
-    """Do as the arguments say; the exit code."""
+    """Replay, print the result tables and write the page; return the exit code."""
     for name, value in (("seeds", given.seeds), ("workers", given.workers), ("jobs", given.jobs)):
         if value < 1:
             raise ConfigError(f"--{name}={value}: it must be at least 1")
@@ -73,25 +71,26 @@ def compare(given: argparse.Namespace) -> int:
 
     known = shipped()
     files = [known.get(name, Path(name)) for name in given.tables] if given.tables else list(known.values())
-    names = [read(file).name for file in files]  # says what is wrong before anything is replayed
+    names = [read(file).name for file in files]  # errors before anything is replayed
     from search.replay.page import write_page
     from search.replay.statistics import markdown
 
     outcomes = list(replays(files, settings, given))
     baselines = [name for name in BASELINES if name in settings] or [next(iter(settings))]
-    ours = OURS if OURS in settings else next(iter(settings))
-    text = markdown(outcomes, baselines=baselines, ours=ours, held_out=[name for name in names if name in HELD_OUT])
+    default = DEFAULT if DEFAULT in settings else next(iter(settings))
+    held_out = [name for name in names if name in HELD_OUT]
+    text = markdown(outcomes, baselines=baselines, default=default, held_out=held_out)
     print(text)  # noqa: T201
     write_page(given.page, text, outcomes)
-    print(f"\nThe same with plots: {given.page}")  # noqa: T201
+    print(f"\nWith plots: {given.page}")  # noqa: T201
     return 0
 
 
 def strategy(name: str) -> dict[str, Any]:
     """The settings of ``SAMPLER+PRUNER`` from conf/, as :class:`search.replay.simulation.Strategy` takes them.
 
-    A baseline, ``random+none`` or ``tpe+none``, is as people run it elsewhere: it draws from the first trial on, where
-    the project's runs begin with each mechanism at its smallest.
+    The baselines sample from the first trial on, as usual elsewhere; the others start with the smallest architecture of
+    each mechanism, as ``search.run`` does.
     """
     none = options("pruner")["none"]
     if name in ("oracle", "cheapest"):
@@ -99,7 +98,7 @@ def strategy(name: str) -> dict[str, Any]:
     sampler, _, pruner = name.partition("+")
     for group, option in (("sampler", sampler), ("pruner", pruner)):
         if option not in options(group):
-            raise ConfigError(f"{name}: there is no {group} {option!r}; there are {', '.join(options(group))}")
+            raise ConfigError(f"{name}: unknown {group} {option!r}; known: {', '.join(options(group))}")
     smallest = name not in (*BASELINES, "nsga2+none")
     return {"sampler": options("sampler")[sampler], "pruner": options("pruner")[pruner], "smallest": smallest}
 
@@ -107,7 +106,7 @@ def strategy(name: str) -> dict[str, Any]:
 def replays(
     files: Sequence[Path], settings: Mapping[str, Mapping[str, Any]], given: argparse.Namespace
 ) -> Iterator[Outcome]:
-    """Every strategy on every table with every seed, in several processes, with a progress bar."""
+    """Replay every strategy on every table with every seed, in parallel processes, with a progress bar."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -139,7 +138,7 @@ def _quiet() -> None:
 
 @cache
 def _table(file: Path) -> Table:
-    """Read once a process: replays look up in it and change nothing."""
+    """The table, read once per process."""
     from search.replay.table import read
 
     return read(file)
@@ -153,5 +152,5 @@ def _replay(file: Path, name: str, settings: Mapping[str, Any], seed: int, worke
 
 if __name__ == "__main__":
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")  # before numpy is loaded: each process has a core to itself
+        os.environ.setdefault(variable, "1")  # before numpy is imported: one core per process
     main()

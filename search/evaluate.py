@@ -124,4 +124,4 @@ def _over_limit(own: OpenTrial, limits: Mapping[str, float | None]) -> Stop | No
 
 def _should_stop(record: Record, store: TrialStore, search: Search) -> Stop | None:
     history = store.history(search.objectives)
-    return search.pruner.stops(history.record(record.number), history)
+    return search.pruner.should_stop(history.record(record.number), history)

@@ -1,4 +1,4 @@
-"""Statistics of replays, and the command that prints them."""
+"""Statistics of replays, and the command ``python -m search.compare``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from csv_files import table
 
 from search import compare
 from search.replay.simulation import Outcome
-from search.replay.statistics import average_ranks, holm, interval, markdown, ratio, regret
+from search.replay.statistics import average_ranks, markdown, median_interval, median_ratio, regret, wilcoxon_holm
 from search.replay.table import write
 
 INF = math.inf
@@ -24,58 +24,58 @@ def outcomes(name, times, made="t"):
     ]
 
 
-def test_reached_is_the_first_time_and_infinite_if_never():
+def test_reached_is_the_first_time_or_infinite():
     (outcome,) = outcomes("a", [8.0])
     assert (outcome.reached(0.5), outcome.reached(0.99), outcome.reached(0.999)) == (4.0, 8.0, INF)
     assert outcome.reached(0.99, epochs=True) == 9
 
 
-def test_the_interval_holds_the_median_and_misses_are_infinite():
-    middle, low, high = interval(np.random.default_rng(0).normal(100, 10, 400).tolist())
+def test_the_bootstrap_interval_contains_the_median_and_misses_are_infinite():
+    middle, low, high = median_interval(np.random.default_rng(0).normal(100, 10, 400).tolist())
     assert low < middle < high
     assert 97 < low < high < 103
-    assert interval([5.0] * 9) == (5.0, 5.0, 5.0)
-    assert interval([1.0, INF, INF])[0] == INF
-    assert interval([1.0, 1.0, INF])[0] == 1.0
+    assert median_interval([5.0] * 9) == (5.0, 5.0, 5.0)
+    assert median_interval([1.0, INF, INF])[0] == INF
+    assert median_interval([1.0, 1.0, INF])[0] == 1.0
 
 
-def test_a_ratio_is_the_geometric_mean_over_tables():
-    middle, low, high = ratio([[1.0] * 5, [4.0] * 5], [[2.0] * 5, [2.0] * 5])
+def test_the_ratio_is_the_geometric_mean_over_tables():
+    middle, low, high = median_ratio([[1.0] * 5, [4.0] * 5], [[2.0] * 5, [2.0] * 5])
     assert (middle, low, high) == pytest.approx((1.0, 1.0, 1.0))
-    assert ratio([[INF] * 5], [[2.0] * 5])[0] == INF
+    assert median_ratio([[INF] * 5], [[2.0] * 5])[0] == INF
 
 
-def test_holm_multiplies_by_what_is_left_and_never_falls():
+def test_holm_adjusted_p_values_are_ordered_and_at_most_1():
     random = np.random.default_rng(0)
     base = random.uniform(50, 100, 40)
     times = {"ours": base, "same": base, "near": base * random.uniform(0.97, 1.05, 40), "far": base * 2}
-    adjusted = holm(times, "ours")
+    adjusted = wilcoxon_holm(times, "ours")
     assert adjusted["same"] == 1.0
     assert adjusted["far"] < 1e-6
     assert adjusted["far"] <= adjusted["near"] <= adjusted["same"]
 
 
-def test_ranks_of_a_known_order_and_nemenyis_difference():
+def test_mean_ranks_and_critical_difference_of_a_known_order():
     ranks, difference = average_ranks({"a": [1.0, 1.0, 2.0], "b": [2.0, 2.0, 1.0], "c": [INF, INF, INF]})
     assert ranks == pytest.approx({"a": 4 / 3, "b": 5 / 3, "c": 3.0})
     assert difference == pytest.approx(2.343 * math.sqrt(3 * 4 / (6 * 3)), rel=1e-3)  # Demsar 2006, table 5
 
 
-def test_regret_is_what_was_missing_at_the_time():
+def test_regret_is_1_minus_the_share_of_hypervolume_at_the_time():
     assert regret(outcomes("a", [8.0]), np.array([1.0, 4.0, 7.9, 8.0, 99.0])) == pytest.approx(
         [1.0, 0.1, 0.1, 0.005, 0.005]
     )
 
 
-def test_the_text_names_every_strategy_table_and_the_held_out():
+def test_the_markdown_lists_all_strategies_and_marks_held_out_tables():
     made = [
         each
         for name, time in (("a", 10.0), ("b", 20.0), ("c", INF))
         for where in ("t", "u")
         for each in outcomes(name, [time, time + 1, time + 2], where)
     ]
-    text = markdown(made, baselines=["b"], ours="a", held_out=["u"])
-    assert "### u, held out from all tuning: CPU-seconds, 3 seeds" in text
+    text = markdown(made, baselines=["b"], default="a", held_out=["u"])
+    assert "### u, held out from tuning: CPU-seconds, 3 seeds" in text
     assert "| a | 11 (10 to 12) | 11 | 9 | 0% | 0% | 0.0 |" in text
     assert "| c | inf (inf to inf) | inf | inf | 100% | 0% | 0.0 |" in text
     assert "| a | 0.52 (0.5" in text
@@ -97,7 +97,7 @@ def command(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_the_command_prints_tables_and_writes_a_page_without_links(command, tmp_path):
+def test_the_command_prints_tables_and_writes_an_offline_page(command, tmp_path):
     code, out, _ = command(
         "made.json.gz", "--seeds", "2", "--jobs", "1", "--strategies", "random+none", "surrogate+gain_rate", "oracle"
     )
@@ -113,11 +113,11 @@ def test_the_command_prints_tables_and_writes_a_page_without_links(command, tmp_
     [
         (["none.json.gz"], "none.json.gz: no recorded table"),
         (["made.json.gz", "--seeds", "0"], "--seeds=0: it must be at least 1"),
-        (["made.json.gz", "--strategies", "tpe+hope"], "tpe+hope: there is no pruner 'hope'; there are accuracy_only"),
-        (["made.json.gz", "--strategies", "luck+none"], "luck+none: there is no sampler 'luck'; there are gp"),
+        (["made.json.gz", "--strategies", "tpe+hope"], "tpe+hope: unknown pruner 'hope'; known: accuracy_only"),
+        (["made.json.gz", "--strategies", "luck+none"], "luck+none: unknown sampler 'luck'; known: gp"),
     ],
 )
-def test_what_cannot_be_compared_is_said_before_anything_is_replayed(command, arguments, message):
+def test_invalid_arguments_are_rejected_before_any_replay(command, arguments, message):
     code, out, err = command(*arguments)
     assert (code, out) == (2, "")
     assert message in err

@@ -1,4 +1,4 @@
-"""Costs against counts made by hand."""
+"""Counted costs against counts by hand."""
 
 import math
 
@@ -15,7 +15,7 @@ from tests.tiny_task import FirstToken
 
 
 class Apply(nn.Module):
-    """A function of the input as a network."""
+    """A function as a network."""
 
     def __init__(self, function):
         super().__init__()
@@ -42,7 +42,7 @@ def solve(**settings):
 
 BATCH, HEADS, LENGTH, WIDTH = 2, 3, 32, 8
 IMAGE = torch.randn(BATCH, HEADS, LENGTH, WIDTH, generator=torch.Generator().manual_seed(0))
-ATTENTION = 2 * BATCH * HEADS * (2 * LENGTH * LENGTH * WIDTH)  # two products of a multiplication and an addition each
+ATTENTION = 2 * BATCH * HEADS * (2 * LENGTH * LENGTH * WIDTH)  # two matrix products, two FLOPs a multiply-add
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ ATTENTION = 2 * BATCH * HEADS * (2 * LENGTH * LENGTH * WIDTH)  # two products of
         (Apply(lambda x: x @ x.mT), 2 * BATCH * HEADS * LENGTH * LENGTH * WIDTH),
         (Apply(lambda x: (x @ x.mT).softmax(-1) @ x), ATTENTION),
         (Apply(attend()), ATTENTION),
-        (Apply(attend(is_causal=True)), ATTENTION),  # the kernel skips half of it, by blocks; not counted
+        (Apply(attend(is_causal=True)), ATTENTION),  # the kernel skips masked blocks, which is not counted
         (Apply(attend(attn_mask=torch.ones(LENGTH, LENGTH, dtype=torch.bool))), ATTENTION),
         (Apply(lambda x: F.scaled_dot_product_attention(x, x[..., :4, :], x[..., :4, :])), ATTENTION * 4 // LENGTH),
         (nn.Conv2d(HEADS, 7, kernel_size=3, padding=1), 2 * BATCH * HEADS * LENGTH * WIDTH * 7 * 9),
@@ -61,15 +61,15 @@ ATTENTION = 2 * BATCH * HEADS * (2 * LENGTH * LENGTH * WIDTH)  # two products of
         (Apply(torch.fft.rfft), 5 * IMAGE.numel() * math.log2(WIDTH) / 2),
         (Apply(lambda x: torch.fft.irfft(torch.fft.rfft(x))), 5 * IMAGE.numel() * math.log2(WIDTH)),
         (Apply(solve()), BATCH * HEADS * LENGTH**2 * WIDTH),
-        (Apply(lambda x: solve(left=False)(x.mT)), BATCH * HEADS * LENGTH**2 * WIDTH),  # rows are solved for
+        (Apply(lambda x: solve(left=False)(x.mT)), BATCH * HEADS * LENGTH**2 * WIDTH),  # rows as right-hand sides
         (Apply(lambda x: x.relu() + 1), 0),
     ],
 )
-def test_operations_are_those_counted_by_hand(network, expected):
+def test_flops_equal_counts_by_hand(network, expected):
     assert flops(network, IMAGE) == expected
 
 
-def test_operations_of_an_encoder_are_the_sum_of_its_parts():
+def test_flops_of_an_encoder_are_the_sum_over_its_layers():
     task = FirstToken(length=16)
     mechanism = SoftmaxAttention(width=8, heads=2, length=16)
     network = Encoder([mechanism], spec=task.spec, width=8, feed_forward=2.0)
@@ -107,13 +107,13 @@ def one_after_the_other(x):
         (nn.BatchNorm1d(100, affine=False), 2 + (2 * 100 * 4 + 8) / 4e4),  # buffers
     ],
 )
-def test_memory_is_what_is_alive_at_once(network, squares):
+def test_memory_is_the_peak_of_live_tensors(network, squares):
     expected = pytest.approx(0.04 * squares)
     assert memory_mb(network, SQUARE) == expected
-    assert memory_mb(network, SQUARE) == expected  # and again
+    assert memory_mb(network, SQUARE) == expected  # reproducible
 
 
-def test_memory_counts_the_whole_of_what_a_view_keeps_alive():
+def test_memory_counts_the_whole_storage_of_a_view():
     assert memory_mb(Apply(lambda x: x), SQUARE[:1]) == pytest.approx(0.04)
 
 
@@ -122,17 +122,17 @@ def naive(x):
 
 
 def composite(x):
-    with sdpa_kernel(SDPBackend.MATH):  # all pairs are held inside of one composite operator
+    with sdpa_kernel(SDPBackend.MATH):  # the attention matrix exists only inside one composite operator
         return F.scaled_dot_product_attention(x, x, x)
 
 
 @pytest.mark.parametrize(("attention", "power"), [(naive, 2), (composite, 2), (attend(), 1)])
-def test_memory_shows_who_holds_all_pairs_of_tokens(attention, power):
+def test_memory_is_quadratic_if_the_attention_matrix_is_materialised(attention, power):
     short, long = (memory_mb(Apply(attention), torch.ones(1, 1, n, 4)) for n in (256, 1024))
     assert 4**power * 0.8 < long / short <= 4**power
 
 
-def test_counting_leaves_a_network_as_it_was():
+def test_counting_does_not_change_the_network():
     network = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.BatchNorm1d(8))
     network[1].eval()
     state = {name: value.clone() for name, value in network.state_dict().items()}
@@ -145,7 +145,7 @@ def test_counting_leaves_a_network_as_it_was():
     assert [module.training for module in network.modules()] == [True, True, False, True]
 
 
-def test_count_names_every_cost_and_repeats():
+def test_count_returns_every_cost_and_is_reproducible():
     task = FirstToken()
     mechanism = SoftmaxAttention(width=4, heads=1, length=8)
     network = Encoder([mechanism], spec=task.spec, width=4)
@@ -155,7 +155,7 @@ def test_count_names_every_cost_and_repeats():
     assert all(value > 0 for value in first.values())
 
 
-def test_a_sample_has_the_shape_asked_for():
+def test_a_sample_has_the_requested_shape():
     task = FirstToken(length=8, rows=3)
     inputs = task.cached("validation").inputs
     assert torch.equal(task.sample().inputs, inputs[:1])

@@ -1,4 +1,4 @@
-"""What a trial is expected to add, against sampling its final loss and measuring the hypervolume each time."""
+"""Expected hypervolume improvement against Monte Carlo: sample the final loss and compute the hypervolume."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from search.acquisition import Cells, ends
+from search.acquisition import BoxDecomposition, extrapolate_final_loss
 from search.pareto import hypervolume
 from search.study.history import History
 from search.study.records import Objectives, Record
@@ -22,7 +22,7 @@ def objectives(costs=1, direction="maximize"):
 
 
 def finished(points, direction="maximize"):
-    """Complete trials whose metric and costs are the rows of ``points``."""
+    """Complete trials with the metric and costs of the rows of ``points``."""
     return [
         Record(number, "complete", dict(zip(COSTS, map(float, costs), strict=False)), [(1, metric)], float(metric))
         for number, (metric, *costs) in enumerate(points)
@@ -30,7 +30,7 @@ def finished(points, direction="maximize"):
 
 
 def studies(costs):
-    """Rows ``(metric, *costs)``: none, ties and copies, points on the box's faces and outside, random ones."""
+    """Rows ``(metric, *costs)``: none, duplicates, points on the boundary of the box and outside, random ones."""
     random = np.random.default_rng(costs)
     yield []
     yield [[0.5, *[4.0] * costs]] * 3
@@ -40,13 +40,13 @@ def studies(costs):
         yield (points * [1.0, *[8.5] * costs]).tolist()
 
 
-def sampled_gain(history, cost, mean, deviation, count):
-    """The mean over final losses drawn evenly from a normal distribution."""
+def sampled_improvement(history, cost, mean, std, count):
+    """The mean improvement over evenly spaced quantiles of the normal distribution of the final loss."""
     aims = history.objectives
     points = np.column_stack([history.finals, history.costs])[history.complete]
     before = hypervolume(points, aims.reference, aims.ideal) if len(points) else 0.0
     total = 0.0
-    for loss in norm.ppf((np.arange(count) + 0.5) / count, mean, deviation):
+    for loss in norm.ppf((np.arange(count) + 0.5) / count, mean, std):
         total += hypervolume([*points.tolist(), [loss, *cost]], aims.reference, aims.ideal) - before
     return total / count
 
@@ -55,44 +55,46 @@ def sampled_gain(history, cost, mean, deviation, count):
     ("costs", "direction", "samples", "tolerance"),
     [(1, "maximize", 100, 4e-4), (1, "minimize", 100, 4e-4), (2, "maximize", 20, 0.03), (3, "maximize", 10, 0.06)],
 )
-def test_the_expected_gain_agrees_with_sampling(costs, direction, samples, tolerance):
+def test_ehvi_equals_sampling(costs, direction, samples, tolerance):
     aims, random = objectives(costs, direction), np.random.default_rng(0)
-    for points in list(studies(costs))[: 6 if costs < 3 else 5]:  # by brute force in 4 dimensions, 40 points are many
+    for points in list(studies(costs))[: 6 if costs < 3 else 5]:  # the reference is slow for 40 points in 4 dimensions
         metrics = [[metric if direction == "maximize" else 1.0 - metric, *rest] for metric, *rest in points]
         history = History.of(finished(metrics), aims)
-        cells = Cells(history)
+        boxes = BoxDecomposition(history)
         trials = [(0.5, 0.1, 2.0), (0.97, 0.2, 4.0), (0.2, 0.05, 0.0), (random.random(), 0.3, 8.0 * random.random())]
-        for metric, deviation, cost in trials:
+        for metric, std, cost in trials:
             mean = aims.loss(metric if direction == "maximize" else 1.0 - metric)
             place = np.full((1, costs), cost)
-            (gain,) = cells.expected_gain(place, np.array([mean]), np.array([deviation]))
-            sampled = sampled_gain(history, place[0], mean, deviation, samples)
-            assert gain == pytest.approx(sampled, abs=tolerance), (points, metric, deviation, cost)
+            (improvement,) = boxes.expected_hypervolume_improvement(place, np.array([mean]), np.array([std]))
+            sampled = sampled_improvement(history, place[0], mean, std, samples)
+            assert improvement == pytest.approx(sampled, abs=tolerance), (points, metric, std, cost)
 
 
 @pytest.mark.parametrize(("costs", "tolerance"), [(1, 1e-12), (2, 0.03), (3, 0.06)])
-def test_the_hypervolume_is_that_of_the_complete_trials(costs, tolerance):
+def test_hypervolume_is_that_of_the_complete_trials(costs, tolerance):
     for points in studies(costs):
         history = History.of([*finished(points), Record(99, "running", dict.fromkeys(COSTS, 0.0))], objectives(costs))
-        assert Cells(history).hypervolume == pytest.approx(
+        assert BoxDecomposition(history).hypervolume == pytest.approx(
             objectives(costs).hypervolume(history.records()), abs=tolerance
         )
 
 
 @pytest.mark.parametrize("costs", [1, 2, 3])
-def test_each_trial_is_judged_alone_and_outside_the_box_adds_nothing(costs):
-    cells = Cells(History.of(finished([[0.5, *[4.0] * costs]]), objectives(costs)))
+def test_trials_are_independent_and_add_nothing_outside_the_box(costs):
+    boxes = BoxDecomposition(History.of(finished([[0.5, *[4.0] * costs]]), objectives(costs)))
     place = np.array([[2.0] * costs, [6.0] * costs, [2.0] * (costs - 1) + [8.0], [9.0] * costs])
-    mean, deviation = np.array([-0.7, -0.6, -0.9, -0.9]), np.array([0.1, 0.2, 0.1, 0.1])
-    together = cells.expected_gain(place, mean, deviation)
-    alone = [cells.expected_gain(*(part[i : i + 1] for part in (place, mean, deviation)))[0] for i in range(4)]
+    mean, std = np.array([-0.7, -0.6, -0.9, -0.9]), np.array([0.1, 0.2, 0.1, 0.1])
+    together = boxes.expected_hypervolume_improvement(place, mean, std)
+    alone = [
+        boxes.expected_hypervolume_improvement(*(part[i : i + 1] for part in (place, mean, std)))[0] for i in range(4)
+    ]
     assert together.tolist() == alone
     assert together[2:].tolist() == [0.0, 0.0]
-    assert cells.volumes(place).shape == (4, cells.bars.size)
+    assert boxes.cell_volumes(place).shape == (4, boxes.best_loss.size)
 
 
-def slow_end(record, others, span):
-    """Mean and deviation of one trial's final loss, from pairs of a loss then and a final one."""
+def slow_extrapolation(record, others, span):
+    """Mean and standard deviation of one trial's final loss, from pairs of a loss at its epoch and a final loss."""
     now, epoch = -record.curve[-1][1], record.curve[-1][0]
     pairs = [(-dict(other.curve)[epoch], -other.metric) for other in others if epoch in dict(other.curve)]
     if not pairs:
@@ -105,7 +107,7 @@ def slow_end(record, others, span):
     return now + gain, math.sqrt(variance * (1 + 2 / many) + (0.02 * span) ** 2)
 
 
-def test_an_end_is_the_metric_now_and_what_similar_trials_gained_from_there():
+def test_extrapolation_adds_the_weighted_mean_gain_of_similar_trials():
     aims = Objectives("metric", "maximize", COSTS[:1], chance=0.5, best=2.5, ceilings=(8.0,))
     random = np.random.default_rng(0)
     curves = [list(enumerate(random.random(random.integers(1, 6)).tolist(), start=1)) for _ in range(12)]
@@ -113,17 +115,17 @@ def test_an_end_is_the_metric_now_and_what_similar_trials_gained_from_there():
     begun = [Record(20 + n, "pruned", {"latency_ms": 1.0}, [(1, 0.3), (n + 1, 0.4)]) for n in range(6)]
     history = History.of([*done, *begun], aims)
     rows = np.array([history.row(record.number) for record in begun])
-    mean, deviation = ends(history, rows)
-    wanted = [slow_end(record, done, 2.0) for record in begun]
+    mean, std = extrapolate_final_loss(history, rows)
+    wanted = [slow_extrapolation(record, done, 2.0) for record in begun]
     np.testing.assert_allclose(mean, [each for each, _ in wanted])
-    np.testing.assert_allclose(deviation, [each for _, each in wanted])
-    assert wanted[-1] == (-0.4, 1.0), "nobody else was judged after the sixth epoch"
+    np.testing.assert_allclose(std, [each for _, each in wanted])
+    assert wanted[-1] == (-0.4, 1.0), "no complete trial was evaluated after the sixth epoch"
 
 
-def test_an_end_ignores_lost_metrics_and_is_known_of_complete_trials_alone():
+def test_extrapolation_ignores_non_finite_metrics_and_is_exact_for_complete_trials():
     lost = Record(0, "complete", {"latency_ms": 1.0}, [(1, math.nan)], 0.9)
     complete = Record(1, "complete", {"latency_ms": 1.0}, [(1, 0.2)], 0.6)
     fresh, begun = Record(2, "running", {"latency_ms": 1.0}), Record(3, "running", {"latency_ms": 1.0}, [(1, 0.3)])
-    mean, deviation = ends(History.of([lost, complete, fresh, begun], objectives()), np.arange(4))
+    mean, std = extrapolate_final_loss(History.of([lost, complete, fresh, begun], objectives()), np.arange(4))
     np.testing.assert_allclose(mean, [-0.9, -0.6, math.nan, -0.7])
-    np.testing.assert_allclose(deviation, [0.0, 0.0, math.inf, 0.02])
+    np.testing.assert_allclose(std, [0.0, 0.0, math.inf, 0.02])

@@ -137,7 +137,7 @@ def test_the_seconds_left_follow_from_a_trials_own_speed_and_plan():
     np.testing.assert_array_equal(History.of(records, AIMS).seconds_left, [7.0, 2.0, 4.0, NAN, 0.0])
 
 
-def test_no_dearer_are_the_others_that_cost_no_more_in_anything():
+def test_cheaper_or_equal_are_the_other_trials_that_cost_no_more_in_any_cost():
     random = np.random.default_rng(0)
     points = random.integers(1, 4, (20, 2)).tolist()
     records = [Record(n, "running", dict(zip(AIMS.costs, point, strict=True))) for n, point in enumerate(points)]
@@ -145,4 +145,4 @@ def test_no_dearer_are_the_others_that_cost_no_more_in_anything():
     points.append([1, INF])
     for row, point in enumerate(points):
         wanted = [n != row and all(a <= b for a, b in zip(other, point, strict=True)) for n, other in enumerate(points)]
-        assert history.no_dearer(row).tolist() == wanted
+        assert history.cheaper_or_equal(row).tolist() == wanted

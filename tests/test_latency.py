@@ -1,4 +1,4 @@
-"""Latency on a machine whose times are known; no test here depends on how fast the real one is."""
+"""Latency on a simulated machine; no test depends on the speed of the real one."""
 
 import inspect
 import os
@@ -14,8 +14,8 @@ from torch import nn
 
 import search.costs.latency
 from search.costs.counted import flops
-from search.costs.exclusive import exclusive, lock_path, yield_to_measurements
-from search.costs.latency import FEWEST, FlopsLatency, Machine, MeasuredLatency
+from search.costs.exclusive import lock_path, lower_thread_priority, measurement_lock
+from search.costs.latency import MIN_REPEATS, FlopsLatency, Machine, MeasuredLatency
 from tests.tiny_task import FirstToken
 
 fcntl = pytest.importorskip("fcntl")
@@ -24,11 +24,11 @@ YAMLS = Path(__file__).parents[1] / "conf" / "latency"
 
 
 class FakeMachine(Machine):
-    """Time passes only in forward passes, in the reference and at rest."""
+    """Time passes only in forward passes, in the reference computation and while sleeping."""
 
     def __init__(self, references=()):
         self.now = self.ran = 0.0
-        self.rests = []
+        self.sleeps = []
         self.references = iter(references)  # milliseconds
 
     def wall(self):
@@ -37,9 +37,9 @@ class FakeMachine(Machine):
     def cpu(self):
         return self.ran
 
-    def rest(self, seconds):
+    def sleep(self, seconds):
         self.now += seconds
-        self.rests.append(seconds)
+        self.sleeps.append(seconds)
 
     def reference(self):
         self.spend(next(self.references, 0.0))
@@ -49,8 +49,8 @@ class FakeMachine(Machine):
         self.ran += (wall_ms if cpu_ms is None else cpu_ms) / 1e3
 
 
-class Takes(nn.Module):
-    """Takes the given milliseconds, one after the other, then the last again; a pair is wall and CPU time."""
+class Timed(nn.Module):
+    """Forward passes take the given milliseconds in turn, then the last; a pair is wall-clock and CPU time."""
 
     def __init__(self, machine, *times, log=None):
         super().__init__()
@@ -67,110 +67,110 @@ class Takes(nn.Module):
 
 
 def meter(machine, **settings):
-    return MeasuredLatency(**{"visits": 3, "repeats": 2, "warmup": 1, "machine": machine} | settings)
+    return MeasuredLatency(**{"rounds": 3, "repeats": 2, "warmup": 1, "machine": machine} | settings)
 
 
-def test_latency_is_the_fastest_forward_pass_of_a_whole_batch():
+def test_latency_is_the_minimum_time_of_a_forward_pass_of_the_whole_batch():
     machine = FakeMachine()
-    latency = meter(machine, batch=4, length=5).measure(Takes(machine, 1.0, 9.0, 6.0, 5.0, 5.5, 7.0, 5.2), TASK)
+    latency = meter(machine, batch=4, length=5).measure(Timed(machine, 1.0, 9.0, 6.0, 5.0, 5.5, 7.0, 5.2), TASK)
     assert latency.ms == pytest.approx(5.0)  # neither the warm-up's 1.0 nor 5.0 / 4
-    assert latency.visits_ms == pytest.approx((6.0, 5.0, 5.2))
+    assert latency.rounds_ms == pytest.approx((6.0, 5.0, 5.2))
     assert latency.spread == pytest.approx(0.2)  # a ratio, not percent
-    assert (latency.batch, latency.length, latency.threads, latency.disturbed) == (4, 5, 1, 0)
+    assert (latency.batch, latency.length, latency.threads, latency.noisy_rounds) == (4, 5, 1, 0)
 
 
-def test_visits_are_spread_in_time():
+def test_rounds_are_spread_in_time():
     machine = FakeMachine()
-    meter(machine, visits=4, rest_s=0.5).measure(Takes(machine, 5.0), TASK)
-    assert machine.rests == [0.5] * 3
+    meter(machine, rounds=4, sleep_s=0.5).measure(Timed(machine, 5.0), TASK)
+    assert machine.sleeps == [0.5] * 3
 
 
 @pytest.mark.parametrize(
     ("ms", "forwards"),
     [
-        (0.001, 5 + 3 * 50),  # all of warm-up and repeats
+        (0.001, 5 + 3 * 50),  # all warm-up passes and repeats
         (2.0, 5 + 3 * 50),
-        (10.0, 5 + 3 * 10),  # a third of 0.3 seconds a visit
-        (5000.0, 1 + 3 * FEWEST),
+        (10.0, 5 + 3 * 10),  # 0.1 seconds a round
+        (5000.0, 1 + 3 * MIN_REPEATS),
     ],
 )
-def test_slow_networks_are_repeated_less(ms, forwards):
+def test_slow_networks_have_fewer_repeats(ms, forwards):
     machine = FakeMachine()
-    network = Takes(machine, ms)
-    MeasuredLatency(visits=3, repeats=50, warmup=5, seconds=0.2999, machine=machine).measure(network, TASK)
+    network = Timed(machine, ms)
+    MeasuredLatency(rounds=3, repeats=50, warmup=5, seconds=0.2999, machine=machine).measure(network, TASK)
     assert network.calls == forwards
 
 
-def test_a_visit_with_a_slow_reference_is_made_up_for():
-    # The reference runs once a repeat: its second visit takes 1.2 where the others take 1.0 and 1.05.
+def test_a_round_with_a_slow_reference_is_noisy_and_replaced():
+    # The reference runs once a repeat: its minimum is 1.2 in the second round, and 1.0 and 1.05 in the others.
     machine = FakeMachine(references=[1.0, 1.1, 1.2, 1.3, 1.05, 1.2, 1.0, 1.0])
-    network = Takes(machine, 0.0, 5.0, 5.0, 6.0, 6.0, 5.1, 5.1, 5.2, 5.2)
+    network = Timed(machine, 0.0, 5.0, 5.0, 6.0, 6.0, 5.1, 5.1, 5.2, 5.2)
     latency = meter(machine).measure(network, TASK)
-    assert latency.visits_ms == pytest.approx((5.0, 6.0, 5.1, 5.2))
-    assert latency.disturbed == 1
-    assert latency.spread == pytest.approx(0.04)  # among the undisturbed
+    assert latency.rounds_ms == pytest.approx((5.0, 6.0, 5.1, 5.2))
+    assert latency.noisy_rounds == 1
+    assert latency.spread == pytest.approx(0.04)  # without noisy rounds
 
 
-INTERRUPTED = [(0.0, 0.0), (5.0, 5.0), (5.0, 5.0), (9.0, 6.0), (9.0, 6.0), (5.0, 5.0)]
+PREEMPTED = [(0.0, 0.0), (5.0, 5.0), (5.0, 5.0), (9.0, 6.0), (9.0, 6.0), (5.0, 5.0)]
 
 
-def test_an_interrupted_visit_is_made_up_for_and_the_time_of_others_left_out():
+def test_a_preempted_round_is_replaced_and_counts_by_its_cpu_time():
     machine = FakeMachine()
-    latency = meter(machine).measure(Takes(machine, *INTERRUPTED), TASK)
-    assert latency.visits_ms == pytest.approx((5.0, 6.0, 5.0, 5.0))
-    assert (latency.disturbed, latency.spread) == (1, pytest.approx(0.0))
+    latency = meter(machine).measure(Timed(machine, *PREEMPTED), TASK)
+    assert latency.rounds_ms == pytest.approx((5.0, 6.0, 5.0, 5.0))
+    assert (latency.noisy_rounds, latency.spread) == (1, pytest.approx(0.0))
 
 
-def test_with_more_threads_than_one_the_clock_alone_tells_the_time():
+def test_with_several_threads_only_wall_clock_time_counts():
     machine = FakeMachine()
-    latency = meter(machine, threads=2).measure(Takes(machine, *INTERRUPTED), TASK)
-    assert latency.visits_ms == pytest.approx((5.0, 9.0, 5.0))
-    assert latency.disturbed == 0
+    latency = meter(machine, threads=2).measure(Timed(machine, *PREEMPTED), TASK)
+    assert latency.rounds_ms == pytest.approx((5.0, 9.0, 5.0))
+    assert latency.noisy_rounds == 0
 
 
-def test_an_endless_disturbance_ends_after_twice_the_visits():
+def test_there_are_at_most_twice_as_many_rounds():
     machine = FakeMachine()
-    latency = meter(machine).measure(Takes(machine, (0.0, 0.0), (9.0, 6.0), (8.0, 5.0), (9.0, 6.0)), TASK)
-    assert (latency.disturbed, len(latency.visits_ms)) == (6, 6)
+    latency = meter(machine).measure(Timed(machine, (0.0, 0.0), (9.0, 6.0), (8.0, 5.0), (9.0, 6.0)), TASK)
+    assert (latency.noisy_rounds, len(latency.rounds_ms)) == (6, 6)
     assert latency.ms == pytest.approx(5.0)
     assert latency.spread == pytest.approx(0.2)
 
 
-def test_networks_measured_together_take_turns():
+def test_networks_measured_together_are_interleaved():
     machine, log = FakeMachine(), []
-    slow, fast = Takes(machine, 5.0, log=log), Takes(machine, 2.0, log=log)
+    slow, fast = Timed(machine, 5.0, log=log), Timed(machine, 2.0, log=log)
     latencies = meter(machine).measure_all([slow, fast], TASK)
     assert [latency.ms for latency in latencies] == pytest.approx([5.0, 2.0])
     assert [network for network, *_ in log] == [slow, fast] * 7
 
 
-def test_of_networks_measured_together_only_the_disturbed_are_visited_again():
+def test_only_networks_with_noisy_rounds_get_further_rounds():
     machine = FakeMachine()
-    calm, hurt = Takes(machine, 2.0), Takes(machine, (0.0, 0.0), (9.0, 5.0), (9.0, 5.0), (5.0, 5.0))
-    latencies = meter(machine).measure_all([calm, hurt], TASK)
-    assert [len(latency.visits_ms) for latency in latencies] == [3, 4]
+    quiet, noisy = Timed(machine, 2.0), Timed(machine, (0.0, 0.0), (9.0, 5.0), (9.0, 5.0), (5.0, 5.0))
+    latencies = meter(machine).measure_all([quiet, noisy], TASK)
+    assert [len(latency.rounds_ms) for latency in latencies] == [3, 4]
 
 
-def test_no_networks_take_no_time():
+def test_without_networks_there_are_no_latencies():
     assert MeasuredLatency().measure_all([], TASK) == []
 
 
-def test_forward_passes_run_as_in_use():
+def test_forward_passes_run_in_inference_mode_with_the_requested_inputs():
     machine = FakeMachine()
-    network = Takes(machine, 5.0)
+    network = Timed(machine, 5.0)
     meter(machine, batch=3, length=6, threads=2).measure(network, TASK)
     for _, inputs, training, inference, threads in network.log:
         assert torch.equal(inputs, TASK.sample(3, 6).inputs)
         assert (training, inference, threads) == (False, True, 2)
 
 
-class Breaks(Takes):
+class Breaks(Timed):
     def forward(self, batch):
         raise RuntimeError("out of memory")
 
 
 def is_locked():
-    """Whether somebody else measures, as another thread or process would see it."""
+    """Whether the lock is held, as seen by another thread or process."""
     with lock_path().open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -179,8 +179,8 @@ def is_locked():
     return False
 
 
-@pytest.mark.parametrize("kind", [Takes, Breaks])
-def test_everything_is_restored_even_after_an_error(kind, private_lock):
+@pytest.mark.parametrize("kind", [Timed, Breaks])
+def test_modes_threads_and_lock_are_restored_even_after_an_error(kind, private_lock):
     machine = FakeMachine()
     network = kind(machine, 5.0)
     before = torch.get_num_threads()
@@ -196,35 +196,35 @@ def test_everything_is_restored_even_after_an_error(kind, private_lock):
 
 @pytest.fixture
 def private_lock(tmp_path, monkeypatch):
-    """A lock that no real measurement on this host holds."""
+    """A lock file of this test alone."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return lock_path()
 
 
-class Looks(Takes):
+class ChecksLock(Timed):
     def forward(self, batch):
         super().forward(batch)
         self.locked = is_locked()
 
 
-def test_one_measures_at_a_time(private_lock):
+def test_the_lock_is_held_while_measuring(private_lock):
     machine = FakeMachine()
-    network = Looks(machine, 5.0)
+    network = ChecksLock(machine, 5.0)
     meter(machine).measure(network, TASK)
     assert network.locked
     assert not is_locked()
 
 
-def test_the_lock_keeps_other_threads_and_processes_waiting(private_lock):
+def test_the_lock_blocks_other_threads_and_processes(private_lock):
     entered = threading.Event()
 
     def wait():
-        with exclusive():
+        with measurement_lock():
             entered.set()
 
     program = f"import fcntl; fcntl.flock(open({str(private_lock)!r}), fcntl.LOCK_EX | fcntl.LOCK_NB)"
     waiting = threading.Thread(target=wait)
-    with exclusive():
+    with measurement_lock():
         waiting.start()
         other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
         assert "BlockingIOError" in other.stderr
@@ -233,20 +233,20 @@ def test_the_lock_keeps_other_threads_and_processes_waiting(private_lock):
     assert entered.is_set()
 
 
-def test_the_lock_is_not_taken_through_a_link(private_lock, tmp_path):
+def test_the_lock_file_must_not_be_a_link(private_lock, tmp_path):
     (tmp_path / "mine").write_text("precious")
     private_lock.symlink_to(tmp_path / "mine")
-    with pytest.raises(OSError, match=private_lock.name), exclusive():
+    with pytest.raises(OSError, match=private_lock.name), measurement_lock():
         pass
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities per thread")
-def test_only_the_thread_that_yields_loses_priority():
+def test_only_the_calling_thread_gets_a_lower_priority():
     before = os.getpriority(os.PRIO_PROCESS, 0)
     seen = []
 
     def train():
-        yield_to_measurements()
+        lower_thread_priority()
         seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 
     thread = threading.Thread(target=train)
@@ -257,7 +257,7 @@ def test_only_the_thread_that_yields_loses_priority():
 
 
 class Inputs(nn.Module):
-    """What a batch's tokens are."""
+    """The input tokens of a batch."""
 
     def forward(self, batch):
         return batch.inputs
@@ -267,17 +267,17 @@ def embedding():
     return nn.Sequential(Inputs(), nn.Embedding(3, 4))
 
 
-def test_a_real_measurement_is_positive_and_complete():
-    latency = MeasuredLatency(visits=2, repeats=2, rest_s=0.0).measure(
+def test_a_measurement_on_the_real_machine_is_consistent():
+    latency = MeasuredLatency(rounds=2, repeats=2, sleep_s=0.0).measure(
         nn.Sequential(Inputs(), nn.Embedding(3, 4)), TASK
     )
     assert latency.ms > 0
     assert latency.spread >= 0
-    assert 2 <= len(latency.visits_ms) <= 4
-    assert min(latency.visits_ms) == latency.ms
+    assert 2 <= len(latency.rounds_ms) <= 4
+    assert min(latency.rounds_ms) == latency.ms
 
 
-def test_the_stand_in_follows_the_operations_alone():
+def test_flops_latency_is_flops_over_speed():
     network = nn.Sequential(Inputs(), nn.Embedding(3, 4), nn.Linear(4, 5))
     counted = flops(network, TASK.sample(2))
     assert counted == 2 * 2 * 8 * 4 * 5
@@ -290,7 +290,7 @@ def test_the_stand_in_follows_the_operations_alone():
     ("make", "complaint"),
     [
         (lambda: MeasuredLatency(batch=0), "batch=0: it must be at least 1"),
-        (lambda: MeasuredLatency(visits=0), "visits=0"),
+        (lambda: MeasuredLatency(rounds=0), "rounds=0"),
         (lambda: MeasuredLatency(seconds=-1.0), "seconds=-1.0: it must be at least 0"),
         (lambda: FlopsLatency(length=0), "length=0"),
         (lambda: FlopsLatency(gflops_per_s=0.0), "it must be above 0"),
@@ -301,13 +301,13 @@ def test_the_stand_in_follows_the_operations_alone():
         (lambda: MeasuredLatency().measure(nn.Embedding(3, 4, device="meta"), TASK), "a network on meta"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(make, complaint):
+def test_invalid_settings_are_rejected(make, complaint):
     with pytest.raises(ValueError, match=complaint):
         make()
 
 
 @pytest.mark.parametrize("path", sorted(YAMLS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_yaml_shows_the_defaults_and_how_to_try_it(path):
+def test_the_yaml_shows_the_defaults_and_its_command(path):
     settings = yaml.safe_load(path.read_text())
     meter = getattr(search.costs.latency, settings.pop("_target_").removeprefix("search.costs.latency."))
     defaults = {name: parameter.default for name, parameter in inspect.signature(meter).parameters.items()}

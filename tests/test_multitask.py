@@ -7,7 +7,7 @@ import torch
 from tiny_task import FirstToken
 
 from search.training.fit import Training, evaluate_split
-from search.training.settings import Settings
+from search.training.settings import TrainSettings
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.models.encoder import Encoder
 from spaces.models.shared import SharedEncoder
@@ -82,7 +82,7 @@ def test_the_score_is_the_mean_way_from_chance_to_best():
 def test_tasks_are_learned_together():
     task = Multitask(tasks={"one": FirstToken(), "two": FirstToken(rows=32)})
     shared = network(task)
-    with Training(shared, task, Settings(epochs=14, batch_size=16, lr=0.03), seed=0) as training:
+    with Training(shared, task, TrainSettings(epochs=14, batch_size=16, lr=0.03), seed=0) as training:
         curve = [progress for _, progress in training]
     assert curve[-1] > 0.5 > curve[0]
 

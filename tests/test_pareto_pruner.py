@@ -1,4 +1,4 @@
-"""The default rule, against its definition spelt out trial by trial."""
+"""The default rule against its definition, trial by trial."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from search.acquisition import Cells, ends
+from search.acquisition import BoxDecomposition, extrapolate_final_loss
 from search.pruning.gain_rate import GainRate
 from search.study.history import History
 from search.study.records import Objectives, Record
@@ -22,7 +22,7 @@ def objectives(costs=1):
 
 
 def trial(number, state, metrics, *costs, seconds=1.0):
-    """A trial of 4 planned epochs, each of so many seconds."""
+    """A trial of 4 planned epochs that take ``seconds`` each."""
     return Record(
         number,
         state,
@@ -30,35 +30,35 @@ def trial(number, state, metrics, *costs, seconds=1.0):
         list(enumerate(metrics, start=1)),
         metrics[-1] if state == "complete" else None,
         PLAN,
-        details={"cpu_seconds": [seconds * (epoch + 1) for epoch in range(len(metrics))]},
+        cpu_seconds=[seconds * (epoch + 1) for epoch in range(len(metrics))],
     )
 
 
 def random_study(costs, random, size=16):
-    """Trials with tied metrics and costs: the first half complete, the others paused after some epoch."""
+    """Trials with ties in metrics and costs: the first half complete, the others paused after some epoch."""
     for number in range(size):
         metrics = np.sort(random.integers(0, 9, 4 if number < size / 2 else random.integers(1, 4)) / 10.0).tolist()
-        state = "complete" if number < size / 2 else "pruned"
+        state = "complete" if number < size / 2 else "paused"
         yield trial(number, state, metrics, *random.integers(1, 9, costs).tolist(), seconds=float(random.random()))
 
 
-def slow_rate(record, history):
-    """The hypervolume that one trial is expected to add a second."""
-    mean, deviation = ends(history, np.array([history.row(record.number)]))
+def slow_ehvi_per_second(record, history):
+    """EHVI of one trial per second of its remaining training."""
+    mean, std = extrapolate_final_loss(history, np.array([history.row(record.number)]))
     cost = np.array([[record.costs[name] for name in history.objectives.costs]])
     done = len(record.curve)
-    return Cells(history).expected_gain(cost, mean, 2 * deviation)[0] / (
-        record.details["cpu_seconds"][-1] / done * (4 - done)
+    return BoxDecomposition(history).expected_hypervolume_improvement(cost, mean, 2 * std)[0] / (
+        record.cpu_seconds[-1] / done * (4 - done)
     )
 
 
-def slow_pace(history):
-    seconds = sum(record.details["cpu_seconds"][-1] for record in history.records())
-    return Cells(history).hypervolume / seconds
+def slow_mean_gain_per_second(history):
+    seconds = sum(record.cpu_seconds[-1] for record in history.records())
+    return BoxDecomposition(history).hypervolume / seconds
 
 
 def slow_stop(record, history, patience):
-    """Whether someone no dearer is ahead after the same epoch, and the trial gains too slowly."""
+    """Whether a trial that costs no more is ahead after the same epoch and the expected gain per second is low."""
     epoch, metric = record.curve[-1]
     ahead = [
         other
@@ -67,11 +67,11 @@ def slow_stop(record, history, patience):
         and all(other.costs[name] <= record.costs[name] for name in history.objectives.costs)
         and dict(other.curve).get(epoch, -math.inf) > metric
     ]
-    return bool(ahead) and slow_rate(record, history) < patience * slow_pace(history)
+    return bool(ahead) and slow_ehvi_per_second(record, history) < patience * slow_mean_gain_per_second(history)
 
 
 @pytest.mark.parametrize("costs", [1, 2, 3])
-def test_it_pauses_who_is_behind_and_gains_too_slowly_and_resumes_the_fastest(costs):
+def test_decisions_equal_the_definition(costs):
     random, decisions, resumed = np.random.default_rng(costs), [], []
     for _ in range(4):
         records = list(random_study(costs, random))
@@ -80,10 +80,11 @@ def test_it_pauses_who_is_behind_and_gains_too_slowly_and_resumes_the_fastest(co
             waiting = records[8:]
             for record in waiting:
                 decisions.append(slow_stop(record, history, patience))
-                assert bool(rule.stops(record, history)) == decisions[-1]
-            rate, number = max((slow_rate(record, history), -record.number) for record in waiting)
+                assert bool(rule.should_stop(record, history)) == decisions[-1]
+            rate, number = max((slow_ehvi_per_second(record, history), -record.number) for record in waiting)
             for last in (False, True):
-                wanted = -number if rate > (2 * patience if last else 1.0) * slow_pace(history) else None
+                enough = (2 * patience if last else 1.0) * slow_mean_gain_per_second(history)
+                wanted = -number if rate > enough else None
                 assert rule.resumes(history, last=last) == wanted
                 resumed.append(wanted)
     assert {True, False} == set(decisions)
@@ -91,53 +92,60 @@ def test_it_pauses_who_is_behind_and_gains_too_slowly_and_resumes_the_fastest(co
 
 
 COMPLETE = [trial(number, "complete", [0.2, 0.4, 0.6, 0.8 - 0.1 * number], 2.0 + number) for number in range(3)]
-SLOW = trial(7, "pruned", [0.1], 6.0, seconds=9.0)
-FAST = trial(8, "pruned", [0.2, 0.4, 0.6], 1.0, seconds=0.5)
+SLOW = trial(7, "paused", [0.1], 6.0, seconds=9.0)
+FAST = trial(8, "paused", [0.2, 0.4, 0.6], 1.0, seconds=0.5)
 
 
-def test_it_never_pauses_or_resumes_before_so_many_others_are_complete():
+def test_nothing_is_paused_or_resumed_before_enough_trials_are_complete():
     hopeless = trial(9, "running", [0.0], 7.9)
     for first, acts in ((3, True), (4, False)):
-        assert bool(GainRate(patience=9.0, first=first).stops(hopeless, History.of(COMPLETE, objectives()))) == acts
+        assert (
+            bool(GainRate(patience=9.0, first=first).should_stop(hopeless, History.of(COMPLETE, objectives()))) == acts
+        )
         resumed = GainRate(patience=0.0, first=first).resumes(History.of([*COMPLETE, FAST], objectives()), last=True)
         assert resumed == (8 if acts else None)
 
 
-def test_it_never_pauses_before_training_nor_whom_nobody_no_dearer_is_ahead_of():
+def test_nothing_is_paused_before_training_or_without_a_better_trial_at_no_higher_cost():
     rule = GainRate(patience=1e9, first=1)
     for metrics, cost in (([], 7.9), ([0.2], 7.9), ([0.0], 1.9)):
-        assert rule.stops(trial(9, "running", metrics, cost), History.of(COMPLETE, objectives())) is None
-    assert rule.stops(trial(9, "running", [0.1], 7.9), History.of(COMPLETE, objectives()))
+        assert rule.should_stop(trial(9, "running", metrics, cost), History.of(COMPLETE, objectives())) is None
+    assert rule.should_stop(trial(9, "running", [0.1], 7.9), History.of(COMPLETE, objectives()))
 
 
-def test_patience_0_never_pauses_and_the_ceiling_still_stops():
+def test_patience_0_never_pauses_but_the_ceiling_still_stops():
     known = History.of(COMPLETE, objectives())
-    for cost in (1.9, 7.9, 99.0):  # beyond the box nothing at all is gained
-        assert GainRate(patience=0.0, first=1).stops(trial(9, "running", [0.0], cost), known) is None
+    for cost in (1.9, 7.9, 99.0):  # outside the reference box the gain is 0
+        assert GainRate(patience=0.0, first=1).should_stop(trial(9, "running", [0.0], cost), known) is None
     for metrics in ([], [0.0]):
-        stop = GainRate(patience=0.0, first=1, target=0.8).stops(trial(9, "running", metrics, 7.9), known)
+        stop = GainRate(patience=0.0, first=1, target=0.8).should_stop(trial(9, "running", metrics, 7.9), known)
         assert (stop.threshold, stop.beaten_by) == (0.8, (0,))
 
 
-def test_it_resumes_the_fastest_and_at_the_end_with_less_to_gain():
+def test_the_highest_gain_per_second_is_resumed_and_at_the_end_a_lower_one_is_enough():
     rule = GainRate(patience=0.01, first=3)
     assert rule.resumes(History.of([*COMPLETE, SLOW, FAST], objectives()), last=False) == 8
     assert rule.resumes(History.of([*COMPLETE, FAST, SLOW], objectives()), last=False) == 8
-    unlikely = trial(7, "pruned", [0.2], 2.5, seconds=2.0)  # slower than the study was, and than patience asks
+    unlikely = trial(7, "paused", [0.2], 2.5, seconds=2.0)  # between 2 * patience and 1 times the mean gain
     assert rule.resumes(History.of([*COMPLETE, unlikely], objectives()), last=False) is None
     assert rule.resumes(History.of([*COMPLETE, unlikely], objectives()), last=True) == 7
 
 
-def test_it_resumes_none_when_none_is_paused():
+def test_nothing_is_resumed_when_nothing_is_paused():
     lost = trial(7, "pruned", [math.nan], 1.0)
     others = [lost, trial(8, "running", [0.3], 1.0), trial(9, "failed", [0.3], 1.0), trial(10, "pruned", [], 1.0)]
     assert GainRate(patience=0.0, first=1).resumes(History.of([*COMPLETE, *others], objectives()), last=True) is None
 
 
-def test_it_says_who_is_ahead_and_by_what_pace_it_judged():
-    stop = GainRate(patience=0.5, first=3).stops(trial(9, "running", [0.1], 7.9), History.of(COMPLETE, objectives()))
-    assert stop.reason.startswith("epoch 1: accuracy 0.1 is expected to add ")
-    assert stop.reason.endswith("; better at no higher cost: trials 0, 1, 2")
+def test_the_reason_states_the_gain_the_threshold_and_the_better_trials():
+    stop = GainRate(patience=0.5, first=3).should_stop(
+        trial(9, "running", [0.1], 7.9), History.of(COMPLETE, objectives())
+    )
+    assert re.fullmatch(
+        r"epoch 1: accuracy 0\.1, expected hypervolume gain [-\d.e]+/s, below the threshold [-\d.e]+/s; "
+        r"better at no higher cost: trials 0, 1, 2",
+        stop.reason,
+    )
     assert (stop.epoch, stop.threshold, stop.beaten_by) == (1, 0.2, (0, 1, 2))
 
 
@@ -153,6 +161,6 @@ def test_it_says_who_is_ahead_and_by_what_pace_it_judged():
         ({"target": True}, "target=True: it must be a number or null"),
     ],
 )
-def test_it_refuses_settings_out_of_range(settings, message):
+def test_invalid_settings_are_rejected(settings, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         GainRate(**{"patience": 0.03, "first": 5} | settings)

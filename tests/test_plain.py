@@ -1,4 +1,4 @@
-"""The pruners in a study that knows nothing of this project."""
+"""The pruners in a plain multi-objective Optuna study."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from search.pruning.gain_rate import GainRate
 from search.pruning.i_epoch import IEpoch
 from search.pruning.moasha import MoAsha
 from search.pruning.none import NoPruner
-from search.pruning.optuna_study import Watch
+from search.pruning.optuna_study import MultiObjectivePruning
 from search.study.records import Objectives, Record
 
 ROOT = Path(__file__).parents[1]
@@ -30,55 +30,55 @@ def quiet():
     optuna.logging.set_verbosity(optuna.logging.INFO)
 
 
-def watched(pruner=None, study=None, **settings):
+def pruning_in(pruner=None, study=None, **settings):
     study = study or optuna.create_study(directions=["maximize", "minimize"])
     about = {"metric": "accuracy", "costs": ["ms"], "chance": 0.0, "best": 1.0, "ceilings": [9.0]}
-    return Watch(study, pruner or IEpoch(epoch=2), **about | settings)
+    return MultiObjectivePruning(study, pruner or IEpoch(epoch=2), **about | settings)
 
 
-def run(watch, metrics, *, tell=True, **costs):
-    """One trial by ask and tell: the step after which it was stopped, or None."""
-    trial = watch.study.ask()
-    watch.known(trial, **costs or {"ms": 1.0})
+def run(pruning, metrics, *, tell=True, **costs):
+    """Run one trial by ask and tell; return the step after which it was stopped, or None."""
+    trial = pruning.study.ask()
+    pruning.set_costs(trial, **costs or {"ms": 1.0})
     for step, metric in enumerate(metrics, start=1):
-        watch.report(trial, {watch.objectives.metric: metric}, step=step)
-        if watch.should_stop(trial):
-            watch.study.tell(trial, state=TrialState.PRUNED)
+        pruning.report(trial, metric, step)
+        if pruning.should_prune(trial):
+            pruning.study.tell(trial, state=TrialState.PRUNED)
             return step
     if tell:
-        watch.study.tell(trial, [metrics[-1], *costs.values()])
+        pruning.study.tell(trial, [metrics[-1], *costs.values()])
     return None
 
 
-def test_a_trial_behind_another_is_stopped_and_says_why():
-    watch = watched()
-    assert run(watch, [0.1, 0.5, 0.6], ms=2.0) is None
-    assert run(watch, [0.9, 0.4, 0.6], ms=2.0) == 2
-    assert run(watch, [0.0, 0.1, 0.2], ms=1.9) is None, "cheaper"
-    assert run(watch, [0.0, 0.6, 0.2], ms=9.0) is None, "better"
-    trial = watch.study.get_trials()[1]
+def test_a_dominated_trial_is_pruned_and_stores_the_reason():
+    pruning = pruning_in()
+    assert run(pruning, [0.1, 0.5, 0.6], ms=2.0) is None
+    assert run(pruning, [0.9, 0.4, 0.6], ms=2.0) == 2
+    assert run(pruning, [0.0, 0.1, 0.2], ms=1.9) is None, "cheaper"
+    assert run(pruning, [0.0, 0.6, 0.2], ms=9.0) is None, "better"
+    trial = pruning.study.get_trials()[1]
     assert trial.user_attrs["stop"]["reason"] == "epoch 2: accuracy 0.4; better at no higher cost: trial 0"
     assert list(trial.user_attrs["stop"]["beaten_by"]) == [0]
     assert [tuple(entry) for entry in trial.user_attrs["curve"]] == [(1, 0.9), (2, 0.4)]
     assert not trial.intermediate_values
 
 
-def test_a_running_trial_counts_at_once_and_a_later_state_of_it_too():
-    watch = watched()
-    ahead, behind = watch.study.ask(), watch.study.ask()
+def test_running_trials_are_compared_by_their_latest_report():
+    pruning = pruning_in()
+    ahead, behind = pruning.study.ask(), pruning.study.ask()
     for trial in (ahead, behind):
-        watch.known(trial, ms=1.0)
-        watch.report(trial, {"accuracy": 0.5}, step=1)
-    assert not watch.should_stop(behind)
-    watch.report(ahead, {"accuracy": 0.9}, step=2)
-    watch.report(behind, {"accuracy": 0.5}, step=2)
-    assert watch.should_stop(behind)
-    watch.report(ahead, {"accuracy": 0.4}, step=2)
-    assert not watch.should_stop(behind), "what is reported again replaces what was said"
+        pruning.set_costs(trial, ms=1.0)
+        pruning.report(trial, 0.5, step=1)
+    assert not pruning.should_prune(behind)
+    pruning.report(ahead, 0.9, step=2)
+    pruning.report(behind, 0.5, step=2)
+    assert pruning.should_prune(behind)
+    pruning.report(ahead, 0.4, step=2)
+    assert not pruning.should_prune(behind), "a repeated step replaces the earlier value"
 
 
-def test_a_loss_is_minimized():
-    watch = watched(
+def test_a_metric_can_be_minimized():
+    pruning = pruning_in(
         study=optuna.create_study(directions=["minimize", "minimize", "minimize"]),
         metric="loss",
         costs=["ms", "mb"],
@@ -86,45 +86,45 @@ def test_a_loss_is_minimized():
         best=0.0,
         ceilings=[9.0, 9.0],
     )
-    assert watch.objectives.direction == "minimize"
-    assert run(watch, [3.0, 2.0, 1.0], ms=2.0, mb=2.0) is None
-    assert run(watch, [3.0, 2.5, 1.0], ms=2.0, mb=2.0) == 2
-    assert run(watch, [3.0, 2.5, 1.0], ms=2.0, mb=1.0) is None
-    assert run(watch, [3.0, 1.5, 1.0], ms=2.0, mb=2.0) is None
+    assert pruning.objectives.direction == "minimize"
+    assert run(pruning, [3.0, 2.0, 1.0], ms=2.0, mb=2.0) is None
+    assert run(pruning, [3.0, 2.5, 1.0], ms=2.0, mb=2.0) == 2
+    assert run(pruning, [3.0, 2.5, 1.0], ms=2.0, mb=1.0) is None
+    assert run(pruning, [3.0, 1.5, 1.0], ms=2.0, mb=2.0) is None
 
 
-def test_before_the_first_step_the_costs_alone_decide():
-    watch = watched(GainRate(patience=0.1, first=9, target=0.9))
-    run(watch, [0.95], ms=2.0)
+def test_before_the_first_step_a_trial_can_be_pruned_by_its_costs():
+    pruning = pruning_in(GainRate(patience=0.1, first=9, target=0.9))
+    run(pruning, [0.95], ms=2.0)
     for ms, stopped in ((1.9, False), (2.0, True)):
-        trial = watch.study.ask()
-        watch.known(trial, ms=ms)
-        assert watch.should_stop(trial) == stopped
+        trial = pruning.study.ask()
+        pruning.set_costs(trial, ms=ms)
+        assert pruning.should_prune(trial) == stopped
 
 
 @pytest.mark.parametrize("metric", [NAN, INF])
-def test_a_metric_that_is_lost_stops_a_trial(metric):
-    assert run(watched(NoPruner()), [0.5, metric]) == 2
+def test_a_non_finite_metric_prunes_a_trial(metric):
+    assert run(pruning_in(NoPruner()), [0.5, metric]) == 2
 
 
-def test_trials_that_ended_without_a_watch_count_by_their_values():
+def test_trials_that_never_set_costs_are_compared_by_their_values():
     study = optuna.create_study(directions=["maximize", "minimize"])
     study.optimize(lambda trial: (0.95, trial.suggest_float("ms", 2.0, 2.0)), n_trials=1)
     study.tell(study.ask(), state=TrialState.FAIL)
     study.enqueue_trial({})
-    watch = watched(GainRate(patience=0.1, first=9, target=0.9), study)
+    pruning = pruning_in(GainRate(patience=0.1, first=9, target=0.9), study)
     trial = study.ask()
-    watch.known(trial, ms=3.0)
-    assert watch.should_stop(trial)
+    pruning.set_costs(trial, ms=3.0)
+    assert pruning.should_prune(trial)
 
 
-def test_several_workers_share_what_they_learn_in_a_database(tmp_path):
+def test_workers_share_curves_through_a_database(tmp_path):
     url = f"sqlite:///{tmp_path / 'study.db'}"
     studies = [
         optuna.create_study(storage=url, study_name="s", directions=["maximize", "minimize"], load_if_exists=True)
         for _ in range(2)
     ]
-    first, second = (watched(study=study) for study in studies)
+    first, second = (pruning_in(study=study) for study in studies)
     assert run(first, [0.1, 0.5, 0.6], tell=False, ms=1.0) is None
     assert run(second, [0.1, 0.4, 0.6], ms=1.0) == 2
     assert run(second, [0.1, 0.6, 0.7], ms=1.0) is None
@@ -135,18 +135,18 @@ def test_several_workers_share_what_they_learn_in_a_database(tmp_path):
         storage.engine.dispose()
 
 
-def test_threads_share_a_watch_and_tpe_survives_pruned_trials():
+def test_threads_can_share_one_instance_and_tpe_accepts_pruned_trials():
     study = optuna.create_study(
         directions=["maximize", "minimize"], sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=4)
     )
-    watch = watched(MoAsha(eta=2, min_epochs=1), study)
+    pruning = pruning_in(MoAsha(eta=2, min_epochs=1), study)
 
     def objective(trial):
         ms = trial.suggest_float("ms", 0.1, 9.0)
-        watch.known(trial, ms=ms)
+        pruning.set_costs(trial, ms=ms)
         for step in range(1, 5):
-            watch.report(trial, {"accuracy": trial.suggest_float("gain", 0.0, 0.1) * step}, step=step)
-            if watch.should_stop(trial):
+            pruning.report(trial, trial.suggest_float("gain", 0.0, 0.1) * step, step)
+            if pruning.should_prune(trial):
                 raise optuna.TrialPruned
         return 0.5, ms
 
@@ -156,62 +156,60 @@ def test_threads_share_a_watch_and_tpe_survives_pruned_trials():
     assert {trial.state for trial in study.get_trials()} == {TrialState.COMPLETE, TrialState.PRUNED}
 
 
-def test_a_retried_trial_begins_anew():
-    watch = watched()
-    trial = watch.study.ask()
-    trial.set_user_attr("curve", [(1, 0.9), (2, 0.9)])  # what Optuna copies from the one that died
-    watch.known(trial, ms=1.0)
+def test_a_retried_trial_starts_with_an_empty_curve():
+    pruning = pruning_in()
+    trial = pruning.study.ask()
+    trial.set_user_attr("curve", [(1, 0.9), (2, 0.9)])  # what Optuna copies from the failed trial
+    pruning.set_costs(trial, ms=1.0)
     assert trial.user_attrs["curve"] == []
 
 
-class Keeps(NoPruner):
-    """Remembers what it was asked."""
+class Spy(NoPruner):
+    """Stores the arguments of the last decision."""
 
-    def judge(self, row, epoch, history):
+    def decide(self, row, epoch, history):
         self.seen = (row, epoch, history.objectives, history.records())
 
 
-def test_the_rule_is_asked_about_the_record_among_the_others():
-    watch = watched(Keeps())
-    run(watch, [0.5], ms=3)
-    run(watch, [0.25], tell=False, ms=4)
-    row, epoch, objectives, records = watch.pruner.seen
+def test_the_rule_gets_the_trial_and_the_history():
+    pruning = pruning_in(Spy())
+    run(pruning, [0.5], ms=3)
+    run(pruning, [0.25], tell=False, ms=4)
+    row, epoch, objectives, records = pruning.pruner.seen
     assert objectives == Objectives("accuracy", "maximize", ("ms",), 0.0, 1.0, (9.0,))
     assert records[row] == Record(1, "running", {"ms": 4.0}, [(1, 0.25)])
     assert epoch == 1
     assert [(r.number, r.state, r.metric) for r in records if r is not records[row]] == [(0, "complete", 0.5)]
 
 
-UNKNOWN = "trial 0: its costs are not known; call known(trial, ms=...) first"
+NOT_SET = "trial 0: its costs are not set; call set_costs(trial, ms=...) first"
 
 
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda w, t: w.report(t, {"accuracy": 0.1}, step=1), UNKNOWN),
-        (lambda w, t: w.should_stop(t), UNKNOWN),
-        (lambda w, t: w.report(t, {"acuracy": 0.1}, step=1), "trial 0: acuracy at step 1: report accuracy alone"),
-        (lambda w, t: w.report(t, {}, step=1), "trial 0: none at step 1: report accuracy alone"),
-        (lambda w, t: w.report(t, {"accuracy": 0.1}, step=0), "step=0: it must be a whole number from 1"),
-        (lambda w, t: w.known(t), "trial 0: costs none: they must be ms"),
-        (lambda w, t: w.known(t, ms=1.0, mb=2.0), "trial 0: costs ms, mb: they must be ms"),
-        (lambda w, t: w.known(t, ms=NAN), "trial 0: ms=nan: it must be a finite number"),
+        (lambda w, t: w.report(t, 0.1, step=1), NOT_SET),
+        (lambda w, t: w.should_prune(t), NOT_SET),
+        (lambda w, t: w.report(t, 0.1, step=0), "step=0: it must be a whole number from 1"),
+        (lambda w, t: w.set_costs(t), "trial 0: costs none: they must be ms"),
+        (lambda w, t: w.set_costs(t, ms=1.0, mb=2.0), "trial 0: costs ms, mb: they must be ms"),
+        (lambda w, t: w.set_costs(t, ms=NAN), "trial 0: ms=nan: it must be a finite number"),
     ],
 )
-def test_what_a_trial_says_wrongly_is_refused(act, message):
-    watch = watched()
+def test_invalid_costs_and_steps_are_rejected(act, message):
+    pruning = pruning_in()
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        act(watch, watch.study.ask())
+        act(pruning, pruning.study.ask())
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"costs": []}, "metric='accuracy', costs=[]: they must be different names, at least one cost"),
-        ({"costs": "ms"}, "metric='accuracy', costs='ms': they must be different names, at least one cost"),
-        ({"metric": "ms"}, "metric='ms', costs=['ms']: they must be different names, at least one cost"),
-        ({"ceilings": []}, "ceilings=[]: there must be a number above 0 for each of ms"),
-        ({"ceilings": [0.0]}, "ceilings=[0.0]: there must be a number above 0 for each of ms"),
+        ({"costs": []}, "metric='accuracy', costs=[]: they must be distinct names, with at least one cost"),
+        ({"costs": "ms"}, "metric='accuracy', costs='ms': they must be distinct names, with at least one cost"),
+        ({"metric": "ms"}, "metric='ms', costs=['ms']: they must be distinct names, with at least one cost"),
+        ({"ceilings": []}, "ceilings=[]: they must be finite and above 0, one for each of ms"),
+        ({"ceilings": [0.0]}, "ceilings=[0.0]: they must be finite and above 0, one for each of ms"),
         ({"best": -1.0}, "chance=0.0, best=-1.0: to maximize accuracy, best must be better than chance"),
         ({"best": INF}, "chance=0.0, best=inf: to maximize accuracy, best must be better than chance"),
         (
@@ -224,26 +222,24 @@ def test_what_a_trial_says_wrongly_is_refused(act, message):
         ),
     ],
 )
-def test_what_does_not_fit_together_is_refused(settings, message):
+def test_arguments_that_do_not_fit_the_study_are_rejected(settings, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        watched(**settings)
+        pruning_in(**settings)
 
 
-def test_the_snippet_of_the_readme_runs_and_stops_trials():
-    (snippet,) = re.findall(
-        r"```python\n(.*?from search\.pruning\.optuna_study.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-    )
+def test_the_snippet_of_the_readme_runs_and_prunes_trials():
+    readme = ROOT / "search" / "pruning" / "README.md"
+    (snippet,) = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
     names = {}
-    exec(compile(snippet, "README.md", "exec"), names)
-    states = [trial.state for trial in names["study"].get_trials()]
+    exec(compile(snippet, str(readme), "exec"), names)
+    trials = names["study"].get_trials()
+    states = [trial.state for trial in trials]
     assert len(states) == 40
     assert 1 <= states.count(TrialState.COMPLETE) < 30
-    assert all(
-        each.user_attrs["stop"]["reason"] for each in names["study"].get_trials() if each.state == TrialState.PRUNED
-    )
+    assert all(trial.user_attrs["stop"]["reason"] for trial in trials if trial.state == TrialState.PRUNED)
 
 
-def test_it_needs_neither_torch_nor_lightning():
+def test_the_import_needs_neither_torch_nor_lightning():
     code = (
         "import sys, search.pruning.optuna_study, search.pruning.gain_rate; "
         "print({'torch', 'lightning', 'mlflow'} & set(sys.modules))"

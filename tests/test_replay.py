@@ -12,7 +12,7 @@ from csv_files import FINITE, table
 from tiny_task import run_trials, tiny_search, tiny_study
 
 from search.compare import STRATEGIES, strategy
-from search.pareto import front
+from search.pareto import non_dominated
 from search.replay.simulation import Replay, Strategy
 from search.replay.table import read, shipped, write
 from search.tables import gather
@@ -50,7 +50,7 @@ def test_time_is_the_seconds_of_the_epochs_that_were_trained_and_the_strategys_o
 def test_the_oracle_trains_the_true_front_alone():
     outcome = play("oracle")
     points = np.column_stack([-TABLE.finals(0), [each["latency_ms"] for each in TABLE.costs]])
-    assert outcome.trace[-1][1] == 6 * front(points).sum()
+    assert outcome.trace[-1][1] == 6 * non_dominated(points).sum()
     assert outcome.reached(0.99) < min(play(name).reached(0.99) for name in ("random+none", "surrogate+gain_rate"))
 
 

@@ -1,4 +1,4 @@
-"""Each rule that compares trials against the same rule written out as a loop over records, and what it tells people."""
+"""Each rule that compares trials against a loop over records, and the reasons it gives."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def objectives(costs=1, direction="maximize"):
 
 
 def studies(costs):
-    """Records whose metrics are few eighths and whose costs are few, of all states, lengths and luck."""
+    """Random records of all states and curve lengths, with few distinct metrics and costs, hence many ties."""
     random = np.random.default_rng(costs)
     for size in (1, 3, 6, 16, 16):
         records = []
@@ -37,9 +37,9 @@ def studies(costs):
                 metrics[random.integers(len(metrics))] = float(random.choice([NAN, INF, -INF]))
             state = str(random.choice(["complete", "complete", "pruned", "running", "failed"]))
             final = float(random.choice([0.5, 0.75, 1.0, NAN], p=[0.4, 0.3, 0.25, 0.05]))
-            price = dict(zip(COSTS, random.integers(1, 4, costs).astype(float).tolist(), strict=False))
+            trial_costs = dict(zip(COSTS, random.integers(1, 4, costs).astype(float).tolist(), strict=False))
             curve = list(enumerate(metrics, start=1))
-            records.append(Record(number, state, price, curve, final if state == "complete" else None))
+            records.append(Record(number, state, trial_costs, curve, final if state == "complete" else None))
         yield records
 
 
@@ -47,17 +47,17 @@ def loss(metric):
     return -metric if math.isfinite(metric) else INF
 
 
-def no_dearer(trial, others):
+def cheaper_or_equal(trial, others):
     return [other for other in others if all(other.costs[name] <= trial.costs[name] for name in trial.costs)]
 
 
 def at(epoch, others):
-    """``(loss, number, record)`` of those judged after an epoch, the best first."""
+    """``(loss, number, record)`` of the trials evaluated after an epoch, the best first."""
     return sorted((loss(dict(r.curve)[epoch]), r.number, r) for r in others if epoch in dict(r.curve))
 
 
 def finals(others):
-    """``(final loss, number, record)`` of the finished, the best first."""
+    """``(final loss, number, record)`` of the complete trials, the best first."""
     return sorted((-r.metric, r.number, r) for r in others if r.metric is not None and math.isfinite(r.metric))
 
 
@@ -67,14 +67,14 @@ def numbers(ranking):
 
 def slow_latency_conditional(rule, trial, epoch, others):
     now = loss(trial.curve[-1][1]) if epoch else None
-    ahead = [each for each in at(epoch, no_dearer(trial, others)) if each[0] < now - rule.slack]
+    ahead = [each for each in at(epoch, cheaper_or_equal(trial, others)) if each[0] < now - rule.slack]
     if epoch >= rule.min_epochs and len(ahead) >= rule.beaters:
         return -ahead[-1][0] - rule.slack, numbers(ahead)
     return None
 
 
 def slow_i_epoch(rule, trial, epoch, others):
-    ahead = [each for each in at(epoch, no_dearer(trial, others)) if each[0] < loss(trial.curve[-1][1])]
+    ahead = [each for each in at(epoch, cheaper_or_equal(trial, others)) if each[0] < loss(trial.curve[-1][1])]
     return (-ahead[-1][0], numbers(ahead)) if epoch == rule.epoch and ahead else None
 
 
@@ -88,7 +88,7 @@ def slow_accuracy_only(rule, trial, epoch, others):
 
 def slow_ceiling(rule, trial, epoch, others):
     target = 0.99 if rule.target is None else rule.target
-    done = [each for each in finals(no_dearer(trial, others)) if each[0] <= -target]
+    done = [each for each in finals(cheaper_or_equal(trial, others)) if each[0] <= -target]
     return (target, numbers(done)) if done else None
 
 
@@ -102,8 +102,8 @@ def slow_optimistic(rule, trial, epoch, others):
     place = rule.quantile * (len(gains) - 1)
     low, high = gains[math.floor(place)], gains[math.ceil(place)]
     end = now - (low + (place - math.floor(place)) * (high - low))
-    done = [each for each in finals(no_dearer(trial, others)) if each[0] <= end]
-    return (-finals(no_dearer(trial, others))[0][0], numbers(done)) if done else None
+    done = [each for each in finals(cheaper_or_equal(trial, others)) if each[0] <= end]
+    return (-finals(cheaper_or_equal(trial, others))[0][0], numbers(done)) if done else None
 
 
 LOOPS = [
@@ -124,7 +124,7 @@ LOOPS = [
     ("rule", "loop"), [pytest.param(*row, id=f"{row[1].__name__}-{n}") for n, row in enumerate(LOOPS)]
 )
 @pytest.mark.parametrize("costs", [1, 2, 3])
-def test_a_rule_agrees_with_a_loop_over_records(rule, loop, costs):
+def test_a_rule_equals_a_loop_over_records(rule, loop, costs):
     seen = set()
     for records in studies(costs):
         history = History.of(records, objectives(costs))
@@ -133,7 +133,7 @@ def test_a_rule_agrees_with_a_loop_over_records(rule, loop, costs):
             for length in range(len(record.curve) + 1):
                 trial = replace(record, state="running", metric=None, curve=record.curve[:length])
                 if length == 0 or math.isfinite(trial.curve[-1][1]):
-                    stop = rule.stops(trial, history)
+                    stop = rule.should_stop(trial, history)
                     got = None if stop is None else (stop.threshold, tuple(stop.beaten_by))
                     needs_epoch = loop is not slow_ceiling and length == 0
                     assert got == (None if needs_epoch else loop(rule, trial, length, others)), trial
@@ -173,33 +173,34 @@ BEHIND = Record(9, "running", {"latency_ms": 2.0}, [(1, 0.123456)])
         (IEpoch(epoch=1), "epoch 1: accuracy 0.1235; better at no higher cost: trials 3, 2, 1 and 2 more", 0.4),
         (
             AccuracyOnly(eta=2, min_epochs=1),
-            "epoch 1: accuracy 0.1235 is not among the best 3 of 6; ahead: 5",
+            "epoch 1: accuracy 0.1235, not among the best 3 of 6; better: trials 3, 2, 1 and 2 more",
             0.6,
         ),
         (
             Ceiling(target=None),
-            "epoch 1: the target accuracy 0.99 is met; better at no higher cost: trial 3",
+            "epoch 1: accuracy 0.1235, the target accuracy 0.99 is reached; better at no higher cost: trial 3",
             0.99,
         ),
         (
             Optimistic(quantile=1.0, neighbours=1, min_epochs=1),
-            "epoch 1: accuracy 0.1235 would come to 0.3235; better at no higher cost: trials 3, 2, 0 and 2 more",
+            "epoch 1: accuracy 0.1235, at best 0.3235 expected in the end; better at no higher cost: trials 3, 2, 0 "
+            "and 2 more",
             0.995,
         ),
     ],
 )
-def test_a_reason_names_the_best_three_and_counts_the_others(rule, reason, threshold):
-    stop = rule.stops(BEHIND, History.of(PEERS, objectives()))
+def test_a_reason_lists_the_best_three_trials_and_counts_the_others(rule, reason, threshold):
+    stop = rule.should_stop(BEHIND, History.of(PEERS, objectives()))
     assert (stop.reason, stop.epoch) == (reason, 1)
     assert stop.threshold == pytest.approx(threshold)
 
 
-def test_before_training_the_ceiling_says_so_and_keeps_twenty_numbers():
-    stop = Ceiling(target=0.5).stops(
+def test_ceiling_stops_before_training_and_stores_twenty_numbers():
+    stop = Ceiling(target=0.5).should_stop(
         replace(BEHIND, curve=[]), History.of([finished(n + 10, 0.5, 0.5) for n in range(30)], objectives())
     )
     assert stop.reason == (
-        "before training: the target accuracy 0.5 is met; better at no higher cost: trials 10, 11, 12 and 27 more"
+        "before training: the target accuracy 0.5 is reached; better at no higher cost: trials 10, 11, 12 and 27 more"
     )
     assert (stop.epoch, stop.beaten_by) == (0, tuple(range(10, 30)))
 
@@ -223,7 +224,7 @@ WHOLE = "must be a whole number from 1"
         (Optimistic, {"quantile": 0.5, "neighbours": 2}, {"min_epochs": "1"}, WHOLE),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(rule, settings, wrong, message):
+def test_invalid_settings_are_rejected(rule, settings, wrong, message):
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"^{name}={re.escape(repr(value))}: it {message}$"):
         rule(**settings | wrong)

@@ -65,7 +65,7 @@ REFUSED = [  # arguments, and what the message says
     ),
     (["+space=nlp", "+space.model.depht=3"], ["model: Encoder does not take 'depht'; it takes width, feed_forward"]),
     (["+space=nlp", "space.train.lr=-1"], ["train: lr=-1: it must be above 0"]),
-    (["+space=nlp", "+space.train.momentum=1"], ["train: Settings does not take 'momentum'"]),
+    (["+space=nlp", "+space.train.momentum=1"], ["train: TrainSettings does not take 'momentum'"]),
     (["+space=nlp", "+pruner.etta=3"], ["pruner: GainRate does not take 'etta'"]),
     (["+space=nlp", "pruner=moasha", "pruner.eta=1"], ["pruner: eta=1"]),
     (["+space=nlp", "+sampler.population=3"], ["sampler: SurrogateSampler does not take 'population'"]),

@@ -1,3 +1,5 @@
+"""Training of one network: learning, reproducibility, checkpoints, and the thread of the fit."""
+
 import math
 import threading
 import time
@@ -7,12 +9,12 @@ import torch
 from tiny_task import TREE, FirstToken
 
 from search.training.fit import Training, evaluate_split
-from search.training.settings import Settings
+from search.training.settings import TrainSettings
 from spaces.build import build
 from spaces.space import Space
 
 ARCHITECTURE = list(Space(TREE).corners())[-1]
-SETTINGS = Settings(epochs=4, batch_size=16, lr=0.03)
+SETTINGS = TrainSettings(epochs=4, batch_size=16, lr=0.03)
 
 
 def fit(settings=SETTINGS, *, seed=0, stop_after=math.inf, task=None):
@@ -27,7 +29,7 @@ def fit(settings=SETTINGS, *, seed=0, stop_after=math.inf, task=None):
     return network, curve
 
 
-def test_a_network_learns_and_is_judged_after_every_epoch():
+def test_a_network_learns_and_is_evaluated_after_every_epoch():
     network, curve = fit()
     assert [epoch for epoch, _ in curve] == [1, 2, 3, 4]
     assert curve[-1][1] > 0.6 > FirstToken().chance
@@ -39,15 +41,15 @@ def test_the_same_seed_gives_the_same_curve():
     assert fit()[1] != fit(seed=1)[1]
 
 
-def test_a_curve_does_not_depend_on_when_it_is_stopped():
+def test_a_learning_curve_does_not_depend_on_early_stopping():
     assert fit(stop_after=2)[1] == fit()[1][:2]
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_a_training_that_goes_on_ends_as_if_it_had_never_stopped(dropout, tmp_path):
+def test_a_resumed_training_equals_an_uninterrupted_one(dropout, tmp_path):
     tree = {**TREE, "model": {**TREE["model"], "dropout": dropout}}
     architecture, task = list(Space(tree).corners())[-1], FirstToken()
-    settings = Settings(epochs=5, batch_size=16, lr=0.03, warmup=0.5)
+    settings = TrainSettings(epochs=5, batch_size=16, lr=0.03, warmup=0.5)
     whole = build(architecture, task, seed=0)
     with Training(whole, task, settings, seed=3) as training:
         curve = []
@@ -56,7 +58,7 @@ def test_a_training_that_goes_on_ends_as_if_it_had_never_stopped(dropout, tmp_pa
             if epoch in (2, 4):
                 training.save(tmp_path / "new" / f"{epoch}.pt")
     for epoch in (2, 4):
-        network = build(architecture, task, seed=9)  # other weights: all that counts is in the file
+        network = build(architecture, task, seed=9)  # other initial weights: the checkpoint replaces them
         with Training(network, task, settings, seed=3, checkpoint=tmp_path / "new" / f"{epoch}.pt") as training:
             assert list(training) == curve[epoch:]
         for name, weights in whole.state_dict().items():
@@ -64,7 +66,7 @@ def test_a_training_that_goes_on_ends_as_if_it_had_never_stopped(dropout, tmp_pa
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["2.pt", "4.pt"]
 
 
-def test_time_outside_the_network_is_told_apart():
+def test_data_loading_does_not_count_as_time_of_the_model():
     class Slow(FirstToken):
         def batches(self, split, batch_size, *, shuffle=None):
             for batch in super().batches(split, batch_size, shuffle=shuffle):
@@ -82,22 +84,22 @@ def test_time_outside_the_network_is_told_apart():
     assert shares[1] < shares[0] / 2
 
 
-def test_leaving_ends_the_training_thread():
+def test_leaving_the_context_ends_the_thread():
     fit(stop_after=1)
     assert not [thread for thread in threading.enumerate() if thread.name == "training"]
 
 
-def test_an_error_in_the_network_reaches_the_caller():
+def test_an_error_in_training_is_raised_in_the_caller():
     class Broken(FirstToken):
         def loss(self, logits, batch):
-            raise RuntimeError("no loss today")
+            raise RuntimeError("loss failed")
 
-    with pytest.raises(RuntimeError, match="no loss today"):
+    with pytest.raises(RuntimeError, match="loss failed"):
         fit(task=Broken())
     assert not [thread for thread in threading.enumerate() if thread.name == "training"]
 
 
-def test_an_interrupt_of_the_caller_ends_the_training_and_passes():
+def test_an_interrupt_ends_the_thread_and_is_raised():
     def interrupt():
         with Training(build(ARCHITECTURE, FirstToken()), FirstToken(), SETTINGS, seed=0) as training:
             next(iter(training))
@@ -108,14 +110,14 @@ def test_an_interrupt_of_the_caller_ends_the_training_and_passes():
     assert not [thread for thread in threading.enumerate() if thread.name == "training"]
 
 
-def test_the_process_generator_is_left_as_it_was():
+def test_the_global_random_state_is_unchanged():
     torch.manual_seed(3)
     before = torch.get_rng_state()
     fit(stop_after=1)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_short_last_batch_counts_by_its_examples():
+def test_a_short_last_batch_is_weighted_by_its_examples():
     task = FirstToken(rows=33)
     network, curve = fit(task=task, stop_after=1)
     batch = task.examples("validation")
@@ -137,6 +139,6 @@ def test_a_short_last_batch_counts_by_its_examples():
         ({"clip": 0.0}, "clip=0.0"),
     ],
 )
-def test_settings_out_of_range_are_refused(change, message):
+def test_invalid_settings_are_rejected(change, message):
     with pytest.raises(ValueError, match=message):
-        Settings(**{"epochs": 1, "batch_size": 1, "lr": 0.1, **change})
+        TrainSettings(**{"epochs": 1, "batch_size": 1, "lr": 0.1, **change})

@@ -28,7 +28,7 @@ class StopsAt(Pruner):
     def __init__(self, epoch):
         self.epoch = epoch
 
-    def judge(self, row, epoch, history):
+    def decide(self, row, epoch, history):
         return Stop(f"enough after {self.epoch}", epoch) if epoch == self.epoch else None
 
 
@@ -134,7 +134,7 @@ class PausesOnce(Pruner):
 
     pauses = True
 
-    def judge(self, row, epoch, history):
+    def decide(self, row, epoch, history):
         return Stop("later", epoch) if epoch == 1 else None
 
     def resumes(self, history, *, last):
@@ -184,8 +184,8 @@ def test_a_paused_trial_whose_checkpoint_is_lost_begins_again(study, tmp_path):
                 file.unlink()
             return super().resumes(history, last=last)
 
-        def judge(self, row, epoch, history):
-            return super().judge(row, epoch, history) if len(study.trials) == 1 else None
+        def decide(self, row, epoch, history):
+            return super().decide(row, epoch, history) if len(study.trials) == 1 else None
 
     (trial,) = run(study, tiny_search(pruner=Lost(), checkpoints=tmp_path / "waiting"), 1)
     assert (trial.state, [epoch for epoch, _ in trial.curve]) == ("complete", [1, 2, 3])

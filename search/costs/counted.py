@@ -1,7 +1,6 @@
-"""Costs known before training: parameters, arithmetic and memory of one use of a network, the same in every run.
+"""Costs that are counted, not measured: parameters, FLOPs and peak memory of one prediction; the same in every run.
 
-Counted, not timed: a cost is a function of the network and the sizes of its input alone. Milliseconds are the business
-of :mod:`search.costs.latency`.
+They depend on the network and the shape of its input alone. Latency is in :mod:`search.costs.latency`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from spaces.tasks import Task
 
 
 def count(network: nn.Module, task: Task) -> dict[str, float]:
-    """All of them by name, of one sequence at the task's full length."""
+    """All counted costs by name, for one sequence of the task's full length."""
     batch = task.sample()
     return {
         "parameters": float(parameters(network)),
@@ -37,16 +36,16 @@ def forward(network: nn.Module, batch: Any) -> Any:
 
 
 def parameters(network: nn.Module) -> int:
-    """How many numbers training may change; a shared one counts once."""
+    """Number of parameters; shared ones count once."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def flops(network: nn.Module, batch: Any, *, use: Callable[[nn.Module, Any], object] = forward) -> int:
-    """Floating-point operations of matrix products and triangular solves, convolutions, attention, Fourier transforms.
+    """FLOPs of one call of ``use``; a multiply-add counts as two.
 
-    In one use; a multiplication and an addition are two. What works element by element, sorts or selects is not
-    counted: it is small beside these, except where all pairs of tokens go through it, as with entmax; there compare
-    milliseconds.
+    Counted are matrix products, triangular solves, convolutions, attention and Fourier transforms. Elementwise
+    operations, sorting and indexing are not. They are small in comparison, except when applied to all pairs of tokens,
+    as in entmax; compare latencies there.
     """
     with evaluating(network), torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
         use(network, batch)
@@ -54,20 +53,20 @@ def flops(network: nn.Module, batch: Any, *, use: Callable[[nn.Module, Any], obj
 
 
 def memory_mb(network: nn.Module, batch: Any, *, use: Callable[[nn.Module, Any], object] = forward) -> float:
-    """Megabytes (10^6 bytes) that exist at once in one use at most: parameters, buffers, inputs, activations.
+    """Peak memory of one call of ``use`` in megabytes (10^6 bytes): parameters, buffers, inputs, activations.
 
-    Counted over storages, so that views are free. What a kernel allocates for itself and frees again is not seen.
+    Storages are counted, so views are free. Workspace that a kernel allocates and frees internally is not included.
     """
-    # Not inference_mode: under it composite operators reach a dispatch mode whole, and what they hold is not seen.
+    # Not inference_mode: there a dispatch mode sees composite operators as one, without their intermediate tensors.
     with evaluating(network), torch.no_grad(), _LiveBytes() as counter:
-        counter.see([*network.parameters(), *network.buffers(), batch])
+        counter.track([*network.parameters(), *network.buffers(), batch])
         use(network, batch)
     return counter.peak / 1e6
 
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode; afterwards each of its modules has its own mode again."""
+    """Set evaluation mode, and restore the mode of each module afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -78,15 +77,15 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Adds up the bytes of all storages that operators returned and that somebody still holds."""
+    """Tracks the bytes of all live storages that operators returned."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self.known: set[int] = set()
 
-    def see(self, tensors: object) -> None:
-        """Count the storages of all tensors in a nest of lists, tuples and dicts, until they are freed."""
+    def track(self, tensors: object) -> None:
+        """Count the storages of all tensors in a pytree, until they are freed."""
         for tensor in tree_leaves(tensors):
             if not isinstance(tensor, Tensor):
                 continue
@@ -104,40 +103,40 @@ class _LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.see(result)
+        self.track(result)
         return result
 
 
 def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
-    """Two products, of shapes ``(..., n, d) (..., d, m)`` and ``(..., n, m) (..., m, d)``."""
+    """Two matrix products, ``(..., n, d) (..., d, m)`` and ``(..., n, m) (..., m, d)``."""
     return 2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
-def _fourier(shape: Sequence[int], axes: Sequence[int], *_: Any, **__: Any) -> int:
-    """``5 n log2 n``, the count of Cooley and Tukey's radix 2, which the field uses for all lengths."""
+def _fft(shape: Sequence[int], axes: Sequence[int], *_: Any, **__: Any) -> int:
+    """``5 n log2 n``, the count of the radix-2 Cooley-Tukey algorithm, conventionally used for all lengths."""
     return round(5 * math.prod(shape) * math.log2(math.prod(shape[axis] for axis in axes)))
 
 
-def _from_reals(shape: Sequence[int], axes: Sequence[int], *_: Any, **__: Any) -> int:
-    """Half of the complex transform's."""
-    return _fourier(shape, axes) // 2
+def _real_fft(shape: Sequence[int], axes: Sequence[int], *_: Any, **__: Any) -> int:
+    """Half of the complex transform."""
+    return _fft(shape, axes) // 2
 
 
-def _to_reals(_: Any, axes: Sequence[int], *__: Any, out_shape: Sequence[int], **___: Any) -> int:
-    """As much as the way there."""
-    return _from_reals(out_shape, axes)
+def _inverse_real_fft(_: Any, axes: Sequence[int], *__: Any, out_shape: Sequence[int], **___: Any) -> int:
+    """The same as the forward transform."""
+    return _real_fft(out_shape, axes)
 
 
 def _triangular_solve(matrix: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
-    """``n^2`` for each column that is solved for: Golub & Van Loan, "Matrix Computations", 2013, section 3.1."""
+    """``n^2`` for each right-hand side: Golub & Van Loan, "Matrix Computations", 2013, section 3.1."""
     return matrix[-1] * math.prod(out_shape)
 
 
-# Torch's counter knows neither its own attention on the CPU (it counts 0 there), Fourier transforms nor solves.
+# FlopCounterMode has no formulas for attention on the CPU (it counts 0), Fourier transforms and triangular solves.
 _FORMULAS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten.linalg_solve_triangular: _triangular_solve,
-    torch.ops.aten._fft_c2c: _fourier,
-    torch.ops.aten._fft_r2c: _from_reals,
-    torch.ops.aten._fft_c2r: _to_reals,
+    torch.ops.aten._fft_c2c: _fft,
+    torch.ops.aten._fft_r2c: _real_fft,
+    torch.ops.aten._fft_c2r: _inverse_real_fft,
 }

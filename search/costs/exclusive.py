@@ -1,4 +1,4 @@
-"""A machine quiet enough to measure on: one measurement at a time, few threads, and training that makes way."""
+"""Undisturbed latency measurements: a lock per host, a fixed number of threads, and a low priority for training."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ import torch
 
 try:
     import fcntl
-except ImportError:  # not on Windows: there, nothing keeps two measurements apart
+except ImportError:  # on Windows there is no lock
     fcntl = None  # type: ignore[assignment]
 
 
-def yield_to_measurements() -> None:
-    """Give the calling thread the lowest priority, for good; threads that it starts inherit it.
+def lower_thread_priority() -> None:
+    """Give the calling thread, and threads that it starts later, the lowest priority.
 
-    A training that does so leaves a measurement on the same core nearly all of its time. Only Linux has priorities per
-    thread; elsewhere nothing happens.
+    A training thread that calls it leaves nearly all of the core's time to a latency measurement. Only Linux has
+    priorities per thread; elsewhere nothing happens.
     """
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def lock_path() -> Path:
-    """The file that whoever measures on this host holds locked, one per user."""
+    """The lock file of measurements on this host, one per user."""
     user = os.getuid() if hasattr(os, "getuid") else "all"
     return Path(tempfile.gettempdir()) / f"paretoformer-latency-{user}.lock"
 
 
 @contextmanager
-def exclusive() -> Iterator[None]:
-    """Wait until no other thread or process of this user measures on this host, and keep them waiting meanwhile.
+def measurement_lock() -> Iterator[None]:
+    """An exclusive lock among all threads and processes of this user on this host; blocks until it is free.
 
-    The lock goes with the process that holds it: nobody waits for the dead.
+    The operating system releases the lock of a process that ends.
     """
     if fcntl is None:
         yield
         return
-    # Not followed: in a folder that all may write to, the name could be somebody's link to a file of this user.
+    # O_NOFOLLOW: in a world-writable folder the name could be another user's link to a file of this user.
     file = os.open(lock_path(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -54,7 +54,7 @@ def exclusive() -> Iterator[None]:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let torch use ``count`` threads, in the whole process; afterwards as many as before."""
+    """Set torch's number of threads, for the whole process, and restore it afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,11 +1,11 @@
-"""Milliseconds of one forward pass, timed so that they repeat, or computed where a clock has no place.
+"""Latency: milliseconds of one forward pass, measured robustly, or computed from FLOPs for reproducible runs.
 
-A disturbance only ever adds time, so the minimum over many short repeats is what a quiet machine would show; the
-repeats are interleaved and come in visits some time apart, since one disturbance outlasts many repeats. Three things
-make that likely: one measurement at a time on a host, training at the lowest priority (both
-:mod:`search.costs.exclusive`), and further visits in the place of those that were disturbed. Signs of that are a small
-reference computation that ran slower than in other visits, and time that passed without this thread running; that time
-is left out.
+Interference by other processes only ever adds time, so the minimum over many short repeats estimates the latency on an
+idle machine. Repeats are grouped in rounds some time apart, because one disturbance outlasts many repeats; networks
+measured together are interleaved. One measurement runs at a time on a host, and training has the lowest priority (both
+:mod:`search.costs.exclusive`). A round is noisy, and replaced by a further one, if a small reference computation ran
+slower than in other rounds or if the thread was preempted: more wall-clock time passed than CPU time. The wall-clock
+time of a preempted round is not used.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ import torch
 from torch import nn
 
 from search.costs.counted import evaluating, flops
-from search.costs.exclusive import exclusive, torch_threads
+from search.costs.exclusive import measurement_lock, torch_threads
 from spaces.tasks import Task
 
-TOLERANCE = 0.1  # a visit this much slower, as a ratio, was disturbed
-FEWEST = 2  # repeats in a visit, however slow the network
+NOISE_TOLERANCE = 0.1  # a round that is slower by more than this ratio is noisy
+MIN_REPEATS = 2  # in a round, however slow the network
 
 
 @dataclass(frozen=True)
 class Latency:
-    """What one forward pass of a whole batch takes, and how sure that is."""
+    """The latency of one forward pass of a whole batch, and its uncertainty."""
 
-    ms: float  # per forward pass of the batch, not per sequence: the fastest of all visits
-    spread: float  # how far the visits' fastest repeats lie apart, as a ratio to the fastest
+    ms: float  # per forward pass of the batch, not per sequence: the minimum of all rounds
+    spread: float  # (maximum - minimum) / minimum over the rounds, noisy ones excluded
     batch: int
     length: int
     threads: int
-    visits_ms: tuple[float, ...] = ()  # of each visit, disturbed ones too, the fastest repeat
-    disturbed: int = 0  # visits among these that something else slowed down
+    rounds_ms: tuple[float, ...] = ()  # minimum of each round, noisy ones included
+    noisy_rounds: int = 0  # how many of them are noisy
 
 
 class Meter(ABC):
-    """Tells the latency of networks on inputs as a task has them.
+    """Measures or computes the latency of networks on a task's inputs.
 
     Args:
-        batch: sequences side by side in one forward pass.
-        length: tokens a sequence; None for the task's full length.
+        batch: sequences in one forward pass.
+        length: of the sequences in tokens; None for the task's full length.
     """
 
     def __init__(self, *, batch: int, length: int | None) -> None:
-        _refuse_below(1, batch=batch, **({} if length is None else {"length": length}))
+        _check_at_least(1, batch=batch, **({} if length is None else {"length": length}))
         self.batch, self.length = batch, length
 
     def measure(self, network: nn.Module, task: Task) -> Latency:
-        """The latency of one network, which is left as it was."""
+        """The latency of one network; its training mode is restored."""
         return self.measure_all([network], task)[0]
 
     @abstractmethod
@@ -64,12 +64,12 @@ class Meter(ABC):
 
 
 class FlopsLatency(Meter):
-    """Not measured: counted operations at a fixed speed. For tests and for runs that must repeat to the last digit.
+    """Not measured: FLOPs at a fixed speed, for tests and for runs that must be reproducible to the last digit.
 
     Args:
-        batch: sequences side by side in one forward pass.
-        length: tokens a sequence; None for the task's full length.
-        gflops_per_s: 10^9 floating-point operations a second.
+        batch: sequences in one forward pass.
+        length: of the sequences in tokens; None for the task's full length.
+        gflops_per_s: 10^9 floating-point operations per second.
     """
 
     def __init__(self, *, batch: int = 1, length: int | None = None, gflops_per_s: float = 10.0) -> None:
@@ -79,7 +79,7 @@ class FlopsLatency(Meter):
         self.gflops_per_s = gflops_per_s
 
     def measure_all(self, networks: Sequence[nn.Module], task: Task) -> list[Latency]:
-        """The latencies, of the operations that :func:`search.costs.counted.flops` counts."""
+        """The latencies, from :func:`search.costs.counted.flops`."""
         inputs = task.sample(self.batch, self.length)
         batch, length = self.batch, self.length or task.spec.length
         times = [flops(network, inputs, use=task.predict) / self.gflops_per_s / 1e6 for network in networks]
@@ -87,22 +87,22 @@ class FlopsLatency(Meter):
 
 
 class Machine:
-    """What a measurement knows of the machine it runs on; all times in seconds."""
+    """Clocks and a reference computation; all times in seconds."""
 
     def wall(self) -> float:
-        """Time that passed."""
+        """Wall-clock time."""
         return time.perf_counter()
 
     def cpu(self) -> float:
-        """Time that this thread ran."""
+        """CPU time of this thread."""
         return time.thread_time()
 
-    def rest(self, seconds: float) -> None:
-        """Leave the processor to others."""
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
         time.sleep(seconds)
 
     def reference(self) -> None:
-        """About a tenth of a millisecond of arithmetic, whose duration tells of the machine alone."""
+        """A fixed computation of about 0.1 ms: if it takes longer, the machine is slower."""
         for _ in range(4):
             _ = _MATRIX @ _MATRIX
 
@@ -111,18 +111,18 @@ _MATRIX = torch.full((96, 96), 1 / 96)
 
 
 class MeasuredLatency(Meter):
-    """Wall-clock time on this machine's processor.
+    """Wall-clock time on this machine's CPU.
 
     Args:
-        batch: sequences side by side in one forward pass.
-        length: tokens a sequence; None for the task's full length.
-        threads: that torch may use.
-        visits: undisturbed groups of repeats; up to as many again take the place of disturbed ones.
-        repeats: forward passes in a visit at most.
-        warmup: forward passes before the first visit at most.
-        seconds: a network's share of time in all regular visits at most, short of two repeats each.
-        rest_s: seconds between two visits.
-        machine: to measure on; a test's own has known times.
+        batch: sequences in one forward pass.
+        length: of the sequences in tokens; None for the task's full length.
+        threads: that torch uses.
+        rounds: of repeats; up to as many again replace noisy ones.
+        repeats: maximum of forward passes in a round.
+        warmup: maximum of forward passes before the first round.
+        seconds: time limit per network over all rounds, except that each round has at least ``MIN_REPEATS`` repeats.
+        sleep_s: seconds between two rounds.
+        machine: clocks and reference computation; tests pass one whose times are known.
     """
 
     def __init__(
@@ -131,116 +131,114 @@ class MeasuredLatency(Meter):
         batch: int = 1,
         length: int | None = None,
         threads: int = 1,
-        visits: int = 3,
+        rounds: int = 3,
         repeats: int = 50,
         warmup: int = 5,
         seconds: float = 0.25,
-        rest_s: float = 0.03,
+        sleep_s: float = 0.03,
         machine: Machine | None = None,
     ) -> None:
         super().__init__(batch=batch, length=length)
-        _refuse_below(1, threads=threads, visits=visits, repeats=repeats)
-        _refuse_below(0, warmup=warmup, seconds=seconds, rest_s=rest_s)
-        self.threads, self.visits, self.repeats, self.warmup = threads, visits, repeats, warmup
-        self.seconds, self.rest_s = seconds, rest_s
+        _check_at_least(1, threads=threads, rounds=rounds, repeats=repeats)
+        _check_at_least(0, warmup=warmup, seconds=seconds, sleep_s=sleep_s)
+        self.threads, self.rounds, self.repeats, self.warmup = threads, rounds, repeats, warmup
+        self.seconds, self.sleep_s = seconds, sleep_s
         self.machine = machine or Machine()
 
     def measure_all(self, networks: Sequence[nn.Module], task: Task) -> list[Latency]:
-        """The latencies, all networks taking turns within each visit, so that what drifts drifts for all."""
+        """The latencies, interleaved within each round, so that drift of the machine's speed affects all alike."""
         inputs = task.sample(self.batch, self.length)
-        runs = [partial(task.predict, network, inputs) for network in networks]
+        forwards = [partial(task.predict, network, inputs) for network in networks]
         with ExitStack() as stack:
             for network in networks:
-                _refuse_other_devices(network)
+                _check_on_cpu(network)
                 stack.enter_context(evaluating(network))
-            stack.enter_context(exclusive())
+            stack.enter_context(measurement_lock())
             stack.enter_context(torch_threads(self.threads))
             stack.enter_context(torch.inference_mode())
-            histories = self._visit_all(runs)
+            measured = self._measure_rounds(forwards)
         batch, length = self.batch, self.length or task.spec.length
-        return [self._summary(visits, batch, length) for visits in histories]
+        return [self._summary(rounds, batch, length) for rounds in measured]
 
-    def _visit_all(self, runs: Sequence[Callable[[], object]]) -> list[list[_Visit]]:
-        """Per run its visits: enough undisturbed ones, or twice as many altogether."""
-        for run in runs:
-            self._warm_up(run)
-        histories: list[list[_Visit]] = [[] for _ in runs]
-        for turn in range(2 * self.visits):
-            due = [i for i, visits in enumerate(histories) if len(self._quiet(visits)) < self.visits]
-            if not due:
+    def _measure_rounds(self, forwards: Sequence[Callable[[], object]]) -> list[list[_Round]]:
+        """The rounds of each forward pass: until ``rounds`` are not noisy, at most twice as many."""
+        for forward in forwards:
+            self._warm_up(forward)
+        measured: list[list[_Round]] = [[] for _ in forwards]
+        for number in range(2 * self.rounds):
+            pending = [i for i, rounds in enumerate(measured) if len(self._quiet(rounds)) < self.rounds]
+            if not pending:
                 break
-            if turn:
-                self.machine.rest(self.rest_s)
-            for i, visit in zip(due, self._visit([runs[i] for i in due]), strict=True):
-                histories[i].append(visit)
-        return histories
+            if number:
+                self.machine.sleep(self.sleep_s)
+            for i, result in zip(pending, self._measure_round([forwards[i] for i in pending]), strict=True):
+                measured[i].append(result)
+        return measured
 
-    def _warm_up(self, run: Callable[[], object]) -> None:
+    def _warm_up(self, forward: Callable[[], object]) -> None:
         start = self.machine.wall()
         for _ in range(self.warmup):
-            run()
-            if self.machine.wall() - start >= self.seconds / self.visits:
+            forward()
+            if self.machine.wall() - start >= self.seconds / self.rounds:
                 break
 
-    def _visit(self, runs: Sequence[Callable[[], object]]) -> list[_Visit]:
-        """All runs in turn, as often as time allows, each round led by the reference."""
-        best = [(float("inf"), float("inf"))] * (1 + len(runs))
-        end = self.machine.wall() + len(runs) * self.seconds / self.visits
+    def _measure_round(self, forwards: Sequence[Callable[[], object]]) -> list[_Round]:
+        """Repeat the reference and all forward passes in turn, within the time limit; the minima of each."""
+        best = [(float("inf"), float("inf"))] * (1 + len(forwards))
+        end = self.machine.wall() + len(forwards) * self.seconds / self.rounds
         for repeat in range(self.repeats):
-            if repeat >= FEWEST and self.machine.wall() >= end:
+            if repeat >= MIN_REPEATS and self.machine.wall() >= end:
                 break
-            for i, run in enumerate((self.machine.reference, *runs)):
+            for i, run in enumerate((self.machine.reference, *forwards)):
                 cpu, wall = self.machine.cpu(), self.machine.wall()
                 run()
                 wall, cpu = self.machine.wall() - wall, self.machine.cpu() - cpu
                 best[i] = (min(best[i][0], wall), min(best[i][1], cpu))
         reference, *others = best
-        return [_Visit(wall, cpu, reference[0]) for wall, cpu in others]
+        return [_Round(wall, cpu, reference[0]) for wall, cpu in others]
 
-    def _quiet(self, visits: Sequence[_Visit]) -> list[_Visit]:
-        """The undisturbed ones."""
-        reference = min((visit.reference for visit in visits), default=0.0)
-        return [
-            visit for visit in visits if visit.reference <= reference * (1 + TOLERANCE) and not self._interrupted(visit)
-        ]
+    def _quiet(self, rounds: Sequence[_Round]) -> list[_Round]:
+        """The rounds that are not noisy."""
+        limit = (1 + NOISE_TOLERANCE) * min((each.reference for each in rounds), default=0.0)
+        return [each for each in rounds if each.reference <= limit and not self._preempted(each)]
 
-    def _summary(self, visits: Sequence[_Visit], batch: int, length: int) -> Latency:
-        quiet = self._quiet(visits)
-        times = [self._seconds(visit) for visit in visits]
+    def _summary(self, rounds: Sequence[_Round], batch: int, length: int) -> Latency:
+        quiet = self._quiet(rounds)
+        times = [self._seconds(each) for each in rounds]
         return Latency(
             ms=1e3 * min(times),
-            spread=max(self._seconds(visit) for visit in quiet or visits) / min(times) - 1,
+            spread=max(self._seconds(each) for each in quiet or rounds) / min(times) - 1,
             batch=batch,
             length=length,
             threads=self.threads,
-            visits_ms=tuple(1e3 * seconds for seconds in times),
-            disturbed=len(visits) - len(quiet),
+            rounds_ms=tuple(1e3 * seconds for seconds in times),
+            noisy_rounds=len(rounds) - len(quiet),
         )
 
-    def _interrupted(self, visit: _Visit) -> bool:
-        """Whether others ran in between; unknown of several threads, whose work is not all this one's."""
-        return self.threads == 1 and visit.wall > visit.cpu * (1 + TOLERANCE)
+    def _preempted(self, each: _Round) -> bool:
+        """Whether other processes ran in between; unknown with several threads, as CPU time is that of one."""
+        return self.threads == 1 and each.wall > each.cpu * (1 + NOISE_TOLERANCE)
 
-    def _seconds(self, visit: _Visit) -> float:
-        """The clock's time; of an interrupted visit the thread's own, which is what the clock of an idle core shows."""
-        return visit.cpu if self._interrupted(visit) else visit.wall
+    def _seconds(self, each: _Round) -> float:
+        """Wall-clock time, or CPU time if preempted: on an idle core the two are equal."""
+        return each.cpu if self._preempted(each) else each.wall
 
 
-class _Visit(NamedTuple):
-    """The fastest repeat, in seconds: by the wall clock, by this thread's, and the reference's."""
+class _Round(NamedTuple):
+    """Minima over the repeats of a round, in seconds: wall-clock time, CPU time, wall-clock time of the reference."""
 
     wall: float
     cpu: float
     reference: float
 
 
-def _refuse_below(least: int, **settings: float) -> None:
+def _check_at_least(least: int, **settings: float) -> None:
     for name, value in settings.items():
         if not value >= least:
             raise ValueError(f"{name}={value}: it must be at least {least}")
 
 
-def _refuse_other_devices(network: nn.Module) -> None:
+def _check_on_cpu(network: nn.Module) -> None:
     for parameter in network.parameters():
         if parameter.device.type != "cpu":
-            raise ValueError(f"a network on {parameter.device}: latency is measured on the processor, 'cpu'")
+            raise ValueError(f"a network on {parameter.device}: latency is measured on the CPU")

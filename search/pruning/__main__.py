@@ -1,4 +1,4 @@
-"""What a decision costs: ``python -m search.pruning`` prints CPU milliseconds at 1,000 stored trials of 27 epochs."""
+"""Time of a pruning decision: ``python -m search.pruning`` prints CPU milliseconds, with 1,000 trials of 27 epochs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ COSTS = ("latency_ms", "parameters", "memory_mb")
 
 
 def rules() -> dict[str, Pruner]:
-    """Every option of ``pruner=`` with the settings of its YAML, by name."""
+    """Every option of ``pruner=``, constructed from its YAML, by name."""
     return {name: instantiate(settings, "pruner") for name, settings in options("pruner").items()}
 
 
 def study(size: int, *, seed: int = 0) -> list[Record]:
-    """``size`` finished trials whose curves rise with noise, to ends that grow with the costs."""
+    """``size`` complete trials with noisy saturating learning curves; higher costs allow a higher final metric."""
     random = np.random.default_rng(seed)
     trials = []
     for number in range(size):
@@ -36,17 +36,19 @@ def study(size: int, *, seed: int = 0) -> list[Record]:
 
 
 def main(size: int = 1000) -> None:
-    """Print one line a rule and number of costs, over some trials at the rungs of the default halving."""
+    """Print a line for each rule and number of costs, over several trials and epochs."""
     trials = study(size)
     for name, rule in rules().items():
         for count in range(1, len(COSTS) + 1):
-            aims = Objectives("accuracy", "maximize", COSTS[:count], chance=0.0, best=1.0, ceilings=(2.0,) * count)
-            times, known = [], History.of(trials, aims)
+            objectives = Objectives(
+                "accuracy", "maximize", COSTS[:count], chance=0.0, best=1.0, ceilings=(2.0,) * count
+            )
+            times, history = [], History.of(trials, objectives)
             for trial in trials[:: size // DECISIONS]:
                 for epoch in RUNGS:
                     running = Record(trial.number, State.RUNNING, trial.costs, trial.curve[:epoch])
                     start = time.thread_time()
-                    rule.stops(running, known)
+                    rule.should_stop(running, history)
                     times.append(1e3 * (time.thread_time() - start))
             print(  # noqa: T201
                 f"{name:12} {count} costs  median {median(times):.2f}  mean {mean(times):.2f}  max {max(times):.2f} ms"

@@ -1,4 +1,4 @@
-"""No rule: every trial is trained to its end, unless its metric is lost to NaN or infinity."""
+"""No early stopping: every trial is trained to its last epoch, unless its metric becomes NaN or infinite."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from search.study.records import Stop
 
 
 class NoPruner(Pruner):
-    """Stops nobody."""
+    """Stops no trial."""
 
-    def judge(self, row: int, epoch: int, history: History) -> Stop | None:
+    def decide(self, row: int, epoch: int, history: History) -> Stop | None:
         """Go on."""
         return None

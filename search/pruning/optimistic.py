@@ -1,7 +1,7 @@
-"""Hopeless even if all goes well: stop a trial whose optimistic end is already dominated.
+"""Learning-curve extrapolation: stop a trial whose optimistic final metric is already dominated.
 
-A trial can enter the front only if its final metric beats the best that finished trials of no higher cost have reached.
-How far it may still come is read off those that were as far as it is now: by which metric they gained until their end.
+A trial can enter the Pareto front only if its final metric is better than that of every complete trial that costs no
+more. How much it may still gain is estimated from complete trials that had a similar metric after the same epoch.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import math
 
 import numpy as np
 
-from search.pruning import KEPT, Pruner, better, ranked
+from search.pruning import Pruner, stop_behind
 from search.study.history import History
 from search.study.records import Stop
 from spaces.dimensions import check_number, check_whole
 
 
 class Optimistic(Pruner):
-    """Stop when the metric now, plus a high quantile of what others gained from here, would not enter the front.
+    """Stop if the metric plus a high quantile of the gains of similar trials would not enter the front.
 
     Args:
         quantile: of the gains, 0 to 1; 1 is the largest.
-        neighbours: finished trials whose metric after the same epoch was nearest; their gains count.
-        min_epochs: the first epoch after which it judges.
+        neighbours: how many complete trials, nearest in the metric after the same epoch, the gains are taken from.
+        min_epochs: the first epoch after which trials are compared.
     """
 
     def __init__(self, *, quantile: float, neighbours: int, min_epochs: int) -> None:
@@ -30,28 +30,21 @@ class Optimistic(Pruner):
         check_whole(1, neighbours=neighbours, min_epochs=min_epochs)
         self.quantile, self.neighbours, self.min_epochs = quantile, neighbours, min_epochs
 
-    def judge(self, row: int, epoch: int, history: History) -> Stop | None:
-        """Stop if a finished trial that costs no more is at least as good as the optimistic end."""
-        finished = history.complete.copy()
-        finished[row] = False
-        losses = history.losses_at(epoch)
-        finished &= np.isfinite(losses)
-        if epoch < self.min_epochs or np.count_nonzero(finished) < self.neighbours:
+    def decide(self, row: int, epoch: int, history: History) -> Stop | None:
+        """Stop if a complete trial that costs no more is at least as good as the optimistic final metric."""
+        losses, finals = history.losses_at(epoch), history.finals
+        complete = history.complete & np.isfinite(losses)
+        complete[row] = False
+        if epoch < self.min_epochs or np.count_nonzero(complete) < self.neighbours:
             return None
-        rows = np.flatnonzero(finished)
+        rows = np.flatnonzero(complete)
         distance = np.abs(losses[rows] - losses[row])
-        near = rows[distance <= np.partition(distance, self.neighbours - 1)[self.neighbours - 1]]  # ties: all of them
-        end = losses[row] - float(np.quantile(losses[near] - history.finals[near], self.quantile))
-        rivals = history.no_dearer(row) & history.complete
-        bar = float(np.min(history.finals[rivals], initial=math.inf))
-        if end < bar:
+        nearest = rows[distance <= np.partition(distance, self.neighbours - 1)[self.neighbours - 1]]  # with all ties
+        optimistic = losses[row] - float(np.quantile(losses[nearest] - finals[nearest], self.quantile))
+        rivals = history.cheaper_or_equal(row) & history.complete
+        threshold = float(np.min(finals[rivals], initial=math.inf))
+        if optimistic < threshold:
             return None
-        numbers = ranked(np.flatnonzero(rivals & (history.finals <= end)), history.finals, history)
-        metric = history.objectives.loss
-        return Stop(
-            f"epoch {epoch}: {history.objectives.metric} {metric(losses[row]):.4g} would come to {metric(end):.4g}; "
-            f"{better(numbers)}",
-            epoch,
-            threshold=metric(bar),
-            beaten_by=tuple(numbers[:KEPT]),
-        )
+        better = np.flatnonzero(rivals & (finals <= optimistic))
+        why = f"at best {history.objectives.loss(optimistic):.4g} expected in the end"
+        return stop_behind(row, epoch, history, better, finals, why=why, threshold=threshold)

@@ -1,10 +1,10 @@
-"""The pruners in any multi-objective Optuna study: a metric that is learned beside costs that are known at once.
+"""Early stopping in any multi-objective Optuna study: a metric that is learned against costs known before training.
 
-Optuna itself refuses ``trial.report`` and ``trial.should_prune`` where a study has several objectives. Here a trial
-says first what it costs, then after every step what it has learned; see :class:`Watch`.
+Optuna's ``Trial.report`` and ``Trial.should_prune`` raise ``NotImplementedError`` in a study of several objectives.
+:class:`MultiObjectivePruning` has both, for the rules of :mod:`search.pruning`.
 
-All is kept in the trials' user attributes, so any storage and number of workers will do. Not in Optuna's intermediate
-values: its TPE sampler fails on a pruned trial that has some in a study of several objectives.
+Learning curves and costs are stored in the trials' user attributes, so any storage and number of workers will do. Not
+as intermediate values: Optuna's TPE sampler fails on a pruned trial that has some in a multi-objective study.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ from search.study.store import TrialStore
 from spaces.dimensions import check_whole
 
 
-class Watch:
-    """Asks a pruner about the trials of a study whose objective returns the metric first and then the costs.
+class MultiObjectivePruning:
+    """Reports learning curves and decides pruning in a study whose objective returns the metric, then the costs.
 
-    One a process; threads may share it. A trial calls :meth:`known` once, then :meth:`report` and :meth:`should_stop`
-    after every step, and raises ``optuna.TrialPruned`` itself. A rule that pauses trials only stops them here.
+    Create one a process; threads may share it. The objective calls :meth:`set_costs` once, then :meth:`report` and
+    :meth:`should_prune` after every step, and raises ``optuna.TrialPruned`` itself. A rule that pauses trials only
+    stops them here.
 
     Args:
-        study: its first direction is the metric's; the others, one a cost, are ``minimize``.
-        pruner: one of :mod:`search.pruning`.
+        study: its first direction is that of the metric; the others, one for each cost, are ``minimize``.
+        pruner: a rule of :mod:`search.pruning`.
         metric: its name.
-        costs: names of what is known of a trial before its first step and never changes, in the objectives' order.
-        chance: the metric of guessing.
-        best: the best metric there can be.
-        ceilings: of each cost, what is as bad as it gets; a trial beyond adds nothing to the front.
+        costs: names of the costs in the order of the objectives; a trial's costs are constant and known at its start.
+        chance: the metric of random guessing.
+        best: the best possible metric.
+        ceilings: upper bound of each cost; a trial above it adds no hypervolume.
 
     Raises:
-        ValueError: these don't fit each other, or the study.
+        ValueError: the arguments do not fit each other or the study.
     """
 
     def __init__(
@@ -56,9 +57,9 @@ class Watch:
         ceilings: Sequence[float],
     ) -> None:
         if isinstance(costs, str) or not costs or len({metric, *costs}) != 1 + len(costs):
-            raise ValueError(f"metric={metric!r}, costs={costs!r}: they must be different names, at least one cost")
+            raise ValueError(f"metric={metric!r}, costs={costs!r}: they must be distinct names, with at least one cost")
         if len(ceilings) != len(costs) or not all(0 < ceiling < math.inf for ceiling in ceilings):
-            raise ValueError(f"ceilings={ceilings!r}: there must be a number above 0 for each of {_names(costs)}")
+            raise ValueError(f"ceilings={ceilings!r}: they must be finite and above 0, one for each of {_names(costs)}")
         first, *others = study.directions
         if others != [StudyDirection.MINIMIZE] * len(costs):
             shown = ", ".join(each.name.lower() for each in study.directions)
@@ -73,60 +74,55 @@ class Watch:
         self.objectives = Objectives(metric, direction, tuple(costs), chance, best, tuple(ceilings))
         self._store = TrialStore(study)
         self._history = History(self.objectives)
-        self._ended: set[int] = set()  # these stay as they are
+        self._finished: set[int] = set()  # trials whose records are final
         self._lock = Lock()
 
-    def known(self, trial: optuna.Trial, **costs: float) -> None:
-        """Say what a trial costs, in all the costs, before its first step.
+    def set_costs(self, trial: optuna.Trial, **costs: float) -> None:
+        """Set all costs of a trial, before its first step.
 
         Raises:
             ValueError: a cost is missing, unknown or not a finite number.
         """
-        wanted = self.objectives.costs
-        if set(costs) != set(wanted):
-            raise ValueError(f"trial {trial.number}: costs {_names(costs)}: they must be {_names(wanted)}")
-        numbers = {name: float(value) for name, value in costs.items()}
-        for name, number in numbers.items():
-            if not math.isfinite(number):
-                raise ValueError(f"trial {trial.number}: {name}={number}: it must be a finite number")
-        trial.set_user_attr("costs", numbers)
-        trial.set_user_attr("curve", [])  # a trial that Optuna retries inherits that of the one that died
+        expected = self.objectives.costs
+        if set(costs) != set(expected):
+            raise ValueError(f"trial {trial.number}: costs {_names(costs)}: they must be {_names(expected)}")
+        values = {name: float(value) for name, value in costs.items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise ValueError(f"trial {trial.number}: {name}={value}: it must be a finite number")
+        trial.set_user_attr("costs", values)
+        trial.set_user_attr("curve", [])  # a trial that Optuna retries inherits the curve of the failed one
 
-    def report(self, trial: optuna.Trial, values: Mapping[str, float], *, step: int) -> None:
-        """Say what a trial has learned by ``step``: ``values`` holds the metric, NaN or infinite where it was lost.
+    def report(self, trial: optuna.Trial, value: float, step: int) -> None:
+        """Report the metric of a trial at ``step``; NaN or infinite if training diverged.
 
-        Steps are whole numbers from 1, the same for all trials: epochs, rather than batches. They may leave gaps, and
-        one that is reported again replaces what was said of it.
+        Steps are whole numbers from 1 that are comparable between trials: epochs rather than batches. They may have
+        gaps. A step that is reported again replaces the earlier value.
 
         Raises:
-            ValueError: ``values`` holds anything else, ``step`` is no such number, or the costs are not known.
+            ValueError: ``step`` is no such number, or the costs are not set.
         """
         check_whole(1, step=step)
-        if set(values) != {self.objectives.metric}:
-            raise ValueError(
-                f"trial {trial.number}: {_names(values)} at step {step}: report {self.objectives.metric} alone"
-            )
         attributes = self._attributes_of(trial)
-        # Written before the others' are read: of two that race, one sees the other.
-        trial.set_user_attr("curve", [*attributes["curve"], (step, float(values[self.objectives.metric]))])
+        # Written before the other trials are read: of two concurrent workers at least one sees the other's value.
+        trial.set_user_attr("curve", [*attributes["curve"], (step, float(value))])
 
-    def should_stop(self, trial: optuna.Trial) -> bool:
-        """Whether to end a trial now, as pruned; also before its first step. Why stands in its attribute ``stop``.
+    def should_prune(self, trial: optuna.Trial) -> bool:
+        """Whether to stop a trial now, also before its first step; the reason is in its user attribute ``stop``.
 
         Raises:
-            ValueError: its costs are not known.
+            ValueError: its costs are not set.
         """
         attributes = self._attributes_of(trial)
-        own = Record(
-            trial.number, State.RUNNING, attributes["costs"], [(step, metric) for step, metric in attributes["curve"]]
-        )
+        curve = [(step, metric) for step, metric in attributes["curve"]]
+        current = Record(trial.number, State.RUNNING, attributes["costs"], curve)
         with self._lock:
             for other in self._store.records():
-                if other.number not in self._ended and other.number != trial.number:
+                if other.number not in self._finished and other.number != trial.number:
                     self._history.add(self._with_costs(other))
                     if other.state != State.RUNNING:
-                        self._ended.add(other.number)
-            stop = self.pruner.stops(own, self._history)
+                        self._finished.add(other.number)
+            stop = self.pruner.should_stop(current, self._history)
         if stop is None:
             return False
         trial.set_user_attr("stop", asdict(stop))
@@ -136,11 +132,11 @@ class Watch:
         attributes = trial.user_attrs
         if "costs" not in attributes:
             call = ", ".join(f"{name}=..." for name in self.objectives.costs)
-            raise ValueError(f"trial {trial.number}: its costs are not known; call known(trial, {call}) first")
+            raise ValueError(f"trial {trial.number}: its costs are not set; call set_costs(trial, {call}) first")
         return attributes
 
     def _with_costs(self, record: Record) -> Record:
-        """Of a trial that ended without calling :meth:`known`, the costs are read from its values."""
+        """The record of another trial; if it never called :meth:`set_costs`, its costs are read from its values."""
         values = self.study.get_trials(deepcopy=False)[record.number].values
         if values is not None and not set(self.objectives.costs) <= set(record.costs):
             return replace(record, costs=dict(zip(self.objectives.costs, values[1:], strict=True)))

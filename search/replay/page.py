@@ -1,4 +1,4 @@
-"""The page of a comparison: its tables, regret curves and a critical-difference diagram, in one offline file."""
+"""An HTML page of a comparison: result tables, regret curves and a critical-difference diagram, in one offline file."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import plotly.graph_objects as go
 
 from search.pareto import Floats
 from search.replay.simulation import Outcome
-from search.replay.statistics import average_ranks, grouped, regret
+from search.replay.statistics import average_ranks, group, regret
 from search.report.plots import COLOURS
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 def write_page(path: Path, text: str, outcomes: Sequence[Outcome]) -> None:
-    """Write the page; ``text`` holds the tables as Markdown."""
-    groups = grouped(outcomes)
+    """Write the page; ``text`` is the result tables in Markdown."""
+    groups = group(outcomes)
     tables = list(dict.fromkeys(table for _, table in groups))
     strategies = list(dict.fromkeys(strategy for strategy, _ in groups))
     figures = []
     for table in tables:
-        ends = [each.trace[-1][0] for name in strategies for each in groups[name, table] if each.trace]
-        seconds = np.geomspace(max(ends) / 300, max(ends), 200)
+        longest = max(each.trace[-1][0] for name in strategies for each in groups[name, table] if each.trace)
+        seconds = np.geomspace(longest / 300, longest, 200)
         curves = {name: regret(groups[name, table], seconds) for name in strategies}
         figures.append(regret_curves(table, seconds, curves))
     times = {name: [each.reached(0.99) for table in tables for each in groups[name, table]] for name in strategies}
@@ -43,23 +43,23 @@ def write_page(path: Path, text: str, outcomes: Sequence[Outcome]) -> None:
 
 
 def regret_curves(table: str, seconds: Floats, curves: Mapping[str, Floats]) -> go.Figure:
-    """Median share of the true hypervolume still missing, over seconds; both axes logarithmic."""
+    """Median hypervolume regret over CPU-seconds; both axes logarithmic."""
     figure = go.Figure()
     for index, (name, values) in enumerate(curves.items()):
         line = {"color": COLOURS[index % len(COLOURS)], "dash": DASHES[index // len(COLOURS) % len(DASHES)]}
         figure.add_scatter(name=name, x=seconds, y=np.maximum(values, 1e-3), mode="lines", line=line)
     figure.update_layout(
         template="plotly_white",
-        title=f"{escape(table)}: what is missing of the true hypervolume, median over seeds",
+        title=f"{escape(table)}: hypervolume regret, median over seeds",
         xaxis={"type": "log", "title": "CPU-seconds"},
-        yaxis={"type": "log", "title": "share still missing", "range": [-2.3, 0]},
+        yaxis={"type": "log", "title": "1 - hypervolume / true hypervolume", "range": [-2.3, 0]},
         height=520,
     )
     return figure
 
 
 def critical_difference(ranks: Mapping[str, float], difference: float) -> go.Figure:
-    """Mean ranks, the best on the left; those closer than the bar are not told apart (Demsar 2006)."""
+    """Mean ranks, the best on the left; differences shorter than the bar are not significant (Demsar 2006)."""
     names = sorted(ranks, key=ranks.__getitem__)
     figure = go.Figure()
     values = [ranks[name] for name in names]

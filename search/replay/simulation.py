@@ -17,11 +17,11 @@ import numpy as np
 import optuna
 from optuna.trial import Trial, TrialState
 
-from search.acquisition import Cells
+from search.acquisition import BoxDecomposition
 from search.costs import Costs
 from search.evaluate import Search, evaluate, values
 from search.lifecycle import QueueProposer, proposer_of, queue_next
-from search.pareto import front
+from search.pareto import non_dominated
 from search.pruning import Pruner
 from search.replay.table import Table
 from search.samplers.candidates import Candidate
@@ -148,9 +148,9 @@ class Replay:
         directions += ["minimize"] * len(self.objectives.costs)
         self.store = TrialStore(optuna.create_study(directions=directions, sampler=sampler))
         complete = History.of(map(self._complete, range(len(table.architectures))), self.objectives)
-        self.best = Cells(complete).hypervolume
+        self.best = BoxDecomposition(complete).hypervolume
         points = np.column_stack([complete.finals, complete.costs])
-        self.true_front = set(np.flatnonzero(front(points)).tolist())
+        self.true_front = set(np.flatnonzero(non_dominated(points)).tolist())
 
     def _complete(self, row: int) -> Record:
         """What a trial of an architecture would end as."""
@@ -186,7 +186,7 @@ class Replay:
                 heapq.heappush(running, (now + own + trial.epoch_s, worker, trial))
             else:
                 heapq.heappush(idle, (now + own, worker))
-                share = Cells(self.store.history(self.objectives)).hypervolume / self.best
+                share = BoxDecomposition(self.store.history(self.objectives)).hypervolume / self.best
                 if not outcome.trace or share > outcome.trace[-1][2]:
                     outcome.trace.append((now + own, epochs, share))
                     if share >= until:

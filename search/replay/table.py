@@ -1,4 +1,4 @@
-"""A recorded table: every architecture of a small space fully trained, so that searches can be simulated on it."""
+"""A tabular benchmark: the recorded learning curves of all architectures of a small space, to replay searches on."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from spaces.dimensions import ConfigError
 
 @dataclass(frozen=True)
 class Table:
-    """What became of every architecture of a space, in each of several worlds that differ in the seed of training.
+    """Learning curves, costs and times of all architectures of a space, trained with each of several seeds, the worlds.
 
-    ``curves[world][architecture][epoch]`` are metrics, ``seconds[architecture]`` CPU-seconds an epoch.
+    ``curves[world][architecture][epoch]`` are metrics, ``seconds[architecture]`` CPU-seconds per epoch.
     """
 
     name: str
@@ -36,27 +36,27 @@ class Table:
     seconds: Sequence[float]
 
     def objectives(self, costs: tuple[str, ...] = ("latency_ms",)) -> Objectives:
-        """What strategies are judged by; the box ends a little above the most expensive."""
+        """The metric and ``costs``; the reference point is slightly above the highest costs."""
         ceilings = tuple(1.001 * max(each[name] for each in self.costs) for name in costs)
         return Objectives(self.metric, self.direction, costs, self.chance, self.best, ceilings)
 
     def finals(self, world: int) -> Floats:
-        """``(architectures,)``: the metric at the end."""
+        """``(architectures,)``: the final metrics."""
         return np.array(self.curves[world])[:, -1]
 
 
 def write(table: Table, path: Path) -> None:
-    """As compressed JSON; the same table gives the same bytes."""
+    """Write compressed JSON; the same table gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file, gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
         packed.write(json.dumps(asdict(table), sort_keys=True, separators=(",", ":")).encode())
 
 
 def read(path: Path) -> Table:
-    """A table from its file.
+    """Read a table from its file.
 
     Raises:
-        ConfigError: it isn't there or is no table.
+        ConfigError: the file does not exist or is no table.
     """
     try:
         with gzip.open(path) as file:
@@ -66,5 +66,5 @@ def read(path: Path) -> Table:
 
 
 def shipped() -> dict[str, Path]:
-    """The tables that come with the project, by name."""
+    """The tables in this package, by name."""
     return {path.name.split(".")[0]: path for path in sorted((Path(__file__).parent / "recorded").glob("*.json.gz"))}

@@ -1,1 +1,1 @@
-"""What is trained next: candidates, the surrogate that chooses among them, and seeded random draws."""
+"""The choice of the next trial: candidate architectures, the surrogate model, and a reproducible random sampler."""

@@ -1,4 +1,4 @@
-"""Architectures that might be trained next: drawn from the space at random, unseen, and counted but not yet timed."""
+"""Candidates for the next trial: architectures drawn at random, not seen before, with costs counted but not timed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from spaces.build import build
 from spaces.space import Space
 from spaces.tasks import Task
 
-MOST_DRAWS = 50  # in a row that were all seen before: then the space counts as exhausted
+MAX_REJECTIONS = 50  # consecutive rejected draws after which the space counts as exhausted
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An architecture that nobody has begun; ``costs`` are those that are counted: parameters, flops, memory_mb."""
+    """An architecture without a trial; ``costs`` are parameters, flops and memory_mb."""
 
     parameters: Mapping[str, Any]
     architecture: Architecture
@@ -28,13 +28,13 @@ class Candidate:
 
 
 class Pool:
-    """Up to ``size`` candidates, filled again as they are used.
+    """Up to ``size`` candidates, refilled as they are used.
 
     Args:
-        space: from which they are drawn.
-        task: the sizes that costs are counted at.
-        size: how many are at hand.
-        limits: costs that must not be exceeded; those that are only known by measuring are not looked at.
+        space: they are drawn from.
+        task: costs are counted for its inputs.
+        size: of the pool.
+        limits: upper bounds of costs; those of measured costs are ignored.
         seed: of the draws.
     """
 
@@ -45,7 +45,7 @@ class Pool:
         self._counted: dict[str, dict[str, float]] = {}
 
     def unseen(self, history: History) -> list[Candidate]:
-        """The candidates that are not in ``history``; none when all architectures are."""
+        """The candidates that are not in ``history``; empty if the space is exhausted."""
         seen = {key(record.architecture) for record in history.records()}
         self._pool = {name: candidate for name, candidate in self._pool.items() if name not in seen}
         for name, candidate in self._draws(seen):
@@ -55,20 +55,20 @@ class Pool:
         return list(self._pool.values())
 
     def _draws(self, seen: set[str]) -> Iterator[tuple[str, Candidate]]:
-        """New ones, until ``MOST_DRAWS`` in a row were not new."""
-        misses = 0
-        while len(self._pool) < self._size and misses < MOST_DRAWS:
+        """New candidates, until ``MAX_REJECTIONS`` consecutive draws were seen before or over a limit."""
+        rejections = 0
+        while len(self._pool) < self._size and rejections < MAX_REJECTIONS:
             trial = self._study.ask()
             architecture = self._space.suggest(trial)
             name = key(architecture)
             if name in seen or name in self._pool:
-                misses += 1
+                rejections += 1
                 continue
             costs = self._count(architecture)
             if any(limit is not None and costs.get(cost, 0.0) > limit for cost, limit in self._limits.items()):
-                misses += 1
+                rejections += 1
                 continue
-            misses = 0
+            rejections = 0
             yield name, Candidate(trial.params, architecture, costs)
 
     def _count(self, architecture: Architecture) -> dict[str, float]:

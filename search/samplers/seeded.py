@@ -1,7 +1,6 @@
-"""A sampler whose draws depend on the run's seed and the trial's number alone.
+"""A sampler whose random numbers depend only on the run's seed and the trial's number.
 
-So a continued study draws what an uninterrupted one would have drawn, and workers that share a study and a seed never
-draw the same numbers.
+So a resumed study draws the same as an uninterrupted one, and workers that share a study and a seed draw differently.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 
 class SeededPerTrial(BaseSampler):
-    """Another sampler, made anew for each trial.
+    """Wraps another sampler, which is constructed anew for each trial.
 
     Args:
-        make: the other sampler from a seed. What it learns must come from the study, as Optuna's samplers do.
-        seed: the run's.
+        make: constructs the other sampler from a seed; like Optuna's, it must keep all its state in the study.
+        seed: of the run.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler], *, seed: int) -> None:

@@ -164,7 +164,7 @@ class History:
             return np.full(len(self), math.nan)
         return self.losses[:, epoch - 1]
 
-    def no_dearer(self, row: int) -> Mask:
+    def cheaper_or_equal(self, row: int) -> Mask:
         """Which other trials cost no more than a row's in any cost."""
         mask = (self.costs <= self.costs[row]).all(axis=1)
         mask[row] = False

@@ -161,6 +161,6 @@ def front(records: Sequence[Record], objectives: Objectives) -> list[Record]:
     judged = [(point, record) for record in records if (point := objectives.point(record)) is not None]
     if not judged:
         return []
-    mask = pareto.front([point for point, _ in judged])
+    mask = pareto.non_dominated([point for point, _ in judged])
     members = [record for (_, record), is_member in zip(judged, mask, strict=True) if is_member]
     return sorted(members, key=lambda member: [member.costs[name] for name in objectives.costs])

@@ -1,14 +1,14 @@
-"""Training one network: a Lightning fit in a thread of its own, which hands over the metric after each epoch.
+"""Training of one network: a Lightning fit in its own thread, as an iterator over the epochs' metrics.
 
-The caller iterates; training waits while it decides and ends when it leaves::
+Training waits while the caller decides, and ends when the caller leaves the context::
 
     with Training(network, task, settings, seed=0) as training:
         for epoch, metric in training:
-            if hopeless(metric):
+            if should_stop(metric):
                 break
 
-In its own thread the fit can run at the lowest priority, so that another worker's latency measurement on the same core
-is not disturbed; and Ctrl-C reaches the main thread, not the inside of Lightning, which would turn it into an exit.
+The thread has the lowest priority, so that it does not disturb the latency measurement of another worker on the same
+core. And Ctrl-C is raised in the main thread, not inside Lightning, which would exit the process.
 """
 
 from __future__ import annotations
@@ -26,41 +26,51 @@ from typing import Any, Self
 
 import lightning
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from search.costs.exclusive import yield_to_measurements
-from search.training.settings import Settings
-from spaces.tasks import Batch, Split, Task
+from search.costs.exclusive import lower_thread_priority
+from search.training.module import EpochLoader, TrainingModule
+from search.training.settings import TrainSettings
+from spaces.tasks import Split, Task
 
-JUDGED_AT_ONCE = 4  # batches: without gradients larger ones are faster
+EVAL_BATCH_FACTOR = 4  # evaluation batches are this much larger than training batches, which is faster
 
 
 class Training:
-    """A fit in progress, as an iterator over ``(epoch, metric)``; epochs count from 1, the metric is validation's.
+    """Iterator over ``(epoch, metric)`` of a fit in progress; epochs count from 1, metrics are of the validation split.
 
     Args:
-        network: is trained in place.
+        network: trained in place.
         task: data, loss and metric.
-        settings: of the whole training, also of one that goes on.
-        seed: of the order of the examples and of what the network draws; each epoch has its own.
-        checkpoint: what :meth:`save` wrote, to go on from there as if nothing had happened.
+        settings: of the whole training, also when it is resumed.
+        seed: of data order and dropout; each epoch derives its own.
+        checkpoint: a file written by :meth:`save`; training resumes exactly where it was saved.
     """
 
     def __init__(
-        self, network: nn.Module, task: Task, settings: Settings, *, seed: int, checkpoint: Path | None = None
+        self, network: nn.Module, task: Task, settings: TrainSettings, *, seed: int, checkpoint: Path | None = None
     ) -> None:
         self._task, self._settings, self._seed = task, settings, seed
         saved = None if checkpoint is None else torch.load(checkpoint, weights_only=True)
-        self._done: int = saved["epoch"] if saved else 0
+        self._epochs_done: int = saved["epoch"] if saved else 0
         if saved:
             network.load_state_dict(saved["network"])
-        self._module = _Module(network, task, settings, seed=seed, done=self._done, saved=saved and saved["optimizer"])
+        self._module = TrainingModule(
+            network,
+            task,
+            settings,
+            seed=seed,
+            epochs_done=self._epochs_done,
+            optimizer_state=saved and saved["optimizer"],
+        )
         self._results: queue.Queue[tuple[int, float] | BaseException | None] = queue.Queue()
-        self._go_on = threading.Semaphore(0)
-        self._leaving = threading.Event()
+        self._resume = threading.Semaphore(0)
+        self._stop_requested = threading.Event()
         self._thread = threading.Thread(target=self._fit, name="training", daemon=True)
-        self.cpu_s = 0.0  # CPU-seconds of the fit until the last epoch that was handed over
-        self.model_s = 0.0  # those of them in steps and judgements: not in batches, hooks and bookkeeping
+        self.cpu_s = 0.0  # CPU-seconds of the fit until the end of the last epoch yielded
+        self.model_s = (
+            0.0  # of these, in training and validation steps, without data loading, hooks and the rest of Lightning
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -69,26 +79,26 @@ class Training:
     def __iter__(self) -> Iterator[tuple[int, float]]:
         while (result := self._next()) is not None:
             yield result
-            self._go_on.release()
+            self._resume.release()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._leaving.set()
-        self._go_on.release()
+        self._stop_requested.set()
+        self._resume.release()
         self._thread.join()
 
     def save(self, path: Path) -> None:
-        """Write all that is needed to go on after the epoch that was handed over last; only while the fit waits."""
+        """Write a checkpoint after the last epoch yielded, atomically; only while the fit waits."""
         path.parent.mkdir(parents=True, exist_ok=True)
         state = {
-            "epoch": self._done,
+            "epoch": self._epochs_done,
             "network": self._module.network.state_dict(),
             "optimizer": self._module.trainer.optimizers[0].state_dict(),
         }
-        unfinished = path.with_suffix(f".{os.getpid()}")
-        torch.save(state, unfinished)
-        unfinished.replace(path)  # at once: who reads it never sees half a file
+        temporary = path.with_suffix(f".{os.getpid()}")
+        torch.save(state, temporary)
+        temporary.replace(path)  # atomic: a reader never sees half a file
 
     def _next(self) -> tuple[int, float] | None:
         result = self._results.get()
@@ -96,32 +106,33 @@ class Training:
             raise result
         return result
 
-    def _judged(self, epoch: int, metric: float) -> None:
-        """Called by the fit after each epoch, in its thread."""
-        self.cpu_s, self._done = time.thread_time(), epoch
+    def _on_epoch_end(self, epoch: int, metric: float) -> None:
+        """Called in the thread of the fit: hand over the metric and wait for the caller."""
+        self.cpu_s, self._epochs_done = time.thread_time(), epoch
         self._results.put((epoch, metric))
-        self._go_on.acquire()
-        self._check()
+        self._resume.acquire()
+        self._raise_if_stopped()
 
-    def _check(self) -> None:
-        if self._leaving.is_set():
-            raise _Left
+    def _raise_if_stopped(self) -> None:
+        if self._stop_requested.is_set():
+            raise _StopTraining
 
     def _fit(self) -> None:
+        task, batch_size = self._task, self._settings.batch_size
         try:
-            yield_to_measurements()
-            # The generator is the process's: what dropout draws must depend on the trial alone.
+            lower_thread_priority()
+            # The random generator is global: dropout must depend on this trial alone.
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", module="lightning")
                 self._trainer().fit(
                     self._module,
-                    _Epochs(self._task, "train", self._settings.batch_size, shuffle=self._seed, passes=self._done),
-                    _Epochs(self._task, "validation", JUDGED_AT_ONCE * self._task.batch_size),
+                    EpochLoader(task, "train", batch_size, shuffle=self._seed, epochs_done=self._epochs_done),
+                    EpochLoader(task, "validation", EVAL_BATCH_FACTOR * task.batch_size),
                 )
             self._results.put(None)
-        except _Left:
+        except _StopTraining:
             pass
-        except BaseException as error:  # whatever it is, the waiting main thread must learn of it
+        except BaseException as error:  # whatever it is, it is raised in the waiting main thread
             self._results.put(error)
 
     def _trainer(self) -> lightning.Trainer:
@@ -129,117 +140,48 @@ class Training:
             logging.getLogger(name).setLevel(logging.WARNING)
         return lightning.Trainer(
             accelerator="cpu",
-            callbacks=[_Hooks(self)],
+            callbacks=[_Callback(self)],
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=False,
             gradient_clip_val=self._settings.clip,
             logger=False,
-            max_epochs=self._settings.epochs - self._done,
+            max_epochs=self._settings.epochs - self._epochs_done,
             num_sanity_val_steps=0,
         )
 
 
-class _Left(Exception):  # noqa: N818, not an error: the caller needs no more epochs
+class _StopTraining(Exception):  # noqa: N818, not an error: the caller needs no more epochs
     pass
 
 
-class _Hooks(lightning.Callback):
+class _Callback(lightning.Callback):
     def __init__(self, training: Training) -> None:
         self._training = training
-        self._began = 0.0
+        self._start = 0.0
 
     def on_train_batch_start(self, *args: Any) -> None:
-        self._training._check()
-        self._began = time.thread_time()
+        self._training._raise_if_stopped()
+        self._start = time.thread_time()
 
     def on_train_batch_end(self, *args: Any) -> None:
-        self._training.model_s += time.thread_time() - self._began
+        self._training.model_s += time.thread_time() - self._start
 
     def on_validation_batch_start(self, *args: Any) -> None:
-        self._began = time.thread_time()
+        self._start = time.thread_time()
 
     def on_validation_batch_end(self, *args: Any) -> None:
-        self._training.model_s += time.thread_time() - self._began
+        self._training.model_s += time.thread_time() - self._start
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        assert isinstance(module, _Module)
-        self._training._judged(module.done + trainer.current_epoch + 1, module.metric)
-
-
-class _Module(lightning.LightningModule):
-    """A training of ``settings.epochs`` of which ``done`` are behind it, with the optimizer's state ``saved`` then."""
-
-    def __init__(
-        self, network: nn.Module, task: Task, settings: Settings, *, seed: int, done: int, saved: dict[str, Any] | None
-    ) -> None:
-        super().__init__()
-        self.network, self.task, self.settings = network, task, settings
-        self.seed, self.done, self.saved = seed, done, saved
-        self.metric = float("nan")
-        self._judged: list[Any] = []
-
-    def on_train_epoch_start(self) -> None:
-        # Anew for each epoch, so that one that goes on draws what an uninterrupted one would have drawn.
-        torch.manual_seed(self.seed * 10_007 + self.done + self.current_epoch)
-
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        return self.task.loss(self.network(batch), batch)
-
-    def on_validation_epoch_start(self) -> None:
-        self._judged = []
-
-    def validation_step(self, batch: Batch, index: int) -> None:
-        self._judged.append(self.task.eval_step(self.network, batch))
-
-    def on_validation_epoch_end(self) -> None:
-        self.metric = self.task.compute_metrics(self._judged)[self.task.metric]
-
-    def configure_optimizers(self) -> Any:
-        settings = self.settings
-        # 0.99 rather than 0.999: runs of a few hundred steps are too short for a longer memory.
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
-        )
-        if self.saved is not None:
-            optimizer.load_state_dict(self.saved)
-        steps = int(self.trainer.estimated_stepping_batches) // (settings.epochs - self.done)
-        warmup = max(1, round(settings.warmup * steps * settings.epochs))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min(1.0, (step + 1) / warmup), last_epoch=self.done * steps - 1
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-class _Epochs:
-    """A split's batches, in another order at each pass if ``shuffle`` is given; ``passes`` are behind it."""
-
-    def __init__(
-        self,
-        task: Task,
-        split: Split,
-        batch_size: int | None = None,
-        *,
-        shuffle: int | None = None,
-        passes: int = 0,
-    ) -> None:
-        self._task, self._split, self._shuffle = task, split, shuffle
-        self._batch_size = batch_size or task.batch_size
-        self._passes = passes
-
-    def __len__(self) -> int:
-        return self._task.steps(self._split, self._batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        order = None if self._shuffle is None else self._shuffle * 10_007 + self._passes
-        self._passes += 1
-        return self._task.batches(self._split, self._batch_size, shuffle=order)
+        assert isinstance(module, TrainingModule)
+        self._training._on_epoch_end(module.epochs_done + trainer.current_epoch + 1, module.metric)
 
 
 def evaluate_split(network: nn.Module, task: Task, split: Split) -> dict[str, float]:
-    """The metrics of a network over a split, by name."""
+    """The metrics of a network on a split, by name."""
     network.eval()
     with torch.inference_mode():
         return task.compute_metrics(
-            [task.eval_step(network, batch) for batch in task.batches(split, JUDGED_AT_ONCE * task.batch_size)]
+            [task.eval_step(network, batch) for batch in task.batches(split, EVAL_BATCH_FACTOR * task.batch_size)]
         )

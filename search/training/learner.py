@@ -10,7 +10,7 @@ from typing import Self
 
 from search.study.records import Record
 from search.training import Epoch, fit
-from search.training.settings import Settings
+from search.training.settings import TrainSettings
 from spaces.build import build
 from spaces.tasks import Task
 
@@ -49,7 +49,7 @@ class LightningTraining:
         self._learner, self._number = learner, record.number
         self._resumed = None if resume is None else learner.checkpoint(resume)
         self._before_s = record.cpu_seconds[-1] if record.cpu_seconds else 0.0
-        settings = Settings(**record.architecture["train"])
+        settings = TrainSettings(**record.architecture["train"])
         self.epochs = settings.epochs
         self._network = build(dict(record.architecture), learner.task, seed=learner.seed)
         self._fit = fit.Training(self._network, learner.task, settings, seed=learner.seed, checkpoint=self._resumed)

@@ -1,4 +1,4 @@
-"""How an architecture is trained: the ``train`` section of a space."""
+"""Hyperparameters of training: the ``train`` section of a space."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from spaces.dimensions import check_whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The ``train`` section of an architecture.
+class TrainSettings:
+    """The ``train`` section of an architecture: AdamW with linear warm-up, then a constant learning rate.
 
-    ``epochs`` passes over the training split; ``lr`` the learning rate, which rises linearly over the first ``warmup``
-    share of all steps and then stays; ``batch_size`` examples a step, None for as many as the task thinks right;
-    ``weight_decay`` as in AdamW; ``clip`` the largest norm of a step's gradient.
+    The schedule does not depend on when a trial is stopped, so metrics at the same epoch are comparable.
 
-    The schedule depends on ``epochs`` alone, never on when a trial is stopped: metrics at equal epochs are comparable.
+    Args:
+        epochs: passes over the training split.
+        lr: learning rate after warm-up.
+        batch_size: examples a step; None for the task's default.
+        warmup: share of all steps.
+        weight_decay: of AdamW.
+        clip: maximum gradient norm.
     """
 
     epochs: int
@@ -33,6 +37,6 @@ class Settings:
             if not low < getattr(self, name) <= high:
                 raise ValueError(f"{name}={getattr(self, name)!r}: it must be above {low:g} and at most {high:g}")
         if not 0.0 <= self.warmup < 1.0:
-            raise ValueError(f"warmup={self.warmup!r}: the share of steps must be at least 0 and below 1")
+            raise ValueError(f"warmup={self.warmup!r}: it must be a share of all steps, at least 0 and below 1")
         if self.weight_decay < 0.0:
             raise ValueError(f"weight_decay={self.weight_decay!r}: it must be at least 0")

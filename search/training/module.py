@@ -1,0 +1,85 @@
+"""The LightningModule of a network and its task, with optimizer and learning-rate schedule, and the data loader."""
+
+# ruff: noqa: D102, the hooks are documented by Lightning
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from search.training.settings import TrainSettings
+from spaces.tasks import Batch, Split, Task
+
+
+class TrainingModule(lightning.LightningModule):
+    """The remaining epochs of a training, of which ``epochs_done`` are completed; ``optimizer_state`` is from there."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        settings: TrainSettings,
+        *,
+        seed: int,
+        epochs_done: int,
+        optimizer_state: dict[str, Any] | None,
+    ) -> None:
+        super().__init__()
+        self.network, self.task, self.settings = network, task, settings
+        self.seed, self.epochs_done, self.optimizer_state = seed, epochs_done, optimizer_state
+        self.metric = float("nan")
+        self._outputs: list[Any] = []
+
+    def on_train_epoch_start(self) -> None:
+        # A seed for each epoch, so that a resumed training draws the same as an uninterrupted one.
+        torch.manual_seed(self.seed * 10_007 + self.epochs_done + self.current_epoch)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        return self.task.loss(self.network(batch), batch)
+
+    def on_validation_epoch_start(self) -> None:
+        self._outputs = []
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        self._outputs.append(self.task.eval_step(self.network, batch))
+
+    def on_validation_epoch_end(self) -> None:
+        self.metric = self.task.compute_metrics(self._outputs)[self.task.metric]
+
+    def configure_optimizers(self) -> Any:
+        settings = self.settings
+        # beta2 of 0.99 instead of 0.999: a training has only some hundreds of steps.
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
+        )
+        if self.optimizer_state is not None:
+            optimizer.load_state_dict(self.optimizer_state)
+        steps = int(self.trainer.estimated_stepping_batches) // (settings.epochs - self.epochs_done)
+        warmup = max(1, round(settings.warmup * steps * settings.epochs))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min(1.0, (step + 1) / warmup), last_epoch=self.epochs_done * steps - 1
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class EpochLoader:
+    """The batches of a split; if ``shuffle``, a seed, is given, in another order each epoch, after ``epochs_done``."""
+
+    def __init__(
+        self, task: Task, split: Split, batch_size: int | None, *, shuffle: int | None = None, epochs_done: int = 0
+    ) -> None:
+        self._task, self._split, self._shuffle = task, split, shuffle
+        self._batch_size = batch_size or task.batch_size
+        self._epochs_done = epochs_done
+
+    def __len__(self) -> int:
+        return self._task.steps(self._split, self._batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        seed = None if self._shuffle is None else self._shuffle * 10_007 + self._epochs_done
+        self._epochs_done += 1
+        return self._task.batches(self._split, self._batch_size, shuffle=seed)
