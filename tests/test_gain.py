@@ -53,7 +53,12 @@ def sampled_improvement(history, cost, mean, std, count):
 
 @pytest.mark.parametrize(
     ("costs", "direction", "samples", "tolerance"),
-    [(1, "maximize", 100, 4e-4), (1, "minimize", 100, 4e-4), (2, "maximize", 20, 0.03), (3, "maximize", 10, 0.06)],
+    [
+        (1, "maximize", 100, 4e-4),
+        pytest.param(1, "minimize", 100, 4e-4, marks=pytest.mark.slow),
+        (2, "maximize", 20, 0.03),
+        pytest.param(3, "maximize", 10, 0.06, marks=pytest.mark.slow),
+    ],
 )
 def test_ehvi_equals_sampling(costs, direction, samples, tolerance):
     aims, random = objectives(costs, direction), np.random.default_rng(0)

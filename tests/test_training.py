@@ -1,5 +1,6 @@
 """Training of one network: learning, reproducibility, checkpoints, and the thread of the fit."""
 
+import functools
 import math
 import threading
 import time
@@ -29,23 +30,29 @@ def fit(settings=SETTINGS, *, seed=0, stop_after=math.inf, task=None):
     return network, curve
 
 
+@functools.cache
+def uninterrupted():
+    """The network and learning curve of a whole training."""
+    return fit()
+
+
 def test_a_network_learns_and_is_evaluated_after_every_epoch():
-    network, curve = fit()
+    network, curve = uninterrupted()
     assert [epoch for epoch, _ in curve] == [1, 2, 3, 4]
     assert curve[-1][1] > 0.6 > FirstToken().chance
     assert evaluate_split(network, FirstToken(), "validation") == {"accuracy": pytest.approx(curve[-1][1])}
 
 
 def test_the_same_seed_gives_the_same_curve():
-    assert fit()[1] == fit()[1]
-    assert fit()[1] != fit(seed=1)[1]
+    assert fit()[1] == uninterrupted()[1]
+    assert fit(seed=1)[1] != uninterrupted()[1]
 
 
 def test_a_learning_curve_does_not_depend_on_early_stopping():
-    assert fit(stop_after=2)[1] == fit()[1][:2]
+    assert fit(stop_after=2)[1] == uninterrupted()[1][:2]
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("dropout", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
 def test_a_resumed_training_equals_an_uninterrupted_one(dropout, tmp_path):
     tree = {**TREE, "model": {**TREE["model"], "dropout": dropout}}
     architecture, task = list(Space(tree).corners())[-1], FirstToken()
@@ -75,9 +82,9 @@ def test_data_loading_does_not_count_as_time_of_the_model():
                     pass
                 yield batch
 
-    shares = []
+    settings, shares = TrainSettings(epochs=1, batch_size=16, lr=0.03), []
     for task in (FirstToken(), Slow()):
-        with Training(build(ARCHITECTURE, task), task, SETTINGS, seed=0) as training:
+        with Training(build(ARCHITECTURE, task), task, settings, seed=0) as training:
             list(training)
         assert 0 < training.model_s < training.cpu_s
         shares.append(training.model_s / training.cpu_s)
