@@ -115,7 +115,7 @@ def _stored(storage: RDBStorage, name: str, url: str) -> Stored:
         raise ConfigError(f"the study {name!r} lacks {' and '.join(missing)}: no search.run has begun it")
     identity = json.loads(study.user_attrs["identity"])
     objectives = Objectives.of(instantiate(identity["task"], "task"), identity["costs"], study.user_attrs["ceilings"])
-    return Stored(study, objectives, Space(identity["space"]).places(), records(study))
+    return Stored(study, objectives, Space(identity["space"]).dimension_names(), records(study))
 
 
 def _show(stored: Stored, number: int | None, file: Path | None) -> None:

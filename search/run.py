@@ -95,7 +95,7 @@ def run(config: Mapping[str, Any]) -> int:
         # Each mechanism at its smallest is cheap to train and marks the cheap end of the front.
         n_trials, beginnings = config["n_trials"], list(space.smallest())
     study, search, tracking, measuring_s = join(config, space, beginnings)
-    display = Display(search.objectives, n_trials, space.places(), measuring_s=measuring_s)
+    display = Display(search.objectives, n_trials, space.dimension_names(), measuring_s=measuring_s)
 
     def ended(trial: Record) -> None:
         everyone = records(study)

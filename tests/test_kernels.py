@@ -8,6 +8,7 @@ import pytest
 import references_kernels
 import torch
 
+from spaces.attention import Shape
 from spaces.attention.delta import DeltaAttention, delta_scan, delta_step
 from spaces.attention.fnet import FNetAttention, fourier
 from spaces.attention.gated import GatedAttention
@@ -20,7 +21,6 @@ from spaces.attention.softmax import SoftmaxAttention
 from spaces.attention.synthesizer import SynthesizerAttention
 
 N, D, E = 17, 4, 3
-SIZES = {"width": 8, "heads": 2, "length": 40}
 
 
 def normal(*shape, seed=0, dtype=torch.float64):
@@ -31,9 +31,9 @@ def close(actual, expected, tolerance=1e-10):
     torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
-def built(mechanism, *, seed=0, **knobs):
+def built(mechanism, *, seed=0, width=8, heads=2, causal=False, **settings):
     torch.manual_seed(seed)
-    return mechanism(**SIZES | knobs).double()
+    return mechanism(Shape(width, heads, 40, causal), **settings).double()
 
 
 # --- the scan ----------------------------------------------------
@@ -327,7 +327,7 @@ def test_convolution_by_blocks_equals_torchs(n, size):
 
 
 def test_fnet_equals_the_product_with_fourier_matrices_and_is_linear():
-    mechanism, x, y = FNetAttention(**SIZES), normal(2, N, 8), normal(2, N, 8, seed=1)
+    mechanism, x, y = FNetAttention(Shape(8, 2, 40)), normal(2, N, 8), normal(2, N, 8, seed=1)
     close(mechanism(x), (references_kernels.dft(N) @ x.to(torch.complex128) @ references_kernels.dft(8)).real)
     close(mechanism(3 * x - 2 * y), 3 * mechanism(x) - 2 * mechanism(y))
     impulse = torch.zeros(1, N, 8, dtype=torch.float64)

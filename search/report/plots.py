@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from search.study.records import Objectives, Record, front
-from spaces.architecture import brief, describe, named, pattern
+from spaces.architecture import describe, format_value, pattern, short_settings
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -135,7 +135,7 @@ def _hover(record: Record, objectives: Objectives) -> str:
     ending = " when pruned" if record.state == "pruned" else ""
     values = {objectives.metric: f"{_short(_last_metric(record))}{ending}"}
     values |= {name: _short(value) for name, value in record.costs.items()}
-    values |= {name: brief(value) for name, value in named(record.architecture).items()}
+    values |= {name: format_value(value) for name, value in short_settings(record.architecture).items()}
     lines = [f"<b>trial {record.number}: {escape(pattern(record.architecture))}</b>"]
     return "<br>".join(lines + [f"{escape(name)} {escape(value)}" for name, value in values.items()])
 
