@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import pytest
 import references
 import references_kernels
 import references_sparse
 import test_attention
 import torch
-from test_attention import LENGTH, WIDTH, Row, close, label, no_padding, same_weights, some_padding, tokens
+from test_attention import (
+    LENGTH,
+    WIDTH,
+    Row,
+    close,
+    no_padding,
+    padding_content,
+    parametrize,
+    same_weights,
+    some_padding,
+    tokens,
+)
 
 from spaces.attention import Mechanism, SourceCache
 from spaces.attention.adaptive_span import AdaptiveSpanAttention
@@ -43,7 +52,7 @@ ROWS = [
     Row(EntmaxAttention, references_sparse.entmax, {"alpha": 1.7}),
     Row(TopkAttention, references_sparse.topk, {"k": 5}),
 ]
-every_row = pytest.mark.parametrize("row", ROWS, ids=label)
+every_row = parametrize(ROWS)
 
 
 def asking(m: int, *, batch: int = 2, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -61,9 +70,12 @@ def attend(
 @pytest.mark.parametrize(
     ("m", "n", "pad"),
     [
-        *product([1, 7], [1, 2, LENGTH], [no_padding]),
+        (1, LENGTH, no_padding),
+        (7, 1, no_padding),
+        pytest.param(7, 2, no_padding, marks=pytest.mark.slow),
         (LENGTH + 9, 7, no_padding),
-        *product([1, 33], [7, 32], [some_padding]),
+        pytest.param(1, 7, some_padding, marks=pytest.mark.slow),
+        (33, 32, some_padding),
     ],
 )
 def test_output_and_gradients_agree_with_the_dense_reference(row, m, n, pad):
@@ -84,12 +96,11 @@ def test_output_and_gradients_agree_with_the_dense_reference(row, m, n, pad):
 
 
 @every_row
-@pytest.mark.parametrize("content", [0.0, 1e4, float("nan"), float("inf")])
-def test_neither_content_nor_amount_of_padding_changes_anything(row, content):
+def test_neither_content_nor_amount_of_padding_changes_outputs(row):
     mechanism, x, source = row.build(), asking(5), tokens(17)
     alone = attend(mechanism, x, source)
     for amount in (1, 8, LENGTH - 17):
-        longer = torch.cat([source, torch.full((2, amount, WIDTH), content)], dim=1)
+        longer = torch.cat([source, padding_content(amount)], dim=1)
         close(attend(mechanism, x, longer, torch.arange(17 + amount).expand(2, -1) >= 17), alone)
 
 
@@ -255,7 +266,7 @@ def test_what_cannot_attend_to_another_sequence_says_why(mechanism, knobs, reaso
 PROMISED = {row.mechanism for row in ROWS}
 
 
-@pytest.mark.parametrize("row", [row for row in test_attention.ROWS if row.mechanism not in PROMISED], ids=label)
+@parametrize([row for row in test_attention.ROWS if row.mechanism not in PROMISED])
 def test_a_mechanism_that_promises_nothing_here_refuses(row):
     with pytest.raises(ValueError, match="another sequence"):
         row.build().encode_source(tokens(5))

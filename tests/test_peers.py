@@ -128,8 +128,8 @@ def _local_attention(ours, size, **settings):
     untied(ours)
 
     def run(x):
-        q, k, v = (ours.split(each(x)) for each in (ours.query, ours.key, ours.value))
-        return ours.output(ours.merge(theirs(q, k, v)))
+        q, k, v = (ours.split_heads(each(x)) for each in (ours.query, ours.key, ours.value))
+        return ours.output(ours.merge_heads(theirs(q, k, v)))
 
     return ours, run
 
