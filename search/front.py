@@ -115,7 +115,7 @@ def _stored(storage: RDBStorage, name: str, url: str) -> Stored:
         raise ConfigError(f"the study {name!r} lacks {' and '.join(missing)}: no search.run has begun it")
     identity = json.loads(study.user_attrs["identity"])
     objectives = Objectives.of(instantiate(identity["task"], "task"), identity["costs"], study.user_attrs["ceilings"])
-    return Stored(TrialStore(study), objectives, Space(identity["space"]).places())
+    return Stored(TrialStore(study), objectives, Space(identity["space"]).dimension_names())
 
 
 def _show(stored: Stored, number: int | None, file: Path | None) -> None:

@@ -95,7 +95,7 @@ def run(config: Mapping[str, Any]) -> int:
         n_trials, initial_params = config["n_trials"], list(space.smallest())
     built = build_search(config, space, initial_params)
     store, search, tracking = built.store, built.search, built.tracking
-    display = Display(search.objectives, n_trials, space.places(), measuring_s=built.measuring_s)
+    display = Display(search.objectives, n_trials, space.dimension_names(), measuring_s=built.measuring_s)
 
     def ended(trial: Record) -> None:
         records = store.records()

@@ -1,7 +1,7 @@
-"""An architecture: one point of a space, as plain nested values, and how it is compared and shown.
+"""An architecture: one point of a space, as plain nested values; its keys for comparison and its descriptions.
 
-It has the sections ``model``, ``pattern`` (one mechanism's name a block), ``roles`` where a decoder's mechanisms differ
-from the encoder's, ``attention`` (the knobs of those mechanisms) and ``train``.
+It has the sections ``model``, ``pattern`` (the name of a mechanism per block), ``roles`` where a decoder's mechanisms
+differ from the encoder's, ``attention`` (the settings of those mechanisms) and ``train``.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ Architecture = dict[str, Any]
 
 
 def key(architecture: Mapping[str, Any]) -> str:
-    """Equal for equal architectures: the text a study stores and compares them by."""
+    """A string that is equal for equal architectures; studies store it and compare by it."""
     return json.dumps(architecture, sort_keys=True)
 
 
 def network_key(architecture: Mapping[str, Any]) -> str:
-    """Equal for architectures of the same network: they may be trained differently, and cost the same."""
+    """A string that is equal for architectures that differ in training settings only, so have the same costs."""
     return key({section: settings for section, settings in architecture.items() if section != "train"})
 
 
 def pattern(architecture: Mapping[str, Any]) -> str:
-    """The mechanisms block by block, ``longformer+softmax``; one name if they are all the same."""
+    """The mechanisms block by block, such as ``longformer+softmax``; one name if all blocks have the same."""
     names = architecture.get("pattern", [])
     return str(names[0]) if len(set(names)) == 1 else "+".join(names)
 
 
 def settings(architecture: Mapping[str, Any]) -> dict[str, Any]:
-    """Every value by its dotted place, such as ``model.depth``, without the classes and the pattern."""
+    """All values by dotted name, such as ``model.depth``, without classes and pattern."""
     sections = {name: architecture.get(name, {}) for name in ("model", "roles", "attention", "train")}
     return dict(_leaves(sections, ()))
 
@@ -43,25 +43,25 @@ def _leaves(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[st
             yield ".".join((*path, name)), value
 
 
-def named(architecture: Mapping[str, Any], places: Collection[str] | None = None) -> dict[str, Any]:
-    """The settings by the shortest names that tell them apart: ``{"depth": 2, "rank": 32, ...}``.
+def short_settings(architecture: Mapping[str, Any], names: Collection[str] | None = None) -> dict[str, Any]:
+    """The settings by their shortest unique names: ``{"depth": 2, "rank": 32, ...}``.
 
-    With ``places``, the dotted places of :meth:`spaces.space.Space.places`, only those.
+    With ``names``, such as :meth:`spaces.space.Space.dimension_names`, only those settings.
     """
-    values = {place: value for place, value in settings(architecture).items() if places is None or place in places}
-    last = [place.split(".")[-1] for place in values]
+    values = {name: value for name, value in settings(architecture).items() if names is None or name in names}
+    last = [name.split(".")[-1] for name in values]
     return {
-        name if last.count(name) == 1 else ".".join(place.split(".")[-2:]): value
-        for (place, value), name in zip(values.items(), last, strict=True)
+        short if last.count(short) == 1 else ".".join(name.split(".")[-2:]): value
+        for (name, value), short in zip(values.items(), last, strict=True)
     }
 
 
-def describe(architecture: Mapping[str, Any], places: Collection[str] | None = None) -> str:
-    """One line: ``linformer depth=2 width=32 ... rank=16``; ``places`` as in :func:`named`."""
-    values = " ".join(f"{name}={brief(value)}" for name, value in named(architecture, places).items())
+def describe(architecture: Mapping[str, Any], names: Collection[str] | None = None) -> str:
+    """One line: ``linformer depth=2 width=32 ... rank=16``; ``names`` as in :func:`short_settings`."""
+    values = " ".join(f"{name}={format_value(value)}" for name, value in short_settings(architecture, names).items())
     return f"{pattern(architecture)} {values}".strip()
 
 
-def brief(value: object) -> str:
-    """A value as short as it stays readable."""
+def format_value(value: object) -> str:
+    """A value as text, floats with three significant digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,7 +1,7 @@
-"""From plain values to objects: the one gate through which every ``_target_`` passes.
+"""From plain values to objects: instantiation of ``_target_`` nodes, and building networks from architectures.
 
-Naming a class in YAML is all the registration there is. The gate turns what Python would say about a wrong name or a
-wrong argument into the words of the person who wrote the YAML.
+There is no registry: YAML names a class by its import path. Wrong names and arguments raise errors that point to the
+place in the YAML and list what is accepted there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from spaces.architecture import Architecture, describe, key
-from spaces.attention import Mechanism
+from spaces.attention import Mechanism, Shape
 from spaces.dimensions import ConfigError
 from spaces.space import ROLES, Space
 from spaces.tasks import Task
@@ -24,13 +24,16 @@ from spaces.tasks import Task
 def instantiate(node: object, where: str, **given: Any) -> Any:
     """Call the class or function that ``node`` names by ``_target_`` with its other entries and ``given``.
 
+    If the target has a ``config_class``, a dataclass, its fields are entries of ``node`` as well; the target gets them
+    as one argument, ``config``.
+
     Args:
         node: plain values; entries besides ``_target_`` are keyword arguments.
         where: the place in the YAML, for messages.
-        given: arguments that the user doesn't write.
+        given: arguments that do not come from the YAML.
 
     Raises:
-        ConfigError: no such object, an argument it doesn't take or lacks, or its own refusal of the values.
+        ConfigError: there is no such object, an argument is unknown or missing, or the target raised ``ValueError``.
     """
     if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
         raise ConfigError(f"{where}: names no class; write _target_: package.module.Class")
@@ -38,13 +41,16 @@ def instantiate(node: object, where: str, **given: Any) -> Any:
     arguments = {name: _instantiated(value, f"{where}.{name}") for name, value in node.items() if name != "_target_"}
     check_arguments(target, arguments, where, given=given)
     try:
+        if config_class := getattr(target, "config_class", None):
+            fields = [name for name in inspect.signature(config_class).parameters if name in arguments]
+            arguments["config"] = config_class(**{name: arguments.pop(name) for name in fields})
         return target(**arguments, **given)
     except (TypeError, ValueError) as error:
         raise ConfigError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from error
 
 
 def _instantiated(node: object, where: str) -> Any:
-    """``node`` with all that names a class within it constructed."""
+    """``node`` with all nested ``_target_`` nodes instantiated."""
     if not isinstance(node, Mapping):
         return node
     if "_target_" in node:
@@ -61,7 +67,7 @@ def check_arguments(
 ) -> None:
     """Raise :class:`ConfigError` unless ``target`` can be called with ``arguments`` and ``given``."""
     given = given or {}
-    parameters = inspect.signature(target).parameters
+    parameters = _parameters(target)
     takes = [name for name, parameter in parameters.items() if name not in given and parameter.kind in _BY_KEYWORD]
     accepted = ", ".join(takes) or "no settings"
     problems = [
@@ -78,6 +84,17 @@ def check_arguments(
         raise ConfigError("\n".join(problems))
 
 
+def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of ``target``, with the fields of its ``config_class``, if any, in place of ``config``."""
+    parameters: dict[str, inspect.Parameter] = {}
+    for name, parameter in inspect.signature(target).parameters.items():
+        if name == "config" and hasattr(target, "config_class"):
+            parameters.update(inspect.signature(target.config_class).parameters)
+        else:
+            parameters[name] = parameter
+    return parameters
+
+
 _BY_KEYWORD = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -89,7 +106,7 @@ def _find(name: str, where: str) -> Any:
 
 
 def build(architecture: Architecture, task: Task, *, seed: int = 0) -> nn.Module:
-    """The network of an architecture, its weights drawn from ``seed``; the global generator is left as it was.
+    """The network of an architecture, initialised with ``seed``; the state of the global generator is preserved.
 
     Raises:
         ConfigError: the architecture does not fit the task.
@@ -101,10 +118,10 @@ def build(architecture: Architecture, task: Task, *, seed: int = 0) -> nn.Module
 
 
 def invalid_corners(space: Space, task: Task) -> list[str]:
-    """What is wrong with the corners of the space for this task, a line each; empty if every one can be built.
+    """Error messages for the corners of the space that do not fit the task, one per line; empty if all can be built.
 
-    Corners are built on the meta device, where a tensor has a shape and no memory. A part that several corners share
-    (a mechanism at given sizes, a model around it) is built once.
+    Corners are built on the meta device, where tensors have a shape but no data. Parts that several corners share (a
+    mechanism of given sizes, a model with given settings) are built once.
     """
     found: dict[str, None] = {}
     tried: dict[str, Any] = {}
@@ -121,7 +138,7 @@ def invalid_corners(space: Space, task: Task) -> list[str]:
     with torch.device("meta"):
         for corner in space.corners():
             model = corner["model"]
-            if not attempt(f"sizes {key(model)}", lambda: _check_model(corner, task)):  # noqa: B023, called at once
+            if not attempt(f"sizes {key(model)}", lambda: _check_model(corner, task)):  # noqa: B023, called immediately
                 continue
             sizes = key({name: model.get(name) for name in ("width", "heads")})
             fitting = {
@@ -138,7 +155,7 @@ def invalid_corners(space: Space, task: Task) -> list[str]:
 
 
 def _failures(space: Space, task: Task) -> list[str]:
-    """Which patterns fail on an input; on the meta device a mechanism can be built that can't run."""
+    """Error messages of a forward pass and a prediction per pattern: a mechanism that can be built may fail to run."""
     found = []
     batch = task.sample()
     expected = [(1, *spec.answer_shape) for spec in (task.spec.parts or {"": task.spec}).values()]
@@ -151,31 +168,36 @@ def _failures(space: Space, task: Task) -> list[str]:
             given = [tuple(answer.shape) for answer in (answers if isinstance(answers, tuple) else [answers])]
             if given != expected:
                 shapes = (", ".join(map(str, each)) for each in (given, expected))
-                found.append("{}: gives {}, the task needs {}".format(describe(architecture), *shapes))
-        except Exception as error:  # whatever the user's own code raises
+                found.append("{}: its output has shape {}, the task needs {}".format(describe(architecture), *shapes))
+        except Exception as error:  # user code may raise anything
             shape = tuple(batch.inputs.shape)
             found.append(f"{describe(architecture)}: fails on an input {shape}: {error!r}")
     return found
 
 
 def _check_model(architecture: Architecture, task: Task) -> bool:
-    model = architecture["model"]
     if architecture.get("roles") and task.spec.answer_length is None:
         raise ConfigError("roles: they are for tasks whose answer is a sequence of its own, such as translation")
-    for name in ("width", "heads"):
-        value = model.get(name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"model.{name}: {value!r}; it must be a whole number from 1")
-    if model["width"] % model["heads"]:
-        raise ConfigError(f"model: width={model['width']}, heads={model['heads']}: heads must divide width")
+    try:
+        _shape(architecture, task)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
     return True
 
 
-def _roles(architecture: Architecture, task: Task) -> dict[str, list[str]]:
-    """The names of the mechanisms by role, one a block.
+def _shape(architecture: Architecture, task: Task, role: str = "") -> Shape:
+    """The shape of the mechanisms of a role; see :func:`_roles`."""
+    model, spec = architecture["model"], task.spec
+    length = (spec.answer_length or spec.length) if role == "decoder" else spec.length
+    causal = role == "decoder" or (spec.causal and not role)
+    return Shape(model.get("width"), model.get("heads"), length, causal)
 
-    Where a task's answer is a sequence of its own, a model has a decoder that is causal and looks across to the
-    encoder. Unless ``roles`` says otherwise, a decoder block's mechanisms are those of the encoder block beside it.
+
+def _roles(architecture: Architecture, task: Task) -> dict[str, list[str]]:
+    """The names of the mechanisms by role, one per block.
+
+    Where a task's answer is a sequence of its own, the model has a causal decoder with cross-attention to the encoder.
+    Roles without an entry in ``roles`` use the mechanisms of the encoder, block by block.
     """
     blocks = architecture["pattern"]
     if task.spec.answer_length is None:
@@ -185,21 +207,13 @@ def _roles(architecture: Architecture, task: Task) -> dict[str, list[str]]:
 
 
 def _mechanism(architecture: Architecture, name: str, role: str, task: Task) -> Mechanism:
-    model, spec = architecture["model"], task.spec
-    where = f"attention.{name}{role and f' as {role}'}"
-    mechanism: Mechanism = instantiate(
-        architecture["attention"][name],
-        where,
-        width=model["width"],
-        heads=model["heads"],
-        length=spec.answer_length if role == "decoder" else spec.length,
-        causal=role == "decoder" or (spec.causal and not role),
-    )
+    where, shape = f"attention.{name}{role and f' as {role}'}", _shape(architecture, task, role)
+    mechanism: Mechanism = instantiate(architecture["attention"][name], where, shape=shape)
     try:
         if role == "decoder":
-            mechanism.begin(1)
+            mechanism.init_cache(1)
         elif role == "cross":
-            mechanism.read(torch.zeros(1, 1, model["width"]))
+            mechanism.encode_source(torch.zeros(1, 1, shape.width))
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from error
     return mechanism
@@ -208,6 +222,6 @@ def _mechanism(architecture: Architecture, name: str, role: str, task: Task) -> 
 def _model(architecture: Architecture, task: Task, mechanism: Callable[[str, str], Mechanism]) -> nn.Module:
     settings = {name: value for name, value in architecture["model"].items() if name not in ("depth", "heads")}
     blocks = {role: [mechanism(name, role) for name in names] for role, names in _roles(architecture, task).items()}
-    given = {f"{role}{'es' if role == 'cross' else 's'}": blocks[role] for role in blocks if role}
-    network: nn.Module = instantiate(settings, "model", mechanisms=blocks[""], spec=task.spec, **given)
+    given = {f"{role}_mechanisms" if role else "mechanisms": blocks[role] for role in blocks}
+    network: nn.Module = instantiate(settings, "model", spec=task.spec, **given)
     return network

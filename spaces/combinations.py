@@ -1,46 +1,43 @@
-"""All combinations of the values of dimensions, of which some are met only in some branches."""
+"""Enumeration of all combinations of the values of dimensions, including conditional ones.
+
+Which dimensions exist may depend on the values of others, so the set of dimensions is not known in advance. Each
+combination is produced by a call of a function that asks for the values it needs, one by one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from spaces.dimensions import Dimension
 
-Pick = Callable[[Dimension, str], Any]
+Pick = Callable[[Dimension, str], Any]  # the value of a dimension, given its name
 
 
-def _the_ends(dimension: Dimension) -> list[Any]:
-    return dimension.ends()
+def _bounds(dimension: Dimension) -> list[Any]:
+    return dimension.bounds()
 
 
-def combinations(draw: Callable[[Pick], Any], values: Callable[[Dimension], list[Any]] = _the_ends) -> Iterator[Any]:
-    """All results of ``draw`` over ``values`` of the dimensions it meets, also of those met only in some branches.
+def combinations(build: Callable[[Pick], Any], values: Callable[[Dimension], list[Any]] = _bounds) -> Iterator[Any]:
+    """The results of ``build`` for all combinations of the ``values`` of the dimensions that it picks.
 
-    An odometer: ``turns`` says which end the n-th dimension met shall take; the last one that has another end left is
-    turned, and those after it, which may be different ones next time, start over.
+    A depth-first traversal of the decision tree: each call replays a path of choices, then takes first values; the next
+    path increments the last choice that has a value left.
     """
-    turns: list[int] = []
+    path: list[int] = []
     while True:
-        met: list[tuple[int, int]] = []
-        yield draw(partial(_turn, values, turns, met))
-        while met and met[-1][0] == met[-1][1] - 1:
-            met.pop()
-        if not met:
+        taken: list[tuple[int, int]] = []  # of each dimension picked: the index of its value, and the number of values
+
+        def pick(dimension: Dimension, name: str, path: list[int] = path, taken: list[Any] = taken) -> Any:
+            options = values(dimension)
+            index = path[len(taken)] if len(taken) < len(path) else 0
+            taken.append((index, len(options)))
+            return options[index]
+
+        yield build(pick)
+        while taken and taken[-1][0] == taken[-1][1] - 1:
+            taken.pop()
+        if not taken:
             return
-        turns = [turn for turn, _ in met]
-        turns[-1] += 1
-
-
-def _turn(
-    values: Callable[[Dimension], list[Any]],
-    turns: Sequence[int],
-    met: list[tuple[int, int]],
-    dimension: Dimension,
-    where: str,
-) -> Any:
-    taken = values(dimension)
-    turn = turns[len(met)] if len(met) < len(turns) else 0
-    met.append((turn, len(taken)))
-    return taken[turn]
+        path = [index for index, _ in taken]
+        path[-1] += 1

@@ -1,12 +1,12 @@
-"""A space: the composed YAML tree, from which architectures are drawn.
+"""A search space: the composed YAML tree, from which architectures are sampled.
 
-A space has these sections. ``model`` holds the model's class and sizes, ``attention`` the mechanisms by name with their
-knobs, ``train`` the training settings, and ``pattern`` says which mechanisms stand where: a list of names that is
-repeated over depth. Left out, ``pattern`` is a choice of one mechanism for all blocks. ``roles`` may name a mechanism
-for the blocks of a decoder (``decoder``) and one with which they look at the encoder (``cross``).
+A space has these sections. ``model`` contains the model's class and sizes, ``attention`` the mechanisms by name with
+their settings, ``train`` the training settings. ``pattern`` assigns mechanisms to blocks: a list of names that is
+repeated over depth, by default a choice of one mechanism for all blocks. ``roles`` may name a mechanism for the
+decoder's self-attention (``decoder``) and for its cross-attention to the encoder (``cross``).
 
-In the architectures drawn from it ``pattern`` names one mechanism a block, and ``attention`` holds the knobs of those
-mechanisms, and of those in a role, alone.
+In an architecture, ``pattern`` has one mechanism per block, and ``attention`` contains only the mechanisms that are
+used.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from spaces.dimensions import ConfigError, Dimension, Trial, Value, parse
 
 SECTIONS = ("attention", "model", "pattern", "roles", "train")
 ROLES = ("decoder", "cross")
-MOST_CORNERS = 20_000
+MAX_CORNERS = 20_000
 
 
 class Space:
-    """What may vary.
+    """A search space.
 
     Args:
         tree: the composed space as plain values: no interpolations, no OmegaConf.
 
     Raises:
-        ConfigError: every mistake that can be seen without building anything, one line each.
+        ConfigError: all mistakes that can be found without building a network, one per line.
     """
 
     def __init__(self, tree: Mapping[str, Any]) -> None:
@@ -59,13 +59,13 @@ class Space:
 
     def _pattern_problems(self) -> Iterator[str]:
         try:
-            patterns = _ends(self.pattern, "pattern")
+            patterns = _bounds(self.pattern, "pattern")
         except ConfigError as error:
             yield str(error)
             return
         for pattern in patterns:
             if not isinstance(pattern, Sequence) or not pattern:
-                yield f"pattern: {pattern!r}; write a list of mechanisms, such as [longformer, longformer, softmax]"
+                yield f"pattern: {pattern!r}; it must be a list of mechanisms such as [longformer, longformer, softmax]"
                 continue
             for name in [pattern] if isinstance(pattern, str) else pattern:
                 if name not in self.attention:
@@ -76,43 +76,43 @@ class Space:
             if role not in ROLES:
                 yield f"roles: {role!r} is unknown; it accepts {', '.join(ROLES)}"
             try:
-                names = _ends(node, f"roles.{role}")
+                names = _bounds(node, f"roles.{role}")
             except ConfigError as error:
                 yield str(error)
                 continue
             for name in names:
                 if name not in self.attention:
-                    there = ", ".join(self.attention)
-                    yield f"roles.{role}: {name!r} is not among this space's mechanisms: {there}"
+                    known = ", ".join(self.attention)
+                    yield f"roles.{role}: {name!r} is not among this space's mechanisms: {known}"
 
     def _depth_problems(self) -> Iterator[str]:
-        for depth in _ends(self.model.get("depth"), "model.depth"):
+        for depth in _bounds(self.model.get("depth"), "model.depth"):
             if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
-                yield f"model.depth: {depth!r} blocks; write a whole number from 1 or a dimension, {{int: [1, 4]}}"
+                yield f"model.depth: {depth!r}: it must be a positive integer or a dimension such as {{int: [1, 4]}}"
 
     def suggest(self, trial: Trial) -> Architecture:
-        """Let ``trial`` draw an architecture; parameters are named by their place, such as ``model.depth``."""
+        """Sample an architecture from ``trial``; parameters have dotted names such as ``model.depth``."""
         return self._draw(lambda dimension, where: dimension.suggest(trial, where))
 
     def corners(self) -> Iterator[Architecture]:
-        """Every combination of the ends of ``model``, ``pattern`` and ``attention``, with ``train`` at its first ends.
+        """All combinations of the bounds of ``model``, ``pattern`` and ``attention``; ``train`` has its first bounds.
 
-        Stops after ``MOST_CORNERS``: a space with more is checked in part, and trials report what was not foreseen.
+        At most ``MAX_CORNERS``: in a larger space, an invalid architecture may only be found by its trial.
         """
         everything = combinations(lambda pick: self._draw(_train_first(pick)))
-        return islice(everything, MOST_CORNERS)
+        return islice(everything, MAX_CORNERS)
 
     def train_corners(self) -> Iterator[dict[str, Any]]:
-        """Every combination of the ends of ``train``."""
-        return islice(combinations(lambda pick: _draw(self.train, "train", pick)), MOST_CORNERS)
+        """All combinations of the bounds of ``train``."""
+        return islice(combinations(lambda pick: _draw(self.train, "train", pick)), MAX_CORNERS)
 
     def largest(self) -> Iterator[Architecture]:
-        """For each pattern, the architecture at the last ends of all else: as a rule, the most expensive."""
-        for pattern in _ends(self.pattern, "pattern"):
-            yield self._draw(lambda dim, where, at=pattern: at if where == "pattern" else dim.ends()[-1])  # type: ignore[misc]
+        """For each pattern, the architecture with all dimensions at their upper bounds, usually the most expensive."""
+        for pattern in _bounds(self.pattern, "pattern"):
+            yield self._draw(lambda dim, where, at=pattern: at if where == "pattern" else dim.bounds()[-1])  # type: ignore[misc]
 
     def smallest(self) -> Iterator[dict[str, Any]]:
-        """For each pattern, the parameters of its smallest model; knobs and training are left open."""
+        """For each pattern, parameters that fix the lower bounds of ``model``; all others are left to the sampler."""
         dimension = parse(self.pattern, "pattern")
         for label in dimension.labels() if dimension else [None]:
             parameters: dict[str, Any] = {} if dimension is None else {"pattern": label}
@@ -120,19 +120,19 @@ class Space:
             yield parameters
 
     def grid(self) -> Iterator[dict[str, Value]]:
-        """The parameters of every architecture, each once.
+        """The parameters of every architecture, for a grid search.
 
         Raises:
-            ConfigError: there are infinitely many; the message names the dimensions.
+            ConfigError: there are infinitely many; the message names the continuous dimensions.
         """
-        endless = [f"{where}: {dimension} has no end" for where, dimension in self._all() if dimension.values() is None]
-        if endless:
-            advice = "write a choice, or a step, to have every architecture tried"
-            raise ConfigError("\n".join(f"{line}; {advice}" for line in endless))
+        continuous = [f"{name}: {dimension} is continuous" for name, dimension in self._all() if not dimension.values()]
+        if continuous:
+            advice = "a grid search needs a choice or a step"
+            raise ConfigError("\n".join(f"{line}; {advice}" for line in continuous))
         return combinations(self._parameters, lambda dimension: dimension.values() or [])
 
     def _parameters(self, pick: Pick) -> dict[str, Value]:
-        """What the sampler would call the values that ``pick`` gives with their labels."""
+        """The parameters, by name, of the architecture with the (label, value) pairs that ``pick`` returns."""
         parameters: dict[str, Value] = {}
 
         def note(dimension: Dimension, where: str) -> Any:
@@ -142,12 +142,12 @@ class Space:
         self._draw(note)
         return parameters
 
-    def places(self) -> set[str]:
-        """The dotted places of all dimensions, such as ``model.depth``: what may differ between two architectures."""
+    def dimension_names(self) -> set[str]:
+        """The dotted names of all dimensions, such as ``model.depth``."""
         return {where for where, _ in self._all()}
 
     def _all(self) -> Iterator[tuple[str, Dimension]]:
-        """All dimensions with their places."""
+        """All dimensions with their names."""
         sections = {name: getattr(self, name) for name in SECTIONS}
         for section, node in sections.items():
             yield from _dimensions(node, section)
@@ -158,7 +158,7 @@ class Space:
         names = [pattern] if isinstance(pattern, str) else pattern
         blocks = [names[block % len(names)] for block in range(model["depth"])]
         roles = _draw(self.roles, "roles", pick)
-        # Only what stands in a block is drawn: two architectures that differ in an unused knob would be the same.
+        # Settings of unused mechanisms are not sampled, so that equal networks are equal architectures.
         used = sorted({*blocks, *roles.values()}, key=list(self.attention).index)
         attention = {name: _draw(self.attention[name], f"attention.{name}", pick) for name in used}
         train = _draw(self.train, "train", pick)
@@ -166,10 +166,10 @@ class Space:
         return {"model": model, "pattern": blocks, **given, "attention": attention, "train": train}
 
 
-def _ends(node: Any, where: str) -> list[Any]:
-    """The ends of a dimension, or the one value there is."""
+def _bounds(node: Any, where: str) -> list[Any]:
+    """The bounds of a dimension, or a fixed value."""
     dimension = parse(node, where)
-    return [node] if dimension is None else dimension.ends()
+    return [node] if dimension is None else dimension.bounds()
 
 
 def _draw(node: Any, where: str, pick: Pick) -> Any:
@@ -182,11 +182,11 @@ def _draw(node: Any, where: str, pick: Pick) -> Any:
 
 
 def _dimensions(node: Any, where: str) -> Iterator[tuple[str, Dimension]]:
-    """The dimensions below ``node`` with their places, also those in branches."""
+    """The dimensions in ``node`` with their names, including those of branches."""
     dimension = parse(node, where)
     if dimension is not None:
         yield where, dimension
-        for branch in dimension.ends():
+        for branch in dimension.bounds():
             yield from _dimensions(branch, where)
     elif isinstance(node, Mapping):
         for name, value in node.items():
@@ -195,22 +195,22 @@ def _dimensions(node: Any, where: str) -> Iterator[tuple[str, Dimension]]:
 
 def _first_label(parameters: dict[str, Any], dimension: Dimension, where: str) -> Any:
     parameters[where] = dimension.labels()[0]
-    return dimension.ends()[0]
+    return dimension.bounds()[0]
 
 
 def _train_first(pick: Pick) -> Pick:
-    return lambda dim, where: dim.ends()[0] if where.split(".")[0] == "train" else pick(dim, where)
+    return lambda dim, where: dim.bounds()[0] if where.split(".")[0] == "train" else pick(dim, where)
 
 
 def _problems(node: Any, where: str) -> Iterator[str]:
-    """What is wrong below ``node``, branches that may never be drawn included."""
+    """Error messages for ``node``, including all branches."""
     try:
         dimension = parse(node, where)
     except ConfigError as error:
         yield str(error)
         return
     if dimension is not None:
-        for branch in dimension.ends():
+        for branch in dimension.bounds():
             yield from _problems(branch, where)
     elif isinstance(node, Mapping):
         if "_target_" not in node and where not in ("attention", "train"):

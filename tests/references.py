@@ -29,7 +29,7 @@ def everything_seen(mechanism, n, s=None):
 
 
 def by_head(mechanism, x, real, rows, *source):
-    """``rows(x, real, head, *source) -> (n, head_width)`` for each sample and head, joined, projected.
+    """``rows(x, real, head, *source) -> (n, head_dim)`` for each sample and head, joined, projected.
 
     0 at padding or, if there is a source, where that is all padding.
     """
@@ -53,7 +53,7 @@ def qkv(mechanism, x, head, source=None, *, decoder_input_ids=""):
     """Of one head; several heads in a row look at the same key and value where there are fewer of those."""
     source = x if source is None else source
     q, k, v = (getattr(mechanism, decoder_input_ids + name) for name in ("query", "key", "value"))
-    kv_heads = k.out_features // mechanism.head_width
+    kv_heads = k.out_features // mechanism.head_dim
     shared = head * kv_heads // mechanism.heads
     q, k = head_of(q, x, head, mechanism.heads), head_of(k, source, shared, kv_heads)
     return turned(mechanism, q), turned(mechanism, k), head_of(v, source, shared, kv_heads)
@@ -61,7 +61,7 @@ def qkv(mechanism, x, head, source=None, *, decoder_input_ids=""):
 
 def turned(mechanism, x):
     """With rotary positions, ``x`` (n, d) with every pair of features as a point that is turned around the origin."""
-    if "rotary.turns" not in dict(mechanism.named_buffers()):
+    if "rotary.rotations" not in dict(mechanism.named_buffers()):
         return x
     n, half = len(x), x.shape[-1] // 2
     angles = torch.tensor([[i * 10_000 ** (-j / half) for j in range(half)] for i in range(n)], dtype=torch.float64)

@@ -36,7 +36,7 @@ def linear(mechanism, x, real, *source):
 
 def performer(mechanism, x, real, *source):
     """Products of features, each divided by the largest of its query or of all keys, as one matrix."""
-    directions, scale = mechanism.directions, mechanism.head_width**-0.25
+    directions, scale = mechanism.directions, mechanism.head_dim**-0.25
 
     def rows(x, kept, head, *source):
         q, k, v = qkv(mechanism, x, head, *source)

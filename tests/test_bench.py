@@ -9,12 +9,21 @@ import torch
 
 from spaces.bench import measure
 from spaces.bench.__main__ import main
-from spaces.bench.implementations import IMPLEMENTATIONS, chosen
-from spaces.bench.measure import PASSES, Measured, Setting, Subject, calls_of_a_sample, in_rounds, probe, seconds_a_call
-from spaces.bench.report import overtakes_at, ratio, tables
+from spaces.bench.implementations import IMPLEMENTATIONS, select
+from spaces.bench.measure import (
+    PASSES,
+    BenchConfig,
+    Measurement,
+    Subject,
+    calls_per_sample,
+    measure_in_rounds,
+    probe,
+    seconds_per_call,
+)
+from spaces.bench.report import crossover_length, ratio, tables
 
 CONF = Path(__file__).parents[1] / "conf" / "attention"
-SMALL = Setting(batch=2, width=8, heads=2, dtype=torch.float32, device="cpu", threads=1)
+SMALL = BenchConfig(batch=2, width=8, heads=2, dtype=torch.float32, device="cpu", threads=1)
 OURS = [each for each in IMPLEMENTATIONS if not each.label]
 
 
@@ -65,11 +74,11 @@ def test_written_out_synthesizers_compute_what_ours_do(mode):
 
 def test_names_choose_mechanisms_settings_and_single_implementations():
     always = [each.name for each in OURS if each.mechanism == "softmax"]
-    assert [each.name for each in chosen(["fnet"])] == [*always, "fnet"]
-    assert {each.name for each in chosen(["reformer-1"])} == {*always, "reformer-1", "reformer-1/reformer-pytorch"}
-    assert chosen([]) == list(IMPLEMENTATIONS)
+    assert [each.name for each in select(["fnet"])] == [*always, "fnet"]
+    assert {each.name for each in select(["reformer-1"])} == {*always, "reformer-1", "reformer-1/reformer-pytorch"}
+    assert select([]) == list(IMPLEMENTATIONS)
     with pytest.raises(ValueError, match=r"--only fnett: it must be .*linformer"):
-        chosen(["fnett", "linformer"])
+        select(["fnett", "linformer"])
 
 
 @pytest.mark.parametrize(
@@ -87,7 +96,7 @@ def test_names_choose_mechanisms_settings_and_single_implementations():
     ],
 )
 def test_where_a_mechanism_overtakes(ratios, length):
-    assert overtakes_at(ratios) == length
+    assert crossover_length(ratios) == length
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios():
@@ -99,9 +108,9 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios():
 
 def test_tables_say_how_many_times_as_long_and_how_many_times_as_fast():
     def measured(seconds):
-        return Measured({name: [seconds, 2 * seconds] for name in PASSES}, peak_bytes=3_000_000)
+        return Measurement({name: [seconds, 2 * seconds] for name in PASSES}, peak_bytes=3_000_000)
 
-    wanted = chosen(["linformer"])
+    wanted = select(["linformer"])
     results = {
         ("softmax", 64): measured(0.5),
         ("softmax-causal", 64): measured(0.25),
@@ -134,7 +143,7 @@ class Clock:
 
 def test_seconds_are_those_of_one_call(monkeypatch):
     clock = Clock(monkeypatch)
-    assert seconds_a_call(clock.call("a", 0.25), 8, "cpu") == 0.25
+    assert seconds_per_call(clock.call("a", 0.25), 8, "cpu") == 0.25
     assert len(clock.calls) == 8
 
 
@@ -148,7 +157,7 @@ def test_rounds_take_turns_and_short_calls_are_repeated(monkeypatch):
         def passes(self):
             return self.called
 
-    seconds = in_rounds({"a": Fake("a", 0.5), "b": Fake("b", 0.0625)}, 3, "cpu", lambda text: None)
+    seconds = measure_in_rounds({"a": Fake("a", 0.5), "b": Fake("b", 0.0625)}, 3, "cpu", lambda text: None)
     assert seconds == {name: dict.fromkeys(PASSES, [s] * 3) for name, s in (("a", 0.5), ("b", 0.0625))}
     in_one_round = [f"a {each}" for each in PASSES] + [f"b {each}" for each in PASSES for _ in range(2)]
     assert clock.calls[-3 * len(in_one_round) :] == 3 * in_one_round
@@ -156,7 +165,7 @@ def test_rounds_take_turns_and_short_calls_are_repeated(monkeypatch):
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-5, 0.003, 0.05, 0.1, 7.0])
 def test_a_sample_lasts_long_enough(seconds):
-    calls = calls_of_a_sample(seconds)
+    calls = calls_per_sample(seconds)
     assert calls >= 1
     assert calls * max(seconds, 1e-6) >= measure.LEAST_SAMPLE_S
     assert seconds == 0 or calls == 1 or calls * seconds <= measure.LEAST_SAMPLE_S + 1.5 * seconds
@@ -182,7 +191,7 @@ def test_a_run_measures_writes_and_says_what_it_leaves_out(capsys, tmp_path):
     arguments = ["--batch", "2", "--width", "8", "--heads", "2", "--rounds", "2", "--out", str(tmp_path)]
     assert main(["--lengths", "16", "32", "--only", "synthesizer-random", "fnet", *arguments]) == 0
     printed = capsys.readouterr().out
-    assert "left out" not in printed
+    assert "skipped" not in printed
     assert "MALLOC_MMAP_THRESHOLD_=" in printed
     rows = list(csv.DictReader((tmp_path / "bench.csv").read_text().splitlines()))
     names = {"softmax", "softmax-causal", "synthesizer-random", "synthesizer-random/written-out", "fnet"}
@@ -195,7 +204,7 @@ def test_a_run_measures_writes_and_says_what_it_leaves_out(capsys, tmp_path):
 
     assert main(["--lengths", "16", "32", "--only", "fnet", "--limit", "1e-9", *arguments]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("fnet is left out: a pass takes") == 2
+    assert printed.count("fnet is skipped: a pass takes") == 2
     assert "at length 16" in printed
     assert "at length 32" not in printed
     assert printed.count("1 measured in 2 rounds") == 2, "softmax is what others are compared with"

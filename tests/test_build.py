@@ -5,7 +5,7 @@ from torch import Tensor
 from spaces.architecture import describe
 from spaces.attention import Mechanism
 from spaces.build import build, instantiate, invalid_corners
-from spaces.models.trunk import TokenShift
+from spaces.models.trunk import ShortConvolution
 from spaces.space import Space
 from spaces.tasks import Batch, Task, TaskSpec
 
@@ -92,8 +92,8 @@ def test_what_does_not_fit_is_told_with_its_place(tree, task, expected):
     ("change", "message"),
     [
         ({"width": {"choice": [8, 9]}}, "model: width=9, heads=2: heads must divide width"),
-        ({"heads": 0}, "model.heads: 0; it must be a whole number from 1"),
-        ({"width": 8.5}, "model.width: 8.5; it must be a whole number from 1"),
+        ({"heads": 0}, "model: heads=0: it must be a whole number from 1"),
+        ({"width": 8.5}, "model: width=8.5: it must be a whole number from 1"),
         ({"dropout": 1.5}, "model: dropout=1.5: it must be at least 0 and below 1"),
         (
             {"feed_forwrad": 2},
@@ -168,7 +168,7 @@ def test_a_causal_encoder_does_not_look_ahead():
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_token_shift_is_a_depthwise_convolution_of_three_taps(causal):
-    shift = TokenShift(width=4, causal=causal)
+    shift = ShortConvolution(width=4, causal=causal)
     x = torch.randn(2, 7, 4)
     padded = torch.nn.functional.pad(x.transpose(1, 2), (2, 0) if causal else (1, 1))
     slow = torch.nn.functional.conv1d(padded, shift.taps.T[:, None], shift.bias, groups=4).transpose(1, 2)

@@ -9,7 +9,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from search.costs.counted import count, flops, memory_mb, parameters
+from spaces.attention import Shape
 from spaces.attention.softmax import SoftmaxAttention
+from spaces.models.block import BlockConfig
 from spaces.models.encoder import Encoder
 from tests.tiny_task import FirstToken
 
@@ -71,8 +73,8 @@ def test_flops_equal_counts_by_hand(network, expected):
 
 def test_flops_of_an_encoder_are_the_sum_over_its_layers():
     task = FirstToken(length=16)
-    mechanism = SoftmaxAttention(width=8, heads=2, length=16)
-    network = Encoder([mechanism], spec=task.spec, width=8, feed_forward=2.0)
+    mechanism = SoftmaxAttention(Shape(8, 2, 16))
+    network = Encoder([mechanism], BlockConfig(8, feed_forward=2.0), spec=task.spec)
     attention, feed_forward, head = 4 * 16 * 16 * 8, 2 * 2 * 16 * 8 * 16, 2 * 8 * 3
     projections = 4 * 2 * 16 * 8 * 8
     assert flops(network, task.sample()) == projections + attention + feed_forward + head
@@ -147,8 +149,8 @@ def test_counting_does_not_change_the_network():
 
 def test_count_returns_every_cost_and_is_reproducible():
     task = FirstToken()
-    mechanism = SoftmaxAttention(width=4, heads=1, length=8)
-    network = Encoder([mechanism], spec=task.spec, width=4)
+    mechanism = SoftmaxAttention(Shape(4, 1, 8))
+    network = Encoder([mechanism], BlockConfig(4), spec=task.spec)
     first = count(network, task)
     assert first == count(network, task)
     assert list(first) == ["parameters", "flops", "memory_mb"]

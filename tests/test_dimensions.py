@@ -5,7 +5,7 @@ from spaces.dimensions import Choice, ConfigError, Float, Int, parse
 
 
 @pytest.mark.parametrize(
-    ("node", "dimension", "ends"),
+    ("node", "dimension", "bounds"),
     [
         ({"choice": [64, 16]}, Choice({64: 64, 16: 16}), [16, 64]),
         ({"choice": ["b", "a"]}, Choice({"b": "b", "a": "a"}), ["b", "a"]),
@@ -21,9 +21,9 @@ from spaces.dimensions import Choice, ConfigError, Float, Int, parse
         ({"float": [1e-4, 1e-2], "log": True}, Float(1e-4, 1e-2, log=True), [1e-4, 1e-2]),
     ],
 )
-def test_a_mapping_with_a_dimensions_key_is_a_dimension(node, dimension, ends):
+def test_a_mapping_with_a_dimensions_key_is_a_dimension(node, dimension, bounds):
     assert parse(node, "x") == dimension
-    assert dimension.ends() == ends
+    assert dimension.bounds() == bounds
 
 
 @pytest.mark.parametrize("node", [4, "choice", None, [1, 2], {}, {"_target_": "a.B"}, {"rank": {"int": [1, 2]}}])
@@ -34,26 +34,26 @@ def test_anything_else_is_a_plain_value(node):
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        ({"int": [1, 6], "stpe": 2}, "depth: 'stpe' means nothing beside 'int'; it understands int, step, log"),
-        ({"choice": [1], "log": True}, "depth: 'log' means nothing beside 'choice'; it understands choice"),
-        ({"int": [1, 2], "float": [1, 2]}, "depth: 'float' means nothing beside 'int'"),
+        ({"int": [1, 6], "stpe": 2}, "depth: unknown key 'stpe' in a dimension 'int'; it accepts int, step, log"),
+        ({"choice": [1], "log": True}, "depth: unknown key 'log' in a dimension 'choice'; it accepts choice"),
+        ({"int": [1, 2], "float": [1, 2]}, "depth: unknown key 'float' in a dimension 'int'"),
         ({"choice": []}, "depth: the choice is empty; list at least one value"),
         ({"choice": {}}, "depth: the choice is empty"),
-        ({"choice": "abc"}, "depth: choice='abc'; write a list of values"),
-        ({"choice": 3}, "depth: choice=3; write a list of values"),
-        ({"choice": [1, 2, 1]}, "depth: 1 stands twice in the choice"),
-        ({"choice": [{"a": 1}]}, "name such branches"),
+        ({"choice": "abc"}, "depth: choice='abc'; it must be a list of values"),
+        ({"choice": 3}, "depth: choice=3; it must be a list of values"),
+        ({"choice": [1, 2, 1]}, "depth: duplicate option 1"),
+        ({"choice": [{"a": 1}]}, "branches need names"),
         ({"int": [2, 1]}, "depth: low 2 is above high 1"),
-        ({"int": [1, 2, 3]}, "depth: int=[1, 2, 3]; write two integers, [low, high]"),
-        ({"int": 3}, "depth: int=3; write two integers"),
-        ({"int": [1, 2.5]}, "write two integers"),
-        ({"int": [False, True]}, "write two integers"),
-        ({"float": ["a", 1]}, "write two finite numbers"),
-        ({"float": [0, float("inf")]}, "write two finite numbers"),
-        ({"float": [float("nan"), 1]}, "write two finite numbers"),
-        ({"float": [0, 1], "log": True}, "depth: low 0 on a logarithmic scale; it must be above 0"),
-        ({"float": [1, 2], "log": "yes"}, "depth: log='yes'; write true or false"),
-        ({"int": [1, 8], "log": True, "step": 1}, "depth: step and log exclude each other"),
+        ({"int": [1, 2, 3]}, "depth: int=[1, 2, 3]; it must be two integers, [low, high]"),
+        ({"int": 3}, "depth: int=3; it must be two integers"),
+        ({"int": [1, 2.5]}, "it must be two integers"),
+        ({"int": [False, True]}, "it must be two integers"),
+        ({"float": ["a", 1]}, "it must be two finite numbers"),
+        ({"float": [0, float("inf")]}, "it must be two finite numbers"),
+        ({"float": [float("nan"), 1]}, "it must be two finite numbers"),
+        ({"float": [0, 1], "log": True}, "depth: log: low 0 must be above 0"),
+        ({"float": [1, 2], "log": "yes"}, "depth: log='yes'; it must be true or false"),
+        ({"int": [1, 8], "log": True, "step": 1}, "depth: step and log are mutually exclusive"),
         ({"int": [1, 8], "step": 0}, "depth: step=0; it must be an integer above 0"),
         ({"int": [1, 8], "step": 0.5}, "depth: step=0.5; it must be an integer above 0"),
         ({"int": [1, 8], "step": 2}, "depth: high 8 is not low 1 plus a multiple of step 2"),

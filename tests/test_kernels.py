@@ -8,6 +8,7 @@ import pytest
 import references_kernels
 import torch
 
+from spaces.attention import Shape
 from spaces.attention.delta import DeltaAttention, delta_scan, delta_step
 from spaces.attention.fnet import FNetAttention, fourier
 from spaces.attention.gated import GatedAttention
@@ -20,7 +21,7 @@ from spaces.attention.softmax import SoftmaxAttention
 from spaces.attention.synthesizer import SynthesizerAttention
 
 N, D, E = 17, 4, 3
-SIZES = {"width": 8, "heads": 2, "length": 40}
+CHUNKS = (1, 2, 5, N - 1, N, N + 1)
 
 
 def normal(*shape, seed=0, dtype=torch.float64):
@@ -31,9 +32,9 @@ def close(actual, expected, tolerance=1e-10):
     torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
-def built(mechanism, *, seed=0, **knobs):
+def built(mechanism, *, seed=0, width=8, heads=2, causal=False, **settings):
     torch.manual_seed(seed)
-    return mechanism(**SIZES | knobs).double()
+    return mechanism(Shape(width, heads, 40, causal), **settings).double()
 
 
 # --- the scan ----------------------------------------------------
@@ -61,14 +62,14 @@ def quadratic(q, k, v, log_decay):
 
 
 @pytest.mark.parametrize("decay", DECAYS)
-def test_every_chunk_size_and_the_recurrence_give_the_quadratic_sums_and_gradients(decay):
+def test_scan_in_chunks_and_step_by_step_equals_the_quadratic_form_with_gradients(decay):
     leaves = [y.clone().requires_grad_() for y in (QUERIES, KEYS, VALUES)]
     log_decay = None if decay == "none" else DECAYS[decay].clone().requires_grad_()
     leaves += [] if log_decay is None else [log_decay]
     towards = normal(2, 2, N, E, seed=3)
     expected = quadratic(*leaves[:3], log_decay)
     expected_grads = torch.autograd.grad((expected * towards).sum(), leaves)
-    for chunk in range(1, N + 2):
+    for chunk in CHUNKS:
         out = scan(*leaves[:3], log_decay, chunk=chunk)
         close(out, expected)
         for grad, expected_grad in zip(torch.autograd.grad((out * towards).sum(), leaves), expected_grads, strict=True):
@@ -238,7 +239,7 @@ STRENGTHS = torch.rand(2, 2, N, generator=torch.Generator().manual_seed(8), dtyp
 
 
 @pytest.mark.parametrize("decay", [decay for decay in DECAYS if decay != "none"])
-def test_every_chunk_size_and_the_recurrence_give_the_delta_rule_and_its_gradients(decay):
+def test_delta_scan_in_chunks_and_step_by_step_equals_the_recurrence_with_gradients(decay):
     keys = torch.nn.functional.normalize(KEYS, dim=-1)
     leaves = [y.clone().requires_grad_() for y in (QUERIES, keys, VALUES, STRENGTHS, DECAYS[decay])]
     towards = normal(2, 2, N, E, seed=3)
@@ -249,7 +250,7 @@ def test_every_chunk_size_and_the_recurrence_give_the_delta_rule_and_its_gradien
     ]
     expected = torch.stack(heads).unflatten(0, (2, 2))
     expected_grads = torch.autograd.grad((expected * towards).sum(), leaves)
-    for chunk in range(1, N + 2):
+    for chunk in CHUNKS:
         out = delta_scan(*leaves, chunk=chunk)
         close(out, expected)
         for grad, expected_grad in zip(torch.autograd.grad((out * towards).sum(), leaves), expected_grads, strict=True):
@@ -327,7 +328,7 @@ def test_convolution_by_blocks_equals_torchs(n, size):
 
 
 def test_fnet_equals_the_product_with_fourier_matrices_and_is_linear():
-    mechanism, x, y = FNetAttention(**SIZES), normal(2, N, 8), normal(2, N, 8, seed=1)
+    mechanism, x, y = FNetAttention(Shape(8, 2, 40)), normal(2, N, 8), normal(2, N, 8, seed=1)
     close(mechanism(x), (references_kernels.dft(N) @ x.to(torch.complex128) @ references_kernels.dft(8)).real)
     close(mechanism(3 * x - 2 * y), 3 * mechanism(x) - 2 * mechanism(y))
     impulse = torch.zeros(1, N, 8, dtype=torch.float64)

@@ -8,7 +8,9 @@ from tiny_task import FirstToken
 
 from search.training.fit import Training, evaluate_split
 from search.training.settings import TrainSettings
+from spaces.attention import Shape
 from spaces.attention.softmax import SoftmaxAttention
+from spaces.models.block import BlockConfig
 from spaces.models.encoder import Encoder
 from spaces.models.shared import SharedEncoder
 from spaces.tasks import TaskSpec
@@ -29,15 +31,15 @@ def tasks(**more):
 
 def network(task):
     torch.manual_seed(0)
-    mechanism = SoftmaxAttention(width=8, heads=2, length=task.spec.length)
-    return SharedEncoder([mechanism], spec=task.spec, width=8).eval()
+    mechanism = SoftmaxAttention(Shape(8, 2, task.spec.length))
+    return SharedEncoder([mechanism], BlockConfig(8), spec=task.spec).eval()
 
 
 def test_each_task_gets_what_an_encoder_of_its_own_would_say():
     task = Multitask(tasks=tasks())
     shared, batch = network(task), Multitask(tasks=tasks()).sample(2)
     for (name, part), answers in zip(task.parts.items(), shared(batch), strict=True):
-        own = Encoder([shared.trunk.blocks[0].mechanism], spec=part.spec, width=8).eval()
+        own = Encoder([shared.trunk.blocks[0].mechanism], BlockConfig(8), spec=part.spec).eval()
         own.embedding, own.trunk, own.head = shared.embeddings[name], shared.trunk, shared.heads[name]
         torch.testing.assert_close(own(part.sample(2)), answers)
         assert answers.shape == (2, *part.spec.answer_shape)
@@ -111,7 +113,7 @@ def test_what_cannot_share_a_trunk_is_refused(parts, message):
 
 def test_a_shared_encoder_needs_several_tasks():
     with pytest.raises(ValueError, match="this task is a single one"):
-        SharedEncoder([], spec=FirstToken().spec, width=8)
+        SharedEncoder([], BlockConfig(8), spec=FirstToken().spec)
 
 
 @pytest.mark.parametrize("length", [0, 65])

@@ -1,7 +1,7 @@
 """Mechanisms against public packages that hold the same one: equal weights must give equal outputs and gradients.
 
 A pair of modules is one function. Where the two differ by definition it says so, and what the package is given is
-changed accordingly, by a power of the head width for example; never the tolerance. Needs ``.[peers]``; what is not
+changed accordingly, by a power of head_dim for example; never the tolerance. Needs ``.[peers]``; what is not
 installed is skipped.
 """
 
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import functools
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from spaces.attention import Shape
 from spaces.attention.bigbird import BigBirdAttention
 from spaces.attention.entmax import entmax
 from spaces.attention.fnet import FNetAttention
@@ -29,8 +31,8 @@ from spaces.attention.reformer import ReformerAttention
 from spaces.attention.softmax import SoftmaxAttention
 
 WIDTH, HEADS, LENGTH = 12, 2, 48
-HEAD_WIDTH = WIDTH // HEADS
-SIZES = {"width": WIDTH, "heads": HEADS, "length": LENGTH}
+HEAD_DIM = WIDTH // HEADS
+SHAPE = Shape(WIDTH, HEADS, LENGTH)
 
 
 def package(name):
@@ -64,7 +66,7 @@ def untied(mechanism):
 
 
 def multihead(causal):
-    ours = untied(SoftmaxAttention(**SIZES, causal=causal))
+    ours = untied(SoftmaxAttention(replace(SHAPE, causal=causal)))
     theirs = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).double().eval()
     with torch.no_grad():
         theirs.in_proj_weight.copy_(torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]))
@@ -76,7 +78,7 @@ def multihead(causal):
 
 def linformer():
     theirs = package("linformer").LinformerSelfAttention(WIDTH, LENGTH, k=7, heads=HEADS).double()
-    ours = untied(LinformerAttention(**SIZES, rank=7))
+    ours = untied(LinformerAttention(SHAPE, rank=7))
     give_projections(theirs, ours, names=("to_q", "to_k", "to_v"))
     give(theirs.to_out, ours.output)
     with torch.no_grad():
@@ -92,7 +94,7 @@ def longformer_of_transformers(global_tokens):
         hidden_size=WIDTH, num_attention_heads=HEADS, attention_window=[8], attention_probs_dropout_prob=0.0
     )
     theirs = longformer.LongformerSelfAttention(config, 0)
-    ours = untied(LongformerAttention(**SIZES, window=4, global_tokens=global_tokens)).float()
+    ours = untied(LongformerAttention(SHAPE, window=4, global_tokens=global_tokens)).float()
     give_projections(theirs, ours)
     leading = (torch.arange(LENGTH) < global_tokens).expand(2, -1)
     if global_tokens:
@@ -112,11 +114,11 @@ def longformer_of_transformers(global_tokens):
 
 
 def window_of_local_attention(causal):
-    return _local_attention(LongformerAttention(**SIZES, causal=causal, window=6), 6, exact_windowsize=True)
+    return _local_attention(LongformerAttention(replace(SHAPE, causal=causal), window=6), 6, exact_windowsize=True)
 
 
 def blocks_of_local_attention(causal):
-    return _local_attention(LocalAttention(**SIZES, causal=causal, block_size=6, neighbours=1), 6)
+    return _local_attention(LocalAttention(replace(SHAPE, causal=causal), block_size=6, neighbours=1), 6)
 
 
 def _local_attention(ours, size, **settings):
@@ -126,22 +128,22 @@ def _local_attention(ours, size, **settings):
     untied(ours)
 
     def run(x):
-        q, k, v = (ours.split(each(x)) for each in (ours.query, ours.key, ours.value))
-        return ours.output(ours.merge(theirs(q, k, v)))
+        q, k, v = (ours.split_heads(each(x)) for each in (ours.query, ours.key, ours.value))
+        return ours.output(ours.merge_heads(theirs(q, k, v)))
 
     return ours, run
 
 
 def reformer_pytorch(causal):
-    """Theirs divides logits by sqrt(head_width), and all heads hash by the same directions; one round, because in
+    """Theirs divides logits by sqrt(head_dim), and all heads hash by the same directions; one round, because in
     theirs the first chunk of a later round sees the last chunk of the round before."""
-    ours = untied(ReformerAttention(**SIZES, causal=causal, bucket_size=6))
+    ours = untied(ReformerAttention(replace(SHAPE, causal=causal), bucket_size=6))
     theirs = package("reformer_pytorch").LSHSelfAttention(WIDTH, HEADS, bucket_size=6, n_hashes=1, causal=causal)
     theirs = theirs.double().eval()
-    give(theirs.toqk, ours.query_key, HEAD_WIDTH**0.5)
+    give(theirs.toqk, ours.query_key, HEAD_DIM**0.5)
     give(theirs.tov, ours.value)
     give(theirs.to_out, ours.output)
-    ours.directions.copy_(drawn(HEAD_WIDTH, LENGTH // 12))
+    ours.directions.copy_(drawn(HEAD_DIM, LENGTH // 12))
 
     def run(x):
         torch.manual_seed(7)
@@ -153,11 +155,11 @@ def reformer_pytorch(causal):
 def reformer_of_transformers(causal):
     """Theirs keeps a normalised key from overflowing by adding 1e-6 to its mean square; it has no output projection."""
     reformer = package("transformers.models.reformer.modeling_reformer")
-    ours = untied(ReformerAttention(**SIZES, causal=causal, bucket_size=6))
+    ours = untied(ReformerAttention(replace(SHAPE, causal=causal), bucket_size=6))
     config = reformer.ReformerConfig(
         hidden_size=WIDTH,
         num_attention_heads=HEADS,
-        attention_head_size=HEAD_WIDTH,
+        attention_head_size=HEAD_DIM,
         num_hashes=1,
         num_buckets=LENGTH // 6,
         lsh_attn_chunk_length=6,
@@ -169,7 +171,7 @@ def reformer_of_transformers(causal):
     theirs._len_norm = functools.partial(theirs._len_norm, epsilon=0.0)
     give(theirs.query_key, ours.query_key)
     give(theirs.value, ours.value)
-    ours.directions.copy_(drawn(HEADS, HEAD_WIDTH, LENGTH // 12))
+    ours.directions.copy_(drawn(HEADS, HEAD_DIM, LENGTH // 12))
     return ours, lambda x: ours.output(theirs(x).hidden_states)
 
 
@@ -183,8 +185,8 @@ def performer(causal):
     """Theirs adds 1e-4 to the features of queries and keys, which weighs values by what is no kernel, ours 1e-6 to
     those of queries: both are left out."""
     module = package("performer_pytorch.performer_pytorch")
-    ours = untied(PerformerAttention(**SIZES, causal=causal, features=16))
-    theirs = module.SelfAttention(WIDTH, causal=causal, heads=HEADS, dim_head=HEAD_WIDTH, nb_features=16)
+    ours = untied(PerformerAttention(replace(SHAPE, causal=causal), features=16))
+    theirs = module.SelfAttention(WIDTH, causal=causal, heads=HEADS, dim_head=HEAD_DIM, nb_features=16)
     theirs = theirs.double().eval()
     give_projections(theirs, ours, names=("to_q", "to_k", "to_v"))
     give(theirs.to_out, ours.output)
@@ -206,18 +208,18 @@ def performer(causal):
 
 
 def linear_attention_transformer():
-    """Theirs divides queries by sqrt(head_width), which no softmax undoes."""
+    """Theirs divides queries by sqrt(head_dim), which no softmax undoes."""
     theirs = package("linear_attention_transformer.linear_attention_transformer").SelfAttention(WIDTH, HEADS).double()
-    ours = untied(LinearAttention(**SIZES, feature_map="softmax"))
+    ours = untied(LinearAttention(SHAPE, feature_map="softmax"))
     give_projections(theirs, ours, names=("to_q", "to_k", "to_v"))
-    give(theirs.to_v, ours.value, HEAD_WIDTH**0.5)
+    give(theirs.to_v, ours.value, HEAD_DIM**0.5)
     give(theirs.to_out, ours.output)
     return ours, theirs
 
 
 # Both packages begin the inverse with one number for all samples and heads, so that one sample changes another; with
 # one of each there is no difference.
-ONE = {"width": WIDTH, "heads": 1, "length": LENGTH}
+ONE_HEAD = Shape(WIDTH, 1, LENGTH)
 ITERATIONS = 6  # the paper's: far from converged, so that the way there is compared
 
 
@@ -233,7 +235,7 @@ def nystrom_attention(conv_kernel_size):
     )
     theirs = theirs.double()
     ours = untied(
-        NystromformerAttention(**ONE, landmarks=8, pinv_iterations=ITERATIONS, conv_kernel_size=conv_kernel_size)
+        NystromformerAttention(ONE_HEAD, landmarks=8, pinv_iterations=ITERATIONS, conv_kernel_size=conv_kernel_size)
     )
     with torch.no_grad():
         theirs.to_qkv.weight.copy_(torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]))
@@ -255,7 +257,7 @@ def nystrom_of_transformers():
     )
     theirs = module.NystromformerSelfAttention(config).double()
     theirs.iterative_inv = functools.partial(theirs.iterative_inv, n_iter=ITERATIONS)
-    ours = untied(NystromformerAttention(**ONE, landmarks=8, pinv_iterations=ITERATIONS, conv_kernel_size=5))
+    ours = untied(NystromformerAttention(ONE_HEAD, landmarks=8, pinv_iterations=ITERATIONS, conv_kernel_size=5))
     give_projections(theirs, ours)
     with torch.no_grad():
         theirs.conv.weight.copy_(ours.taps[:, None, :, None])
@@ -276,7 +278,7 @@ def bigbird():
         attention_probs_dropout_prob=0.0,
     )
     theirs = module.BigBirdBlockSparseAttention(config, seed=3).double().train()
-    ours = untied(BigBirdAttention(**ONE, block_size=block, random_blocks=2, global_blocks=1))
+    ours = untied(BigBirdAttention(ONE_HEAD, block_size=block, random_blocks=2, global_blocks=1))
     give_projections(theirs, ours)
     state = np.random.get_state()
     np.random.seed(3)
@@ -302,7 +304,7 @@ def fourier():
     """The paper, and theirs, leave out the division by the square roots of both sizes."""
     module = package("transformers.models.fnet.modeling_fnet")
     theirs = module.FNetBasicFourierTransform(module.FNetConfig(hidden_size=WIDTH))
-    return FNetAttention(**SIZES), lambda x: theirs(x / (WIDTH * LENGTH) ** 0.5)[0]
+    return FNetAttention(SHAPE), lambda x: theirs(x / (WIDTH * LENGTH) ** 0.5)[0]
 
 
 PAIRS = {

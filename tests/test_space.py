@@ -4,7 +4,7 @@ import json
 import optuna
 import pytest
 
-from spaces.architecture import describe, key, named, pattern, settings
+from spaces.architecture import describe, key, pattern, settings, short_settings
 from spaces.dimensions import ConfigError
 from spaces.space import Space
 
@@ -89,7 +89,7 @@ def test_train_corners_are_the_ends_of_train():
 def test_the_largest_architecture_of_each_pattern_takes_the_last_ends():
     largest = list(Space(TREE).largest())
     assert [pattern(each) for each in largest] == ["softmax", "linformer", "longformer"]
-    assert [named(each).get("rank", named(each).get("window")) for each in largest] == [None, 32, 32]
+    assert [short_settings(each).get("rank", short_settings(each).get("window")) for each in largest] == [None, 32, 32]
     assert all(each["model"]["depth"] == 3 and each["train"]["lr"] == 1e-2 for each in largest)
 
 
@@ -98,16 +98,16 @@ def test_the_largest_architecture_of_each_pattern_takes_the_last_ends():
     [
         ({"atention": {}}, ["space: 'atention' is unknown; it accepts attention, model, pattern, roles, train"]),
         ({"attention": {}}, ["attention: missing"]),
-        ({"model": {"_target_": "m.M"}}, ["model.depth: None blocks; write a whole number from 1"]),
-        ({"model": {"_target_": "m.M", "depth": {"choice": [1, "deep"]}}}, ["model.depth: 'deep' blocks"]),
-        ({"model": {"_target_": "m.M", "depth": {"int": [0, 2]}}}, ["model.depth: 0 blocks"]),
+        ({"model": {"_target_": "m.M"}}, ["model.depth: None: it must be a positive integer"]),
+        ({"model": {"_target_": "m.M", "depth": {"choice": [1, "deep"]}}}, ["model.depth: 'deep': it must be"]),
+        ({"model": {"_target_": "m.M", "depth": {"int": [0, 2]}}}, ["model.depth: 0: it must be"]),
         ({"attention": {"mine": {"rank": 3}}}, ["attention.mine: names no class; write _target_"]),
         ({"model": {"depth": 1}}, ["model: names no class; write _target_"]),
         ({"pattern": ["softmx"]}, ["pattern: 'softmx' is not among this space's mechanisms: softmax, linformer"]),
-        ({"pattern": {"choice": [[]]}}, ["pattern: []; write a list of mechanisms"]),
+        ({"pattern": {"choice": [[]]}}, ["pattern: []; it must be a list of mechanisms"]),
         (
             {"model": {"_target_": "m.M", "depth": {"int": [1, 6], "stpe": 2}}, "train": {"lr": {"float": [2, 1]}}},
-            ["model.depth: 'stpe' means nothing beside 'int'", "train.lr: low 2 is above high 1"],
+            ["model.depth: unknown key 'stpe' in a dimension 'int'", "train.lr: low 2 is above high 1"],
         ),
         (
             {"model": {"_target_": "m.M", "depth": {"itn": [1, 6]}}},
@@ -155,7 +155,7 @@ def test_an_architecture_is_shown_by_the_shortest_names_that_tell_its_settings_a
 def test_places_are_those_of_all_dimensions_branches_included():
     branches = {"choice": {"small": {"_target_": "f.F", "ratio": {"int": [1, 2]}}, "none": None}}
     tree = {**HYBRIDS, "model": {**TREE["model"], "feed_forward": branches}}
-    assert Space(tree).places() == {
+    assert Space(tree).dimension_names() == {
         "pattern",
         "model.depth",
         "model.feed_forward",
@@ -191,5 +191,5 @@ def test_a_grid_holds_every_architecture_once():
 
 
 def test_a_grid_without_end_is_refused_with_the_place():
-    with pytest.raises(ConfigError, match=r"train.lr: .* has no end; write a choice, or a step"):
+    with pytest.raises(ConfigError, match=r"train.lr: .* is continuous; a grid search needs a choice or a step"):
         Space(TREE).grid()

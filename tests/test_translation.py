@@ -96,7 +96,7 @@ class Oracle(torch.nn.Module):
         super().__init__()
         self.said = said
 
-    def generate(self, batch, tokens, *, to_the_end=False):
+    def generate(self, batch, tokens, *, ignore_eos=False):
         return self.said(batch)
 
 

@@ -17,8 +17,8 @@ from spaces.attention import Mechanism
 from spaces.tasks import Batch, TaskSpec, Task
 
 class Mean(Mechanism):
-    def __init__(self, *, share, **sizes):
-        super().__init__(**sizes)
+    def __init__(self, shape, *, share):
+        super().__init__(shape)
         self.share = share
 
     def mix(self, x, padding):

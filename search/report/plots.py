@@ -11,7 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from search.study.records import Objectives, Record, State, front
-from spaces.architecture import brief, describe, named, pattern
+from spaces.architecture import describe, format_value, pattern, short_settings
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -135,7 +135,7 @@ def _hover(record: Record, objectives: Objectives) -> str:
     values |= {name: _short(value) for name, value in record.costs.items()}
     if record.timing:
         values["latency measured"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.timing.at))
-    values |= {name: brief(value) for name, value in named(record.architecture).items()}
+    values |= {name: format_value(value) for name, value in short_settings(record.architecture).items()}
     lines = [f"<b>trial {record.number}: {escape(pattern(record.architecture))}</b>"]
     return "<br>".join(lines + [f"{escape(name)} {escape(value)}" for name, value in values.items()])
 

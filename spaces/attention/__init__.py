@@ -1,76 +1,104 @@
-"""Attention mechanisms: one file each, under one contract, stated here.
+"""Attention mechanisms: one file each, under the contract that this module defines.
 
-A mechanism maps a sequence to a sequence. It is constructed by keyword, ``width``, ``heads``, ``length`` and
-``causal`` first, then its own knobs under the paper's names; what it cannot do raises ``ValueError`` there, with the
-reason, on the meta device as well. There are no capability flags: a mechanism that was constructed works.
+A mechanism maps a sequence to a sequence of the same shape. It is constructed from a :class:`Shape` and, by keyword,
+its own settings under the paper's names. What it cannot do raises ``ValueError`` in the constructor, with the reason,
+on the meta device as well. There are no capability flags: a mechanism that was constructed works.
 
-Whatever it draws at random (hash rotations, fixed tables) is drawn from the global generator at construction and kept
-in a buffer: ``forward`` never draws, so a saved model repeats its outputs exactly.
+Random parts (hash rotations, random features, random block plans) are drawn from the global generator in the
+constructor and cached in buffers. ``forward`` draws nothing, so a loaded ``state_dict`` reproduces all outputs exactly.
 
-Some can also let the tokens of one sequence attend to those of another, a source: ``read`` takes the source to a
-memory, once, and ``look`` takes tokens and that memory to outputs, as often as wanted. Every output depends on its own
-token and on the source alone, so that a decoder may ask for all its tokens at once or for one at a time, sees no later
-token and needs no padding of its own. What cannot says so, with the reason, in ``read``.
+**Cross-attention** (optional): ``encode_source`` reduces another sequence, the source, to a :class:`SourceCache`, once;
+``cross_attend`` lets tokens attend to it, as often as needed. An output depends on its own token and on the source
+only, so a decoder may pass all its tokens or one at a time, needs no causal mask there and no padding mask of its own.
 
-A causal mechanism can also be run one token at a time, as text is generated: ``begin`` gives the state before the first
-token and ``step`` takes a token and a state to an output and the next state, and over a sequence the outputs are those
-of ``forward``. States are values: a step leaves the state it was given as it was, so that two continuations may start
-from one. What cannot decode says so, with the reason, in ``begin``.
+**Decoding token by token** (optional, causal mechanisms only): ``init_cache`` gives the :class:`DecodeCache` before the
+first token, ``decode_step`` maps a token and a cache to an output and the next cache. The outputs are those of
+``forward``. Caches are immutable: a step does not change the cache it was given, so several continuations may share
+one.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from spaces.dimensions import check_whole
 
-class State(NamedTuple):
-    """What a mechanism that decodes has kept of the tokens so far."""
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes that every mechanism is built for.
+
+    Args:
+        width: features per token (the hidden size), a multiple of ``heads``.
+        heads: attention heads.
+        length: the longest sequence of ``forward``, and the longest source of ``encode_source``; shorter ones are fine.
+        causal: whether output ``t`` depends on inputs ``0..t`` only.
+
+    Raises:
+        ValueError: a size is no positive integer, or ``heads`` does not divide ``width``.
+    """
+
+    width: int
+    heads: int
+    length: int
+    causal: bool = False
+
+    def __post_init__(self) -> None:
+        check_whole(1, width=self.width, heads=self.heads, length=self.length)
+        if self.width % self.heads:
+            raise ValueError(f"width={self.width}, heads={self.heads}: heads must divide width")
+
+    @property
+    def head_dim(self) -> int:
+        """Features per head."""
+        return self.width // self.heads
+
+
+class DecodeCache(NamedTuple):
+    """What a mechanism keeps of the tokens so far: keys and values, or the state of a recurrence."""
 
     position: int  # of the next token, from 0
-    memory: tuple[Tensor, ...]  # the mechanism's own; the first dimension of each tensor is the batch
+    tensors: tuple[Tensor, ...]  # the mechanism's own; the first dimension of each is the batch
 
 
-class Memory(NamedTuple):
-    """What a mechanism has kept of a source."""
+class SourceCache(NamedTuple):
+    """What a mechanism keeps of a source for cross-attention."""
 
-    kept: tuple[Tensor, ...]  # the mechanism's own; the first dimension of each tensor is the batch
-    padding: Tensor | None  # the source's, (batch, n) bool
+    tensors: tuple[Tensor, ...]  # the mechanism's own; the first dimension of each is the batch
+    padding: Tensor | None  # the source's padding mask, (batch, n) bool
 
 
 class Mechanism(nn.Module, ABC):
     """Sequence in, sequence out.
 
-    Args:
-        width: features per token.
-        heads: attention heads; must divide ``width``.
-        length: the longest sequence it will be given or, across, attend to; shorter ones are always welcome.
-        causal: if true, output ``t`` depends on inputs ``0..t`` alone.
+    A subclass implements :meth:`mix`; for cross-attention also :meth:`source_tensors` and :meth:`mix_source`, or else
+    the class attribute ``no_cross_attention`` gives the reason; for decoding :meth:`initial_tensors` and
+    :meth:`mix_step`, or else ``no_decoding``.
 
-    Raises:
-        ValueError: the sizes do not fit each other or the mechanism; the message names the values.
+    Args:
+        shape: the sizes, and whether it is causal.
     """
 
-    def __init__(self, *, width: int, heads: int, length: int, causal: bool = False) -> None:
+    no_cross_attention: ClassVar[str] = ""
+    no_decoding: ClassVar[str] = ""
+
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        for name, value in (("width", width), ("heads", heads), ("length", length)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: it must be at least 1")
-        if width % heads:
-            raise ValueError(f"width={width}, heads={heads}: heads must divide width")
-        self.width, self.heads, self.head_width = width, heads, width // heads
-        self.length, self.causal = length, causal
+        self.width, self.heads, self.head_dim = shape.width, shape.heads, shape.head_dim
+        self.length, self.causal = shape.length, shape.causal
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
         """Mix the tokens of ``x`` with each other.
 
         Args:
             x: ``(batch, n, width)`` with ``n <= length``.
-            padding: ``(batch, n)`` bool, true where a token is padding. Neither the content nor the amount of padding
-                changes any other token's output; the output at padding is 0.
+            padding: padding mask, ``(batch, n)`` bool, true at padding. Neither the content nor the amount of padding
+                changes the output of any other token; the output at padding is 0.
 
         Returns:
             ``(batch, n, width)``.
@@ -78,7 +106,7 @@ class Mechanism(nn.Module, ABC):
         self._check_length(x)
         if padding is None:
             return self.mix(x, None)
-        # 0 * NaN is NaN: what stands in the padding must be replaced, not multiplied away.
+        # 0 * NaN is NaN, so padded tokens are replaced by 0 rather than multiplied by 0.
         x = x.masked_fill(padding[..., None], 0.0)
         return self.mix(x, padding).masked_fill(padding[..., None], 0.0)
 
@@ -88,87 +116,113 @@ class Mechanism(nn.Module, ABC):
 
     @abstractmethod
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """Do the work of :meth:`forward`; ``x`` is 0 at padding, and padding's output is zeroed afterwards."""
+        """Implement :meth:`forward`; ``x`` is 0 at padding, and outputs at padding are set to 0 afterwards."""
 
-    def across(self, x: Tensor, source: Tensor, source_padding: Tensor | None = None) -> Tensor:
-        """Let the tokens of ``x`` attend to those of ``source``: :meth:`read`, then :meth:`look`."""
-        return self.look(x, self.read(source, source_padding))
-
-    def read(self, source: Tensor, source_padding: Tensor | None = None) -> Memory:
-        """Take in what tokens of other sequences will attend to.
+    def encode_source(self, source: Tensor, padding: Tensor | None = None) -> SourceCache:
+        """Compute what :meth:`cross_attend` needs of another sequence.
 
         Args:
             source: ``(batch, n, width)`` with ``n <= length``.
-            source_padding: ``(batch, n)`` bool, true where a token of ``source`` is padding. Neither its content
-                nor its amount changes anything; where there is nothing else, the output is 0.
+            padding: padding mask of ``source``, ``(batch, n)`` bool, true at padding. Neither the content nor the
+                amount of padding changes any output; where a source is all padding, the output is 0.
 
         Raises:
-            ValueError: the mechanism is causal, or cannot attend to another sequence.
+            ValueError: the mechanism is causal, or has no cross-attention.
         """
         if self.causal:
             raise ValueError("causal=True: to attend to another sequence, construct the mechanism with causal=False")
         self._check_length(source)
-        if source_padding is not None:
-            source = source.masked_fill(source_padding[..., None], 0.0)
-        return Memory(self.source_memory(source, source_padding), source_padding)
+        if padding is not None:
+            source = source.masked_fill(padding[..., None], 0.0)
+        return SourceCache(self.source_tensors(source, padding), padding)
 
-    def look(self, x: Tensor, memory: Memory) -> Tensor:
-        """Let the tokens of ``x``, ``(batch, m, width)`` for any ``m``, attend to what was read; of that shape too."""
-        mixed = self.mix_across(x, memory)
-        return mixed if memory.padding is None else mixed.masked_fill(memory.padding.all(1)[:, None, None], 0.0)
+    def cross_attend(self, x: Tensor, cache: SourceCache) -> Tensor:
+        """Let the tokens of ``x`` ``(batch, m, width)``, for any ``m``, attend to a source; returns that shape."""
+        mixed = self.mix_source(x, cache)
+        return mixed if cache.padding is None else mixed.masked_fill(cache.padding.all(1)[:, None, None], 0.0)
 
-    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
-        """What :meth:`read` keeps of ``source``, 0 at padding, or a ``ValueError`` that says why there can be none."""
-        raise ValueError(f"{type(self).__name__} has no way to attend to another sequence")
-
-    def mix_across(self, x: Tensor, memory: Memory) -> Tensor:
-        """Do the work of :meth:`look`; the output of a sample whose source is all padding is zeroed afterwards."""
-        raise NotImplementedError
-
-    def begin(self, batch: int) -> State:
-        """The state before the first token of ``batch`` sequences.
+    def source_tensors(self, source: Tensor, padding: Tensor | None) -> tuple[Tensor, ...]:
+        """Implement :meth:`encode_source`; ``source`` is 0 at padding.
 
         Raises:
-            ValueError: the mechanism cannot decode.
+            ValueError: with the reason, if the mechanism has no cross-attention.
+        """
+        raise ValueError(self.no_cross_attention or f"{type(self).__name__} cannot attend to another sequence")
+
+    def mix_source(self, x: Tensor, cache: SourceCache) -> Tensor:
+        """Implement :meth:`cross_attend`; outputs of a sample whose source is all padding are set to 0 afterwards."""
+        raise NotImplementedError
+
+    def init_cache(self, batch: int) -> DecodeCache:
+        """The cache before the first token of ``batch`` sequences.
+
+        Raises:
+            ValueError: the mechanism cannot decode token by token.
         """
         if not self.causal:
             raise ValueError("causal=False: only a causal mechanism can decode token by token")
-        return State(0, self.first_memory(batch))
+        return DecodeCache(0, self.initial_tensors(batch))
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Take one token, ``(batch, width)``, to its output of that shape and to the next state."""
-        if state.position >= self.length:
-            raise ValueError(f"token {state.position + 1}: this mechanism was built for length={self.length}")
-        y, memory = self.mix_next(x[:, None], state)
-        return y[:, 0], State(state.position + 1, memory)
+    def decode_step(self, x: Tensor, cache: DecodeCache) -> tuple[Tensor, DecodeCache]:
+        """Map one token ``(batch, width)`` to its output, of the same shape, and to the next cache."""
+        if cache.position >= self.length:
+            raise ValueError(f"token {cache.position + 1}: this mechanism was built for length={self.length}")
+        y, tensors = self.mix_step(x[:, None], cache)
+        return y[:, 0], DecodeCache(cache.position + 1, tensors)
 
-    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
-        """The memory that :meth:`begin` starts with, or a ``ValueError`` that says why there can be none."""
-        raise ValueError(f"{type(self).__name__} has no way to decode token by token")
+    def initial_tensors(self, batch: int) -> tuple[Tensor, ...]:
+        """The tensors of :meth:`init_cache`.
 
-    def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Do the work of :meth:`step`, for ``x`` ``(batch, 1, width)``."""
+        Raises:
+            ValueError: with the reason, if the mechanism cannot decode token by token.
+        """
+        raise ValueError(self.no_decoding or f"{type(self).__name__} cannot decode token by token")
+
+    def mix_step(self, x: Tensor, cache: DecodeCache) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Implement :meth:`decode_step` for ``x`` ``(batch, 1, width)``: the output and the next tensors."""
         raise NotImplementedError
 
-    def zeros(self, *shape: int) -> Tensor:
+    def new_zeros(self, *shape: int) -> Tensor:
         """Zeros on the device and in the precision of the parameters."""
         return next(self.parameters()).new_zeros(shape)
 
-    def split(self, x: Tensor) -> Tensor:
-        """``(batch, n, width)`` to ``(batch, heads, n, head_width)``, a view; as many heads as ``width`` holds."""
-        return x.unflatten(-1, (x.shape[-1] // self.head_width, self.head_width)).transpose(1, 2)
+    def split_heads(self, x: Tensor) -> Tensor:
+        """``(batch, n, heads * head_dim)``, for any number of heads, to ``(batch, heads, n, head_dim)``, a view."""
+        return x.unflatten(-1, (x.shape[-1] // self.head_dim, self.head_dim)).transpose(1, 2)
 
-    def merge(self, x: Tensor) -> Tensor:
-        """``(batch, heads, n, head_width)`` to ``(batch, n, width)``."""
+    def merge_heads(self, x: Tensor) -> Tensor:
+        """``(batch, heads, n, head_dim)`` to ``(batch, n, width)``."""
         return x.transpose(1, 2).flatten(2)
 
 
-@torch.no_grad()
-def equal_query_key(query: nn.Linear, key: nn.Linear, *, head_width: int = 1) -> None:
-    """Start the key projection as a copy of the query projection; where heads share a key, as the mean of theirs.
+class QKVMechanism(Mechanism):
+    """A mechanism with ``query``, ``key`` and ``value`` projections, without biases, and an ``output`` projection.
 
-    At the start a token then attends most to tokens like itself, which is half of what associative recall needs;
-    measured, small models learn recall within seconds with it and not at all without. Training separates the two.
+    Args:
+        shape: the sizes, and whether it is causal.
+        kv_heads: heads of the keys and values, which groups of ``heads / kv_heads`` query heads share; ``heads`` unless
+            given.
     """
-    heads = key.out_features // head_width
-    key.weight.copy_(query.weight.unflatten(0, (heads, -1, head_width)).mean(1).flatten(0, 1))
+
+    def __init__(self, shape: Shape, *, kv_heads: int | None = None) -> None:
+        super().__init__(shape)
+        self.kv_heads = shape.heads if kv_heads is None else kv_heads
+        if self.kv_heads < 1 or shape.heads % self.kv_heads:
+            raise ValueError(f"kv_heads={kv_heads}: it must divide heads={shape.heads}")
+        self.query = nn.Linear(shape.width, shape.width, bias=False)
+        self.key = nn.Linear(shape.width, self.kv_heads * shape.head_dim, bias=False)
+        self.value = nn.Linear(shape.width, self.kv_heads * shape.head_dim, bias=False)
+        self.output = nn.Linear(shape.width, shape.width)
+        init_key_from_query(self.query, self.key, head_dim=shape.head_dim)
+
+
+@torch.no_grad()
+def init_key_from_query(query: nn.Linear, key: nn.Linear, *, head_dim: int) -> None:
+    """Initialise the key projection as a copy of the query projection; with grouped queries, as the mean of a group.
+
+    A token then attends at first to tokens like itself, which is half of what associative recall needs: small models
+    learn recall within seconds with this initialisation and not at all without it (measured). Training separates the
+    two projections.
+    """
+    heads = key.out_features // head_dim
+    key.weight.copy_(query.weight.unflatten(0, (heads, -1, head_dim)).mean(1).flatten(0, 1))

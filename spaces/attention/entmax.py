@@ -1,7 +1,7 @@
-"""Sparse softmax: weights that are exactly 0 for keys far below the best, with a sparsity that every head learns.
+"""Attention with alpha-entmax instead of softmax: low logits get a weight of exactly 0; each head learns its alpha.
 
 Correia et al., "Adaptively Sparse Transformers", 2019. alpha-entmax (Peters et al., "Sparse Sequence-to-Sequence
-Models", 2019) is softmax as alpha goes to 1 and sparsemax at 2. O(length^2) time and memory: all weights are held.
+Models", 2019) is softmax as alpha goes to 1 and sparsemax at 2. O(length^2) time and memory: all weights are stored.
 """
 
 from __future__ import annotations
@@ -12,37 +12,36 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces.attention.kernels.pairs import PairsAttention, hide
+from spaces.attention import Shape
+from spaces.attention.kernels.pairs import PairsAttention, mask_logits
 
-# Nearer to 1, single precision no longer holds alpha-entmax: a weight is a sum near 1 to the power of 1 / (alpha - 1).
+# Below, single precision does not suffice: a weight is a number near 1 to the power of 1 / (alpha - 1).
 LEAST_ALPHA = 1.01
 
 
 class EntmaxAttention(PairsAttention):
-    """Full attention with alpha-entmax for softmax.
+    """Full attention with alpha-entmax in place of softmax.
 
     Args:
-        alpha: where training starts, between 1.01 and 2; each head learns its own within these bounds.
-        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.kernels.rotary`.
+        alpha: initial value, between 1.01 and 2; each head learns its own within these bounds.
+        rope: whether to apply rotary position embeddings; see :mod:`spaces.attention.kernels.rotary`.
     """
 
-    def __init__(
-        self, *, width: int, heads: int, length: int, causal: bool = False, alpha: float = 1.5, rope: bool = False
-    ) -> None:
-        super().__init__(width=width, heads=heads, length=length, causal=causal, rope=rope)
+    def __init__(self, shape: Shape, *, alpha: float = 1.5, rope: bool = False) -> None:
+        super().__init__(shape, rope=rope)
         if not LEAST_ALPHA < alpha < 2:
             raise ValueError(f"alpha={alpha}: it must lie between {LEAST_ALPHA} and 2, both excluded")
         share = (alpha - LEAST_ALPHA) / (2 - LEAST_ALPHA)
-        self.alpha_logits = nn.Parameter(torch.full((heads,), math.log(share / (1 - share))))
+        self.alpha_logits = nn.Parameter(torch.full((shape.heads,), math.log(share / (1 - share))))
 
     @property
     def alpha(self) -> Tensor:
-        """Of each head: ``(heads,)``."""
+        """The learned alpha of each head: ``(heads,)``."""
         return LEAST_ALPHA + (2 - LEAST_ALPHA) * self.alpha_logits.sigmoid()
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool) -> Tensor:
-        """The mean of the values, weighed by the entmax of the logits."""
-        logits = hide(q @ k.transpose(-1, -2) * self.head_width**-0.5, padding, causal=causal)
+        """The values, weighted by the entmax of the logits."""
+        logits = mask_logits(q @ k.transpose(-1, -2) * self.head_dim**-0.5, padding, causal=causal)
         return entmax(logits, self.alpha[:, None, None]) @ v
 
 

@@ -1,10 +1,10 @@
-"""Attention whose weights are not made by comparing tokens: made from one token alone, or learned as they are.
+"""Synthesized attention: weights computed from each token alone, or learned directly, without query-key products.
 
 Tay et al., "Synthesizer: Rethinking Self-Attention for Transformer Models", 2020, section 3. O(length^2) time in every
-mode, but without a projection for queries and keys. ``random`` holds heads * length^2 parameters. ``random``,
-``factorised_dense`` and mixtures with one of them hold all weights at once, O(length^2) memory; the logits of the other
-modes, and of mixtures of these, are products of narrow matrices, with which a fused kernel spares that. ``factorised``
-by itself is spared it by taking some rows of weights at a time, which then serve the whole batch.
+mode, but without query and key projections. ``random`` has heads * length^2 parameters. ``random``,
+``factorised_dense`` and mixtures with one of them store all weights, O(length^2) memory; the logits of the other modes,
+and of mixtures of these, are products of low-rank matrices, so the fused kernel of softmax attention applies, O(length)
+memory. ``factorised`` alone computes its weights, which the batch shares, in slabs of rows.
 """
 
 from __future__ import annotations
@@ -17,45 +17,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, State, equal_query_key
-from spaces.attention.kernels.pairs import appended, hide
+from spaces.attention import DecodeCache, Mechanism, Shape, init_key_from_query
+from spaces.attention.kernels.pairs import appended, mask_logits
 from spaces.attention.softmax import softmax_attention
 
 MODES = ("dense", "random", "factorised", "factorised_dense", "dot")
 PAPERS_RANK = 8
-SLAB = 1 << 20  # weights held at a time; measured, more are hardly faster
+SLAB = 1 << 20  # weights per slab; larger slabs are hardly faster (measured)
 
 
 class SynthesizerAttention(Mechanism):
-    """A softmax over logits that belong to positions.
+    """Softmax over synthesized logits.
 
     Args:
-        mode: where the logits of a token come from. ``dense``, a small network of that token; ``factorised_dense``, two
-            such networks, each with about sqrt(length) outputs, multiplied each with each; ``random``, a table that
-            starts at random and is trained; ``factorised``, such a table of low rank; ``dot``, the products of queries
-            and keys. Several, joined by ``+``, are summed in shares that are learned. The output bias of the paper's
-            dense networks is left out: with it there would be no fused kernel.
-        rank: of the factorised table, 1..length; unless given the paper's 8, or ``length`` if that is less. The other
-            modes refuse it.
+        mode: how the logits of a token are computed. ``dense``, by an MLP from the token; ``factorised_dense``, as the
+            outer product of two such MLPs, each with about sqrt(length) outputs; ``random``, a randomly initialised,
+            trainable table; ``factorised``, such a table of low rank; ``dot``, query-key products. Several, joined by
+            ``+``, are mixed with learned weights. The MLPs lack the paper's output bias, which the fused kernel cannot
+            handle.
+        rank: rank of the ``factorised`` table, 1..length; min(8, length) unless given, as in the paper. Other modes
+            refuse it.
     """
 
-    def __init__(
-        self, *, width: int, heads: int, length: int, causal: bool = False, mode: str, rank: int | None = None
-    ) -> None:
-        super().__init__(width=width, heads=heads, length=length, causal=causal)
+    no_cross_attention = (
+        "synthesizer cannot attend to another sequence: its weights do not look at the tokens they weigh"
+    )
+
+    def __init__(self, shape: Shape, *, mode: str, rank: int | None = None) -> None:
+        super().__init__(shape)
+        width, heads, length = shape.width, shape.heads, shape.length
         self.parts = mode.split("+")
         if not set(self.parts) <= set(MODES):
             raise ValueError(f"mode={mode!r}: it must be one of {', '.join(MODES)}, or several joined by +")
         if len(set(self.parts)) < len(self.parts):
-            raise ValueError(f"mode={mode!r}: nothing may stand in it twice")
+            raise ValueError(f"mode={mode!r}: each part may be used only once")
         if rank is not None and "factorised" not in self.parts:
             raise ValueError(f"rank={rank}: mode={mode!r} has none; only factorised takes it")
         if rank is not None and not 1 <= rank <= length:
             raise ValueError(f"rank={rank}: with length {length} it must be 1..{length}")
-        # Small logits: at the start all tokens weigh much the same.
+        # Small initial logits, so that initial weights are nearly uniform.
         if "dense" in self.parts:
             self.hidden = nn.Linear(width, width)
-            self.positions = nn.Parameter(torch.randn(heads, length, self.head_width) * self.head_width**-0.5)
+            self.positions = nn.Parameter(torch.randn(heads, length, self.head_dim) * self.head_dim**-0.5)
         if "random" in self.parts:
             self.table = nn.Parameter(torch.randn(heads, length, length) * length**-0.5)
         if "factorised" in self.parts:
@@ -65,67 +68,61 @@ class SynthesizerAttention(Mechanism):
             self.columns = math.isqrt(length - 1) + 1
             tiles = self.columns + -(-length // self.columns)
             self.tile_hidden = nn.Linear(width, width)
-            self.tiles = nn.Parameter(torch.randn(heads, tiles, self.head_width) * self.head_width**-0.5)
+            self.tiles = nn.Parameter(torch.randn(heads, tiles, self.head_dim) * self.head_dim**-0.5)
         if "dot" in self.parts:
             self.query = nn.Linear(width, width, bias=False)
             self.key = nn.Linear(width, width, bias=False)
-            equal_query_key(self.query, self.key)
+            init_key_from_query(self.query, self.key, head_dim=self.head_dim)
         if len(self.parts) > 1:
-            self.shares = nn.Parameter(torch.zeros(len(self.parts)))  # before their softmax
+            self.shares = nn.Parameter(torch.zeros(len(self.parts)))  # logits of the mixture weights
         self.value = nn.Linear(width, width, bias=False)
         self.output = nn.Linear(width, width)
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """Weigh the values by position."""
-        n, v = x.shape[1], self.split(self.value(x))
+        """The values, weighted by the synthesized weights."""
+        n, v = x.shape[1], self.split_heads(self.value(x))
         if self.parts == ["random"]:
-            mixed = _weighed_by_table(self.table[:, :n, :n], v, padding=padding, causal=self.causal)
+            mixed = _attend_by_table(self.table[:, :n, :n], v, padding=padding, causal=self.causal)
         elif self.parts == ["factorised"] and padding is None:
-            mixed = _weighed_by_factors(self.factors[0, :, :n], self.factors[1, :, :n], v, causal=self.causal)
+            mixed = _attend_by_factors(self.factors[0, :, :n], self.factors[1, :, :n], v, causal=self.causal)
         elif not {"random", "factorised_dense"} & set(self.parts):
-            # Logits that are a product of two matrices are attention with those as queries and keys.
+            # Logits that are a matrix product are attention with the two factors as queries and keys.
             q, k = self._queries_and_keys(x, self._dot_keys(x))
-            d = max(q.shape[-1], self.head_width)  # the fused kernel wants all of one width
-            q, k, v = _widened(q, d), _widened(k, d), _widened(v, d)
-            mixed = softmax_attention(q, k, v, padding=padding, causal=self.causal, scale=1.0)[..., : self.head_width]
+            d = max(q.shape[-1], self.head_dim)  # the fused kernel needs equal head dims
+            q, k, v = _zero_pad(q, d), _zero_pad(k, d), _zero_pad(v, d)
+            mixed = softmax_attention(q, k, v, padding=padding, causal=self.causal, scale=1.0)[..., : self.head_dim]
         else:
-            mixed = hide(self._logits(x, self._dot_keys(x)), padding, causal=self.causal).softmax(-1) @ v
-        output: Tensor = self.output(self.merge(mixed))
+            mixed = mask_logits(self._logits(x, self._dot_keys(x)), padding, causal=self.causal).softmax(-1) @ v
+        output: Tensor = self.output(self.merge_heads(mixed))
         return output
 
-    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
-        """It cannot be done, except by the part ``dot``, and that is softmax attention."""
-        raise ValueError(
-            "synthesizer cannot attend to another sequence: its weights do not look at the tokens they weigh"
-        )
+    def initial_tensors(self, batch: int) -> tuple[Tensor, ...]:
+        """Empty values and, for ``dot``, keys, ``(batch, heads, 0, head_dim)``."""
+        return (self.new_zeros(batch, self.heads, 0, self.head_dim),) * (2 if "dot" in self.parts else 1)
 
-    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
-        """No values and, for ``dot``, no keys, ``(batch, heads, 0, head_width)``."""
-        return (self.zeros(batch, self.heads, 0, self.head_width),) * (2 if "dot" in self.parts else 1)
-
-    def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Weigh the values kept and its own by the row of logits at its position."""
-        values, *keys = memory = appended(state.memory, (self.split(self.value(x)), *self._dot_keys(x)))
-        weights = self._logits(x, keys, start=state.position).softmax(-1)
-        return self.output(self.merge(weights @ values)), memory
+    def mix_step(self, x: Tensor, cache: DecodeCache) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Attend to the cached tokens and to itself."""
+        values, *keys = tensors = appended(cache.tensors, (self.split_heads(self.value(x)), *self._dot_keys(x)))
+        weights = self._logits(x, keys, start=cache.position).softmax(-1)
+        return self.output(self.merge_heads(weights @ values)), tensors
 
     def _dot_keys(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Keys for ``dot``, ``(batch, heads, n, head_width)``; none where that is no part."""
-        return (self.split(self.key(x)),) if "dot" in self.parts else ()
+        """Keys for ``dot``, ``(batch, heads, n, head_dim)``; none without that part."""
+        return (self.split_heads(self.key(x)),) if "dot" in self.parts else ()
 
     def _shares(self) -> dict[str, Tensor | float]:
-        """By which the logits of each part are multiplied."""
+        """The mixture weight of each part."""
         if len(self.parts) == 1:
             return {self.parts[0]: 1.0}
         return dict(zip(self.parts, self.shares.softmax(0), strict=True))
 
     def _logits(self, x: Tensor, dot_keys: Sequence[Tensor], start: int = 0) -> Tensor:
-        """Of all parts, in their shares: ``(batch or 1, heads, m, start + m)`` for ``m`` tokens from ``start`` on."""
+        """The mixed logits, ``(batch or 1, heads, m, start + m)``, of ``m`` tokens from position ``start`` on."""
         end, shares, logits = start + x.shape[1], self._shares(), []
         if "random" in shares:
             logits.append(shares["random"] * self.table[None, :, start:end, :end])
         if "factorised_dense" in shares:
-            tiles = self.split(F.relu(self.tile_hidden(x))) @ self.tiles.transpose(-1, -2)
+            tiles = self.split_heads(F.relu(self.tile_hidden(x))) @ self.tiles.transpose(-1, -2)
             column, row = tiles[..., : self.columns], shares["factorised_dense"] * tiles[..., self.columns :]
             logits.append((row[..., :, None] * column[..., None, :]).flatten(-2)[..., :end])
         if {"dense", "factorised", "dot"} & set(self.parts):
@@ -134,7 +131,7 @@ class SynthesizerAttention(Mechanism):
         return sum(logits[1:], start=logits[0])
 
     def _queries_and_keys(self, x: Tensor, dot_keys: Sequence[Tensor], start: int = 0) -> tuple[Tensor, Tensor]:
-        """Two matrices whose product is the logits of the parts that have such.
+        """Two matrices whose product is the logits of the parts ``dot``, ``dense`` and ``factorised``.
 
         Returns:
             ``(batch, heads, m, d)`` and ``(batch, heads, start + m, d)``.
@@ -142,61 +139,61 @@ class SynthesizerAttention(Mechanism):
         end, shares = start + x.shape[1], self._shares()
         queries, keys = [], list(dot_keys)
         if "dot" in shares:
-            queries.append(shares["dot"] * self.head_width**-0.5 * self.split(self.query(x)))
+            queries.append(shares["dot"] * self.head_dim**-0.5 * self.split_heads(self.query(x)))
         if "dense" in shares:
-            queries.append(shares["dense"] * self.split(F.relu(self.hidden(x))))
+            queries.append(shares["dense"] * self.split_heads(F.relu(self.hidden(x))))
             keys.append(self.positions[:, :end].expand(len(x), -1, -1, -1))
         if "factorised" in shares:
             queries.append((shares["factorised"] * self.factors[0, :, start:end]).expand(len(x), -1, -1, -1))
             keys.append(self.factors[1, :, :end].expand(len(x), -1, -1, -1))
-        return _side_by_side(queries), _side_by_side(keys)
+        return _concat_features(queries), _concat_features(keys)
 
 
-def _side_by_side(features: list[Tensor]) -> Tensor:
-    """The features of several parts as those of one."""
+def _concat_features(features: list[Tensor]) -> Tensor:
+    """Concatenation along the last dimension, without a copy if there is only one."""
     return features[0] if len(features) == 1 else torch.cat(features, dim=-1)
 
 
-def _widened(x: Tensor, d: int) -> Tensor:
-    """``(..., d)`` with zeros for the features that ``x`` lacks."""
+def _zero_pad(x: Tensor, d: int) -> Tensor:
+    """``x`` with its last dimension padded to ``d`` by zeros."""
     return x if x.shape[-1] == d else F.pad(x, (0, d - x.shape[-1]))
 
 
-def _weighed_by_table(table: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool) -> Tensor:
+def _attend_by_table(table: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool) -> Tensor:
     """softmax(table) v for ``table`` ``(heads, n, n)`` and ``v`` ``(batch, heads, n, d)``, which is 0 at padding.
 
-    The weights are the same in every sample: one softmax and one product a head serve the whole batch.
+    The weights are shared by the batch: one softmax and one matrix product per head suffice.
     """
     n = table.shape[-1]
     if causal:
         table = table.masked_fill(table.new_ones(n, n, dtype=torch.bool).triu(1), -torch.inf)
     weights = table.softmax(-1)
-    mixed = _apart(torch.bmm(weights, _abreast(v)), v)
+    mixed = _unfold_batch(torch.bmm(weights, _fold_batch(v)), v)
     if padding is None:
         return mixed
     kept = (weights @ (~padding).T.to(weights.dtype)).permute(2, 0, 1)[..., None]  # (batch, heads, n, 1)
     return mixed / kept.masked_fill(kept == 0, 1.0)
 
 
-def _weighed_by_factors(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
+def _attend_by_factors(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
     """softmax(q k^T) v for ``q`` and ``k`` ``(heads, n, rank)`` and ``v`` ``(batch, heads, n, d)``."""
-    values = _abreast(v)
+    values = _fold_batch(v)
     mixed: Tensor = _Factorised.apply(q.to(v.dtype), k.to(v.dtype), values, causal)  # type: ignore[no-untyped-call]
-    return _apart(mixed, v)
+    return _unfold_batch(mixed, v)
 
 
-def _abreast(v: Tensor) -> Tensor:
-    """``(batch, heads, n, d)`` to ``(heads, n, batch * d)``: the samples as features of one."""
+def _fold_batch(v: Tensor) -> Tensor:
+    """``(batch, heads, n, d)`` to ``(heads, n, batch * d)``."""
     return v.permute(1, 2, 0, 3).flatten(2)
 
 
-def _apart(mixed: Tensor, v: Tensor) -> Tensor:
-    """``(heads, n, batch * d)`` to ``(batch, heads, n, d)``, with the sizes of ``v``."""
+def _unfold_batch(mixed: Tensor, v: Tensor) -> Tensor:
+    """``(heads, n, batch * d)`` to ``(batch, heads, n, d)``, the shape of ``v``."""
     return mixed.unflatten(2, v.shape[::3]).permute(2, 0, 1, 3)
 
 
 class _Factorised(torch.autograd.Function):
-    """softmax(q k^T) v in slabs of rows, whose weights are made once more for the gradients."""
+    """softmax(q k^T) v in slabs of rows, recomputed for the gradients."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
@@ -221,10 +218,10 @@ class _Factorised(torch.autograd.Function):
 
 
 def _slabs(q: Tensor, k: Tensor, *, causal: bool) -> Iterator[tuple[slice, Tensor]]:
-    """Some rows at a time, with the weights ``(heads, rows, keys)`` of all keys that one of them sees."""
+    """Slabs of rows with their weights ``(heads, rows, keys)``; when causal, up to the last key of the slab."""
     heads, n, _ = q.shape
     most = max(1, SLAB // (heads * n))
-    if causal:  # in short slabs there are few weights of later keys, which are worked out in vain
+    if causal:  # shorter slabs compute fewer masked weights
         most = min(most, -(-n // 8))
     for start in range(0, n, most):
         rows = slice(start, min(start + most, n))

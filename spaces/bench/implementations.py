@@ -1,7 +1,7 @@
-"""What is measured: every mechanism in one setting or a few, and public packages that hold the same mechanism.
+"""What is measured: every mechanism in one or a few settings, and public packages with the same mechanism.
 
-The settings are those of the papers and packages, cut down where the sequence is shorter. Nothing heavy is imported
-before something is built.
+The settings are those of the papers and packages, reduced where the sequence is shorter. Torch and the packages are
+imported only when a module is created.
 """
 
 from __future__ import annotations
@@ -16,32 +16,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-Knobs = Callable[[int], Mapping[str, Any]]
+    from spaces.attention import Shape
 
-
-@dataclass(frozen=True)
-class Size:
-    """Of what an implementation is built for; ``width`` is that of all heads together."""
-
-    length: int
-    width: int
-    heads: int
+Knobs = Callable[[int], Mapping[str, Any]]  # from the length
+_CONF = Path(__file__).parents[2] / "conf" / "attention"
 
 
 @dataclass(frozen=True)
 class Implementation:
-    """A mechanism as this project or a package has it.
+    """A mechanism, by this project or by a package.
 
     Attributes:
         mechanism: its file in ``spaces/attention`` and ``conf/attention``.
-        setting: the mechanism with its variant, ``reformer-4-causal``; what is compared with each other shares it.
-        package: the module that holds it, or "" for this project.
-        label: what to call the package's; "" for this project.
+        setting: the mechanism with its variant, ``reformer-4-causal``; implementations of a setting are compared.
+        create: makes the module, ``(batch, n, width)`` to the same shape.
+        package: the module that is imported for it, or "" for this project.
+        label: the package's name in tables; "" for this project.
     """
 
     mechanism: str
     setting: str
-    create: Callable[[Size], nn.Module]
+    create: Callable[[Shape], nn.Module]
     package: str = ""
     label: str = ""
 
@@ -52,7 +47,7 @@ class Implementation:
 
     @property
     def causal(self) -> bool:
-        """Whether it hides the future."""
+        """Whether it is causal."""
         return self.setting.endswith("-causal")
 
     @property
@@ -65,48 +60,41 @@ class Implementation:
         return True
 
 
-_CONF = Path(__file__).parents[2] / "conf" / "attention"
-
-
-def _settings(mechanism: str) -> Mapping[str, Any]:
-    """What its YAML says: the class, and knobs that may be dimensions."""
+def _create(mechanism: str, knobs: Knobs | None, shape: Shape) -> nn.Module:
+    """The class of a mechanism's YAML, with ``knobs`` or, without any, the YAML's first bound of each dimension."""
     import yaml
 
-    settings: Mapping[str, Any] = yaml.safe_load((_CONF / f"{mechanism}.yaml").read_text())[mechanism]
-    return settings
-
-
-def _instantiated(node: Mapping[str, Any], mechanism: str, size: Size, causal: bool) -> nn.Module:
     from spaces.build import instantiate
+    from spaces.dimensions import parse
 
     where = f"attention.{mechanism}"
-    module: nn.Module = instantiate(node, where, width=size.width, heads=size.heads, length=size.length, causal=causal)
+    node: Mapping[str, Any] = yaml.safe_load((_CONF / f"{mechanism}.yaml").read_text())[mechanism]
+    if knobs is not None:
+        node = {"_target_": node["_target_"], **knobs(shape.length)}
+    else:
+        dimensions = {name: parse(value, f"{where}.{name}") for name, value in node.items()}
+        node = {name: dimension.bounds()[0] if dimension else node[name] for name, dimension in dimensions.items()}
+    module: nn.Module = instantiate(node, where, shape=shape)
     return module
 
 
-def _ours(name: str, knobs: Knobs = lambda n: {}, *, causal: bool | None = False) -> Iterable[Implementation]:
-    """A mechanism in one setting, ``mechanism-variant``; with ``causal=None`` both ways."""
-    if causal is None:
-        return [*_ours(name, knobs), *_ours(name, knobs, causal=True)]
+def _create_peer(function: str, shape: Shape) -> nn.Module:
+    """The module that ``function`` of :mod:`spaces.bench.packages` makes."""
+    module: nn.Module = getattr(importlib.import_module("spaces.bench.packages"), function)(shape)
+    return module
+
+
+def _ours(name: str, knobs: Knobs | None = None, *, causal: bool | None = False) -> Iterable[Implementation]:
+    """A mechanism of this project in one setting, ``mechanism-variant``; with ``causal=None`` in both ways."""
     mechanism = name.partition("-")[0]
-
-    def create(size: Size) -> nn.Module:
-        return _instantiated(
-            {"_target_": _settings(mechanism)["_target_"], **knobs(size.length)}, mechanism, size, causal
-        )
-
-    return [Implementation(mechanism, name + "-causal" * causal, create)]
+    for each in (False, True) if causal is None else (causal,):
+        yield Implementation(mechanism, name + "-causal" * each, partial(_create, mechanism, knobs))
 
 
 def _theirs(setting: str, package: str, function: str, label: str = "") -> Implementation:
-    """A package's, built by ``function`` of :mod:`spaces.bench.packages` from a size and whether it is causal."""
-
-    def create(size: Size) -> nn.Module:
-        builder = getattr(importlib.import_module("spaces.bench.packages"), function)
-        module: nn.Module = builder(size, causal=setting.endswith("-causal"))
-        return module
-
+    """A package's, made by ``function`` of :mod:`spaces.bench.packages`."""
     distribution = label or package.partition(".")[0].replace("_", "-")
+    create = partial(_create_peer, function)
     return Implementation(setting.partition("-")[0], setting, create, package, distribution)
 
 
@@ -134,7 +122,7 @@ _BIGBIRD = "transformers.models.big_bird.modeling_big_bird"
 _LINEAR = "linear_attention_transformer"
 
 _LISTED: tuple[Implementation, ...] = (
-    *_ours("softmax", causal=None),
+    *_ours("softmax", lambda n: {}, causal=None),
     _theirs("softmax", "torch", "multihead", "nn.MultiheadAttention"),
     _theirs("softmax", "torch", "naive", "written-out"),
     *_ours("longformer", lambda n: {"window": min(64, n - 1)}, causal=None),
@@ -179,38 +167,30 @@ _LISTED: tuple[Implementation, ...] = (
 
 
 def _unlisted() -> Iterable[Implementation]:
-    """The mechanisms without a line above, as their YAML has them at the first end of each dimension."""
+    """The mechanisms that are not listed above."""
     for path in sorted(_CONF.glob("*.yaml")):
         if path.stem not in {each.mechanism for each in _LISTED}:
-            yield Implementation(path.stem, path.stem, partial(_by_yaml, path.stem))
+            yield from _ours(path.stem)
 
 
-def _by_yaml(mechanism: str, size: Size) -> nn.Module:
-    from spaces.dimensions import parse
-
-    node = _settings(mechanism)
-    dimensions = {name: parse(value, f"attention.{mechanism}.{name}") for name, value in node.items()}
-    first = {name: dimension.ends()[0] if dimension else node[name] for name, dimension in dimensions.items()}
-    return _instantiated(first, mechanism, size, causal=False)
-
-
+BASELINE = "softmax"  # the mechanism that all are compared with
 IMPLEMENTATIONS = (*_LISTED, *_unlisted())
 
 
-def chosen(names: Iterable[str]) -> list[Implementation]:
-    """Those whose mechanism, setting or own name is among ``names``, and softmax, with which all are compared.
+def select(names: Iterable[str]) -> list[Implementation]:
+    """Those whose mechanism, setting or name is among ``names``, all if there are none, and always softmax.
 
     Raises:
-        ValueError: a name is none of these.
+        ValueError: a name is unknown.
     """
     names = set(names)
     known = {name for each in IMPLEMENTATIONS for name in (each.mechanism, each.setting, each.name)}
     for name in sorted(names - known):
         settings = ", ".join(dict.fromkeys(each.setting for each in IMPLEMENTATIONS))
         raise ValueError(f"--only {name}: it must be a mechanism or one of {settings}")
-    always = {each.setting for each in IMPLEMENTATIONS if each.mechanism == "softmax"}
+    baselines = {each.setting for each in IMPLEMENTATIONS if each.mechanism == BASELINE}
     return [
         each
         for each in IMPLEMENTATIONS
-        if not names or names & {each.mechanism, each.setting, each.name} or each.name in always
+        if not names or names & {each.mechanism, each.setting, each.name} or each.name in baselines
     ]

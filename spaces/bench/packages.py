@@ -1,7 +1,7 @@
-"""Modules of public packages, ``(batch, n, width)`` to the same, in settings equal to ours.
+"""Modules of public packages, ``(batch, n, width)`` to the same shape, in the settings of our mechanisms.
 
-Where a package lacks projections, it gets ours: queries, keys and values without bias, an output with. ``written-out``
-is what is written without a fused kernel: logits, softmax, product.
+A package without projections gets ours: query, key and value without bias, output with bias. ``written-out`` is plain
+PyTorch without a fused kernel: logits, softmax, matrix product.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.attention import Shape
 from spaces.attention.synthesizer import SynthesizerAttention
-from spaces.bench.implementations import Size
 
 
 class Projected(nn.Module):
-    """Projections around a function of ``q, k, v`` ``(batch, heads, n, head_width)``."""
+    """Query, key, value and output projections around a function of ``q, k, v`` ``(batch, heads, n, head_dim)``."""
 
-    def __init__(self, size: Size, core: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, shape: Shape, core: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         super().__init__()
-        self.heads, self.core = size.heads, core
-        self.query, self.key, self.value = (nn.Linear(size.width, size.width, bias=False) for _ in range(3))
-        self.output = nn.Linear(size.width, size.width)
+        self.heads, self.core = shape.heads, core
+        self.query, self.key, self.value = (nn.Linear(shape.width, shape.width, bias=False) for _ in range(3))
+        self.output = nn.Linear(shape.width, shape.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Project, mix, project."""
+        """Project, attend, project."""
         q, k, v = (
             each(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (self.query, self.key, self.value)
         )
@@ -36,49 +36,49 @@ class Projected(nn.Module):
 
 
 class Called(nn.Module):
-    """A package's module, called in its own way, and an output projection unless it has one."""
+    """Adapts the call of a package's module, and adds an output projection unless it has one."""
 
     def __init__(self, inner: nn.Module, call: Callable[[Any, Tensor], Tensor], output: nn.Module) -> None:
         super().__init__()
         self.inner, self.call, self.output = inner, call, output
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix the tokens."""
+        """``(batch, n, width)`` to the same shape."""
         return self.output(self.call(self.inner, x))
 
 
-def multihead(size: Size, *, causal: bool) -> nn.Module:
-    """PyTorch's own module."""
-    inner = nn.MultiheadAttention(size.width, size.heads, batch_first=True)
+def multihead(shape: Shape) -> nn.Module:
+    """``torch.nn.MultiheadAttention``."""
+    inner = nn.MultiheadAttention(shape.width, shape.heads, batch_first=True)
     return Called(inner, lambda inner, x: inner(x, x, x, need_weights=False)[0], nn.Identity())
 
 
-def naive(size: Size, *, causal: bool) -> nn.Module:
-    """Softmax attention, written out."""
-    return Projected(size, lambda q, k, v: _logits(q, k).softmax(-1) @ v)
+def naive(shape: Shape) -> nn.Module:
+    """Softmax attention without a fused kernel."""
+    return Projected(shape, lambda q, k, v: _logits(q, k).softmax(-1) @ v)
 
 
 def _logits(q: Tensor, k: Tensor) -> Tensor:
     return q @ k.mT * q.shape[-1] ** -0.5
 
 
-def local_attention(size: Size, *, causal: bool) -> nn.Module:
-    """The local-attention package, with a window as sharp as ours."""
+def local_attention(shape: Shape) -> nn.Module:
+    """The local-attention package with an exact window."""
     core = importlib.import_module("local_attention").LocalAttention(
-        min(64, size.length),
-        causal=causal,
-        look_forward=0 if causal else 1,
+        min(64, shape.length),
+        causal=shape.causal,
+        look_forward=0 if shape.causal else 1,
         exact_windowsize=True,
         use_rotary_pos_emb=False,
     )
-    return Projected(size, core)
+    return Projected(shape, core)
 
 
-def longformer(size: Size, *, causal: bool) -> nn.Module:
-    """Hugging Face's, whose window counts both sides."""
+def longformer(shape: Shape) -> nn.Module:
+    """Hugging Face's; its ``attention_window`` is the sum of both sides."""
     module = importlib.import_module("transformers.models.longformer.modeling_longformer")
     config = module.LongformerConfig(
-        **_hugging_face(size), attention_window=[min(128, size.length)], attention_probs_dropout_prob=0.0
+        **_hugging_face(shape), attention_window=[min(128, shape.length)], attention_probs_dropout_prob=0.0
     )
 
     def call(inner: Any, x: Tensor) -> Tensor:
@@ -92,102 +92,102 @@ def longformer(size: Size, *, causal: bool) -> nn.Module:
         )[0]
         return mixed
 
-    return Called(module.LongformerSelfAttention(config, 0), call, nn.Linear(size.width, size.width))
+    return Called(module.LongformerSelfAttention(config, 0), call, nn.Linear(shape.width, shape.width))
 
 
-def _hugging_face(size: Size) -> dict[str, int]:
-    return {"hidden_size": size.width, "num_attention_heads": size.heads}
+def _hugging_face(shape: Shape) -> dict[str, int]:
+    return {"hidden_size": shape.width, "num_attention_heads": shape.heads}
 
 
-def linformer(size: Size, *, causal: bool) -> nn.Module:
+def linformer(shape: Shape) -> nn.Module:
     """The linformer package."""
     package = importlib.import_module("linformer")
     inner: nn.Module = package.LinformerSelfAttention(
-        size.width, size.length, k=min(128, size.length), heads=size.heads
+        shape.width, shape.length, k=min(128, shape.length), heads=shape.heads
     )
     return inner
 
 
-def reformer_1(size: Size, *, causal: bool) -> nn.Module:
+def reformer_1(shape: Shape) -> nn.Module:
     """The reformer-pytorch package with one round."""
-    return _reformer_pytorch(size, causal=causal, rounds=1)
+    return _reformer_pytorch(shape, rounds=1)
 
 
-def reformer_4(size: Size, *, causal: bool) -> nn.Module:
+def reformer_4(shape: Shape) -> nn.Module:
     """The reformer-pytorch package with four rounds."""
-    return _reformer_pytorch(size, causal=causal, rounds=4)
+    return _reformer_pytorch(shape, rounds=4)
 
 
-def _reformer_pytorch(size: Size, *, causal: bool, rounds: int) -> nn.Module:
+def _reformer_pytorch(shape: Shape, rounds: int) -> nn.Module:
     package = importlib.import_module("reformer_pytorch")
-    bucket = min(64, size.length // 2)
+    bucket = min(64, shape.length // 2)
     inner: nn.Module = package.LSHSelfAttention(
-        size.width, size.heads, bucket_size=bucket, n_hashes=rounds, causal=causal
+        shape.width, shape.heads, bucket_size=bucket, n_hashes=rounds, causal=shape.causal
     )
     return inner
 
 
-def reformer_of_transformers(size: Size, *, causal: bool) -> nn.Module:
-    """Hugging Face's with four rounds and as many buckets as it chooses itself."""
-    importlib.import_module("transformers").logging.set_verbosity_error()  # it would tell its choice
+def reformer_of_transformers(shape: Shape) -> nn.Module:
+    """Hugging Face's with four rounds and its default number of buckets."""
+    importlib.import_module("transformers").logging.set_verbosity_error()  # it logs the number of buckets
     module = importlib.import_module("transformers.models.reformer.modeling_reformer")
-    chunk = min(64, size.length // 2)
+    chunk = min(64, shape.length // 2)
     config = module.ReformerConfig(
-        **_hugging_face(size),
-        attention_head_size=size.width // size.heads,
+        **_hugging_face(shape),
+        attention_head_size=shape.head_dim,
         num_hashes=4,
         lsh_attn_chunk_length=chunk,
         lsh_attention_probs_dropout_prob=0.0,
-        is_decoder=causal,
+        is_decoder=shape.causal,
     )
     inner = module.LSHSelfAttention(config)
-    return Called(inner, lambda inner, x: inner(x).hidden_states, nn.Linear(size.width, size.width))
+    return Called(inner, lambda inner, x: inner(x).hidden_states, nn.Linear(shape.width, shape.width))
 
 
-def performer(size: Size, *, causal: bool) -> nn.Module:
+def performer(shape: Shape) -> nn.Module:
     """The performer-pytorch package, causal without its CUDA extension."""
     package = importlib.import_module("performer_pytorch")
     inner: nn.Module = package.SelfAttention(
-        size.width, causal=causal, heads=size.heads, dim_head=size.width // size.heads, nb_features=128
+        shape.width, causal=shape.causal, heads=shape.heads, dim_head=shape.head_dim, nb_features=128
     )
     return inner
 
 
-def linear(size: Size, *, causal: bool) -> nn.Module:
-    """The linear-attention-transformer package: softmax for features, and no denominator unless causal."""
+def linear(shape: Shape) -> nn.Module:
+    """The linear-attention-transformer package: softmax feature maps; it normalises by the sum only when causal."""
     package = importlib.import_module("linear_attention_transformer.linear_attention_transformer")
-    inner: nn.Module = package.SelfAttention(size.width, size.heads, causal=causal)
+    inner: nn.Module = package.SelfAttention(shape.width, shape.heads, causal=shape.causal)
     return inner
 
 
-def nystrom(size: Size, *, causal: bool) -> nn.Module:
-    """The nystrom-attention package with its convolution over 33 tokens."""
+def nystrom(shape: Shape) -> nn.Module:
+    """The nystrom-attention package with its convolution of kernel size 33."""
     package = importlib.import_module("nystrom_attention")
     inner: nn.Module = package.NystromAttention(
-        size.width, dim_head=size.width // size.heads, heads=size.heads, num_landmarks=min(64, size.length)
+        shape.width, dim_head=shape.head_dim, heads=shape.heads, num_landmarks=min(64, shape.length)
     )
     return inner
 
 
-def nystrom_of_transformers(size: Size, *, causal: bool) -> nn.Module:
-    """Hugging Face's, with the same convolution."""
+def nystrom_of_transformers(shape: Shape) -> nn.Module:
+    """Hugging Face's with the same convolution."""
     module = importlib.import_module("transformers.models.nystromformer.modeling_nystromformer")
     config = module.NystromformerConfig(
-        **_hugging_face(size),
-        num_landmarks=min(64, size.length),
-        segment_means_seq_len=size.length,
+        **_hugging_face(shape),
+        num_landmarks=min(64, shape.length),
+        segment_means_seq_len=shape.length,
         conv_kernel_size=33,
         attention_probs_dropout_prob=0.0,
     )
     inner = module.NystromformerSelfAttention(config)
-    return Called(inner, lambda inner, x: inner(x)[0], nn.Linear(size.width, size.width))
+    return Called(inner, lambda inner, x: inner(x)[0], nn.Linear(shape.width, shape.width))
 
 
-def bigbird(size: Size, *, causal: bool) -> nn.Module:
-    """Hugging Face's, three random blocks, the first and the last global."""
+def bigbird(shape: Shape) -> nn.Module:
+    """Hugging Face's with three random blocks; the first and the last block are global."""
     module = importlib.import_module("transformers.models.big_bird.modeling_big_bird")
     config = module.BigBirdConfig(
-        **_hugging_face(size), block_size=64, num_random_blocks=3, attention_probs_dropout_prob=0.0
+        **_hugging_face(shape), block_size=64, num_random_blocks=3, attention_probs_dropout_prob=0.0
     )
 
     def call(inner: Any, x: Tensor) -> Tensor:
@@ -197,50 +197,48 @@ def bigbird(size: Size, *, causal: bool) -> nn.Module:
         mixed: Tensor = inner(x, band, rows, columns, blocked, blocked)[0]
         return mixed
 
-    return Called(module.BigBirdBlockSparseAttention(config, seed=0), call, nn.Linear(size.width, size.width))
+    return Called(module.BigBirdBlockSparseAttention(config, seed=0), call, nn.Linear(shape.width, shape.width))
 
 
 class WrittenOutSynthesizer(SynthesizerAttention):
-    """A mode of ours that holds its weights."""
+    """Our synthesizer, computed without a fused kernel."""
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """Logits, softmax, product; logits that are equal in all samples once."""
+        """Logits, softmax, matrix product; logits that do not depend on the tokens are computed once for the batch."""
         n = x.shape[1]
         if self.parts == ["dense"]:
-            logits = self.split(F.relu(self.hidden(x))) @ self.positions[:, :n].mT
+            logits = self.split_heads(F.relu(self.hidden(x))) @ self.positions[:, :n].mT
         elif self.parts == ["random"]:
             logits = self.table[:, :n, :n]
         else:
             logits = self.factors[0, :, :n] @ self.factors[1, :, :n].mT
-        return self.output(self.merge(logits.softmax(-1) @ self.split(self.value(x))))
+        return self.output(self.merge_heads(logits.softmax(-1) @ self.split_heads(self.value(x))))
 
 
-def synthesizer_dense(size: Size, *, causal: bool) -> nn.Module:
-    """Written out."""
-    return WrittenOutSynthesizer(width=size.width, heads=size.heads, length=size.length, mode="dense")
+def synthesizer_dense(shape: Shape) -> nn.Module:
+    """Mode ``dense``."""
+    return WrittenOutSynthesizer(shape, mode="dense")
 
 
-def synthesizer_random(size: Size, *, causal: bool) -> nn.Module:
-    """Written out."""
-    return WrittenOutSynthesizer(width=size.width, heads=size.heads, length=size.length, mode="random")
+def synthesizer_random(shape: Shape) -> nn.Module:
+    """Mode ``random``."""
+    return WrittenOutSynthesizer(shape, mode="random")
 
 
-def synthesizer_factorised(size: Size, *, causal: bool) -> nn.Module:
-    """Written out, of rank 32."""
-    return WrittenOutSynthesizer(
-        width=size.width, heads=size.heads, length=size.length, mode="factorised", rank=min(32, size.length)
-    )
+def synthesizer_factorised(shape: Shape) -> nn.Module:
+    """Mode ``factorised`` with rank 32."""
+    return WrittenOutSynthesizer(shape, mode="factorised", rank=min(32, shape.length))
 
 
-def entmax_15(size: Size, *, causal: bool) -> nn.Module:
-    """The entmax package's exact algorithm, for alpha = 1.5 alone."""
+def entmax_15(shape: Shape) -> nn.Module:
+    """The entmax package's exact algorithm for alpha = 1.5."""
     package = importlib.import_module("entmax")
-    return Projected(size, lambda q, k, v: package.entmax15(_logits(q, k)) @ v)
+    return Projected(shape, lambda q, k, v: package.entmax15(_logits(q, k)) @ v)
 
 
-def entmax_bisect(size: Size, *, causal: bool) -> nn.Module:
-    """The entmax package's for any alpha, learned by each head as ours is."""
+def entmax_bisect(shape: Shape) -> nn.Module:
+    """The entmax package's bisection for any alpha, learned per head as in ours."""
     package = importlib.import_module("entmax")
-    module = Projected(size, lambda q, k, v: package.entmax_bisect(_logits(q, k), module.alpha) @ v)
-    module.alpha = nn.Parameter(torch.full((size.heads, 1, 1), 1.5))
+    module = Projected(shape, lambda q, k, v: package.entmax_bisect(_logits(q, k), module.alpha) @ v)
+    module.alpha = nn.Parameter(torch.full((shape.heads, 1, 1), 1.5))
     return module

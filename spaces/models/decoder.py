@@ -1,4 +1,4 @@
-"""A causal transformer over token ids that can go on writing: after each token it gives what may come next.
+"""A causal language model over token ids, which generates token by token.
 
 Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
 """
@@ -11,77 +11,61 @@ import torch
 from torch import Tensor
 
 from spaces.attention import Mechanism
+from spaces.models.block import BlockConfig
 from spaces.models.encoder import Encoder
-from spaces.models.trunk import Past
+from spaces.models.trunk import TrunkCache
 from spaces.tasks import TaskSpec
 
 
 class Decoder(Encoder):
-    """The same network, for tasks that are causal and whose answers are the next tokens; every mechanism can decode.
+    """The network of :class:`Encoder`, for next-token prediction, with mechanisms that can decode token by token.
 
     Args:
-        mechanisms: one a block, first block first.
-        spec: the task's.
-        width: features per token.
-        feed_forward: hidden features of the feed-forward network as a multiple of ``width``.
-        dropout: share of features dropped after each mechanism and feed-forward network in training.
-        activation: of the feed-forward network: ``gelu``, ``relu`` or ``swiglu``.
-        positions: ``learned``, ``sinusoidal`` or ``none``.
+        mechanisms: one per block, first block first.
+        config: the settings that all models share.
+        spec: the task's specification.
     """
 
-    def __init__(
-        self,
-        mechanisms: Sequence[Mechanism],
-        *,
-        spec: TaskSpec,
-        width: int,
-        feed_forward: float = 2.0,
-        dropout: float = 0.0,
-        activation: str = "gelu",
-        positions: str = "learned",
-    ) -> None:
+    def __init__(self, mechanisms: Sequence[Mechanism], config: BlockConfig, *, spec: TaskSpec) -> None:
         if not spec.causal or not spec.per_token or spec.vocabulary != spec.classes:
             raise ValueError("a decoder needs a task that asks for the next token, such as text with predict=next_byte")
         for mechanism in mechanisms:
-            mechanism.begin(1)  # says why, if it cannot decode
-        super().__init__(
-            mechanisms,
-            spec=spec,
-            width=width,
-            feed_forward=feed_forward,
-            dropout=dropout,
-            activation=activation,
-            positions=positions,
-        )
+            mechanism.init_cache(1)  # raises, with the reason, if it cannot decode
+        super().__init__(mechanisms, config, spec=spec)
 
-    def begin(self, batch: int) -> Past:
-        """What there is before the first token of ``batch`` sequences."""
-        return self.trunk.begin(batch)
+    def init_cache(self, batch: int) -> TrunkCache:
+        """The cache before the first token of ``batch`` sequences."""
+        return self.trunk.init_cache(batch)
 
-    def step(self, ids: Tensor, past: Past) -> tuple[Tensor, Past]:
-        """One token id a sequence, ``(batch,)``, to the logits of the next, ``(batch, classes)``, and the next past."""
-        x, past = self.trunk.step(self.embedding(ids[:, None], None)[:, 0], past)
-        return self.head(x), past
+    def decode_step(self, ids: Tensor, cache: TrunkCache) -> tuple[Tensor, TrunkCache]:
+        """Token ids ``(batch,)`` to the logits of the next token, ``(batch, classes)``, and the next cache."""
+        x, cache = self.trunk.decode_step(self.embedding(ids[:, None], None)[:, 0], cache)
+        return self.head(x), cache
 
     @torch.no_grad()
     def generate(
-        self, prompt: Tensor, tokens: int, *, temperature: float = 0.0, generator: torch.Generator | None = None
+        self,
+        prompt: Tensor,
+        max_new_tokens: int,
+        *,
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Go on from ``prompt`` ``(batch, n)``, ``n >= 1``, by ``tokens`` ids: ``(batch, tokens)``.
+        """Continue ``prompt`` ``(batch, n)``, ``n >= 1``, by ``max_new_tokens`` ids: ``(batch, max_new_tokens)``.
 
-        With ``temperature`` 0 the likeliest is taken; else one is drawn, by ``generator``, from the softmax of the
-        logits over it.
+        With ``temperature`` 0 decoding is greedy; otherwise it samples, using ``generator``, from the softmax of the
+        logits divided by the temperature.
         """
-        past = self.begin(len(prompt))
+        cache = self.init_cache(len(prompt))
         for ids in prompt.unbind(1):
-            logits, past = self.step(ids, past)
-        written: list[Tensor] = []
-        while len(written) < tokens:
+            logits, cache = self.decode_step(ids, cache)
+        generated: list[Tensor] = []
+        while len(generated) < max_new_tokens:
             if temperature:
                 ids = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
             else:
                 ids = logits.argmax(-1)
-            written.append(ids)
-            if len(written) < tokens:
-                logits, past = self.step(ids, past)
-        return torch.stack(written, dim=1)
+            generated.append(ids)
+            if len(generated) < max_new_tokens:
+                logits, cache = self.decode_step(ids, cache)
+        return torch.stack(generated, dim=1)

@@ -1,13 +1,15 @@
-"""A small pre-norm transformer over tokens, with one answer a token or one a sequence."""
+"""A transformer encoder with one output per token or one per sequence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism
+from spaces.models.block import BlockConfig
 from spaces.models.embedding import Embedding
 from spaces.models.trunk import Trunk
 from spaces.tasks import Batch, TaskSpec
@@ -16,30 +18,24 @@ POOLINGS = ("mean", "max", "first")
 
 
 class Encoder(nn.Module):
-    """Embeddings, a trunk, and a head.
+    """An embedding, a trunk and a head.
 
     Args:
-        mechanisms: one a block, first block first.
-        spec: the task's.
-        width: features per token.
-        feed_forward: hidden features of the feed-forward network as a multiple of ``width``.
-        dropout: share of features dropped after each mechanism and feed-forward network in training.
-        activation: of the feed-forward network: ``gelu``, ``relu`` or ``swiglu``.
-        positions: ``learned``, ``sinusoidal`` or ``none``.
-        front_end: of frames: ``linear`` or ``convolution``.
-        pooling: where a sequence has one answer, of its tokens' features: ``mean``, ``max`` or ``first``.
+        mechanisms: one per block, first block first.
+        config: the settings that all models share.
+        spec: the task's specification.
+        front_end: embedding of frames: ``linear`` or ``convolution``.
+        pooling: over the tokens, where a sequence has one output: ``mean``, ``max`` or ``first``.
     """
+
+    config_class: ClassVar = BlockConfig
 
     def __init__(
         self,
         mechanisms: Sequence[Mechanism],
+        config: BlockConfig,
         *,
         spec: TaskSpec,
-        width: int,
-        feed_forward: float = 2.0,
-        dropout: float = 0.0,
-        activation: str = "gelu",
-        positions: str = "learned",
         front_end: str = "linear",
         pooling: str = "mean",
     ) -> None:
@@ -49,32 +45,23 @@ class Encoder(nn.Module):
         if pooling not in POOLINGS:
             raise ValueError(f"pooling={pooling!r}: it must be {', '.join(POOLINGS)}")
         if spec.per_token and pooling != "mean":
-            raise ValueError(f"pooling={pooling!r}: this task has an answer a token, so nothing is pooled")
+            raise ValueError(f"pooling={pooling!r}: this task has an output per token, so nothing is pooled")
         self.pooling = None if spec.per_token else pooling
-        self.embedding = Embedding(spec, width=width, front_end=front_end)
-        self.trunk = Trunk(
-            mechanisms,
-            width=width,
-            length=spec.length,
-            causal=spec.causal,
-            feed_forward=feed_forward,
-            dropout=dropout,
-            activation=activation,
-            positions=positions,
-        )
-        self.head = nn.Linear(width, spec.classes)
+        self.embedding = Embedding(spec, width=config.width, front_end=front_end)
+        self.trunk = Trunk(mechanisms, config, length=spec.length, causal=spec.causal)
+        self.head = nn.Linear(config.width, spec.classes)
 
     def forward(self, batch: Batch) -> Tensor:
-        """``(batch, n, classes)`` where the task has an answer a token, else ``(batch, classes)``."""
+        """``(batch, n, classes)`` where the task has an output per token, else ``(batch, classes)``."""
         x = self.trunk(self.embedding(batch.inputs, batch.padding), batch.padding)
         if self.pooling is not None:
-            x = pooled(x, batch.padding, self.pooling)
-        answers: Tensor = self.head(x)
-        return answers
+            x = pool(x, batch.padding, self.pooling)
+        logits: Tensor = self.head(x)
+        return logits
 
 
-def pooled(x: Tensor, padding: Tensor | None, pooling: str) -> Tensor:
-    """``(batch, n, width)`` to ``(batch, width)``, padding left out; of ``mean`` 0 where all is padding."""
+def pool(x: Tensor, padding: Tensor | None, pooling: str) -> Tensor:
+    """``(batch, n, width)`` to ``(batch, width)``, ignoring padding; the ``mean`` of an all-padding sample is 0."""
     if pooling == "first":
         return x[:, 0]
     if padding is None:

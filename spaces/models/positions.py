@@ -1,31 +1,19 @@
-"""Where a token stands, added to what it is: learned, or as sines and cosines, or nothing.
+"""Position embeddings that are added to the token embeddings: learned, sinusoidal or none.
 
-Rotary positions act on queries and keys, so they are a knob of the mechanisms that compare these, ``rope``.
+Rotary position embeddings act on queries and keys instead, so they are a setting of the mechanisms, ``rope``.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 
-def positions(kind: str, *, length: int, width: int) -> nn.Module:
-    """A module that adds positions from ``start`` on to ``(batch, n, width)``.
-
-    Args:
-        kind: ``learned``, ``sinusoidal`` or ``none``.
-        length: the longest sequence.
-        width: features per token.
-    """
-    if kind not in _KINDS:
-        raise ValueError(f"positions={kind!r}: it must be {', '.join(_KINDS)}")
-    return _KINDS[kind](length, width)
-
-
-class _Learned(nn.Module):
-    """A vector for each position."""
+class LearnedPositions(nn.Module):
+    """Adds a learned vector per position to ``(batch, n, width)``, with positions counted from ``start``."""
 
     def __init__(self, length: int, width: int) -> None:
         super().__init__()
@@ -33,13 +21,14 @@ class _Learned(nn.Module):
         self.table = nn.Parameter(torch.randn(length, width) * 0.2)
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """``x`` plus the vectors of its positions."""
         return x + self.table[start : start + x.shape[1]]
 
 
-class _Sinusoidal(nn.Module):
-    """Waves of lengths from 2 pi to 10,000 * 2 pi (Vaswani et al., 2017, section 3.5), scaled by a learned number.
+class SinusoidalPositions(nn.Module):
+    """Adds sines and cosines with wavelengths from 2 pi to 10,000 * 2 pi (Vaswani et al., 2017, section 3.5).
 
-    The scale starts at 0.3, so that their size is that of learned positions.
+    They are multiplied by a learned scale, initially 0.3, which is about the norm of learned positions.
     """
 
     table: Tensor
@@ -53,17 +42,23 @@ class _Sinusoidal(nn.Module):
         self.scale = nn.Parameter(torch.tensor(0.3))
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """``x`` plus the scaled waves at its positions."""
         return x + self.scale * self.table[start : start + x.shape[1]]
 
 
-class _None(nn.Module):
-    """Only what a mechanism knows of order by itself."""
+class NoPositions(nn.Module):
+    """Adds nothing: the order of tokens is known to the mechanisms and the short convolution only."""
 
     def __init__(self, length: int, width: int) -> None:
         super().__init__()
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """``x``."""
         return x
 
 
-_KINDS = {"learned": _Learned, "sinusoidal": _Sinusoidal, "none": _None}
+POSITIONS: Mapping[str, type[nn.Module]] = {
+    "learned": LearnedPositions,
+    "sinusoidal": SinusoidalPositions,
+    "none": NoPositions,
+}

@@ -1,4 +1,4 @@
-"""What all models share: positions, a token shift, one block a mechanism, and a last norm."""
+"""The layers between embedding and head that all models share: positions, a short convolution, blocks, a final norm."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, Memory, State
-from spaces.models.block import Block
-from spaces.models.positions import positions as positions_of
+from spaces.attention import DecodeCache, Mechanism, SourceCache
+from spaces.models.block import Block, BlockConfig
+from spaces.models.positions import POSITIONS
 
 
-class TokenShift(nn.Module):
-    """A depthwise convolution over three neighbouring tokens, added to its input; causal if asked.
+class ShortConvolution(nn.Module):
+    """A depthwise convolution over three neighbouring tokens with a residual connection, optionally causal.
 
-    With it one layer can store a value beside its key, so that recall needs one attention layer instead of two (the
-    short convolution of Fu et al., "Hungry Hungry Hippos", 2023, and of Arora et al., "Zoology", 2023).
+    It lets one layer store a value with the key next to it, so that associative recall needs one attention layer
+    instead of two (Fu et al., "Hungry Hungry Hippos", 2023; Arora et al., "Zoology", 2023).
     """
 
     def __init__(self, *, width: int, causal: bool) -> None:
@@ -29,106 +29,91 @@ class TokenShift(nn.Module):
         self.pads = (2, 0) if causal else (1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, n, width)`` to the same; zeros stand beyond both ends."""
-        return self.over(F.pad(x, (0, 0, *self.pads)), x)
+        """``(batch, n, width)`` to the same shape, zero-padded."""
+        return self.convolve(F.pad(x, (0, 0, *self.pads)), x)
 
-    def over(self, padded: Tensor, x: Tensor) -> Tensor:
-        """The tokens ``x`` ``(batch, n, width)`` within ``padded`` ``(batch, n + 2, width)``, their neighbourhood."""
-        # Three sums instead of a convolution: half the time, at the sizes of a search a fifth of a network's.
+    def convolve(self, padded: Tensor, x: Tensor) -> Tensor:
+        """The outputs of ``x`` ``(batch, n, width)``; ``padded`` ``(batch, n + 2, width)`` is x with its context."""
+        # Three fused sums take half the time of a convolution, a fifth of a small network's total (measured).
         n = x.shape[1]
-        shifted = torch.addcmul(x + self.bias, padded[:, :n], self.taps[0])
-        shifted = torch.addcmul(shifted, padded[:, 1 : n + 1], self.taps[1])
-        return torch.addcmul(shifted, padded[:, 2:], self.taps[2])
+        output = torch.addcmul(x + self.bias, padded[:, :n], self.taps[0])
+        output = torch.addcmul(output, padded[:, 1 : n + 1], self.taps[1])
+        return torch.addcmul(output, padded[:, 2:], self.taps[2])
 
 
-class Past(NamedTuple):
-    """What a causal trunk has kept of the tokens so far."""
+class TrunkCache(NamedTuple):
+    """What a causal trunk keeps of the tokens so far."""
 
     position: int  # of the next token, from 0
-    last: Tensor  # the two tokens before it, (batch, 2, width), as the shift sees them
-    states: tuple[State, ...]  # one a block
+    context: Tensor  # the last two inputs of the short convolution, (batch, 2, width)
+    blocks: tuple[DecodeCache, ...]  # one per block
 
 
 class Trunk(nn.Module):
     """Embedded tokens ``(batch, n, width)`` in, features of that shape out.
 
     Args:
-        mechanisms: one a block, first block first.
-        width: features per token.
+        mechanisms: one per block, first block first.
+        config: the settings of the blocks.
         length: the longest sequence.
-        causal: whether output t may depend on tokens 0..t alone; so must the mechanisms then.
-        feed_forward: hidden features of the feed-forward network as a multiple of ``width``.
-        dropout: share of features dropped after each mechanism and feed-forward network in training.
-        activation: ``gelu``, ``relu`` or ``swiglu``.
-        positions: ``learned``, ``sinusoidal`` or ``none``.
-        crosses: one a block where blocks look at a source.
+        causal: whether output t depends on tokens 0..t only; the mechanisms must be causal then.
+        cross_mechanisms: one per block, where blocks attend to a source.
     """
 
     def __init__(
         self,
         mechanisms: Sequence[Mechanism],
+        config: BlockConfig,
         *,
-        width: int,
         length: int,
         causal: bool,
-        feed_forward: float,
-        dropout: float,
-        activation: str,
-        positions: str,
-        crosses: Sequence[Mechanism | None] = (),
+        cross_mechanisms: Sequence[Mechanism | None] = (),
     ) -> None:
         super().__init__()
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout={dropout}: it must be at least 0 and below 1")
-        if feed_forward <= 0:
-            raise ValueError(f"feed_forward={feed_forward}: it must be above 0")
-        self.positions = positions_of(positions, length=length, width=width)
-        self.shift = TokenShift(width=width, causal=causal)
+        self.positions = POSITIONS[config.positions](length, config.width)
+        self.short_convolution = ShortConvolution(width=config.width, causal=causal)
         self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
-            Block(
-                mechanism,
-                width=width,
-                feed_forward=feed_forward,
-                dropout=dropout,
-                activation=activation,
-                cross=cross,
-            )
-            for mechanism, cross in zip(mechanisms, crosses or [None] * len(mechanisms), strict=True)
+            Block(mechanism, config, cross_mechanism=cross)
+            for mechanism, cross in zip(mechanisms, cross_mechanisms or [None] * len(mechanisms), strict=True)
         )
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(config.width)
 
-    def read(self, source: Tensor, padding: Tensor | None) -> tuple[Memory, ...]:
-        """What each block's cross-attention keeps of ``source``, ``(batch, n, width)``."""
-        return tuple(block.cross.read(source, padding) for block in self.blocks if block.cross is not None)
+    def encode_source(self, source: Tensor, padding: Tensor | None) -> tuple[SourceCache, ...]:
+        """The cache of ``source`` ``(batch, n, width)`` for the cross-attention of each block."""
+        crosses = (block.cross_mechanism for block in self.blocks)
+        return tuple(cross.encode_source(source, padding) for cross in crosses if cross is not None)
 
-    def forward(self, x: Tensor, padding: Tensor | None, memories: Sequence[Memory] = ()) -> Tensor:
-        """``padding`` is ``(batch, n)`` bool or None, ``memories`` what :meth:`read` gave, where there is a source."""
+    def forward(self, x: Tensor, padding: Tensor | None, sources: Sequence[SourceCache] = ()) -> Tensor:
+        """``padding`` is ``(batch, n)`` bool or None; ``sources``, if any, is from :meth:`encode_source`."""
         x = self.positions(x)
         if padding is not None:
-            x = x.masked_fill(padding[..., None], 0.0)  # the token shift must not see padding
-        x = self.shift(x)
-        for block, memory in self._with(memories):
-            x = block(x, padding, memory)
+            x = x.masked_fill(padding[..., None], 0.0)  # for the short convolution
+        x = self.short_convolution(x)
+        for block, source in self._with(sources):
+            x = block(x, padding, source)
         output: Tensor = self.norm(x)
         return output
 
-    def begin(self, batch: int) -> Past:
-        """What there is before the first token of ``batch`` sequences; see :meth:`Mechanism.begin`."""
-        states = tuple(block.mechanism.begin(batch) for block in self.blocks)
-        return Past(0, self.shift.bias.new_zeros(batch, 2, len(self.shift.bias)), states)
+    def init_cache(self, batch: int) -> TrunkCache:
+        """The cache before the first token of ``batch`` sequences; see :meth:`Mechanism.init_cache`."""
+        bias = self.short_convolution.bias
+        blocks = tuple(block.mechanism.init_cache(batch) for block in self.blocks)
+        return TrunkCache(0, bias.new_zeros(batch, 2, len(bias)), blocks)
 
-    def step(self, x: Tensor, past: Past, memories: Sequence[Memory] = ()) -> tuple[Tensor, Past]:
-        """One embedded token ``(batch, width)`` to its features, as :meth:`forward` gives them, and the next past."""
-        x = self.positions(x[:, None], past.position)
-        padded = torch.cat([past.last, x], dim=1)
-        x = self.shift.over(padded, x)[:, 0]
-        states = []
-        for (block, memory), state in zip(self._with(memories), past.states, strict=True):
-            x, state = block.step(x, state, memory)
-            states.append(state)
-        return self.norm(x), Past(past.position + 1, padded[:, 1:], tuple(states))
+    def decode_step(
+        self, x: Tensor, cache: TrunkCache, sources: Sequence[SourceCache] = ()
+    ) -> tuple[Tensor, TrunkCache]:
+        """One embedded token ``(batch, width)`` to its features, as in :meth:`forward`, and the next cache."""
+        x = self.positions(x[:, None], cache.position)
+        padded = torch.cat([cache.context, x], dim=1)
+        x = self.short_convolution.convolve(padded, x)[:, 0]
+        caches = []
+        for (block, source), block_cache in zip(self._with(sources), cache.blocks, strict=True):
+            x, block_cache = block.decode_step(x, block_cache, source)
+            caches.append(block_cache)
+        return self.norm(x), TrunkCache(cache.position + 1, padded[:, 1:], tuple(caches))
 
-    def _with(self, memories: Sequence[Memory]) -> Iterator[tuple[Block, Memory | None]]:
-        """The blocks, each with its memory, if there are any."""
-        known: Sequence[Memory | None] = memories or [None] * len(self.blocks)
-        return zip(self.blocks, known, strict=True)
+    def _with(self, sources: Sequence[SourceCache]) -> Iterator[tuple[Block, SourceCache | None]]:
+        """The blocks, each with its source cache, if there are any."""
+        caches: Sequence[SourceCache | None] = sources or [None] * len(self.blocks)
+        return zip(self.blocks, caches, strict=True)

@@ -99,7 +99,7 @@ class _Part(nn.Module):
         self.network, self.name = network, name
 
     def forward(self, batch: Batch) -> Tensor:
-        answers: Tensor = self.network.of(self.name, batch)  # type: ignore[operator]
+        answers: Tensor = self.network.forward_task(self.name, batch)  # type: ignore[operator]
         return answers
 
 

@@ -178,7 +178,7 @@ class Translation(Task):
 
     def predict(self, network: nn.Module, batch: Batch) -> Tensor:
         """Write as long a translation as there may be, ``(batch, answer_length)``."""
-        written: Tensor = network.generate(batch, self.answer_length, to_the_end=True)  # type: ignore[operator]
+        written: Tensor = network.generate(batch, self.answer_length, ignore_eos=True)  # type: ignore[operator]
         return written
 
     def eval_step(self, network: nn.Module, batch: Batch) -> list[tuple[str, str]]:

@@ -1,97 +1,89 @@
-"""Every token to every other: what mechanisms share that compare each query with each key."""
+"""The base class of mechanisms that compute a logit for every pair of query and key."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from spaces.attention import Mechanism, Memory, State, equal_query_key
-from spaces.attention.kernels.rotary import refuse_across, rotary
+from spaces.attention import DecodeCache, QKVMechanism, Shape, SourceCache
+from spaces.attention.kernels.rotary import refuse_cross_attention, rotary
 
 
-class PairsAttention(Mechanism):
-    """Projections, positions, decoding and cross-attention; what becomes of queries and keys is :meth:`attend`.
+class PairsAttention(QKVMechanism):
+    """Projections, rotary positions, decoding and cross-attention around :meth:`attend`, which a subclass implements.
 
     Args:
-        kv_heads: heads of the keys and values, a divisor of ``heads``; every ``heads / kv_heads`` neighbouring heads
-            look at one of them. None: each head has its own.
-        rope: whether queries and keys are turned by their positions; see :mod:`spaces.attention.kernels.rotary`.
+        kv_heads: heads of the keys and values, which groups of ``heads / kv_heads`` query heads share; ``heads`` unless
+            given.
+        rope: whether to apply rotary position embeddings; see :mod:`spaces.attention.kernels.rotary`.
     """
 
-    def __init__(
-        self, *, width: int, heads: int, length: int, causal: bool, rope: bool, kv_heads: int | None = None
-    ) -> None:
-        super().__init__(width=width, heads=heads, length=length, causal=causal)
-        self.kv_heads = heads if kv_heads is None else kv_heads
-        if self.kv_heads < 1 or heads % self.kv_heads:
-            raise ValueError(f"kv_heads={kv_heads}: it must divide heads={heads}")
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, self.kv_heads * self.head_width, bias=False)
-        self.value = nn.Linear(width, self.kv_heads * self.head_width, bias=False)
-        self.output = nn.Linear(width, width)
-        self.rotary = rotary(rope, width=width, heads=heads, length=length)
-        equal_query_key(self.query, self.key, head_width=self.head_width)
+    def __init__(self, shape: Shape, *, kv_heads: int | None = None, rope: bool = False) -> None:
+        super().__init__(shape, kv_heads=kv_heads)
+        self.rotary = rotary(shape.head_dim, shape.length, enabled=rope)
 
     @abstractmethod
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool) -> Tensor:
-        """What the queries ``(batch, heads, m, head_width)`` get of the values.
+        """Attention of the queries to the keys, ``(batch, heads, m, head_dim)``.
 
         Args:
-            q: the queries.
-            k: the keys, ``(batch, kv_heads, n, head_width)``, as ``v``.
-            v: the values.
-            padding: of the keys, ``(batch, n)`` bool or None.
-            causal: whether later keys are hidden; ``m`` is ``n`` then.
+            q: queries, ``(batch, heads, m, head_dim)``.
+            k: keys, ``(batch, kv_heads, n, head_dim)``.
+            v: values, as the keys.
+            padding: padding mask of the keys, ``(batch, n)`` bool, or None.
+            causal: whether to mask later keys; ``m`` is ``n`` then.
         """
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Attention to all tokens that are not padding."""
-        return self._to(x, *self._keys_and_values(x), padding=padding, causal=self.causal)
+        return self._attend(x, *self._keys_and_values(x), padding=padding, causal=self.causal)
 
-    def source_memory(self, source: Tensor, source_padding: Tensor | None) -> tuple[Tensor, ...]:
-        """Its keys and values, ``(batch, kv_heads, n, head_width)``."""
-        refuse_across(self.rotary)
+    def source_tensors(self, source: Tensor, padding: Tensor | None) -> tuple[Tensor, ...]:
+        """The keys and values of the source, ``(batch, kv_heads, n, head_dim)``."""
+        refuse_cross_attention(self.rotary)
         return self._keys_and_values(source)
 
-    def mix_across(self, x: Tensor, memory: Memory) -> Tensor:
-        """The same, to the keys of another sequence."""
-        return self._to(x, *memory.kept, padding=memory.padding, causal=False)
+    def mix_source(self, x: Tensor, cache: SourceCache) -> Tensor:
+        """Attention to all tokens of the source that are not padding."""
+        return self._attend(x, *cache.tensors, padding=cache.padding, causal=False)
 
-    def first_memory(self, batch: int) -> tuple[Tensor, ...]:
-        """No keys and no values, ``(batch, kv_heads, 0, head_width)``."""
-        return (self.zeros(batch, self.kv_heads, 0, self.head_width),) * 2
+    def initial_tensors(self, batch: int) -> tuple[Tensor, ...]:
+        """Empty keys and values, ``(batch, kv_heads, 0, head_dim)``."""
+        return (self.new_zeros(batch, self.kv_heads, 0, self.head_dim),) * 2
 
-    def mix_next(self, x: Tensor, state: State) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Attend to the keys kept and to its own."""
-        memory = appended(state.memory, self._keys_and_values(x, state.position))
-        return self._to(x, *memory, padding=None, causal=False, start=state.position), memory
+    def mix_step(self, x: Tensor, cache: DecodeCache) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Attend to the cached tokens and to itself."""
+        tensors = appended(cache.tensors, self._keys_and_values(x, cache.position))
+        return self._attend(x, *tensors, padding=None, causal=False, start=cache.position), tensors
 
     def _keys_and_values(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-        return self.split(self.rotary(self.key(x), start)), self.split(self.value(x))
+        return self.split_heads(self.rotary(self.key(x), start)), self.split_heads(self.value(x))
 
-    def _to(self, x: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool, start: int = 0) -> Tensor:
-        q = self.split(self.rotary(self.query(x), start))
-        output: Tensor = self.output(self.merge(self.attend(q, k, v, padding=padding, causal=causal)))
+    def _attend(
+        self, x: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool, start: int = 0
+    ) -> Tensor:
+        q = self.split_heads(self.rotary(self.query(x), start))
+        output: Tensor = self.output(self.merge_heads(self.attend(q, k, v, padding=padding, causal=causal)))
         return output
 
 
-def appended(kept: tuple[Tensor, ...], tokens: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Each of ``tokens`` ``(batch, heads, 1, d)`` behind those kept, ``(batch, heads, any number, d)``."""
-    return tuple(torch.cat(pair, dim=2) for pair in zip(kept, tokens, strict=True))
+def appended(cached: tuple[Tensor, ...], token: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A KV cache ``(batch, heads, n, d)`` with the keys and values ``(batch, heads, 1, d)`` of a token appended."""
+    return tuple(torch.cat(pair, dim=2) for pair in zip(cached, token, strict=True))
 
 
-def hide(logits: Tensor, padding: Tensor | None, *, causal: bool) -> Tensor:
-    """``logits`` ``(batch or 1, heads, m, n)`` with the lowest finite number where a token must not look.
+def mask_logits(logits: Tensor, padding: Tensor | None, *, causal: bool) -> Tensor:
+    """``logits`` ``(batch or 1, heads, m, n)`` with masked keys set to the lowest finite number.
 
-    Finite, so that a row without anything to see, as a padded token's may be, stays finite: it weighs all keys alike.
+    Finite, so that the softmax of a fully masked row, such as that of a padded token, is uniform rather than NaN.
     ``m`` is ``n`` if ``causal``.
     """
     n = logits.shape[-1]
-    hidden = torch.zeros(1, 1, 1, n, dtype=torch.bool, device=logits.device)
+    masked = torch.zeros(1, 1, 1, n, dtype=torch.bool, device=logits.device)
     if padding is not None:
-        hidden = padding[:, None, None]
+        masked = padding[:, None, None]
     if causal:
-        hidden = hidden | torch.ones(n, n, dtype=torch.bool, device=logits.device).triu(1)
-    return logits.masked_fill(hidden, torch.finfo(logits.dtype).min)
+        masked = masked | torch.ones(n, n, dtype=torch.bool, device=logits.device).triu(1)
+    return logits.masked_fill(masked, torch.finfo(logits.dtype).min)

@@ -1,9 +1,9 @@
-"""Sums over the tokens so far, with decay: what causal linear attention, Performer and the gated ones have in common.
+"""Decayed prefix sums: the recurrence of causal linear attention, Performer and gated linear attention.
 
-``out_i = sum over j <= i of exp(d_{j+1} + ... + d_i) (q_i . k_j) v_j``, where ``d <= 0`` are logarithms of decays. The
-same as a recurrence: ``S_i = exp(d_i) S_{i-1} + k_i v_i^T`` and ``out_i = q_i S_i``. :func:`scan` takes all tokens at
-once, in chunks: masked products within a chunk, states from chunk to chunk (Dao & Gu, "Transformers are SSMs", 2024,
-section 6). O(length * (chunk + d)) time for each feature. :func:`scan_step` is the recurrence.
+``out_i = sum over j <= i of exp(d_{j+1} + ... + d_i) (q_i . k_j) v_j``, where ``d <= 0`` are log decays. As a
+recurrence: ``S_i = exp(d_i) S_{i-1} + k_i v_i^T`` and ``out_i = q_i S_i``. :func:`scan` computes all tokens in chunks:
+masked products within a chunk, states between chunks (Dao & Gu, "Transformers are SSMs", 2024, section 6), in
+O(length * (chunk + d)) time per feature. :func:`scan_step` is one step of the recurrence.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CHUNK = 64  # tokens; measured, 32 to 64 are fastest for head widths of 16 to 128
+CHUNK = 64  # tokens; 32 to 64 are fastest for head dims of 16 to 128 (measured)
 
 
 def scan(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, *, chunk: int = CHUNK) -> Tensor:
-    """The sums for all tokens, ``(batch, heads, n, e)``.
+    """The outputs of all tokens, ``(batch, heads, n, e)``.
 
     Args:
         q: ``(batch, heads, n, d)``, as ``k``.
         v: ``(batch, heads, n, e)``.
-        log_decay: ``(batch, heads, n)``, finite and at most 0; without it nothing decays. The first one is of no
-            consequence.
-        chunk: tokens taken together; changes the time, not the result.
+        log_decay: ``(batch, heads, n)``, finite and at most 0, or None for no decay. The first one has no effect.
+        chunk: tokens per chunk; changes the time, not the result.
     """
     n = q.shape[2]
     chunk = min(chunk, n)
@@ -38,7 +37,7 @@ def scan(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, *, ch
         states = (k.mT @ v)[:, :, :-1]
         out = weights.tril() @ v + q @ F.pad(states.cumsum(2), (0, 0, 0, 0, 1, 0))
     else:
-        since = log_decay.unflatten(2, (-1, chunk)).cumsum(-1)  # the start of the chunk
+        since = log_decay.unflatten(2, (-1, chunk)).cumsum(-1)  # log decay since the start of the chunk
         between = decay_between(since)
         states = k.mT @ (v * (since[..., -1:] - since).exp()[..., None])
         carried = _carried(states, since[..., -1].exp())
@@ -47,25 +46,25 @@ def scan(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, *, ch
 
 
 def decay_between(since: Tensor) -> Tensor:
-    """What is left of token ``j`` at token ``i``, 0 for ``j > i``.
+    """The decay factor between tokens ``j`` and ``i``, 0 for ``j > i``.
 
     Args:
-        since: ``(..., chunk)``, the sums of the logarithms of decays since the start of the chunk.
+        since: ``(..., chunk)``, the sums of log decays since the start of the chunk.
 
     Returns:
         ``(..., chunk, chunk)``, rows ``i`` and columns ``j``.
     """
     later = torch.ones(since.shape[-1], since.shape[-1], dtype=torch.bool, device=since.device).triu(1)
-    # Hidden before exp, which overflows above the diagonal.
+    # Masked before exp, which overflows above the diagonal.
     return (since[..., :, None] - since[..., None, :]).masked_fill_(later, -torch.inf).exp_()
 
 
 def _carried(states: Tensor, keep: Tensor) -> Tensor:
-    """What each chunk gets from those before it.
+    """The state at the start of each chunk.
 
     Args:
-        states: ``(batch, heads, chunks, d, e)``, what a chunk adds.
-        keep: ``(batch, heads, chunks)``, the factor by which a chunk shrinks what came before it.
+        states: ``(batch, heads, chunks, d, e)``, the contribution of each chunk.
+        keep: ``(batch, heads, chunks)``, the decay over each chunk.
     """
     carried = [torch.zeros_like(states[:, :, 0])]
     for state, factor in zip(states.unbind(2)[:-1], keep[..., None, None].unbind(2), strict=False):
@@ -74,13 +73,13 @@ def _carried(states: Tensor, keep: Tensor) -> Tensor:
 
 
 def scan_step(q: Tensor, k: Tensor, v: Tensor, state: Tensor, log_decay: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """One token of :func:`scan`: its sum, and the next ``state`` ``(batch, heads, d, e)``, which starts as zeros.
+    """One token of :func:`scan`: its output, and the next ``state`` ``(batch, heads, d, e)``.
 
     Args:
         q: ``(batch, heads, 1, d)``, as ``k``.
         v: ``(batch, heads, 1, e)``.
-        state: of the tokens before.
-        log_decay: ``(batch, heads, 1)``; it may be minus infinity, which forgets.
+        state: of the tokens before; zeros for the first.
+        log_decay: ``(batch, heads, 1)``; minus infinity resets the state.
     """
     if log_decay is not None:
         state = state * log_decay.exp()[..., None]
@@ -89,10 +88,10 @@ def scan_step(q: Tensor, k: Tensor, v: Tensor, state: Tensor, log_decay: Tensor 
 
 
 class TokenDecay(nn.Module):
-    """Decays that each token sets for each head, from memories of one token to those of a thousand.
+    """Decays per token and head, computed from the token, with initial time scales of 1 to 1,000 tokens.
 
-    Dao & Gu, "Transformers are SSMs", 2024, section 7: exp(-rate * step), with a rate of the head and a step of the
-    token. They start as there: steps from 0.001 to 0.1, whose logarithm is uniform, and rates from 1 to 16.
+    Dao & Gu, "Transformers are SSMs", 2024, section 7: exp(-rate * step), with a rate per head and a step size per
+    token. Initialised as there: log-uniform steps from 0.001 to 0.1, uniform rates from 1 to 16.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -100,21 +99,21 @@ class TokenDecay(nn.Module):
         steps = torch.exp(torch.empty(heads).uniform_(math.log(0.001), math.log(0.1)))
         self.step_size = nn.Linear(width, heads)
         with torch.no_grad():
-            self.step_size.bias.copy_(steps.expm1().log())  # softplus, inverted
+            self.step_size.bias.copy_(steps.expm1().log())  # inverse of softplus
         self.log_rates = nn.Parameter(torch.empty(heads).uniform_(1, 16).log())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Of ``x`` ``(batch, n, width)`` the steps and the logarithms of decays, both ``(batch, heads, n)``."""
-        steps = F.softplus(self.step_size(x).mT.contiguous())  # as it lies: compiled, its gradient asks for that
+        """The step sizes and log decays of ``x`` ``(batch, n, width)``, both ``(batch, heads, n)``."""
+        steps = F.softplus(self.step_size(x).mT.contiguous())  # contiguous: the compiled backward pass needs it
         return steps, -self.log_rates.exp()[:, None] * steps
 
 
-def with_ones(v: Tensor) -> Tensor:
-    """``v`` and a last feature that is 1, whose sum is what :func:`quotient` divides by."""
+def append_ones(v: Tensor) -> Tensor:
+    """``v`` with a last feature of 1, whose weighted sum is the denominator in :func:`weighted_mean`."""
     return F.pad(v, (0, 1), value=1.0)
 
 
-def quotient(sums: Tensor) -> Tensor:
-    """The sums ``(..., e + 1)`` of weighted values and of weights, last, to means ``(..., e)``; 0 without weights."""
+def weighted_mean(sums: Tensor) -> Tensor:
+    """Weighted means ``(..., e)`` from sums ``(..., e + 1)`` with the sum of weights last; 0 where that is 0."""
     weights = sums[..., -1:]
     return sums[..., :-1] / weights.masked_fill(weights == 0, 1.0)
