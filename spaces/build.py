@@ -141,7 +141,7 @@ def _failures(space: Space, task: Task) -> list[str]:
     """Which patterns fail on an input; on the meta device a mechanism can be built that can't run."""
     found = []
     batch = task.sample()
-    expected = [(1, *spec.answer_shape) for spec in (task.spec.parts or {"": task.spec}).values()]
+    expected = [(1, *spec.answer_shape) for spec in (task.spec.subtasks or {"": task.spec}).values()]
     for architecture in space.largest():
         try:
             with torch.inference_mode():

@@ -157,7 +157,7 @@ def test_count_names_every_cost_and_repeats():
 
 def test_a_sample_has_the_shape_asked_for():
     task = FirstToken(length=8, rows=3)
-    inputs = task.cached("validation").inputs
+    inputs = task.data("validation").inputs
     assert torch.equal(task.sample().inputs, inputs[:1])
     assert torch.equal(task.sample(5).inputs, inputs[[0, 1, 2, 0, 1]])
     assert torch.equal(task.sample(2, 5).inputs, inputs[:2, :5])

@@ -38,10 +38,10 @@ class SharedEncoder(nn.Module):
         positions: str = "learned",
     ) -> None:
         super().__init__()
-        if not spec.parts:
+        if not spec.subtasks:
             raise ValueError("this task is a single one: it needs spaces.models.encoder.Encoder")
         self.spec = spec
-        self.embeddings = nn.ModuleDict({name: Embedding(part, width=width) for name, part in spec.parts.items()})
+        self.embeddings = nn.ModuleDict({name: Embedding(part, width=width) for name, part in spec.subtasks.items()})
         self.trunk = Trunk(
             mechanisms,
             width=width,
@@ -52,17 +52,17 @@ class SharedEncoder(nn.Module):
             activation=activation,
             positions=positions,
         )
-        self.heads = nn.ModuleDict({name: nn.Linear(width, part.classes) for name, part in spec.parts.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(width, part.classes) for name, part in spec.subtasks.items()})
 
     def forward(self, batch: Batch) -> tuple[Tensor | None, ...]:
         """What :meth:`of` gives for each part of the batch; None where it has none."""
-        parts = zip(self.spec.parts, batch.parts, strict=True)
+        parts = zip(self.spec.subtasks, batch.subtasks, strict=True)
         return tuple(None if part is None else self.of(name, part) for name, part in parts)
 
     def of(self, name: str, batch: Batch) -> Tensor:
         """Of one task: ``(batch, n, classes)`` where it has an answer a token, else ``(batch, classes)``."""
         x = self.trunk(self.embeddings[name](batch.inputs, batch.padding), batch.padding)
-        if not self.spec.parts[name].per_token:
+        if not self.spec.subtasks[name].per_token:
             x = pooled(x, batch.padding, "mean")
         answers: Tensor = self.heads[name](x)
         return answers
