@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,15 @@ import soundfile
 RATE = 16_000
 
 
-def write_audio(path: Path, values: list[float], *, rate: int = RATE) -> None:
+def write_audio(path: Path, values: Sequence[float] | np.ndarray, *, rate: int = RATE) -> None:
     """Samples in -1..1, in the format of the file name; WAV and FLAC with 16 bits."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    integers = np.array([round(value * 32767) for value in values], dtype=np.int16)
-    soundfile.write(path, integers, rate)
+    soundfile.write(path, np.rint(np.asarray(values) * 32767).astype(np.int16), rate)
 
 
-def tone(hertz: float, seconds: float, *, rate: int = RATE) -> list[float]:
+def tone(hertz: float, seconds: float, *, rate: int = RATE) -> np.ndarray:
     """A sine of amplitude 0.5."""
-    return [0.5 * math.sin(2 * math.pi * hertz * at / rate) for at in range(round(seconds * rate))]
+    return 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
 
 
 def write_recordings(folder: Path, *, lists: bool = True, speakers: int = 12, seconds: float = 0.05) -> Path:

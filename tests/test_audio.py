@@ -22,7 +22,7 @@ TOLERANCE = {"wav": 1e-6, "flac": 1e-4, "ogg": 0.05, "mp3": 0.05}  # of samples;
 @pytest.mark.parametrize("suffix", TOLERANCE)
 @pytest.mark.parametrize("channels", [1, 2])
 def test_every_format_is_read_as_the_mean_of_its_channels(tmp_path: Path, suffix: str, channels: int) -> None:
-    left = np.array(tone(440, 0.3))
+    left = tone(440, 0.3)
     written = np.stack([left, 0.5 * left], axis=1)[:, :channels]
     soundfile.write(tmp_path / f"a.{suffix}", written, RATE, subtype="FLOAT" if suffix == "wav" else None)
     samples, rate = read_audio(tmp_path / f"a.{suffix}")
@@ -40,7 +40,7 @@ def test_16_bit_samples_are_exact(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [0, 30, -200])
 def test_truncated_files_are_refused(tmp_path: Path, suffix: str, kept: int) -> None:
     path = tmp_path / f"a.{suffix}"
-    soundfile.write(path, np.array(tone(440, 0.3)), RATE)
+    soundfile.write(path, tone(440, 0.3), RATE)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ValueError, match=r"truncated: \d+ of \d+|Error|psf_fseek") as error:
         read_audio(path)
@@ -54,20 +54,20 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
 def test_a_resampled_sine_has_the_same_frequency_amplitude_and_duration(rate: int) -> None:
-    samples = resample(torch.tensor(tone(440, 0.5, rate=rate)), rate, RATE)
+    samples = resample(torch.from_numpy(tone(440, 0.5, rate=rate)).float(), rate, RATE)
     assert samples.dtype == torch.float32
     assert abs(len(samples) - 0.5 * RATE) <= 1
-    expected = torch.tensor(tone(440, 0.5, rate=RATE))
+    expected = torch.from_numpy(tone(440, 0.5, rate=RATE))
     assert (samples[400:7600] - expected[400:7600]).abs().max() < 0.01
 
 
 def test_frequencies_above_half_of_the_new_rate_are_removed() -> None:
-    samples = resample(torch.tensor(tone(10_000, 0.5, rate=44_100)), 44_100, RATE)
+    samples = resample(torch.from_numpy(tone(10_000, 0.5, rate=44_100)), 44_100, RATE)
     assert samples[400:7600].abs().max() < 0.01
 
 
 def test_speech_is_resampled_and_silence_refused(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "a.flac", np.array(tone(440, 0.5, rate=8000)), 8000)
+    soundfile.write(tmp_path / "a.flac", tone(440, 0.5, rate=8000), 8000)
     samples, file_rate = read_speech(tmp_path / "a.flac", RATE)
     assert (len(samples), file_rate) == (8000, 8000)
     soundfile.write(tmp_path / "b.wav", np.zeros(8000), RATE)

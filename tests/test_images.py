@@ -120,7 +120,13 @@ def test_resizing_averages_pixels(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, about files that it can still read
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".bmp", ".ppm", ".tif", ".webp"])
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        ".png",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in (".jpg", ".gif", ".bmp", ".ppm", ".tif", ".webp")),
+    ],
+)
 def test_damaged_images_raise_known_errors_and_half_an_image_is_refused(tmp_path: Path, suffix: str) -> None:
     """Wherever a file is truncated or changed, only ``IMAGE_ERRORS`` are raised."""
     path = saved(tmp_path / f"a{suffix}", pixels(5, 9, 9))

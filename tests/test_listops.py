@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from functools import cache
 
 import pytest
 
@@ -11,19 +13,22 @@ from spaces.tasks.listops import ListOps
 
 NAMES = [*"0123456789", "[MIN", "[MAX", "[MED", "[SM", "]"]
 ARENA = {"min_length": 500, "max_length": 2000, "max_depth": 10, "max_args": 10, "train": 100, "validation": 200}
+FEW = {"train": 200, "validation": 60, "test": 60}
 SETTINGS = {
-    "default": ListOps(train=500),
-    "deep": ListOps(min_length=30, max_length=120, max_depth=8, max_args=3, train=200, seed=1),
-    "wide": ListOps(min_length=2, max_length=12, max_depth=2, max_args=9, train=500, seed=2),
+    "default": ListOps(**FEW),
+    "deep": ListOps(min_length=30, max_length=120, max_depth=8, max_args=3, seed=1, **FEW),
+    "wide": ListOps(min_length=2, max_length=12, max_depth=2, max_args=9, seed=2, **FEW),
     "arena": ListOps(**ARENA, test=1),
 }
+ROWS = [pytest.param(name, marks=[pytest.mark.slow] if name == "arena" else []) for name in SETTINGS]
 
 
-@pytest.fixture(params=SETTINGS)
+@pytest.fixture(params=ROWS)
 def task(request: pytest.FixtureRequest) -> ListOps:
     return SETTINGS[request.param]
 
 
+@cache
 def rows(task: ListOps) -> list[tuple[list[str], int]]:
     """The words of each example of all splits without its padding, and its label."""
     found = []
@@ -35,7 +40,7 @@ def rows(task: ListOps) -> list[tuple[list[str], int]]:
     return found
 
 
-def collapsed(words: list[str]) -> list[tuple[str, list[int], int]]:
+def collapsed(words: Sequence[str]) -> list[tuple[str, list[int], int]]:
     """Every list as its operator, its arguments' values and its depth, by replacing an innermost one until none is."""
     lists, text = [], list(words)
     while "]" in text:
@@ -71,6 +76,7 @@ def test_expressions_have_the_configured_length_depth_and_width(task: ListOps) -
     assert {operator for operator, _, _ in lists} == {"[MIN", "[MAX", "[MED", "[SM"}
 
 
+@pytest.mark.slow
 def test_expressions_have_the_published_statistics() -> None:
     """Of 2000 drawn independently, 16.5 % had the value 0, 15.8 % 9, and 7.4 to 9.8 % each of the others."""
     found = rows(SETTINGS["arena"])

@@ -17,7 +17,7 @@ from spaces.tasks.pathfinder import Pathfinder
 
 
 @pytest.mark.parametrize("arrays", [False, True])
-@pytest.mark.parametrize("patch", [None, 3])
+@pytest.mark.parametrize("patch", [None, pytest.param(3, marks=pytest.mark.slow)])
 def test_images_have_their_labels(tmp_path: Path, arrays: bool, patch: int | None) -> None:
     task = Pathfinder(folder=str(write_pathfinder(tmp_path, arrays=arrays)), side=6, patch=patch)
     assert sum(map(len, task.files.values())) == len({file for split in SPLITS for file in task.files[split]}) > 50
@@ -86,7 +86,7 @@ def rewrite(content: bytes | str) -> Callable[[Path], object]:
 def test_unusable_metadata_and_invalid_settings_are_refused_at_construction(
     tmp_path: Path, damage: Callable[[Path], object], settings: dict[str, Any], message: str
 ) -> None:
-    damage(write_pathfinder(tmp_path) / "curv_contour_length_14" / "metadata" / "0.npy")
+    damage(write_pathfinder(tmp_path, batches=1) / "curv_contour_length_14" / "metadata" / "0.npy")
     with pytest.raises(ValueError, match=message):
         Pathfinder(**{"folder": str(tmp_path), "side": 6} | settings)
 

@@ -12,7 +12,7 @@ from spaces.tasks import IGNORE_INDEX
 from spaces.tasks.speech import Speech
 
 SPEECHES = [
-    Speech(noise=0.0, validation=16),
+    Speech(noise=0.0, validation=8),
     Speech(noise=0.0, validation=16, seed=3, sounds=16, keys=5, voices=2, partners=4, pauses=7),
     Speech(noise=0.0, validation=16, length=67, sounds=6, keys=2, voices=4, partners=3, pauses=1),
 ]
@@ -42,7 +42,7 @@ def heard(frame: list[float], known: dict[tuple[int, int], list[float]]) -> Any:
     return None
 
 
-@pytest.mark.parametrize("task", SPEECHES)
+@pytest.mark.parametrize("task", SPEECHES, ids=["default", "many pauses", "short"])
 def test_labels_follow_from_the_frames(task: Speech) -> None:
     frames, _, labels, *_ = task.examples("validation")
     known = templates(task)
@@ -67,7 +67,7 @@ def test_labels_follow_from_the_frames(task: Speech) -> None:
 
 
 def test_partners_are_more_often_near_the_key_than_far() -> None:
-    task = Speech(noise=0.0, validation=40)
+    task = Speech(noise=0.0, validation=30)
     frames, _, labels, *_ = task.examples("validation")
     known, distances = templates(task), list[int]()
     for row, row_labels in zip(frames.tolist(), labels.tolist(), strict=True):

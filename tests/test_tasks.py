@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import logging
 import math
 import os
@@ -35,6 +33,7 @@ from spaces.tasks.digits import Digits
 from spaces.tasks.huggingface import HuggingFace
 from spaces.tasks.images import Images
 from spaces.tasks.listops import ListOps
+from spaces.tasks.long_recall import LongRecall
 from spaces.tasks.mqar import MQAR
 from spaces.tasks.patches import Patches
 from spaces.tasks.pathfinder import Pathfinder
@@ -46,20 +45,25 @@ from spaces.tasks.table import Table
 from spaces.tasks.text import Text
 from spaces.tasks.translation import Translation
 from spaces.tasks.tts import Tts
+from spaces.tasks.writing import Writing
 
 ROOT = Path(__file__).parents[1]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
-@pytest.fixture
-def library(tmp_path: Path) -> Path:
+def write_library(folder: Path) -> Path:
     """Three subfolders of 13 distinct files, from 2 bytes to several windows of 16."""
     for letter in "abc":
         for number in range(13):
-            path = tmp_path / letter / f"chapter{number % 3}" / f"{number}.txt"
+            path = folder / letter / f"chapter{number % 3}" / f"{number}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(bytes((ord(letter) * 7 + number * 11 + at) % 256 for at in range(2 + 9 * number)))
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    return write_library(tmp_path)
 
 
 def saved(folder: Path, **columns: str) -> str:
@@ -67,10 +71,12 @@ def saved(folder: Path, **columns: str) -> str:
 
 
 TASKS: dict[str, Callable[[Path], Task]] = {
-    "recall": lambda _: Recall(),
+    "recall": lambda _: Recall(train=40),
+    "long_recall": lambda _: LongRecall(train=4),
     "recall, short and odd": lambda _: Recall(length=67, pairs=4, repeats=2, keys=4, answers=3, train=30),
     "recall, one pair": lambda _: Recall(length=16, pairs=1, repeats=1, keys=1, answers=2, noise=1, near=1.0),
-    "text, label": lambda folder: Text(folder=str(folder), length=16),
+    "text": lambda folder: Text(folder=str(folder), length=16),
+    "writing": lambda folder: Writing(folder=str(folder), length=16, generate=4),
     "text, next byte": lambda folder: Text(folder=str(folder), length=16, predict="next_byte"),
     "listops": lambda _: ListOps(train=60, validation=20, test=20),
     "copying": lambda _: Copying(train=40),
@@ -106,14 +112,20 @@ TASKS: dict[str, Callable[[Path], Task]] = {
 }
 
 
-@pytest.fixture(params=TASKS)
-def task(request: pytest.FixtureRequest, library: Path) -> Task:
-    return TASKS[request.param](library)
+# Without a comma: the representative row of a task, which is tested in the quick suite too.
+ROWS = [pytest.param(name, marks=[pytest.mark.slow] if "," in name else []) for name in TASKS]
 
 
-@pytest.fixture
-def rebuilt(request: pytest.FixtureRequest, task: Task, library: Path) -> Task:
-    return TASKS[request.node.callspec.params["task"]](library)
+@pytest.fixture(scope="module", params=ROWS)
+def tasks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, Task]:
+    """A task, constructed twice."""
+    folder = write_library(tmp_path_factory.mktemp("library"))
+    return TASKS[request.param](folder), TASKS[request.param](folder)
+
+
+@pytest.fixture(scope="module")
+def task(tasks: tuple[Task, Task]) -> Task:
+    return tasks[0]
 
 
 def constant_network(logits: torch.Tensor) -> Callable[[Batch], torch.Tensor]:
@@ -128,7 +140,7 @@ def same(a: Batch, b: Batch) -> bool:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) -> None:
-    inputs, padding, labels, decoder_input_ids, _ = task.examples(split)
+    inputs, padding, labels, decoder_input_ids, _ = task.data(split)
     tokens = (len(inputs), task.spec.length)
     answered = (len(inputs), task.spec.answer_length or task.spec.length)
     numbers = (task.spec.classes,) if labels.is_floating_point() else ()
@@ -157,13 +169,16 @@ def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) 
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_examples_are_deterministic(task: Task, rebuilt: Task, split: Split) -> None:
+def test_equal_settings_give_equal_examples_without_shared_state(tasks: tuple[Task, Task], split: Split) -> None:
+    task, other = tasks
     torch.manual_seed(1)
-    first = task.examples(split)
+    first = task.data(split)
     torch.manual_seed(2)
-    assert same(first, rebuilt.examples(split))
-    assert same(first, task.data(split))
-    assert task.data(split) is task.data(split)
+    second = other.data(split)
+    assert same(first, second)
+    assert task.data(split) is first
+    assert second.inputs is not first.inputs
+    assert second.labels is not first.labels
 
 
 def test_examples_and_batches_do_not_use_the_global_generator(task: Task) -> None:
@@ -176,7 +191,7 @@ def test_examples_and_batches_do_not_use_the_global_generator(task: Task) -> Non
 @pytest.mark.parametrize("shuffle", [None, 0])
 def test_batches_contain_every_example_once(task: Task, shuffle: int | None) -> None:
     rows = [row for batch in task.batches("validation", 7, shuffle=shuffle) for row in as_rows(batch)]
-    expected = as_rows(task.examples("validation"))
+    expected = as_rows(task.data("validation"))
     assert Counter(rows) == Counter(expected)
     assert (rows == expected) == (shuffle is None or len(set(rows)) == 1)
     assert max(len(batch.inputs) for batch in task.batches("validation", 7, shuffle=shuffle)) <= 7
@@ -188,8 +203,8 @@ def test_the_shuffle_seed_determines_the_order(task: Task) -> None:
     assert not all(map(same, once, other))
 
 
-def as_rows(batch: Batch) -> list[tuple[str, ...]]:
-    """Each example as text, without its padding."""
+def as_rows(batch: Batch) -> list[tuple[bytes, bytes]]:
+    """The bytes of each example and of its label, without padding."""
     rows = []
     for at, row in enumerate(batch.inputs):
         kept = slice(None) if batch.padding is None else ~batch.padding[at]
@@ -198,7 +213,7 @@ def as_rows(batch: Batch) -> list[tuple[str, ...]]:
             label = label[label != IGNORE_INDEX]
         elif label.shape[:1] == row.shape[:1]:
             label = label[kept]
-        rows.append((str(row[kept].tolist()), str(label.tolist())))
+        rows.append((row[kept].numpy().tobytes(), label.numpy().tobytes()))
     return rows
 
 
@@ -240,9 +255,10 @@ def test_no_example_is_in_two_splits(task: Task) -> None:
     assert len({row for split in splits for row in split}) == sum(map(len, splits))
 
 
-@pytest.mark.parametrize("build", [Asr, Recall, Speech, Digits, ListOps, Copying, SelectiveCopying, MQAR])
+@pytest.mark.parametrize("build", [Asr, Recall, Speech, Digits, ListOps, Copying, SelectiveCopying, MQAR, Tts])
 def test_another_seed_generates_other_examples(build: Callable[..., Task]) -> None:
-    assert not same(build(seed=0).examples("train"), build(seed=1).examples("train"))
+    sizes = {} if build is Digits else {"train": 10, "validation": 10, "test": 10}
+    assert not same(build(seed=0, **sizes).examples("train"), build(seed=1, **sizes).examples("train"))
 
 
 def test_accuracy_counts_labelled_positions_only() -> None:
@@ -319,7 +335,7 @@ def test_recall_rows_have_the_configured_number_of_slots_of_each_kind(task: Reca
         assert set(kinds[1::2]) <= {"noise", "value"}
 
 
-@pytest.mark.parametrize("near", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("near", [0.0, 0.5, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_the_configured_share_of_queries_is_about_the_nearest_fact(near: float) -> None:
     task = Recall(near=near, validation=20)
     nearest, other, by_accident = 0, 0, 0.0
@@ -370,7 +386,7 @@ def test_text_splits_depend_on_relative_file_names_only(
 
 
 @pytest.mark.parametrize("predict", ["label", "next_byte"])
-@pytest.mark.parametrize("length", [2, 16, 1000])
+@pytest.mark.parametrize("length", [16, *(pytest.param(length, marks=pytest.mark.slow) for length in (2, 1000))])
 def test_text_windows_reconstruct_every_file(library: Path, predict: Any, length: int) -> None:
     task = Text(folder=str(library), length=length, predict=predict, train=10**6, validation=10**6, test=10**6)
     for split in SPLITS:
@@ -622,25 +638,19 @@ def test_the_yaml_of_every_task_constructs_it_with_its_defaults(path: Path, tmp_
     assert command.startswith("# Try it:  python -m search.run +space=")
     assert f"task={path.stem}" in command
     named = {name: build(tmp_path) for name, build in REQUIRED.get(path.stem, {}).items()}
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        composed = OmegaConf.to_container(compose("config", overrides=[f"task={path.stem}"]), resolve=True)
-    settings = composed["task"] | named
+    settings = yaml.safe_load(path.read_text()) | named
+    assert settings["_target_"].startswith(f"spaces.tasks.{path.stem}.")
+    if "defaults" in settings:  # composed of the YAML files of other tasks
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            composed = OmegaConf.to_container(compose("config", overrides=[f"task={path.stem}"]), resolve=True)
+        assert isinstance(instantiate(composed["task"], "task").spec, TaskSpec)
+        return
     task = instantiate(settings, "task")
     assert isinstance(task, Task)
-    assert isinstance(task.spec, TaskSpec)
-    written = yaml.safe_load(path.read_text())
-    if "defaults" not in written:  # it is the class's own, not a selection
-        assert settings["_target_"].startswith(f"spaces.tasks.{path.stem}.")
-        del settings["_target_"]
-        assert type(task)(**settings).spec == type(task)(**named).spec, "the YAML repeats the defaults"
+    del settings["_target_"]
+    assert type(task)(**settings).spec == type(task)(**named).spec, "the YAML repeats the defaults"
 
 
-def test_every_task_has_a_yaml() -> None:
-    modules = set()
-    for path in (ROOT / "spaces" / "tasks").glob("*.py"):
-        module = importlib.import_module(f"spaces.tasks.{path.stem}".removesuffix(".__init__"))
-        own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
-        if any(isinstance(value, type) and issubclass(value, Task) and not inspect.isabstract(value) for value in own):
-            modules.add(module.__name__)
-    read = [yaml.safe_load(file.read_text()) for file in (ROOT / "conf" / "task").glob("*.yaml")]
-    assert modules == {settings["_target_"].rpartition(".")[0] for settings in read if "_target_" in settings}
+def test_modules_and_yaml_files_of_tasks_have_the_same_names() -> None:
+    modules = {path.stem for path in (ROOT / "spaces" / "tasks").glob("*.py")} - {"__init__"}
+    assert modules == {path.stem for path in (ROOT / "conf" / "task").glob("*.yaml")}
