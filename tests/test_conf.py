@@ -25,7 +25,7 @@ SPACES = sorted(path.stem for path in (CONF / "space").glob("*.yaml"))
 CONSTRUCTED = ("task", "pruner", "latency", "tracking")
 COMMANDS = {
     f"{path.relative_to(ROOT)}:{number}": match[1]
-    for path in [*FILES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    for path in [*FILES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "spaces/tasks/README.md"]
     for number, line in enumerate(path.read_text().splitlines(), start=1)
     if (match := re.search(r"python -m search\.run (\+space=[a-z](?:[^#|`;\s]|\s(?!\s))*)", line))
 }

@@ -17,6 +17,7 @@ from pyarrow import parquet
 from text_tables import FORMATS, REVIEWS, Rows, write_table
 
 from spaces.tasks import SPLITS, Split
+from spaces.tasks.sources.checks import check_data
 from spaces.tasks.table import Table
 
 Pair = tuple[str, str]
@@ -79,6 +80,25 @@ def test_a_split_with_its_own_file_is_that_file(tmp_path: Path) -> None:
     both = table(tmp_path / "train.csv", validation_file=str(path), test_file=str(path))
     assert pairs(both, "test") == pairs(both, "validation")
     assert len(pairs(both, "train")) == len(REVIEWS)
+
+
+def test_a_rare_class_is_in_every_split(tmp_path: Path) -> None:
+    rows: Rows = [(f"text {at}", "rare" if at % 50 == 0 else "common") for at in range(250)]
+    task = table(tmp_path / "a.csv", rows)
+    assert [Counter(label for _, label in pairs(task, split))["rare"] for split in SPLITS] == [3, 1, 1]
+    assert [len(pairs(task, split)) for split in SPLITS] == [200, 25, 25]
+    check_data(task)
+
+
+def test_a_class_of_one_row_is_in_train(tmp_path: Path) -> None:
+    rows: Rows = [*REVIEWS, ("once", "rare"), ("twice", "rarer"), ("twice", "rarer")]
+    assert {label for _, label in pairs(table(tmp_path / "a.csv", rows), "train")} == {"0", "1", "2", "rare", "rarer"}
+
+
+def test_copies_of_a_text_with_different_labels_are_in_the_same_split(tmp_path: Path) -> None:
+    task = table(tmp_path / "a.csv", [(f"text {at % 30}", at % 7) for at in range(120)])
+    texts = [{text for text, _ in pairs(task, split)} for split in SPLITS]
+    assert sum(map(len, texts)) == len(set.union(*texts)) == 30
 
 
 def test_a_limit_keeps_a_random_subset(tmp_path: Path) -> None:

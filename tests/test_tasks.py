@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,7 @@ from spaces.tasks.pathfinder import Pathfinder
 from spaces.tasks.recall import Recall
 from spaces.tasks.recordings import Recordings
 from spaces.tasks.selective_copying import SelectiveCopying
+from spaces.tasks.sources.checks import check_data
 from spaces.tasks.speech import Speech
 from spaces.tasks.table import Table
 from spaces.tasks.text import Text
@@ -649,6 +651,23 @@ def test_the_yaml_of_every_task_constructs_it_with_its_defaults(path: Path, tmp_
     assert isinstance(task, Task)
     del settings["_target_"]
     assert type(task)(**settings).spec == type(task)(**named).spec, "the YAML repeats the defaults"
+
+
+def test_the_readme_lists_every_task() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "spaces/tasks/README.md").read_text(), re.MULTILINE)
+    assert set(listed) == {path.stem for path in (ROOT / "conf" / "task").glob("*.yaml")}
+
+
+def test_the_example_task_of_the_readme_works() -> None:
+    code = re.search(r"```python\n(.*?)```", (ROOT / "spaces/tasks/README.md").read_text(), re.DOTALL)
+    assert code is not None
+    names: dict[str, Any] = {"__name__": "parity"}
+    exec(code[1], names)
+    task = names["Parity"](length=9)
+    check_data(task)
+    inputs, _, labels, *_ = task.data("train")
+    assert (inputs.shape, inputs.dtype, labels.dtype) == ((800, 9), torch.int64, torch.int64)
+    assert labels.tolist() == [row.count(1) % 2 for row in inputs.tolist()]
 
 
 def test_modules_and_yaml_files_of_tasks_have_the_same_names() -> None:
