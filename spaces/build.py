@@ -158,7 +158,7 @@ def _failures(space: Space, task: Task) -> list[str]:
     """Error messages of a forward pass and a prediction per pattern: a mechanism that can be built may fail to run."""
     found = []
     batch = task.sample()
-    expected = [(1, *spec.answer_shape) for spec in (task.spec.parts or {"": task.spec}).values()]
+    expected = [(1, *spec.answer_shape) for spec in (task.spec.subtasks or {"": task.spec}).values()]
     for architecture in space.largest():
         try:
             with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Tiny pictures and arrays in the layouts that tasks read, written by the tests themselves."""
+"""Writes small images and arrays in the layouts that tasks read."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from PIL import Image
 
 
 def pixels(seed: int, height: int = 12, width: int = 12, channels: int = 3) -> np.ndarray:
-    """Noise of ``(height, width, channels)``, another for each seed."""
+    """Random pixels ``(height, width, channels)`` uint8."""
     return np.random.default_rng(seed).integers(256, size=(height, width, channels), dtype=np.uint8)
 
 
-def write_pictures(
+def write_images(
     folder: Path, *, names: Iterable[str] = ("cat", "cow", "dog"), count: int = 12, first: int = 0, suffix: str = ".png"
 ) -> Path:
-    """A folder a class of ``count`` pictures each, all different."""
+    """A folder per class with ``count`` distinct images each."""
     for at, name in enumerate(names):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(first, first + count):
@@ -26,7 +26,7 @@ def write_pictures(
 
 
 def write_arrays(file: Path, *, per_token: bool = False) -> Path:
-    """40 examples of 2 to 7 ids, padded; labels -3, 4 and 9, one an example or one a token."""
+    """40 examples of 2 to 7 ids, padded; labels -3, 4 and 9, per example or per token."""
     generator = np.random.default_rng(0)
     padding = np.arange(7) >= generator.integers(2, 8, size=40)[:, None]
     labels = generator.choice([-3, 4, 9], size=(40, 7) if per_token else 40)
@@ -35,21 +35,21 @@ def write_arrays(file: Path, *, per_token: bool = False) -> Path:
 
 
 def write_cifar10(folder: Path, *, pickled: bool = False, count: int = 10) -> Path:
-    """``count`` pictures a file, in CIFAR-10's bytes or as pickled by Python 2; the label of the n-th is n % 10."""
+    """``count`` images per file, in CIFAR-10's binary format or as pickled by Python 2; label n % 10."""
     folder.mkdir(parents=True, exist_ok=True)
     for at, name in enumerate([*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]):
-        pictures = np.stack([pixels(count * at + row, 3, 32, 32).reshape(-1) for row in range(count)])
+        images = np.stack([pixels(count * at + row, 3, 32, 32).reshape(-1) for row in range(count)])
         labels = [(count * at + row) % 10 for row in range(count)]
         if pickled:
-            (folder / name).write_bytes(python2_pickle(pictures, labels))
+            (folder / name).write_bytes(python2_pickle(images, labels))
         else:
-            rows = b"".join(bytes([label]) + picture.tobytes() for label, picture in zip(labels, pictures, strict=True))
+            rows = b"".join(bytes([label]) + image.tobytes() for label, image in zip(labels, images, strict=True))
             (folder / f"{name}.bin").write_bytes(rows)
     return folder
 
 
-def python2_pickle(pictures: np.ndarray, labels: list[int]) -> bytes:
-    """The instructions of a dictionary of ``data`` and ``labels`` as Python 2 and its NumPy wrote them."""
+def python2_pickle(images: np.ndarray, labels: list[int]) -> bytes:
+    """A pickled dictionary of ``data`` and ``labels`` as Python 2 and its NumPy wrote it."""
 
     def text(value: bytes) -> bytes:
         return b"U" + bytes([len(value)]) + value
@@ -59,9 +59,9 @@ def python2_pickle(pictures: np.ndarray, labels: list[int]) -> bytes:
 
     kind = b"cnumpy\ndtype\n(" + text(b"u1") + number(0) + number(1) + b"tR"
     kind += b"(" + number(3) + text(b"|") + b"NNN" + number(-1) + number(-1) + number(0) + b"tb"
-    content = pictures.tobytes()
+    content = images.tobytes()
     array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(" + number(0) + b"t" + text(b"b") + b"tR"
-    shape = b"(" + b"".join(map(number, pictures.shape)) + b"t"
+    shape = b"(" + b"".join(map(number, images.shape)) + b"t"
     array += b"(" + number(1) + shape + kind + b"\x89T" + len(content).to_bytes(4, "little") + content + b"tb"
     return (
         b"\x80\x02}(" + text(b"labels") + b"](" + b"".join(map(number, labels)) + b"e" + text(b"data") + array + b"u."
@@ -69,7 +69,7 @@ def python2_pickle(pictures: np.ndarray, labels: list[int]) -> bytes:
 
 
 def write_pathfinder(folder: Path, *, side: int = 6, batches: int = 3, count: int = 20, arrays: bool = False) -> Path:
-    """Two difficulties in the layout of Long Range Arena's ``pathfinder32``; the dots of odd pictures are joined."""
+    """Two difficulties in the layout of Long Range Arena's ``pathfinder32``; odd images have the label 1."""
     for difficulty in ("curv_baseline", "curv_contour_length_14"):
         for batch in range(batches):
             images, metadata = folder / difficulty / f"imgs/{batch}", folder / difficulty / "metadata"
@@ -77,8 +77,8 @@ def write_pathfinder(folder: Path, *, side: int = 6, batches: int = 3, count: in
             metadata.mkdir(exist_ok=True)
             rows = []
             for number in range(count):
-                picture = pixels(1000 * batch + number, side, side, 1)[:, :, 0]
-                Image.fromarray(picture).save(images / f"sample_{number}.png")
+                image = pixels(1000 * batch + number, side, side, 1)[:, :, 0]
+                Image.fromarray(image).save(images / f"sample_{number}.png")
                 drawn = "1.0 14 4.666666666666667 2 0.5 1 1"
                 rows.append(f"imgs/{batch} sample_{number}.png {number} {number % 2} {drawn}")
             if arrays:

@@ -1,4 +1,4 @@
-"""Arrays of the user's own: which inputs and labels are taken, how they are dealt out, and what is said of others."""
+"""Arrays: accepted inputs and labels, splits, and handling of invalid arrays and files."""
 
 from __future__ import annotations
 
@@ -23,40 +23,42 @@ def written(folder: Path, **arrays: Any) -> str:
     return str(folder / "a.npz")
 
 
-def every(task: Arrays) -> tuple[torch.Tensor, torch.Tensor]:
+def all_splits(task: Arrays) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs and labels of all splits."""
     batches = [task.examples(split) for split in SPLITS]
     return torch.cat([batch.inputs for batch in batches]), torch.cat([batch.labels for batch in batches])
 
 
 @pytest.mark.parametrize("kind", ["int64", "uint8", "int32", "uint16", ">i4"])
-def test_whole_numbers_are_ids(tmp_path: Path, kind: str) -> None:
+def test_integers_are_token_ids(tmp_path: Path, kind: str) -> None:
     ids = np.arange(100).reshape(20, 5).astype(kind)
     task = Arrays(file=written(tmp_path, inputs=ids, labels=LABELS))
     assert (task.spec.length, task.spec.vocabulary, task.spec.classes) == (5, 100, 3)
-    inputs, labels = every(task)
+    inputs, labels = all_splits(task)
     assert sorted(inputs.tolist()) == ids.tolist()
     assert labels.tolist() == [LABELS[row[0] // 5] for row in inputs.tolist()]
     assert [len(task.examples(split).inputs) for split in SPLITS] == [16, 2, 2]
-    assert {row[0] for row in task.examples("train").inputs.tolist()} != set(range(0, 80, 5)), "not in the file's order"
+    assert {row[0] for row in task.examples("train").inputs.tolist()} != set(range(0, 80, 5)), (
+        "not in the order of the file"
+    )
 
 
 @pytest.mark.parametrize("kind", ["float16", "float32", "float64", ">f8"])
-def test_other_numbers_are_frames(tmp_path: Path, kind: str) -> None:
+def test_floats_are_frames(tmp_path: Path, kind: str) -> None:
     frames = (np.arange(120) / 8).reshape(20, 3, 2).astype(kind)
     task = Arrays(file=written(tmp_path, inputs=frames, labels=LABELS))
     assert (task.spec.length, task.spec.features, task.spec.vocabulary) == (3, 2, None)
-    assert sorted(every(task)[0].tolist()) == frames.tolist()
+    assert sorted(all_splits(task)[0].tolist()) == frames.tolist()
 
 
 @pytest.mark.parametrize(("shape", "patch"), [((4, 6), 2), ((4, 6, 1), 2), ((4, 6, 3), 2), ((4, 6), None)])
-def test_pictures_are_cut_into_patches(tmp_path: Path, shape: tuple[int, ...], patch: int | None) -> None:
-    pictures = np.random.default_rng(0).integers(256, size=(20, *shape), dtype=np.uint8)
-    task = Arrays(file=written(tmp_path, inputs=pictures, labels=np.arange(20)), patch=patch)
+def test_images_are_cut_into_patches(tmp_path: Path, shape: tuple[int, ...], patch: int | None) -> None:
+    images = np.random.default_rng(0).integers(256, size=(20, *shape), dtype=np.uint8)
+    task = Arrays(file=written(tmp_path, inputs=images, labels=np.arange(20)), patch=patch)
     grid = Grid(height=4, width=6, channels=(*shape, 1)[2], patch=patch)
-    for row, label in zip(*every(task), strict=True):
-        picture = pictures[label].reshape(4, 6, -1).transpose(2, 0, 1)
-        torch.testing.assert_close(row, grid.tokens(torch.from_numpy(picture)[None])[0])
+    for row, label in zip(*all_splits(task), strict=True):
+        image = images[label].reshape(4, 6, -1).transpose(2, 0, 1)
+        torch.testing.assert_close(row, grid.tokens(torch.from_numpy(image)[None])[0])
 
 
 @pytest.mark.parametrize(
@@ -68,44 +70,49 @@ def test_pictures_are_cut_into_patches(tmp_path: Path, shape: tuple[int, ...], p
         (LABELS.astype("uint8") + 200, ("200", "201", "202")),
     ],
 )
-def test_labels_become_classes_in_their_order(tmp_path: Path, labels: np.ndarray, names: tuple[str, ...]) -> None:
+def test_classes_are_sorted_labels(tmp_path: Path, labels: np.ndarray, names: tuple[str, ...]) -> None:
     task = Arrays(file=written(tmp_path, inputs=np.arange(40).reshape(20, 2), labels=labels))
-    assert task.names == names
+    assert task.class_names == names
     values = labels.astype(int) if labels.dtype == bool else labels
-    for (first, _), label in zip(*every(task), strict=True):
+    for (first, _), label in zip(*all_splits(task), strict=True):
         assert names[label] == str(values[first // 2])
 
 
-def test_a_label_a_token_and_padding(tmp_path: Path) -> None:
+def test_labels_per_token_and_padding(tmp_path: Path) -> None:
     ids = np.arange(60).reshape(20, 3)
     padding = np.zeros((20, 3), int)
     padding[4, 1:] = 1
     labels = ids % 4 + 1
     labels[5, 0] = IGNORE_INDEX
-    labels[4, 2] = 77  # under padding, so no class
+    labels[4, 2] = 77  # at padding, so no class
     ids[4, 1:] = -1
     task = Arrays(file=written(tmp_path, inputs=ids, labels=labels, lengths=padding), padding="lengths", causal=True)
-    assert (task.spec.per_token, task.spec.causal, task.spec.classes, task.names) == (True, True, 4, tuple("1234"))
-    expected, asked = ids.copy(), ids % 4
-    expected[4, 1:], asked[4, 1:], asked[5, 0] = 0, IGNORE_INDEX, IGNORE_INDEX
-    inputs, answers = every(task)
+    assert (task.spec.per_token, task.spec.causal, task.spec.classes, task.class_names) == (
+        True,
+        True,
+        4,
+        tuple("1234"),
+    )
+    expected, classes = ids.copy(), ids % 4
+    expected[4, 1:], classes[4, 1:], classes[5, 0] = 0, IGNORE_INDEX, IGNORE_INDEX
+    inputs, found_labels = all_splits(task)
     order = inputs[:, 0].argsort()
     assert inputs[order].tolist() == expected.tolist()
-    assert answers[order].tolist() == asked.tolist()
+    assert found_labels[order].tolist() == classes.tolist()
     paddings = [task.examples(split).padding for split in SPLITS]
     assert sum(int(padding.sum()) for padding in paddings if padding is not None) == 2
 
 
-def test_numbers_under_padding_may_be_anything(tmp_path: Path) -> None:
+def test_values_at_padding_are_ignored(tmp_path: Path) -> None:
     frames = np.ones((20, 3, 2))
     frames[:, 2] = np.nan
     padding = np.zeros((20, 3), bool)
     padding[:, 2] = True
     task = Arrays(file=written(tmp_path, inputs=frames, labels=LABELS, padding=padding), padding="padding")
-    assert every(task)[0][:, 2].unique().tolist() == [0]
+    assert all_splits(task)[0][:, 2].unique().tolist() == [0]
 
 
-def test_splits_of_the_file_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_splits_of_the_file_are_kept(tmp_path: Path) -> None:
     arrays: dict[str, np.ndarray] = {}
     for at, (split, rows) in enumerate(zip(SPLITS, (9, 4, 3), strict=True)):
         arrays[f"{split}_x"], arrays[f"{split}_y"] = np.full((rows, 2), at), np.arange(rows) % 2
@@ -119,13 +126,13 @@ def test_splits_of_the_file_are_taken_as_they_are(tmp_path: Path) -> None:
     assert len(set(few.examples("train").labels.tolist())) == 2, "not the first rows, which may be of one class"
 
 
-def test_another_seed_deals_otherwise(tmp_path: Path) -> None:
+def test_another_seed_gives_another_split(tmp_path: Path) -> None:
     one, same, other = (Arrays(file=str(write_arrays(tmp_path / "a.npz")), seed=seed) for seed in (0, 0, 1))
     assert torch.equal(one.examples("test").inputs, same.examples("test").inputs)
     assert not torch.equal(one.examples("test").inputs, other.examples("test").inputs)
 
 
-def test_the_most_common_label_scores_chance(tmp_path: Path) -> None:
+def test_chance_is_the_share_of_the_majority_class_in_validation(tmp_path: Path) -> None:
     arrays = {f"{split}_inputs": np.zeros((5, 2), int) for split in SPLITS}
     arrays |= {f"{split}_labels": np.array([0, 1, 1, 1, 2]) for split in SPLITS}
     assert Arrays(file=written(tmp_path, **arrays)).chance == 3 / 5
@@ -133,7 +140,7 @@ def test_the_most_common_label_scores_chance(tmp_path: Path) -> None:
 
 IDS = np.arange(40).reshape(20, 2)
 FRAMES = np.ones((20, 3, 2), np.float32)
-PICTURES = np.stack([pixels(seed, 4, 4) for seed in range(20)])
+IMAGES = np.stack([pixels(seed, 4, 4) for seed in range(20)])
 
 
 def changed(array: np.ndarray, row: int, value: float) -> np.ndarray:
@@ -159,49 +166,53 @@ def per_split(**sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
             {},
             "array 'inputs': Object arrays",
         ),
-        ({"inputs": IDS * 1.0, "labels": LABELS}, {}, r"inputs: float64 of shape \(20, 2\); it takes whole numbers"),
+        ({"inputs": IDS * 1.0, "labels": LABELS}, {}, r"inputs: float64 of shape \(20, 2\); it takes integers"),
         ({"inputs": IDS[:, :0], "labels": LABELS}, {}, r"inputs: int64 of shape \(20, 0\)"),
         ({"inputs": IDS > 3, "labels": LABELS}, {}, r"inputs: bool of shape \(20, 2\)"),
-        ({"inputs": PICTURES.astype(int), "labels": LABELS}, {}, r"inputs: int64 of shape \(20, 4, 4, 3\)"),
+        ({"inputs": IMAGES.astype(int), "labels": LABELS}, {}, r"inputs: int64 of shape \(20, 4, 4, 3\)"),
         ({"inputs": changed(IDS, 7, -1), "labels": LABELS}, {}, r"inputs: row 7: ids must be 0\.\.1048575"),
         ({"inputs": changed(IDS, 7, 1 << 20), "labels": LABELS}, {}, r"inputs: row 7: ids must be 0\.\.1048575"),
         ({"inputs": changed(FRAMES, 9, np.nan), "labels": LABELS}, {}, "inputs: row 9: a number is NaN, infinite"),
         ({"inputs": -np.inf * FRAMES, "labels": LABELS}, {}, "inputs: row 0 and 19 others: a number is NaN, infinite"),
         ({"inputs": FRAMES.astype(float) * 1e300, "labels": LABELS}, {}, "a number is NaN, infinite or too large"),
-        ({"inputs": IDS, "labels": LABELS * 0.5}, {}, r"labels: float64 of shape \(20,\); it takes whole numbers, or"),
+        ({"inputs": IDS, "labels": LABELS * 0.5}, {}, r"labels: float64 of shape \(20,\); it takes integers, or"),
         (
             {"inputs": IDS, "labels": LABELS[1:]},
             {},
             r"labels: shape \(19,\); .* takes \(20,\) or \(20, 2\)",
         ),
-        ({"inputs": PICTURES, "labels": PICTURES[..., 0]}, {}, r"labels: shape \(20, 4, 4\); .* it takes \(20,\)$"),
+        ({"inputs": IMAGES, "labels": IMAGES[..., 0]}, {}, r"labels: shape \(20, 4, 4\); .* it takes \(20,\)$"),
         (
             {"inputs": IDS, "labels": changed(LABELS, 3, IGNORE_INDEX)},
             {},
-            "labels: row 3: -100 asks nothing",
+            "labels: row 3: no labels; -100 marks",
         ),
         (
             {"inputs": IDS, "labels": np.where(IDS < 2, IGNORE_INDEX, 1)},
             {},
-            "labels: row 0: -100 asks nothing",
+            "labels: row 0: no labels; -100 marks",
         ),
-        ({"inputs": PICTURES, "labels": LABELS}, {"patch": 3}, "patch=3: it must divide 4 and 4"),
-        ({"inputs": PICTURES, "labels": LABELS}, {}, "patch=None: a token a pixel is its grey"),
-        ({"inputs": PICTURES[..., [0] * 5], "labels": LABELS}, {}, r"5 channels, which stand last; it takes 1\.\.4"),
-        ({"inputs": FRAMES, "labels": LABELS}, {"patch": 2}, "patch=2: inputs are no pictures; these are uint8"),
-        ({"inputs": IDS, "labels": LABELS}, {"causal": True}, "causal=True: it takes a label for each token"),
+        ({"inputs": IMAGES, "labels": LABELS}, {"patch": 3}, "patch=3: it must divide the image size, 4 by 4"),
+        (
+            {"inputs": IMAGES, "labels": LABELS},
+            {},
+            "patch=None: single pixels are tokens by their gray level, but there are 3 channels",
+        ),
+        ({"inputs": IMAGES[..., [0] * 5], "labels": LABELS}, {}, r"5 channels, the last axis; it takes 1\.\.4"),
+        ({"inputs": FRAMES, "labels": LABELS}, {"patch": 2}, "patch=2: inputs are no images, which are uint8"),
+        ({"inputs": IDS, "labels": LABELS}, {"causal": True}, "causal=True: it takes a label per token"),
         ({"inputs": IDS, "labels": LABELS}, {"padding": "mask"}, "no array 'mask'"),
         (
             {"inputs": IDS, "labels": LABELS, "p": LABELS},
             {"padding": "p"},
-            r"p: int64 of shape \(20,\).*0 or 1 for",
+            r"p: int64 of shape \(20,\).*0 or 1 per",
         ),
         ({"inputs": IDS, "labels": LABELS, "p": IDS * 0.0}, {"padding": "p"}, "p: float64"),
-        ({"inputs": IDS, "labels": LABELS, "p": IDS == 0}, {"padding": "p"}, "p: row 0: padding must stand at the end"),
-        ({"inputs": IDS, "labels": LABELS, "p": IDS >= 38}, {"padding": "p"}, "p: row 19: padding must stand at the"),
+        ({"inputs": IDS, "labels": LABELS, "p": IDS == 0}, {"padding": "p"}, "p: row 0: padding must be at the end"),
+        ({"inputs": IDS, "labels": LABELS, "p": IDS >= 38}, {"padding": "p"}, "p: row 19: padding must be at the"),
     ],
 )
-def test_what_cannot_be_used_is_named(
+def test_invalid_arrays_are_refused(
     tmp_path: Path, arrays: dict[str, np.ndarray], settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -211,8 +222,8 @@ def test_what_cannot_be_used_is_named(
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda path: path.write_text("a,b"), "no .npz file, as numpy.savez"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "no .npz file, as numpy.savez"),
+        (lambda path: path.write_text("a,b"), "not an .npz file, as written by numpy.savez"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "not an .npz file, as written by numpy.savez"),
         (lambda path: path.write_bytes(path.read_bytes().replace(b"\7\0\0\0", b"\6\0\0\0")), "'inputs': Bad CRC-32"),
     ],
 )

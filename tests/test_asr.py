@@ -1,4 +1,4 @@
-"""Speech recognition: what is generated, how transcripts are decoded, learned from and judged; all the slow way."""
+"""Speech recognition: generated data, decoding, loss and error rates, against slow references."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 
 from spaces.tasks import IGNORE_INDEX, SPLITS, Batch
 from spaces.tasks.asr import Asr
-from spaces.tasks.sources.transcription import BLANK, Errors, edits, least_frames
-from spaces.tasks.synthetic.formants import spoken
+from spaces.tasks.sources.transcription import BLANK, Errors, edit_distance, min_frames
+from spaces.tasks.synthetic.formants import character_formants
 from spaces.tasks.synthetic.lexicon import lexicon_of
 
 TASK = Asr(train=20, validation=10, test=10)
@@ -22,17 +22,17 @@ def transcripts(task: Asr, labels: torch.Tensor) -> list[str]:
     return ["".join(task.alphabet[at - 1] for at in row.tolist() if at != IGNORE_INDEX) for row in labels]
 
 
-def says(logits: torch.Tensor) -> Callable[[Batch], torch.Tensor]:
+def constant_network(logits: torch.Tensor) -> Callable[[Batch], torch.Tensor]:
     return lambda _: logits
 
 
 def spelled(task: Asr, *rows: str) -> torch.Tensor:
-    """Logits of which each frame is sure; ``-`` is a blank."""
+    """Logits whose argmax spells these characters; ``-`` is a blank."""
     frames = [[task.alphabet.find(letter) + 1 for letter in row] for row in rows]
     return 100.0 * torch.nn.functional.one_hot(torch.tensor(frames), task.spec.classes)
 
 
-def test_rows_say_words_of_the_lexicon_and_differ_in_length() -> None:
+def test_transcripts_consist_of_words_of_the_lexicon_and_differ_in_length() -> None:
     lexicon = set(lexicon_of(40, TASK.alphabet, seed=0))
     assert all(2 <= len(word) <= 5 for word in lexicon)
     assert all(one != other for word in lexicon for one, other in itertools.pairwise(word))
@@ -46,12 +46,12 @@ def test_rows_say_words_of_the_lexicon_and_differ_in_length() -> None:
             assert 4 * len(said) <= length <= min(8 * len(said), TASK.spec.length)
 
 
-def test_frames_hold_the_characters_of_the_transcript_in_some_voice() -> None:
-    """Those frames that are of one sound alone, not within a glide, are in one voice and in the transcript's order."""
+def test_frames_are_the_sounds_of_the_transcript_in_one_voice() -> None:
+    """Frames outside of transitions match the templates of one voice, in the order of the transcript."""
     task = Asr(noise=0.0, validation=20)
     frames, padding, labels, *_ = task.examples("validation")
     assert padding is not None
-    known = spoken(len(task.alphabet), task.bands).tolist()
+    known = character_formants(len(task.alphabet), task.bands).tolist()
 
     def template(sound: int, voice: float) -> torch.Tensor:
         first, second = known[sound]
@@ -71,8 +71,8 @@ def test_frames_hold_the_characters_of_the_transcript_in_some_voice() -> None:
         in_order = []
         for letters, kept in zip(alike.argmax(2), pure, strict=True):
             text = [task.alphabet[letter] for letter, _ in itertools.groupby(letters[kept].tolist())]
-            in_order.append(len(text) if edits(text, said) == len(said) - len(text) else 0)
-        assert not all(in_order), "the voice matters"
+            in_order.append(len(text) if edit_distance(text, said) == len(said) - len(text) else 0)
+        assert not all(in_order), "the transcript is found in one voice only"
         found, total = found + max(in_order), total + len(said)
     assert found > 0.6 * total, "or hardly anything was checked"
 
@@ -81,13 +81,13 @@ def test_frames_hold_the_characters_of_the_transcript_in_some_voice() -> None:
     ("frames", "text"),
     [("---", ""), ("aab-b", "abb"), ("-a--a-", "aa"), ("a a", "a a"), ("aaaa", "a"), ("b", "b"), ("ab-  -c", "ab c")],
 )
-def test_repeated_frames_are_one_character_unless_a_blank_parts_them(frames: str, text: str) -> None:
+def test_repeated_frames_are_one_character_unless_separated_by_a_blank(frames: str, text: str) -> None:
     assert TASK.decode(spelled(TASK, frames), None) == [text]
     padding = torch.arange(len(frames) + 2)[None] >= len(frames)
-    assert TASK.decode(spelled(TASK, f"{frames}cd"), padding) == [text], "what stands in padding is not said"
+    assert TASK.decode(spelled(TASK, f"{frames}cd"), padding) == [text], "padding is not decoded"
 
 
-def test_the_loss_is_the_sum_over_all_ways_to_spell_a_transcript() -> None:
+def test_the_ctc_loss_sums_over_all_alignments() -> None:
     logits = torch.randn(3, 5, TASK.spec.classes, generator=torch.Generator().manual_seed(0))
     padding = torch.arange(5) >= torch.tensor([[5], [4], [3]])
     said = ["ab", "aa", "b"]
@@ -103,31 +103,35 @@ def test_the_loss_is_the_sum_over_all_ways_to_spell_a_transcript() -> None:
     assert TASK.loss(logits, batch).item() == pytest.approx(sum(expected) / 3, rel=1e-5)
 
 
-def test_the_loss_of_what_cannot_be_said_in_time_teaches_nothing() -> None:
+def test_the_ctc_loss_of_a_transcript_that_is_too_long_is_zero() -> None:
     logits = torch.zeros(1, 2, TASK.spec.classes, requires_grad=True)
     loss = TASK.loss(logits, Batch(torch.zeros(1, 2, TASK.bands), None, TASK.encode(["aa"], 2)))
-    assert least_frames("aa") == 3
+    assert min_frames("aa") == 3
     assert loss.item() == 0
 
 
-def test_judge_counts_edits_of_words_and_characters() -> None:
+def test_error_rates_count_edits_of_words_and_characters() -> None:
     batch = Batch(torch.zeros(2, 7, TASK.bands), None, TASK.encode(["ab c", "ab"], 7))
-    judged = TASK.eval_step(says(spelled(TASK, "ab-b  c", "a-b----")), batch)
+    judged = TASK.eval_step(constant_network(spelled(TASK, "ab-b  c", "a-b----")), batch)
     assert judged == Errors(1, 3, 1, 6)
-    nothing = TASK.eval_step(says(spelled(TASK, "-------", "-------")), batch)
+    nothing = TASK.eval_step(constant_network(spelled(TASK, "-------", "-------")), batch)
     assert TASK.compute_metrics([nothing])["word_error_rate"] == TASK.chance
     assert TASK.compute_metrics([judged, nothing]) == {"word_error_rate": 4 / 6, "character_error_rate": 7 / 12}
     assert BLANK == 0
 
 
-def slow_edits(a: str, b: str) -> int:
+def slow_edit_distance(a: str, b: str) -> int:
     if not a or not b:
         return len(a) + len(b)
-    return min(slow_edits(a[1:], b) + 1, slow_edits(a, b[1:]) + 1, slow_edits(a[1:], b[1:]) + (a[0] != b[0]))
+    return min(
+        slow_edit_distance(a[1:], b) + 1,
+        slow_edit_distance(a, b[1:]) + 1,
+        slow_edit_distance(a[1:], b[1:]) + (a[0] != b[0]),
+    )
 
 
-def test_edits_are_the_fewest() -> None:
+def test_the_edit_distance_is_minimal() -> None:
     words = ["".join(letters) for n in range(4) for letters in itertools.product("ab", repeat=n)] + ["abcab", "bcbcc"]
     for a, b in itertools.product(words, words):
-        assert edits(a, b) == slow_edits(a, b)
-    assert edits(["go", "on"], ["go", "away", "on"]) == 1
+        assert edit_distance(a, b) == slow_edit_distance(a, b)
+    assert edit_distance(["go", "on"], ["go", "away", "on"]) == 1

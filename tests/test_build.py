@@ -53,7 +53,7 @@ def test_every_corner_that_fits_builds_and_runs(features):
     task = Constant(per_token=True, features=features)
     assert invalid_corners(space(**fitting), task) == []
     for corner in space(**fitting).corners():
-        logits = build(corner, task)(task.cached("train").rows(torch.arange(2)))
+        logits = build(corner, task)(task.data("train").select(torch.arange(2)))
         assert logits.shape == (2, 31, 3), describe(corner)
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with data is told before anything is trained."""
+"""Checks of the data before training."""
 
 import logging
 
@@ -13,11 +13,11 @@ from spaces.tasks.sources.checks import check_data
 
 
 class Given(FirstToken):
-    """Rows of eight tokens with these labels; a row's tokens are its label's number of the split's own."""
+    """Rows of eight tokens with given labels; rows differ between splits, except for those in ``same``."""
 
-    def __init__(self, *, names=(), per_token=False, same=(), **labels):
+    def __init__(self, *, class_names=(), per_token=False, same=(), **labels):
         super().__init__()
-        self.names, self.per_token, self.same, self.labels = names, per_token, same, labels
+        self.class_names, self.per_token, self.same, self.labels = class_names, per_token, same, labels
 
     def examples(self, split):
         labels = torch.tensor(self.labels.get(split, [0, 1]), dtype=torch.int64)
@@ -30,12 +30,13 @@ class Given(FirstToken):
     ("task", "message"),
     [
         (Given(validation=[]), "validation: no examples"),
-        (Given(test=[IGNORE_INDEX] * 3), "test: nothing is asked"),
-        (Given(train=[1, 1, 1]), "train: all labels are class 1; it takes two classes to learn from"),
-        (Given(train=[1, 1], names=("no", "yes")), "train: all labels are 'yes'"),
-        (Given(train=[1, 1], per_token=True), "train: all labels are class 1"),
-        (Given(validation=[0, 2, 3]), "validation: training has no example of class 2, class 3"),
-        (Given(test=[0, 2], names=("a", "b", "c")), "test: training has no example of 'c'"),
+        (Given(test=[IGNORE_INDEX] * 3), "test: no labels"),
+        (Given(train=[1, 1, 1]), "train: all 3 examples are of class 1; at least two classes are needed"),
+        (Given(train=[1, 1], class_names=("no", "yes")), "train: all 2 examples are of 'yes'"),
+        (Given(train=[1, 1], per_token=True), "train: all 2 examples are of class 1"),
+        (Given(validation=[1, 1]), "validation: all 2 examples are of class 1; at least two classes are needed"),
+        (Given(validation=[0, 2, 3]), "validation: train has no example of class 2, class 3"),
+        (Given(test=[0, 2], class_names=("a", "b", "c")), "test: train has no example of 'c'"),
     ],
 )
 def test_unusable_data_is_refused(task, message):
@@ -44,16 +45,16 @@ def test_unusable_data_is_refused(task, message):
 
 
 @pytest.mark.parametrize("task", [Given(), Given(validation=[0, 2], per_token=True), Digits(), Recall(train=10)])
-def test_usable_data_is_not_complained_about(task, caplog):
+def test_usable_data_causes_no_warning(task, caplog):
     with caplog.at_level(logging.WARNING):
         check_data(task)
     assert not caplog.records
 
 
-def test_examples_that_training_has_too_are_told(caplog):
+def test_examples_that_are_also_in_train_cause_a_warning(caplog):
     with caplog.at_level(logging.WARNING):
         check_data(Given(train=[0, 1, 0], test=[1, 0, 0, 1], same=("test",)))
-    assert [record.getMessage() for record in caplog.records] == ["3 of 4 test examples are in training, too"]
+    assert [record.getMessage() for record in caplog.records] == ["3 of 4 test examples are also in train"]
 
 
 class Padded(FirstToken):
@@ -63,10 +64,10 @@ class Padded(FirstToken):
         return Batch(torch.full((2, 8), 7), padding, torch.tensor([0, 1]))
 
 
-def test_padding_is_no_part_of_what_is_compared(caplog):
+def test_examples_are_compared_without_padding(caplog):
     with caplog.at_level(logging.WARNING):
         check_data(Padded())
-    ending = "examples are in training, too"
+    ending = "examples are also in train"
     assert [record.getMessage() for record in caplog.records] == [
         f"1 of 2 validation {ending}",
         f"2 of 2 test {ending}",

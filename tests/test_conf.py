@@ -7,11 +7,11 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
+from audio_files import write_recordings, write_transcribed
 from hydra import compose, initialize_config_dir
-from image_files import write_arrays, write_cifar10, write_pathfinder, write_pictures
+from image_files import write_arrays, write_cifar10, write_images, write_pathfinder
 from omegaconf import OmegaConf
 from text_tables import write_table
-from wav_files import write_recordings, write_transcribed
 
 from search.config import validate_config
 from spaces.architecture import describe
@@ -25,7 +25,7 @@ SPACES = sorted(path.stem for path in (CONF / "space").glob("*.yaml"))
 CONSTRUCTED = ("task", "pruner", "latency", "tracking")
 COMMANDS = {
     f"{path.relative_to(ROOT)}:{number}": match[1]
-    for path in [*FILES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    for path in [*FILES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "spaces/tasks/README.md"]
     for number, line in enumerate(path.read_text().splitlines(), start=1)
     if (match := re.search(r"python -m search\.run (\+space=[a-z](?:[^#|`;\s]|\s(?!\s))*)", line))
 }
@@ -52,7 +52,7 @@ def test_a_command_that_is_shown_composes(command, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("space", "task"), [("nlp", "Recall"), ("long", "Recall"), ("speech", "Speech"), ("vision", "Patches")]
+    ("space", "task"), [("nlp", "Recall"), ("long", "LongRecall"), ("speech", "Speech"), ("vision", "Patches")]
 )
 def test_a_space_brings_its_task_and_the_command_line_wins(space, task):
     assert composed(f"+space={space}")["task"]["_target_"].endswith(f".{task}")
@@ -68,7 +68,7 @@ def test_every_option_can_be_constructed(group, tmp_path):
         "task=asr_recordings": [f"task.table={write_transcribed(tmp_path / 'said')}"],
         "task=arrays": [f"task.file={write_arrays(tmp_path / 'a.npz')}"],
         "task=cifar10": [f"task.folder={write_cifar10(tmp_path / 'cifar')}"],
-        "task=images": [f"task.folder={write_pictures(tmp_path / 'pictures')}"],
+        "task=images": [f"task.folder={write_images(tmp_path / 'pictures')}"],
         "task=pathfinder": [f"task.folder={write_pathfinder(tmp_path / 'pathfinder')}"],
         "task=recordings": [f"task.folder={write_recordings(tmp_path / 'wav')}"],
     }

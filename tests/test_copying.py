@@ -1,4 +1,4 @@
-"""Copying, with content at fixed places and anywhere: every row read again token by token."""
+"""Copying and selective copying: labels recomputed token by token."""
 
 from __future__ import annotations
 
@@ -21,24 +21,22 @@ SETTINGS: tuple[dict[str, Any], ...] = (
 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_asked_behind_the_marker_is_the_content_before_it(
-    kind: type[Copying], settings: dict[str, Any]
-) -> None:
+def test_labels_after_the_marker_are_the_content_before_it(kind: type[Copying], settings: dict[str, Any]) -> None:
     task = kind(**settings)
     assert task.spec.causal == settings.get("causal", False)
     for split in SPLITS:
         inputs, _, labels, *_ = task.examples(split)
-        assert len(inputs) == task.rows[split]
-        for row, asked in zip(inputs.tolist(), labels.tolist(), strict=True):
+        assert len(inputs) == task.sizes[split]
+        for row, row_labels in zip(inputs.tolist(), labels.tolist(), strict=True):
             at = row.index(task.marker)
             content = [token for token in row[:at] if token != task.blank]
             assert len(content) == task.tokens
             assert max(content) < task.symbols == task.spec.classes
             assert row[at + 1 :] == [task.blank] * task.tokens
-            assert asked == [IGNORE_INDEX] * (at + 1) + content
+            assert row_labels == [IGNORE_INDEX] * (at + 1) + content
 
 
-def test_content_is_contiguous_in_one_and_anywhere_in_the_other() -> None:
+def test_content_is_contiguous_in_copying_and_anywhere_in_selective_copying() -> None:
     fixed, anywhere = (kind(train=4000).examples("train").inputs[:, :119] for kind in KINDS)
     assert (fixed[:, :8] < 14).all()
     assert (fixed[:, 8:] == 14).all()
@@ -49,7 +47,7 @@ def test_content_is_contiguous_in_one_and_anywhere_in_the_other() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_any_constant_guess_scores_chance(kind: type[Copying]) -> None:
+def test_a_constant_prediction_has_chance_accuracy(kind: type[Copying]) -> None:
     labels = kind(train=4000).examples("train").labels
     shares = torch.bincount(labels[labels != IGNORE_INDEX]) / (labels != IGNORE_INDEX).sum()
     assert shares.tolist() == pytest.approx([kind().chance] * 14, abs=0.008)
@@ -67,6 +65,6 @@ def test_any_constant_guess_scores_chance(kind: type[Copying]) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", KINDS)
-def test_bad_settings_are_named(kind: type[Copying], settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(kind: type[Copying], settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind(**settings)

@@ -159,7 +159,7 @@ def test_count_returns_every_cost_and_is_reproducible():
 
 def test_a_sample_has_the_requested_shape():
     task = FirstToken(length=8, rows=3)
-    inputs = task.cached("validation").inputs
+    inputs = task.data("validation").inputs
     assert torch.equal(task.sample().inputs, inputs[:1])
     assert torch.equal(task.sample(5).inputs, inputs[[0, 1, 2, 0, 1]])
     assert torch.equal(task.sample(2, 5).inputs, inputs[:2, :5])

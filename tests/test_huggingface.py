@@ -1,4 +1,4 @@
-"""Hugging Face data sets: local copies in every layout, their classes and splits, and what is said without one."""
+"""Hugging Face data sets: local copies in every layout, classes, splits, and errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spaces.tasks.table import Table
 
 @pytest.fixture
 def datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The library, which leaves nothing behind and finds no network."""
+    """The library, with a temporary cache and offline."""
     library = pytest.importorskip("datasets", reason="an extra: pip install 'paretoformer[huggingface]'")
     hub = pytest.importorskip("huggingface_hub")
     monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -38,11 +38,11 @@ def columns(rows: list[Any]) -> dict[str, list[Any]]:
 def same(a: HuggingFace, b: Table) -> bool:
     """The same classes, and the same inputs, padding and labels in every split."""
     pairs = [zip(a.examples(split)[:3], b.examples(split)[:3], strict=True) for split in SPLITS]
-    return a.names == b.names and all(torch.equal(x, y) for pair in pairs for x, y in pair)
+    return a.class_names == b.class_names and all(torch.equal(x, y) for pair in pairs for x, y in pair)
 
 
 @pytest.mark.parametrize("layout", ["saved", "saved alone", "parquet", "csv"])
-def test_a_local_copy_gives_what_a_table_gives(tmp_path: Path, datasets: Any, layout: str) -> None:
+def test_a_local_copy_gives_the_same_examples_as_a_table(tmp_path: Path, datasets: Any, layout: str) -> None:
     folder = tmp_path / "reviews"
     if layout.startswith("saved"):
         train = datasets.Dataset.from_dict(columns([*REVIEWS]))
@@ -52,26 +52,26 @@ def test_a_local_copy_gives_what_a_table_gives(tmp_path: Path, datasets: Any, la
     assert same(task(folder), Table(file=str(write_table(tmp_path / "a.csv")), text="review", label="stars"))
 
 
-def test_splits_of_the_data_set_take_the_place_of_tenths(tmp_path: Path, datasets: Any) -> None:
+def test_splits_of_the_data_set_are_kept(tmp_path: Path, datasets: Any) -> None:
     part = {name: datasets.Dataset.from_dict(columns([*REVIEWS][start::4])) for start, name in enumerate("abcd")}
     datasets.DatasetDict(part).save_to_disk(tmp_path / "reviews")
     named = task(tmp_path / "reviews", train_split="a", validation_split="b", test_split="d")
     assert [len(named.examples(split).inputs) for split in SPLITS] == [15, 15, 15]
     for split, name in zip(SPLITS, "abd", strict=True):
         assert [example.content.decode() for example in named.rows[split]] == part[name]["review"]
-    split_by_hash = task(tmp_path / "reviews", train_split="c", test_split="d")
-    assert [len(split_by_hash.examples(split).inputs) for split in SPLITS] == [13, 2, 15]
+    split = task(tmp_path / "reviews", train_split="c", test_split="d")
+    assert [len(split.examples(name).inputs) for name in SPLITS] == [12, 3, 15]
 
 
-def test_classes_have_the_data_sets_names_and_one_untold_is_no_label(
+def test_class_names_are_those_of_the_data_set_and_missing_labels_are_unusable(
     tmp_path: Path, datasets: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rows = [(f"text {at}", at % 2) for at in range(29)] + [("untold", -1)]
+    rows = [(f"text {at}", at % 2) for at in range(29)] + [("unlabelled", -1)]
     features = datasets.Features(review=datasets.Value("string"), stars=datasets.ClassLabel(names=["pos", "neg"]))
     datasets.Dataset.from_dict(columns(rows), features=features).save_to_disk(tmp_path / "reviews")
     with caplog.at_level(logging.WARNING):
         found = task(tmp_path / "reviews")
-        assert found.names == ["neg", "pos"]
+        assert found.class_names == ["neg", "pos"]
     assert "reviews, train: skipped: 1 of 30 rows are unusable, such as row 30: no label" in caplog.text
     labels = {example.content.decode(): example.label for split in SPLITS for example in found.rows[split]}
     assert labels == {text: ("pos", "neg")[label] for text, label in rows[:-1]}
@@ -82,16 +82,14 @@ def test_classes_have_the_data_sets_names_and_one_untold_is_no_label(
     [
         ({"test_split": "dev"}, "test_split='dev': .*reviews has no such split; there are train, test"),
         ({"text": "body"}, "text='body': .*reviews, train has no such column; there are review, stars"),
-        ({"text": "stars", "label": "review"}, "rows are unusable, such as row 1: 0 is no text"),
-        ({"subset": "en"}, "subset='en': .*reviews was saved to disk, and has none"),
+        ({"text": "stars", "label": "review"}, "rows are unusable, such as row 1: 0 is not a text"),
+        ({"subset": "en"}, "subset='en': .*reviews was written by save_to_disk and has no subsets"),
         ({"dataset": "someone/something"}, "dataset='someone/something': .*(offline|Offline)"),
         ({"dataset": "{}/nowhere"}, "dataset='.*/nowhere': "),
         ({"dataset": "{}/empty"}, "dataset='.*/empty': .*"),
     ],
 )
-def test_what_cannot_be_loaded_is_refused(
-    tmp_path: Path, datasets: Any, settings: dict[str, str], message: str
-) -> None:
+def test_an_unusable_data_set_is_refused(tmp_path: Path, datasets: Any, settings: dict[str, str], message: str) -> None:
     (tmp_path / "empty").mkdir()
     rows = datasets.Dataset.from_dict(columns([*REVIEWS]))
     datasets.DatasetDict(train=rows, test=rows).save_to_disk(tmp_path / "reviews")
@@ -100,7 +98,7 @@ def test_what_cannot_be_loaded_is_refused(
         task(tmp_path / "reviews", **settings).examples("train")
 
 
-def test_a_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ValueError, match=r"not installed: pip install 'paretoformer\[huggingface\]'"):
         HuggingFace(dataset="stanfordnlp/imdb").examples("train")
@@ -109,10 +107,10 @@ def test_a_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "dataset=None: name one of the hub, such as stanfordnlp/imdb, or a folder"),
-        ({"dataset": "a", "text": "label"}, "text='label', label='label': they must be two columns"),
+        ({}, "dataset=None: name a data set of the hub, such as stanfordnlp/imdb, or a folder"),
+        ({"dataset": "a", "text": "label"}, "text='label', label='label': they must be two different columns"),
     ],
 )
-def test_settings_that_cannot_be_used_are_refused_at_once(settings: dict[str, str], message: str) -> None:
+def test_invalid_settings_are_refused_at_construction(settings: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         HuggingFace(**settings)

@@ -1,4 +1,4 @@
-"""Folders of pictures: what is read, how it is split, what a token is, and what is said of bad files."""
+"""Image folders: tokens, image files, splits, and handling of unusable files and folders."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from image_files import pixels, write_pictures
+from image_files import pixels, write_images
 from PIL import Image
 
 from spaces.tasks import SPLITS
 from spaces.tasks.images import Images
-from spaces.tasks.sources.image_patches import UNREADABLE, Grid, read_picture
+from spaces.tasks.sources.image_patches import IMAGE_ERRORS, Grid, read_image
 
 # Tokens -----------------------------------------------------------------------------------------------------------
 
@@ -23,15 +23,15 @@ from spaces.tasks.sources.image_patches import UNREADABLE, Grid, read_picture
 @pytest.mark.parametrize(
     ("height", "width", "channels", "patch"), [(6, 4, 3, 2), (4, 6, 1, 2), (3, 3, 3, 3), (5, 2, 2, 1)]
 )
-def test_patches_hold_the_pixels_row_by_row_and_channel_by_channel(
+def test_patches_contain_the_pixels_in_row_major_order_channel_by_channel(
     height: int, width: int, channels: int, patch: int
 ) -> None:
     grid = Grid(height=height, width=width, channels=channels, patch=patch)
-    picture = torch.randint(256, (2, channels, height, width), dtype=torch.uint8)
+    image = torch.randint(256, (2, channels, height, width), dtype=torch.uint8)
     slow = [
         [
             [
-                picture[row, channel, top + down, left + right].item() / 255 * 2 - 1
+                image[row, channel, top + down, left + right].item() / 255 * 2 - 1
                 for channel in range(channels)
                 for down in range(patch)
                 for right in range(patch)
@@ -41,16 +41,16 @@ def test_patches_hold_the_pixels_row_by_row_and_channel_by_channel(
         ]
         for row in range(2)
     ]
-    torch.testing.assert_close(grid.tokens(picture), torch.tensor(slow))
+    torch.testing.assert_close(grid.tokens(image), torch.tensor(slow))
     spec = grid.spec(7)
-    assert grid.tokens(picture).shape == (2, spec.length, spec.features)
+    assert grid.tokens(image).shape == (2, spec.length, spec.features)
     assert spec.classes == 7
 
 
-def test_single_pixels_are_ids_by_their_grey() -> None:
+def test_token_ids_of_single_pixels_are_gray_levels() -> None:
     grid = Grid(height=2, width=3, channels=1, patch=None)
-    picture = torch.tensor([[[[0, 1, 2], [253, 254, 255]]]], dtype=torch.uint8)
-    assert grid.tokens(picture).tolist() == [[0, 1, 2, 253, 254, 255]]
+    image = torch.tensor([[[[0, 1, 2], [253, 254, 255]]]], dtype=torch.uint8)
+    assert grid.tokens(image).tolist() == [[0, 1, 2, 253, 254, 255]]
     assert (grid.spec(2).length, grid.spec(2).vocabulary, grid.spec(2).features) == (6, 256, None)
 
 
@@ -64,65 +64,71 @@ def saved(path: Path, array: np.ndarray, mode: str | None = None, **settings: ob
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".ppm", ".tif"])
-def test_pixels_are_read_as_they_were_written(tmp_path: Path, suffix: str) -> None:
+def test_pixels_are_read_unchanged(tmp_path: Path, suffix: str) -> None:
     array = pixels(1, 5, 7)
-    picture = read_picture(saved(tmp_path / f"a{suffix}", array), 3)
-    assert (picture.dtype, picture.tolist()) == (torch.uint8, array.transpose(2, 0, 1).tolist())
+    image = read_image(saved(tmp_path / f"a{suffix}", array), 3)
+    assert (image.dtype, image.tolist()) == (torch.uint8, array.transpose(2, 0, 1).tolist())
     gray = array[:, :, :1]
-    assert read_picture(saved(tmp_path / f"b{suffix}", gray), 1).tolist() == [gray[:, :, 0].tolist()]
-    assert read_picture(tmp_path / f"b{suffix}", 3).tolist() == [gray[:, :, 0].tolist()] * 3
+    assert read_image(saved(tmp_path / f"b{suffix}", gray), 1).tolist() == [gray[:, :, 0].tolist()]
+    assert read_image(tmp_path / f"b{suffix}", 3).tolist() == [gray[:, :, 0].tolist()] * 3
 
 
-def test_colours_become_grey_by_how_bright_they_look(tmp_path: Path) -> None:
+def test_colors_are_converted_to_gray_by_luma(tmp_path: Path) -> None:
     array = pixels(2, 4, 4)
     bright = array.astype(float) @ [0.299, 0.587, 0.114]
-    assert np.abs(read_picture(saved(tmp_path / "a.png", array), 1)[0].numpy() - bright).max() <= 1
+    assert np.abs(read_image(saved(tmp_path / "a.png", array), 1)[0].numpy() - bright).max() <= 1
 
 
-def test_16_bits_keep_the_upper_8(tmp_path: Path) -> None:
+def test_16_bit_images_keep_the_upper_8_bits(tmp_path: Path) -> None:
     deep = np.random.default_rng(0).integers(1 << 16, size=(4, 4), dtype=np.uint16)
-    assert read_picture(saved(tmp_path / "a.png", deep), 1)[0].tolist() == (deep >> 8).tolist()
+    assert read_image(saved(tmp_path / "a.png", deep), 1)[0].tolist() == (deep >> 8).tolist()
 
 
 def test_transparent_pixels_are_white(tmp_path: Path) -> None:
     array = pixels(3, 2, 2, 4)
     array[:, :, 3] = [[0, 255], [0, 255]]
-    picture = read_picture(saved(tmp_path / "a.png", array), 3)
-    assert picture[:, :, 0].unique().tolist() == [255]
-    assert picture[:, :, 1].tolist() == array[:, 1, :3].T.tolist()
+    image = read_image(saved(tmp_path / "a.png", array), 3)
+    assert image[:, :, 0].unique().tolist() == [255]
+    assert image[:, :, 1].tolist() == array[:, 1, :3].T.tolist()
 
 
-def test_a_photo_is_turned_upright(tmp_path: Path) -> None:
+def test_images_are_rotated_by_their_exif_orientation(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # lies on its left side
+    exif[0x0112] = 6  # rotated by 90 degrees
     array = pixels(4, 3, 5)
-    picture = read_picture(saved(tmp_path / "a.png", array, exif=exif), 3)
-    assert picture.tolist() == np.rot90(array, -1).transpose(2, 0, 1).tolist()
+    image = read_image(saved(tmp_path / "a.png", array, exif=exif), 3)
+    assert image.tolist() == np.rot90(array, -1).transpose(2, 0, 1).tolist()
 
 
 @pytest.mark.parametrize(("height", "width"), [(12, 30), (30, 12), (12, 12), (13, 12)])
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_the_middle_square_is_resized(tmp_path: Path, height: int, width: int, suffix: str) -> None:
-    """A white square in the middle of a black picture fills all that is read."""
+def test_the_central_square_is_resized(tmp_path: Path, height: int, width: int, suffix: str) -> None:
+    """A white square in the center of a black image fills the result."""
     array = np.zeros((height * 8, width * 8, 3), np.uint8)
     short, top, left = 96, (height * 8 - 96) // 2, (width * 8 - 96) // 2
     array[top : top + short, left : left + short] = 255
-    picture = read_picture(saved(tmp_path / f"a{suffix}", array), 3, side=6)
-    assert picture.shape == (3, 6, 6)
-    assert picture[:, 1:5, 1:5].min() > 250
-    assert picture.float().mean() > 240
+    image = read_image(saved(tmp_path / f"a{suffix}", array), 3, side=6)
+    assert image.shape == (3, 6, 6)
+    assert image[:, 1:5, 1:5].min() > 250
+    assert image.float().mean() > 240
 
 
-def test_resizing_averages_what_falls_together(tmp_path: Path) -> None:
+def test_resizing_averages_pixels(tmp_path: Path) -> None:
     array = np.indices((32, 32)).sum(0) % 2 * 200
-    picture = read_picture(saved(tmp_path / "a.png", array.astype(np.uint8)), 1, side=4)
-    assert picture.float().sub(100).abs().max() < 8
+    image = read_image(saved(tmp_path / "a.png", array.astype(np.uint8)), 1, side=4)
+    assert image.float().sub(100).abs().max() < 8
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, about what it can read all the same
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".bmp", ".ppm", ".tif", ".webp"])
-def test_a_damaged_picture_is_read_or_refused_and_a_short_one_refused(tmp_path: Path, suffix: str) -> None:
-    """Nothing but the named exceptions leaves, wherever a file is cut or changed."""
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, about files that it can still read
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        ".png",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in (".jpg", ".gif", ".bmp", ".ppm", ".tif", ".webp")),
+    ],
+)
+def test_damaged_images_raise_known_errors_and_half_an_image_is_refused(tmp_path: Path, suffix: str) -> None:
+    """Wherever a file is truncated or changed, only ``IMAGE_ERRORS`` are raised."""
     path = saved(tmp_path / f"a{suffix}", pixels(5, 9, 9))
     content = path.read_bytes()
     generator = np.random.default_rng(0)
@@ -132,79 +138,77 @@ def test_a_damaged_picture_is_read_or_refused_and_a_short_one_refused(tmp_path: 
         for data in (content[:cut], damaged):
             path.write_bytes(data)
             try:
-                assert read_picture(path, 3, side=8).shape == (3, 8, 8)
-                assert cut > len(content) // 2 or data is damaged, "half a file is no picture"
-            except UNREADABLE:
+                assert read_image(path, 3, side=8).shape == (3, 8, 8)
+                assert cut > len(content) // 2 or data is damaged, "half a file is no image"
+            except IMAGE_ERRORS:
                 pass
 
 
 # Folders ----------------------------------------------------------------------------------------------------------
 
 
-def stems(task: Images) -> dict[str, set[str]]:
+def file_sets(task: Images) -> dict[str, set[str]]:
     return {split: set(task.files[split]) for split in SPLITS}
 
 
-def test_class_folders_side_by_side_are_dealt_out_by_name_alone(tmp_path: Path) -> None:
-    task = Images(folder=str(write_pictures(tmp_path / "here")), side=4)
-    assert task.names == ("cat", "cow", "dog")
+def test_class_folders_are_split_by_file_name_only(tmp_path: Path) -> None:
+    task = Images(folder=str(write_images(tmp_path / "here")), side=4)
+    assert task.class_names == ("cat", "cow", "dog")
     assert [len(task.files[split]) for split in SPLITS] == [30, 3, 3]
-    assert len(set.union(*stems(task).values())) == 36
+    assert len(set.union(*file_sets(task).values())) == 36
     assert task.chance == 1 / 3
     for split in SPLITS:
         labels = task.examples(split).labels.tolist()
-        assert [task.names[label] for label in labels] == [file.split("/")[0] for file in task.files[split]]
+        assert [task.class_names[label] for label in labels] == [file.split("/")[0] for file in task.files[split]]
     (tmp_path / "here").rename(tmp_path / "there")
-    assert stems(Images(folder=str(tmp_path / "there"), side=4)) == stems(task)
+    assert file_sets(Images(folder=str(tmp_path / "there"), side=4)) == file_sets(task)
 
 
 @pytest.mark.parametrize("validation", ["validation", "val"])
-def test_folders_of_splits_are_taken_as_they_are(tmp_path: Path, validation: str) -> None:
+def test_folders_of_splits_are_kept(tmp_path: Path, validation: str) -> None:
     for first, split in enumerate(("train", validation, "test")):
-        write_pictures(tmp_path / split, count=4, first=4 * first)
+        write_images(tmp_path / split, count=4, first=4 * first)
     task = Images(folder=str(tmp_path), side=4)
     for split, folder in zip(SPLITS, ("train", validation, "test"), strict=True):
         assert len(task.files[split]) == 12
         assert all(file.startswith(f"{folder}/") for file in task.files[split])
-    picture = read_picture(tmp_path / "test" / "dog" / "9.png", 3, side=4)
+    image = read_image(tmp_path / "test" / "dog" / "9.png", 3, side=4)
     inputs, _, labels, *_ = task.examples("test")
     row = task.files["test"].index("test/dog/9.png")
     assert labels[row] == 2
-    torch.testing.assert_close(inputs[row], task.grid.tokens(picture[None])[0])
+    torch.testing.assert_close(inputs[row], task.grid.tokens(image[None])[0])
 
 
 @pytest.mark.parametrize(("there", "sizes"), [(("test",), [30, 3, 9]), (("val",), [30, 9, 3]), ((), [30, 3, 3])])
-def test_a_split_without_a_folder_is_dealt_out_of_training(
-    tmp_path: Path, there: tuple[str, ...], sizes: list[int]
-) -> None:
-    write_pictures(tmp_path / "train", count=12)
+def test_a_split_without_a_folder_is_taken_from_train(tmp_path: Path, there: tuple[str, ...], sizes: list[int]) -> None:
+    write_images(tmp_path / "train", count=12)
     for split in there:
-        write_pictures(tmp_path / split, count=3, first=12)
+        write_images(tmp_path / split, count=3, first=12)
     task = Images(folder=str(tmp_path), side=4)
     assert [len(task.files[split]) for split in SPLITS] == [sizes[0] + 3 * len(there), *sizes[1:]]
-    assert sum(map(len, task.files.values())) == len(set.union(*stems(task).values()))
+    assert sum(map(len, task.files.values())) == len(set.union(*file_sets(task).values()))
 
 
-def test_classes_and_pictures_are_limited_evenly(tmp_path: Path) -> None:
-    write_pictures(tmp_path)
-    write_pictures(tmp_path, names=["dog"], count=3, first=12)
+def test_limits_keep_the_largest_classes_and_equally_many_images_of_each(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    write_images(tmp_path, names=["dog"], count=3, first=12)
     task = Images(folder=str(tmp_path), side=4, classes=2, train=9)
-    assert (len(task.names), "dog" in task.names) == (2, True)
+    assert (len(task.class_names), "dog" in task.class_names) == (2, True)
     assert torch.bincount(task.examples("train").labels).tolist() == [4, 4]
 
 
-def test_what_is_no_class_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    before = stems(Images(folder=str(write_pictures(tmp_path)), side=4))
-    write_pictures(tmp_path, names=["_old", ".cache"])
+def test_files_and_folders_that_are_no_classes_are_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = file_sets(Images(folder=str(write_images(tmp_path)), side=4))
+    write_images(tmp_path, names=["_old", ".cache"])
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("what this is")
     (tmp_path / "cat" / "._0.png").write_bytes(b"what a Mac leaves behind")
     with caplog.at_level(logging.WARNING):
-        assert stems(Images(folder=str(tmp_path), side=4)) == before
+        assert file_sets(Images(folder=str(tmp_path), side=4)) == before
         assert not caplog.text
-        write_pictures(tmp_path, names=["rare"], count=2)
-        assert stems(Images(folder=str(tmp_path), side=4)) == before
-    assert "fewer than 3 pictures, too few to deal out: rare" in caplog.text
+        write_images(tmp_path, names=["rare"], count=2)
+        assert file_sets(Images(folder=str(tmp_path), side=4)) == before
+    assert "fewer than 3 images, too few to split: rare" in caplog.text
 
 
 def shortened(path: Path) -> None:
@@ -222,28 +226,27 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "text": (lambda path: path.write_text("once upon a time"), "cannot identify image file"),
     "truncated": (shortened, ""),
     "gone": (lambda path: path.unlink(), "No such file"),
-    "of 32 bits": (deep, "32 bits a pixel; 8 and 16 can be read"),
+    "of 32 bits": (deep, "32 bits per pixel; 8 and 16 can be read"),
 }
 
 
 @pytest.mark.parametrize(("damage", "message"), BROKEN.values(), ids=BROKEN)
-def test_a_bad_picture_among_many_is_named_counted_and_left_out(
+def test_an_unusable_image_among_many_is_skipped_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object], message: str
 ) -> None:
-    task = Images(folder=str(write_pictures(tmp_path)), side=4)
+    task = Images(folder=str(write_images(tmp_path)), side=4)
     bad = task.files["train"][3]
     damage(tmp_path / bad)
     with caplog.at_level(logging.WARNING):
         inputs, _, labels, *_ = task.examples("train")
     assert len(inputs) == len(labels) == 29
-    assert task.skipped == 1
     assert f"1 of 30 train files are unusable, such as {bad}: " in caplog.text
     assert message in caplog.text
     assert torch.bincount(labels).tolist() == [9, 10, 10]
 
 
-def test_many_bad_pictures_are_refused(tmp_path: Path) -> None:
-    task = Images(folder=str(write_pictures(tmp_path)), side=4)
+def test_many_unusable_images_are_refused(tmp_path: Path) -> None:
+    task = Images(folder=str(write_images(tmp_path)), side=4)
     for file in task.files["train"][:4]:
         (tmp_path / file).write_bytes(b"")
     with pytest.raises(ValueError, match=f"4 of 30 train files are unusable, such as {task.files['train'][0]}: "):
@@ -257,36 +260,40 @@ def one_class(folder: Path) -> None:
 
 def both(folder: Path) -> None:
     for split in ("train", "validation", "val"):
-        write_pictures(folder / split)
+        write_images(folder / split)
 
 
 def strange(folder: Path) -> None:
-    write_pictures(folder / "train", count=3)
-    write_pictures(folder / "test", names=["cat", "eel"], count=3)
+    write_images(folder / "train", count=3)
+    write_images(folder / "test", names=["cat", "eel"], count=3)
 
 
 def unlabelled(folder: Path) -> None:
-    write_pictures(folder / "train", count=3)
-    write_pictures(folder, names=["test"], count=3)
+    write_images(folder / "train", count=3)
+    write_images(folder, names=["test"], count=3)
 
 
 @pytest.mark.parametrize(
     ("damage", "settings", "message"),
     [
-        (one_class, {}, r"two class folders of 3 pictures or more, ending in \.png, .*; there are dog \(12\)"),
+        (one_class, {}, r"two class folders of 3 images or more, ending in \.png, .*; there are dog \(12\)"),
         (both, {}, "validation and val; it takes one of them"),
         (strange, {}, "test: it has eel, which train lacks"),
-        (unlabelled, {}, "test: it holds no class folder of pictures"),
-        (lambda _: None, {"patch": 5}, "patch=5: it must divide 4 and 4, the pixels a side"),
-        (lambda _: None, {"patch": None}, "patch=None: a token a pixel is its grey, and there are 3 channels"),
+        (unlabelled, {}, "test: it contains no class folder of images"),
+        (lambda _: None, {"patch": 5}, "patch=5: it must divide the image size, 4 by 4 pixels"),
+        (
+            lambda _: None,
+            {"patch": None},
+            "patch=None: single pixels are tokens by their gray level, but there are 3 channels",
+        ),
         (lambda _: None, {"channels": "cmyk"}, "channels='cmyk': it must be gray or rgb"),
         (lambda _: None, {"side": 0}, "side=0: it must be a whole number from 1"),
         (lambda _: None, {"train": 2}, "train=2: it must be a whole number from 3"),
     ],
 )
-def test_a_folder_or_a_setting_that_cannot_be_used_is_refused_at_once(
+def test_unusable_folders_and_invalid_settings_are_refused_at_construction(
     tmp_path: Path, damage: Callable[[Path], object], settings: dict[str, object], message: str
 ) -> None:
-    damage(write_pictures(tmp_path))
+    damage(write_images(tmp_path))
     with pytest.raises(ValueError, match=message):
         Images(**{"folder": str(tmp_path), "side": 4} | settings)

@@ -1,8 +1,10 @@
-"""ListOps: every value recomputed from the tokens alone, and the published shape of what is drawn."""
+"""ListOps: values recomputed from the tokens, and the published statistics of the expressions."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from functools import cache
 
 import pytest
 
@@ -11,19 +13,22 @@ from spaces.tasks.listops import ListOps
 
 NAMES = [*"0123456789", "[MIN", "[MAX", "[MED", "[SM", "]"]
 ARENA = {"min_length": 500, "max_length": 2000, "max_depth": 10, "max_args": 10, "train": 100, "validation": 200}
+FEW = {"train": 200, "validation": 60, "test": 60}
 SETTINGS = {
-    "default": ListOps(train=500),
-    "deep": ListOps(min_length=30, max_length=120, max_depth=8, max_args=3, train=200, seed=1),
-    "wide": ListOps(min_length=2, max_length=12, max_depth=2, max_args=9, train=500, seed=2),
+    "default": ListOps(**FEW),
+    "deep": ListOps(min_length=30, max_length=120, max_depth=8, max_args=3, seed=1, **FEW),
+    "wide": ListOps(min_length=2, max_length=12, max_depth=2, max_args=9, seed=2, **FEW),
     "arena": ListOps(**ARENA, test=1),
 }
+ROWS = [pytest.param(name, marks=[pytest.mark.slow] if name == "arena" else []) for name in SETTINGS]
 
 
-@pytest.fixture(params=SETTINGS)
+@pytest.fixture(params=ROWS)
 def task(request: pytest.FixtureRequest) -> ListOps:
     return SETTINGS[request.param]
 
 
+@cache
 def rows(task: ListOps) -> list[tuple[list[str], int]]:
     """The words of each example of all splits without its padding, and its label."""
     found = []
@@ -35,7 +40,7 @@ def rows(task: ListOps) -> list[tuple[list[str], int]]:
     return found
 
 
-def collapsed(words: list[str]) -> list[tuple[str, list[int], int]]:
+def collapsed(words: Sequence[str]) -> list[tuple[str, list[int], int]]:
     """Every list as its operator, its arguments' values and its depth, by replacing an innermost one until none is."""
     lists, text = [], list(words)
     while "]" in text:
@@ -56,13 +61,13 @@ def value_of(operator: str, values: list[int]) -> int:
     return {"[MIN": values[0], "[MAX": values[-1], "[SM": int(str(sum(values))[-1])}[operator]
 
 
-def test_the_label_is_the_value_of_the_tokens(task: ListOps) -> None:
+def test_the_label_is_the_value_of_the_expression(task: ListOps) -> None:
     for words, label in rows(task):
         operator, values, _ = collapsed(words)[-1]
         assert label == value_of(operator, values)
 
 
-def test_expressions_are_as_long_deep_and_wide_as_the_settings_say(task: ListOps) -> None:
+def test_expressions_have_the_configured_length_depth_and_width(task: ListOps) -> None:
     found = rows(task)
     assert all(task.min_length < len(words) < task.max_length for words, _ in found)
     lists = [each for words, _ in found for each in collapsed(words)]
@@ -71,7 +76,8 @@ def test_expressions_are_as_long_deep_and_wide_as_the_settings_say(task: ListOps
     assert {operator for operator, _, _ in lists} == {"[MIN", "[MAX", "[MED", "[SM"}
 
 
-def test_expressions_are_drawn_as_the_arena_draws_them() -> None:
+@pytest.mark.slow
+def test_expressions_have_the_published_statistics() -> None:
     """Of 2000 drawn independently, 16.5 % had the value 0, 15.8 % 9, and 7.4 to 9.8 % each of the others."""
     found = rows(SETTINGS["arena"])
     shares = Counter(label for _, label in found)
@@ -80,20 +86,20 @@ def test_expressions_are_drawn_as_the_arena_draws_them() -> None:
     assert sum(len(words) for words, _ in found) / len(found) == pytest.approx(1045, rel=0.08)
 
 
-def test_no_expression_comes_twice_even_where_there_are_few() -> None:
+def test_expressions_are_distinct_even_if_few_are_possible() -> None:
     task = ListOps(min_length=3, max_length=5, max_depth=2, max_args=2, train=280, validation=50, test=60)
     found = [tuple(words) for words, _ in rows(task)]
     assert len(found) == len(set(found)) == 390, "of 400 there are"
 
 
-def test_what_is_judged_by_does_not_depend_on_what_is_learned_from() -> None:
+def test_validation_and_test_do_not_depend_on_the_size_of_train() -> None:
     few, many = (ListOps(train=train).expressions for train in (10, 300))
     assert few["validation"] == many["validation"]
     assert few["test"] == many["test"]
     assert list(few["train"]) == list(many["train"])[:10]
 
 
-def test_chance_is_what_the_most_frequent_value_scores(task: ListOps) -> None:
+def test_chance_is_the_share_of_the_most_frequent_value_in_validation(task: ListOps) -> None:
     labels = task.examples("validation").labels.tolist()
     assert task.chance == max(labels.count(value) for value in range(10)) / len(labels)
 
@@ -102,10 +108,13 @@ def test_chance_is_what_the_most_frequent_value_scores(task: ListOps) -> None:
     ("settings", "message"),
     [
         ({"min_length": 3, "max_length": 5, "max_depth": 2, "train": 400}, "max_length=5, train=400: after 39[78] exp"),
-        ({"min_length": 300, "max_length": 302}, "max_length=302, validation=1: after 0 expressions, 20000 draws gave"),
+        (
+            {"min_length": 300, "max_length": 302},
+            "max_length=302, validation=1: after 0 expressions, 20000 draws in a row were",
+        ),
     ],
 )
-def test_expressions_that_hardly_come_up_are_refused(settings: dict[str, int], message: str) -> None:
+def test_settings_whose_expressions_are_too_rare_are_refused(settings: dict[str, int], message: str) -> None:
     task = ListOps(**({"max_depth": 9, "max_args": 2, "validation": 1, "test": 1} | settings))
     with pytest.raises(ValueError, match=message):
         task.examples("train")

@@ -1,4 +1,4 @@
-"""MQAR: every question looked up in a dictionary, and where questions stand compared with drawing one by one."""
+"""MQAR: labels recomputed with a dictionary, and positions of the queries compared with sequential sampling."""
 
 from __future__ import annotations
 
@@ -21,29 +21,27 @@ SETTINGS: tuple[dict[str, Any], ...] = (
 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_question_is_a_key_that_came_before_and_its_label_the_value_behind_it(
-    settings: dict[str, Any], split: Split
-) -> None:
+def test_a_query_is_an_earlier_key_and_its_label_the_value_of_that_key(settings: dict[str, Any], split: Split) -> None:
     task = MQAR(**settings)
     inputs, _, labels, *_ = task.examples(split)
     first = 2 * task.pairs
     assert task.spec.causal == settings.get("causal", False)
-    for row, asked in zip(inputs.tolist(), labels.tolist(), strict=True):
+    for row, row_labels in zip(inputs.tolist(), labels.tolist(), strict=True):
         values = dict(zip(row[0:first:2], row[1:first:2], strict=True))
         assert len(values) == len(set(values.values())) == task.pairs
         assert all(1 <= key < task.first_value <= value < 2 * task.first_value for key, value in values.items())
-        questions = [at for at, label in enumerate(asked) if label != IGNORE_INDEX]
-        assert sorted(row[at] for at in questions) == sorted(values)
-        assert all(asked[at] + task.first_value == values[row[at]] for at in questions)
-        assert min(questions) >= first
-        assert not any(at % 2 for at in questions)
+        queries = [at for at, label in enumerate(row_labels) if label != IGNORE_INDEX]
+        assert sorted(row[at] for at in queries) == sorted(values)
+        assert all(row_labels[at] + task.first_value == values[row[at]] for at in queries)
+        assert min(queries) >= first
+        assert not any(at % 2 for at in queries)
         if not task.noise:
-            assert all(row[at] == 0 for at in range(first, len(row)) if at not in questions)
+            assert all(row[at] == 0 for at in range(first, len(row)) if at not in queries)
     assert not task.noise or len(inputs.unique()) == task.spec.vocabulary
 
 
 @pytest.mark.parametrize("power", [0.01, 0.5, 1.0])
-def test_keys_come_again_as_soon_as_drawing_one_by_one_says(power: float) -> None:
+def test_query_positions_are_distributed_as_in_sequential_sampling(power: float) -> None:
     task = MQAR(length=32, pairs=4, power=power, train=6000)
     inputs, _, labels, *_ = task.examples("train")
     second = (inputs[:, 8:] == inputs[:, 2:3]).double().argmax(1) // 2  # where the second pair is asked for
@@ -59,7 +57,7 @@ def test_keys_come_again_as_soon_as_drawing_one_by_one_says(power: float) -> Non
     assert (labels != IGNORE_INDEX).sum() == 4 * 6000
 
 
-def test_any_constant_guess_scores_chance() -> None:
+def test_a_constant_prediction_has_chance_accuracy() -> None:
     labels = MQAR(train=4000).examples("train").labels
     shares = torch.bincount(labels[labels != IGNORE_INDEX]) / (labels != IGNORE_INDEX).sum()
     assert shares.tolist() == pytest.approx([MQAR().chance] * 32, abs=0.005)
@@ -80,6 +78,6 @@ def test_any_constant_guess_scores_chance() -> None:
         ({"seed": -1}, "seed=-1"),
     ],
 )
-def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MQAR(**settings)

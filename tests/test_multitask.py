@@ -1,4 +1,4 @@
-"""Several tasks with one trunk, against each of them alone."""
+"""Multi-task learning: a shared trunk, compared with single tasks."""
 
 import math
 
@@ -35,53 +35,53 @@ def network(task):
     return SharedEncoder([mechanism], BlockConfig(8), spec=task.spec).eval()
 
 
-def test_each_task_gets_what_an_encoder_of_its_own_would_say():
+def test_a_shared_encoder_gives_each_task_the_output_of_a_single_encoder():
     task = Multitask(tasks=tasks())
     shared, batch = network(task), Multitask(tasks=tasks()).sample(2)
-    for (name, part), answers in zip(task.parts.items(), shared(batch), strict=True):
+    for (name, part), answers in zip(task.subtasks.items(), shared(batch), strict=True):
         own = Encoder([shared.trunk.blocks[0].mechanism], BlockConfig(8), spec=part.spec).eval()
         own.embedding, own.trunk, own.head = shared.embeddings[name], shared.trunk, shared.heads[name]
         torch.testing.assert_close(own(part.sample(2)), answers)
         assert answers.shape == (2, *part.spec.answer_shape)
 
 
-def test_every_example_is_judged_once_and_every_step_has_all_tasks():
+def test_evaluation_covers_every_example_once_and_every_training_step_has_all_tasks():
     task = Multitask(tasks=tasks())
     judged = list(task.batches("validation", 4))
     assert len(judged) == task.steps("validation", 4) == math.ceil(360 / 4)
-    for at, part in enumerate(task.parts.values()):
-        rows = [row for batch in judged if batch.parts[at] is not None for row in batch.parts[at].inputs.tolist()]
+    for at, part in enumerate(task.subtasks.values()):
+        rows = [row for batch in judged if batch.subtasks[at] is not None for row in batch.subtasks[at].inputs.tolist()]
         assert rows == part.examples("validation").inputs.tolist()
     learned = list(task.batches("train", 4, shuffle=3))
     assert len(learned) == task.steps("train", 4) == 8
-    assert all(part is not None for batch in learned for part in batch.parts)
-    few = [tuple(row) for batch in learned for row in batch.parts[1].inputs.tolist()]
-    assert len(set(few)) == 9 < len(few), "the smallest task goes round again"
-    assert sorted(few[:9]) == sorted(few[9:18]), "each time all of it"
-    assert few[:9] != few[9:18], "in another order"
+    assert all(part is not None for batch in learned for part in batch.subtasks)
+    few = [tuple(row) for batch in learned for row in batch.subtasks[1].inputs.tolist()]
+    assert len(set(few)) == 9 < len(few), "the smallest task is repeated"
+    assert sorted(few[:9]) == sorted(few[9:18]), "each repetition contains all examples"
+    assert few[:9] != few[9:18], "each repetition has another order"
     again = list(task.batches("train", 4, shuffle=3))
     for batch, other in zip(learned, again, strict=True):
-        assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(batch.parts, other.parts, strict=True))
+        assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(batch.subtasks, other.subtasks, strict=True))
 
 
-def test_the_loss_is_the_mean_of_the_losses():
+def test_the_loss_is_the_mean_of_the_tasks_losses():
     task = Multitask(tasks=tasks())
     batch, shared = next(task.batches("train", 4, shuffle=0)), network(task)
     answers = shared(batch)
-    losses = [part.loss(answers[at], batch.parts[at]).item() for at, part in enumerate(task.parts.values())]
+    losses = [part.loss(answers[at], batch.subtasks[at]).item() for at, part in enumerate(task.subtasks.values())]
     assert task.loss(answers, batch).item() == pytest.approx(sum(losses) / 3)
 
 
-def test_the_score_is_the_mean_way_from_chance_to_best():
+def test_progress_is_the_mean_of_the_normalized_metrics():
     task = Multitask(tasks=tasks())
     scores = evaluate_split(network(task), task, "test")
     assert set(scores) == {"progress", "first_accuracy", "recall_accuracy", "patches_accuracy"}
-    ways = [(scores[f"{name}_accuracy"] - part.chance) / (1 - part.chance) for name, part in task.parts.items()]
+    ways = [(scores[f"{name}_accuracy"] - part.chance) / (1 - part.chance) for name, part in task.subtasks.items()]
     assert scores["progress"] == pytest.approx(sum(ways) / 3)
     assert task.compute_metrics([[(20, 20), (5, 5), (9, 9)]])["progress"] == pytest.approx(1.0)
 
 
-def test_tasks_are_learned_together():
+def test_all_tasks_are_learned():
     task = Multitask(tasks={"one": FirstToken(), "two": FirstToken(rows=32)})
     shared = network(task)
     with Training(shared, task, TrainSettings(epochs=14, batch_size=16, lr=0.03), seed=0) as training:
@@ -100,13 +100,13 @@ class Causal(FirstToken):
     [
         ({}, "tasks: none; it must be two or more"),
         ({"one": FirstToken()}, "tasks: one; it must be two or more"),
-        (tasks(bad=Causal()), "tasks.bad: causal"),
-        (tasks(bad=Translation(train=2, validation=1, test=1)), "tasks.bad: a sequence as its answer"),
-        (tasks(bad=Multitask(tasks=tasks())), "tasks.bad: several tasks"),
-        (tasks(bad={"length": 3}), "tasks.bad: {'length': 3} is no task"),
+        (tasks(bad=Causal()), "tasks.bad: it is causal"),
+        (tasks(bad=Translation(train=2, validation=1, test=1)), "tasks.bad: it is sequence-to-sequence"),
+        (tasks(bad=Multitask(tasks=tasks())), "tasks.bad: it is multi-task"),
+        (tasks(bad={"length": 3}), "tasks.bad: {'length': 3} is not a task"),
     ],
 )
-def test_what_cannot_share_a_trunk_is_refused(parts, message):
+def test_tasks_that_cannot_share_a_trunk_are_refused(parts, message):
     with pytest.raises(ValueError, match=message):
         Multitask(tasks=parts)
 
@@ -117,8 +117,8 @@ def test_a_shared_encoder_needs_several_tasks():
 
 
 @pytest.mark.parametrize("length", [0, 65])
-def test_a_sample_is_no_longer_than_the_longest_task(length):
-    with pytest.raises(ValueError, match="the task has lengths from 1 to 64"):
+def test_a_sample_is_at_most_as_long_as_the_longest_task(length):
+    with pytest.raises(ValueError, match=r"it must be 1\.\.64, the sequence length of the task"):
         Multitask(tasks=tasks()).sample(length=length)
-    shapes = [part.inputs.shape[1] for part in Multitask(tasks=tasks()).sample(1, 10).parts]
+    shapes = [part.inputs.shape[1] for part in Multitask(tasks=tasks()).sample(1, 10).subtasks]
     assert shapes == [8, 10, 10]

@@ -1,4 +1,4 @@
-"""Folders of WAV files: what is read, how it is split, what a frame is, and what is said of bad files."""
+"""Folders of recordings: frames, splits, file formats, and handling of unusable files and folders."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from wav_files import RATE, tone, write_recordings, write_wav
+from audio_files import RATE, tone, write_audio, write_recordings
 
 from spaces.tasks import SPLITS
-from spaces.tasks.recordings import Recordings, log_mel, mel_bands
-from spaces.tasks.sources.audio import read_wav
+from spaces.tasks.recordings import Recordings
+from spaces.tasks.sources.audio import read_audio
+from spaces.tasks.sources.log_mel import log_mel, mel_bands
 
 
-def test_a_frame_is_the_log_energy_in_triangles_over_mel() -> None:
+def test_a_frame_is_the_log_energy_in_triangular_mel_bands() -> None:
     """A slow Fourier sum and triangles drawn from the definition of mel."""
     rate, bands, window, hop, bins = 1000, 6, 25, 10, 32
     samples = torch.rand(67, generator=torch.Generator().manual_seed(0)) - 0.5
@@ -40,17 +42,17 @@ def test_a_frame_is_the_log_energy_in_triangles_over_mel() -> None:
     torch.testing.assert_close(log_mel(samples, rate, bands), expected - expected.mean(0), atol=1e-4, rtol=1e-4)
 
 
-def test_a_tone_is_loudest_in_the_band_that_holds_it() -> None:
+def test_a_tone_has_its_energy_in_the_band_of_its_frequency() -> None:
     weights = mel_bands(RATE, 512, 40)
     for hertz in (300, 1000, 4000):
-        frames = log_mel(torch.tensor(tone(50, 0.1) + tone(hertz, 0.1)), RATE, 40)
+        frames = log_mel(torch.from_numpy(np.concatenate([tone(50, 0.1), tone(hertz, 0.1)])).float(), RATE, 40)
         assert frames[-2].argmax() in (weights[:, round(hertz * 512 / RATE)]).topk(2).indices
     assert frames.shape == (1 + (3200 - 400) // 160, 40)
 
 
-def test_the_lists_decide_the_splits_and_background_noise_is_no_class(tmp_path: Path) -> None:
+def test_the_lists_determine_the_splits_and_background_noise_is_no_class(tmp_path: Path) -> None:
     task = Recordings(folder=str(write_recordings(tmp_path)))
-    assert task.names == ("go", "no", "yes")
+    assert task.class_names == ("go", "no", "yes")
     for split, speakers in (("validation", {0, 1}), ("test", {2, 3}), ("train", set(range(4, 12)))):
         assert {int(file.split("/")[1][:8], 16) for file in task.files[split]} >= speakers
         assert len(task.examples(split).inputs) == len(task.files[split])
@@ -59,46 +61,45 @@ def test_the_lists_decide_the_splits_and_background_noise_is_no_class(tmp_path: 
     assert sum(map(len, task.files.values())) == 48
 
 
-def test_without_lists_no_speaker_stands_in_two_splits(tmp_path: Path) -> None:
+def test_without_lists_no_speaker_is_in_two_splits(tmp_path: Path) -> None:
     task = Recordings(folder=str(write_recordings(tmp_path, lists=False)))
     speakers = [{file.split("/")[1][:8] for file in task.files[split]} for split in SPLITS]
     assert len(set.union(*speakers)) == sum(map(len, speakers)) == 12
     assert sum(map(len, task.files.values())) == 48
 
 
-def test_a_short_clip_is_padded_and_a_long_one_cut_to_its_middle(tmp_path: Path) -> None:
+def test_short_clips_are_padded_and_long_ones_cropped_to_their_middle(tmp_path: Path) -> None:
     write_recordings(tmp_path, seconds=0.1)
     task = Recordings(folder=str(tmp_path), seconds=0.15)
     inputs, padding, *_ = task.examples("validation")
     assert task.spec.length == inputs.shape[1] == 13
     assert padding is not None
-    samples, rate = read_wav(tmp_path / task.files["validation"][1])  # of the second speaker, 0.2 s
+    samples, rate = read_audio(tmp_path / task.files["validation"][1])  # of the second speaker, 0.2 s
     start = (len(samples) - (400 + 12 * 160)) // 2
     torch.testing.assert_close(inputs[1], log_mel(samples[start : start + 400 + 12 * 160], rate, 40))
     assert padding.sum(1).tolist() == [5, 0] * 3
 
 
-def test_classes_and_clips_are_limited_evenly(tmp_path: Path) -> None:
+def test_limits_keep_the_largest_classes_and_equally_many_clips_of_each(tmp_path: Path) -> None:
     task = Recordings(folder=str(write_recordings(tmp_path)), classes=2, train=9)
-    assert len(task.names) == 2
-    assert "go" in task.names, "it has the most files"
+    assert len(task.class_names) == 2
+    assert "go" in task.class_names, "it has the most files"
     labels = task.examples("train").labels
     assert torch.bincount(labels).tolist() == [4, 4]
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "not a WAV file": (lambda path: path.write_bytes(b"once upon a time"), "not a WAV file"),
-    "empty": (lambda path: path.write_bytes(b""), "it ends too early"),
+    "no audio file": (lambda path: path.write_bytes(b"once upon a time"), "Error opening the file: Format not"),
+    "empty": (lambda path: path.write_bytes(b""), "Error opening the file: Format not recognised"),
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-200]), "truncated: "),
     "cut within its header": (lambda path: path.write_bytes(path.read_bytes()[:30]), ""),
-    "silent": (lambda path: write_wav(path, [0.0] * 1600), "silent"),
-    "too short": (lambda path: write_wav(path, tone(400, 0.02)), "320 samples, shorter than a window of 400"),
-    "of another rate": (lambda path: write_wav(path, tone(400, 0.1), rate=8000), "8000 samples a second"),
+    "silent": (lambda path: write_audio(path, [0.0] * 1600), "silent"),
+    "too short": (lambda path: write_audio(path, tone(400, 0.02)), "320 samples, shorter than a window of 400"),
 }
 
 
 @pytest.mark.parametrize(("damage", "message"), BROKEN.values(), ids=BROKEN)
-def test_a_bad_file_among_many_is_named_counted_and_left_out(
+def test_an_unusable_file_among_many_is_skipped_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object], message: str
 ) -> None:
     task = Recordings(folder=str(write_recordings(tmp_path)))
@@ -107,11 +108,10 @@ def test_a_bad_file_among_many_is_named_counted_and_left_out(
     with caplog.at_level(logging.WARNING):
         inputs = task.examples("train").inputs
     assert len(inputs) == len(task.files["train"]) - 1
-    assert task.skipped == 1
     assert f"1 of {len(task.files['train'])} train files are unusable, such as {bad}: {message}" in caplog.text
 
 
-def test_many_bad_files_are_refused(tmp_path: Path) -> None:
+def test_many_unusable_files_are_refused(tmp_path: Path) -> None:
     task = Recordings(folder=str(write_recordings(tmp_path)))
     (tmp_path / task.files["validation"][0]).write_bytes(b"")
     with pytest.raises(
@@ -120,12 +120,12 @@ def test_many_bad_files_are_refused(tmp_path: Path) -> None:
         task.examples("validation")
 
 
-def test_files_of_the_lists_that_are_not_there_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_listed_files_that_do_not_exist_cause_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_recordings(tmp_path)
     (tmp_path / "yes" / "00000000_nohash_0.wav").unlink()
     with caplog.at_level(logging.WARNING):
         Recordings(folder=str(tmp_path))
-    assert "1 files of the lists are not there, such as yes/00000000_nohash_0.wav" in caplog.text
+    assert "1 files of the lists do not exist, such as yes/00000000_nohash_0.wav" in caplog.text
 
 
 def no_list(folder: Path) -> None:
@@ -144,9 +144,9 @@ def in_both(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (no_list, r"no testing_list\.txt; it has either both lists or none"),
-        (one_class, "two class folders of WAV files or more; there are go"),
-        (in_both, "stands in both lists"),
+        (no_list, r"no testing_list\.txt; give both lists or none"),
+        (one_class, r"two class folders or more with files ending in \.wav, .*; there are go"),
+        (in_both, "is in both lists"),
         (lambda folder: (folder / "validation_list.txt").write_text(""), "no validation files"),
         (
             lambda folder: (folder / "testing_list.txt").write_text("no/0000000b_nohash_0.wav\n"),
@@ -154,7 +154,7 @@ def in_both(folder: Path) -> None:
         ),
     ],
 )
-def test_a_folder_that_cannot_be_used_is_refused_at_once(
+def test_an_unusable_folder_is_refused_at_construction(
     tmp_path: Path, damage: Callable[[Path], object], message: str
 ) -> None:
     damage(write_recordings(tmp_path))

@@ -1,4 +1,4 @@
-"""Tables of the user's own: what becomes of each row, which split it comes into, and what is said of bad ones."""
+"""Text classification tables: examples, splits, classes, and handling of unusable rows and files."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pyarrow import parquet
 from text_tables import FORMATS, REVIEWS, Rows, write_table
 
 from spaces.tasks import SPLITS, Split
+from spaces.tasks.sources.checks import check_data
 from spaces.tasks.table import Table
 
 Pair = tuple[str, str]
@@ -29,11 +30,11 @@ def table(path: Path, rows: Rows | None = None, **settings: Any) -> Table:
 
 
 def pairs(task: Table, split: Split) -> list[Pair]:
-    """Texts and labels, read off the batch alone."""
+    """Texts and labels, decoded from the batch."""
     inputs, padding, labels, *_ = task.examples(split)
     kept = torch.ones_like(inputs, dtype=torch.bool) if padding is None else ~padding
     texts = [bytes(row[real].tolist()).decode() for row, real in zip(inputs, kept, strict=True)]
-    return list(zip(texts, [task.names[label] for label in labels.tolist()], strict=True))
+    return list(zip(texts, [task.class_names[label] for label in labels.tolist()], strict=True))
 
 
 def every(task: Table) -> list[Pair]:
@@ -41,7 +42,7 @@ def every(task: Table) -> list[Pair]:
 
 
 @pytest.mark.parametrize("ending", FORMATS)
-def test_every_row_comes_into_one_split_as_it_was_written(tmp_path: Path, ending: str) -> None:
+def test_every_row_is_in_exactly_one_split_unchanged(tmp_path: Path, ending: str) -> None:
     task = table(write_table(tmp_path / f"reviews.{ending}"))
     assert sorted(every(task)) == sorted((str(text), str(label)) for text, label in REVIEWS)
     assert [len(pairs(task, split)) for split in SPLITS] == [48, 6, 6]
@@ -52,7 +53,7 @@ def test_every_row_comes_into_one_split_as_it_was_written(tmp_path: Path, ending
     assert task.spec.length == max(len(str(text).encode()) for text, _ in REVIEWS)
 
 
-def test_what_a_text_says_decides_its_split(tmp_path: Path) -> None:
+def test_the_text_alone_determines_its_split(tmp_path: Path) -> None:
     task, shuffled = (
         table(tmp_path / name, rows)
         for name, rows in (("a.csv", REVIEWS), ("b.jsonl", random.Random(0).sample(REVIEWS, len(REVIEWS))))
@@ -61,7 +62,7 @@ def test_what_a_text_says_decides_its_split(tmp_path: Path) -> None:
         assert sorted(pairs(task, split)) == sorted(pairs(shuffled, split))
 
 
-def test_copies_of_a_text_come_into_the_same_split(tmp_path: Path) -> None:
+def test_copies_of_a_text_are_in_the_same_split(tmp_path: Path) -> None:
     tail = [(f"{text} with an ending that is cut off", label) for text, label in REVIEWS]
     task = table(tmp_path / "a.csv", [*REVIEWS, *REVIEWS, *tail], length=13)
     texts = [{text for text, _ in pairs(task, split)} for split in SPLITS]
@@ -69,7 +70,7 @@ def test_copies_of_a_text_come_into_the_same_split(tmp_path: Path) -> None:
     assert len(every(task)) == 3 * len(REVIEWS)
 
 
-def test_a_file_of_its_own_is_all_of_a_split(tmp_path: Path) -> None:
+def test_a_split_with_its_own_file_is_that_file(tmp_path: Path) -> None:
     other: Rows = [("judge me", 1), ("and me", 2), ("and me", 2), ("me, too", 0)]
     path = write_table(tmp_path / "validation.jsonl", other)
     task = table(tmp_path / "train.csv", REVIEWS, validation_file=str(path))
@@ -81,7 +82,26 @@ def test_a_file_of_its_own_is_all_of_a_split(tmp_path: Path) -> None:
     assert len(pairs(both, "train")) == len(REVIEWS)
 
 
-def test_a_limit_keeps_rows_from_everywhere(tmp_path: Path) -> None:
+def test_a_rare_class_is_in_every_split(tmp_path: Path) -> None:
+    rows: Rows = [(f"text {at}", "rare" if at % 50 == 0 else "common") for at in range(250)]
+    task = table(tmp_path / "a.csv", rows)
+    assert [Counter(label for _, label in pairs(task, split))["rare"] for split in SPLITS] == [3, 1, 1]
+    assert [len(pairs(task, split)) for split in SPLITS] == [200, 25, 25]
+    check_data(task)
+
+
+def test_a_class_of_one_row_is_in_train(tmp_path: Path) -> None:
+    rows: Rows = [*REVIEWS, ("once", "rare"), ("twice", "rarer"), ("twice", "rarer")]
+    assert {label for _, label in pairs(table(tmp_path / "a.csv", rows), "train")} == {"0", "1", "2", "rare", "rarer"}
+
+
+def test_copies_of_a_text_with_different_labels_are_in_the_same_split(tmp_path: Path) -> None:
+    task = table(tmp_path / "a.csv", [(f"text {at % 30}", at % 7) for at in range(120)])
+    texts = [{text for text, _ in pairs(task, split)} for split in SPLITS]
+    assert sum(map(len, texts)) == len(set.union(*texts)) == 30
+
+
+def test_a_limit_keeps_a_random_subset(tmp_path: Path) -> None:
     by_label = sorted(REVIEWS, key=lambda row: int(str(row[1])))
     task = table(tmp_path / "a.csv", by_label, train=12, validation=3, test=2)
     assert [len(pairs(task, split)) for split in SPLITS] == [12, 3, 2]
@@ -90,14 +110,14 @@ def test_a_limit_keeps_rows_from_everywhere(tmp_path: Path) -> None:
     assert [pair for pair in every_one if pair in pairs(task, "train")] == pairs(task, "train")
 
 
-def test_long_texts_are_cut_and_their_share_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_long_texts_are_truncated_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [("é" * (2 + 9 * (at % 4 == 0)) + str(at), at % 2) for at in range(40)]
     with caplog.at_level(logging.WARNING):
         inputs, padding, *_ = table(tmp_path / "a.jsonl", rows, length=7).examples("train")
     assert inputs.shape[1] == 7
     assert padding is not None
     assert {bytes(row[:7].tolist()) for row in inputs if not (row == 0).any()} == {"éééé".encode()[:7]}
-    told = "a.jsonl: 10 of 40 texts (25%) are longer than length=7 bytes and are cut"
+    told = "a.jsonl: 10 of 40 texts (25%) are longer than length=7 bytes and are truncated"
     assert told in caplog.messages
 
 
@@ -112,26 +132,28 @@ def test_long_texts_are_cut_and_their_share_is_told(tmp_path: Path, caplog: pyte
         ([2.0, 1.0, 3.0], ["1", "2", "3"]),
     ],
 )
-def test_classes_are_numbered_in_order(tmp_path: Path, labels: list[object], names: list[str]) -> None:
+def test_classes_are_sorted_labels(tmp_path: Path, labels: list[object], names: list[str]) -> None:
     task = table(tmp_path / "a.jsonl", [(f"text {at}", labels[at % 3]) for at in range(60)])
-    assert task.names == names
+    assert task.class_names == names
     assert task.spec.classes == len(names)
     for text, label in every(task):
         assert label == names[names.index(str(labels[int(text[5:]) % 3]).removesuffix(".0").strip())]
 
 
-def test_the_commonest_classes_are_kept_and_the_rest_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_largest_classes_are_kept_and_the_others_omitted_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     labels = ["a"] * 5 + ["b"] * 30 + ["c"] * 4 + ["d"] * 21
     rows = [(f"text {at}", label) for at, label in enumerate(labels)]
     with caplog.at_level(logging.WARNING):
         task = table(tmp_path / "a.csv", rows, classes=2)
         assert Counter(label for _, label in every(task)) == {"b": 30, "d": 21}
-    assert "left out: 2 of 4 labels with 9 rows, such as 'a'; classes=2 are kept" in caplog.messages
+    assert "omitted: 2 of 4 classes with 9 rows, such as 'a'; classes=2 keeps the largest" in caplog.messages
     validation = Counter(label for _, label in pairs(task, "validation"))
     assert task.chance == max(validation.values()) / validation.total()
 
 
-def test_a_quoted_field_of_csv_may_hold_anything_and_one_of_tsv_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_quoted_csv_fields_may_contain_separators_and_quotes_mean_nothing_in_tsv(tmp_path: Path) -> None:
     said = [f'"Line one,\nline ""two""", he said, {"x" * at}' for at in range(30)]
     task = table(tmp_path / "a.csv", [(text, at % 2) for at, text in enumerate(said)])
     assert {text for text, _ in every(task)} == set(said)
@@ -140,7 +162,7 @@ def test_a_quoted_field_of_csv_may_hold_anything_and_one_of_tsv_is_taken_as_it_i
     assert {text for text, _ in every(task)} == set(quoted)
 
 
-def test_a_byte_order_mark_and_very_long_texts_can_be_read(tmp_path: Path) -> None:
+def test_a_byte_order_mark_and_very_long_texts_are_read(tmp_path: Path) -> None:
     limit = csv.field_size_limit()
     path = write_table(tmp_path / "a.csv", [("long " * 40_000 + str(at), at % 2) for at in range(20)])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"id,review", b"review,review"))
@@ -149,7 +171,7 @@ def test_a_byte_order_mark_and_very_long_texts_can_be_read(tmp_path: Path) -> No
 
 
 def line(number: int, content: bytes) -> Callable[[Path], None]:
-    """What puts a line in the place of another."""
+    """Replaces a line of a file."""
 
     def damage(path: Path) -> None:
         lines = path.read_bytes().splitlines(keepends=True)
@@ -173,8 +195,8 @@ BROKEN: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "csv, no label": ("csv", line(7, b"6,fine,shop,"), "line 7: no label"),
     "csv, not UTF-8": ("csv", line(9, b"8,caf\xe9,shop,1"), "line 9: not UTF-8"),
     "csv, label not UTF-8": ("csv", line(9, b"8,cafe,shop,\xff"), "line 9: not UTF-8"),
-    "csv, fields short": ("csv", line(61, b"8,fine"), "line 61: 2 fields, where the first line has 4"),
-    "csv, fields over": ("csv", line(2, b"8,oh, fine,shop,1"), "line 2: 5 fields, where the first line has 4"),
+    "csv, fields short": ("csv", line(61, b"8,fine"), "line 61: 2 fields, but the header has 4"),
+    "csv, fields over": ("csv", line(2, b"8,oh, fine,shop,1"), "line 2: 5 fields, but the header has 4"),
     "csv, after a quote": ("csv", line(5, b'8,"oh" dear,shop,1'), "line 5: ',' expected after '\"'"),
     "csv, quote left open": ("csv", line(61, b'8,"oh dear,shop,1'), "line 61: unexpected end of data"),
     "tsv, fields over": ("tsv", line(3, b"8\toh\tfine\tshop\t1"), "line 3: 5 fields"),
@@ -185,11 +207,11 @@ BROKEN: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "jsonl, no text": ("jsonl", line(60, b'{"stars": 1}'), "line 60: empty text"),
     "jsonl, no label": ("jsonl", line(60, b'{"review": "fine"}'), "line 60: no label"),
     "jsonl, NaN": ("jsonl", line(60, b'{"review": "fine", "stars": NaN}'), "line 60: no label"),
-    "jsonl, text is a number": ("jsonl", line(1, b'{"review": 7, "stars": 1}'), "line 1: 7 is no text"),
+    "jsonl, text is a number": ("jsonl", line(1, b'{"review": 7, "stars": 1}'), "line 1: 7 is not a text"),
     "jsonl, a fraction": (
         "jsonl",
         line(1, b'{"review": "so", "stars": 0.5}'),
-        "line 1: 0.5 is no label",
+        "line 1: 0.5 is not a label",
     ),
     "parquet, no text": ("parquet", cell(33, "review", None), "row 33: empty text"),
     "parquet, no label": ("parquet", cell(60, "stars", None), "row 60: no label"),
@@ -197,7 +219,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize(("ending", "damage", "message"), BROKEN.values(), ids=BROKEN)
-def test_a_bad_row_among_many_is_named_counted_and_left_out(
+def test_an_unusable_row_among_many_is_skipped_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str, damage: Callable[[Path], None], message: str
 ) -> None:
     path = write_table(tmp_path / f"reviews.{ending}")
@@ -208,7 +230,7 @@ def test_a_bad_row_among_many_is_named_counted_and_left_out(
     assert f"reviews.{ending}: skipped: 1 of 60 rows are unusable, such as {message}" in caplog.messages[0]
 
 
-def test_lines_are_counted_as_an_editor_does(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_line_numbers_count_newlines_within_fields(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_table(tmp_path / "a.csv", [("two\nlines, " + "x" * at, at % 2) for at in range(30)])
     path.write_bytes(path.read_bytes() + b"\n\n31,,shop,1\n")
     with caplog.at_level(logging.WARNING):
@@ -216,7 +238,7 @@ def test_lines_are_counted_as_an_editor_does(tmp_path: Path, caplog: pytest.LogC
     assert "1 of 31 rows are unusable, such as line 64: empty text" in caplog.text
 
 
-def test_parquet_that_is_not_utf_8_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_parquet_row_that_is_not_utf_8_is_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     texts = pyarrow.array([f"text {at}".encode() for at in range(29)] + [b"caf\xe9"]).view(pyarrow.string())
     parquet.write_table(pyarrow.table({"review": texts, "stars": [0, 1] * 15}), tmp_path / "a.parquet")
     with caplog.at_level(logging.WARNING):
@@ -224,7 +246,7 @@ def test_parquet_that_is_not_utf_8_is_named(tmp_path: Path, caplog: pytest.LogCa
     assert "1 of 30 rows are unusable, such as row 30: not UTF-8" in caplog.text
 
 
-def test_many_bad_rows_are_refused(tmp_path: Path) -> None:
+def test_many_unusable_rows_are_refused(tmp_path: Path) -> None:
     rows = [("" if at in (4, 7) else f"text {at}", at % 2) for at in range(20)]
     assert len(every(table(tmp_path / "a.csv", rows))) == 18
     with pytest.raises(ValueError, match=r"^b\.csv: 2 of 19 rows are unusable, such as line 6: empty text$"):
@@ -244,7 +266,7 @@ def test_many_bad_rows_are_refused(tmp_path: Path) -> None:
         ("parquet", b"review,stars\na,1\n", r"reviews\.parquet: Parquet magic bytes not found"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, ending: str, content: bytes, message: str) -> None:
+def test_an_unusable_file_is_refused(tmp_path: Path, ending: str, content: bytes, message: str) -> None:
     path = tmp_path / f"reviews.{ending}"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as found:
@@ -252,7 +274,7 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, ending: str, cont
     str(found.value).encode()  # can be printed
 
 
-def test_parquet_lists_its_columns(tmp_path: Path) -> None:
+def test_a_missing_parquet_column_is_refused_with_a_list_of_columns(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"text='body': a\.parquet has no such column; there are id, review, source"):
         table(write_table(tmp_path / "a.parquet"), text="body").examples("train")
 
@@ -264,15 +286,13 @@ def test_parquet_lists_its_columns(tmp_path: Path) -> None:
         ({"file": "nowhere.csv"}, "^file='nowhere.csv': no such file"),
         ({"file": "reviews.xlsx"}, r"^file='reviews\.xlsx': it must end in \.csv, "),
         ({"test_file": "nowhere.csv"}, "^test_file='nowhere.csv': no such file"),
-        ({"text": "stars"}, "text='stars', label='stars': they must be two columns"),
+        ({"text": "stars"}, "text='stars', label='stars': they must be two different columns"),
         ({"classes": 1}, "classes=1: it must be a whole number from 2"),
         ({"length": 0}, "length=0: it must be a whole number from 1"),
         ({"train": 0}, "train=0"),
     ],
 )
-def test_settings_that_cannot_be_used_are_refused_at_once(
-    tmp_path: Path, settings: dict[str, Any], message: str
-) -> None:
+def test_invalid_settings_are_refused_at_construction(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     path = write_table(tmp_path / "reviews.csv")
     with pytest.raises(ValueError, match=message):
         table(path, **settings)

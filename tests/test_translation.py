@@ -1,4 +1,4 @@
-"""The made-up languages against a second translator that reads the words themselves, and parallel files."""
+"""The artificial languages against a second, independent translator; and parallel files."""
 
 import logging
 import random
@@ -14,7 +14,7 @@ SMALL = {"train": 200, "validation": 20, "test": 20}
 
 
 def translated(sentence: str) -> str:
-    """The sentence in the other language, word for word from what is written; it knows nothing of how it was drawn."""
+    """Translates a sentence word by word, without access to its grammatical structure."""
     gender, many, clauses = "", False, []
     for clause in sentence.split(" and "):
         words = clause.split()
@@ -46,21 +46,21 @@ def noun_phrase(words: list[str], case: str) -> tuple[list[str], str, bool, list
     return phrase, gender, many, words
 
 
-def test_translations_follow_from_the_source_alone():
+def test_the_target_sentence_follows_from_the_source_sentence():
     generator = random.Random(1)
     for _ in range(500):
-        sentence = language_pair.draw(generator, generator.randint(1, 4))
-        assert language_pair.target(sentence) == translated(language_pair.source(sentence))
+        sentence = language_pair.draw_sentence(generator, generator.randint(1, 4))
+        assert language_pair.target_text(sentence) == translated(language_pair.source_text(sentence))
 
 
-def test_an_example_by_hand():
+def test_a_sentence_translated_by_hand():
     cat, dogs = language_pair.Noun("cat", False, False, ("old", "red")), language_pair.Noun("dog", True, True, ())
     clauses = [language_pair.Clause(cat, "see", dogs, "today"), language_pair.Clause(None, "sleep", None, None)]
-    assert language_pair.source(clauses) == "a old red cat sees the dogs today and it sleeps"
-    assert language_pair.target(clauses) == "yadot tacau dloau derau ynaau godoin ehtoin eesu ke lau peelsu"
+    assert language_pair.source_text(clauses) == "a old red cat sees the dogs today and it sleeps"
+    assert language_pair.target_text(clauses) == "yadot tacau dloau derau ynaau godoin ehtoin eesu ke lau peelsu"
 
 
-def test_no_sentence_stands_in_two_splits_or_twice():
+def test_sentences_are_distinct_within_and_across_splits():
     pairs = Translation(train=1500, validation=200, test=200, clauses=1).pairs
     sentences = [pair.source for split in SPLITS for pair in pairs[split]]
     assert [len(pairs[split]) for split in SPLITS] == [1500, 200, 200]
@@ -68,7 +68,7 @@ def test_no_sentence_stands_in_two_splits_or_twice():
 
 
 @pytest.mark.parametrize("tokens", ["words", "bytes"])
-def test_ids_spell_the_sentences(tokens):
+def test_token_ids_encode_the_sentences(tokens):
     task = Translation(**SMALL, tokens=tokens, length=200, answer_length=200, clauses=1)
     examples = task.examples("validation")
     for row, pair in enumerate(task.pairs["validation"]):
@@ -82,7 +82,7 @@ def test_ids_spell_the_sentences(tokens):
         assert torch.equal(examples.decoder_input_ids[row, 1 : len(label)], label[:-1])
 
 
-def test_rare_words_are_one_unknown_word():
+def test_rare_words_are_unknown():
     task = Translation(**SMALL, words=5)
     assert (task.spec.vocabulary, task.spec.classes) == (FIRST + 5, FIRST + 5)
     assert (task.examples("train").inputs == UNK).any()
@@ -90,27 +90,27 @@ def test_rare_words_are_one_unknown_word():
 
 
 class Oracle(torch.nn.Module):
-    """Says what it was told to."""
+    """A network that generates given token ids."""
 
-    def __init__(self, said):
+    def __init__(self, ids):
         super().__init__()
-        self.said = said
+        self.ids = ids
 
     def generate(self, batch, tokens, *, ignore_eos=False):
-        return self.said(batch)
+        return self.ids(batch)
 
 
 @pytest.mark.parametrize(
-    ("said", "bleu", "exact"),
+    ("ids", "bleu", "exact"),
     [
         (lambda batch: batch.labels.clamp(min=EOS), pytest.approx(100), 1.0),
         (lambda batch: torch.full_like(batch.labels, EOS), 0.0, 0.0),
         (lambda batch: batch.labels.clamp(min=EOS).roll(1, 0), pytest.approx(20, abs=20), pytest.approx(0.0, abs=0.1)),
     ],
 )
-def test_a_right_translation_scores_100(said, bleu, exact):
+def test_a_perfect_translation_has_bleu_100(ids, bleu, exact):
     task = Translation(**SMALL)
-    score = task.compute_metrics([task.eval_step(Oracle(said), batch) for batch in task.batches("test", 8)])
+    score = task.compute_metrics([task.eval_step(Oracle(ids), batch) for batch in task.batches("test", 8)])
     assert (score["bleu"], score["exact"]) == (bleu, exact)
     assert score["chrf"] == pytest.approx(100) or score["chrf"] < 60
 
@@ -134,7 +134,7 @@ def test_parallel_files_are_read_line_by_line(parallel):
     assert len(read(parallel, train=7)["train"]) == 7
 
 
-def test_without_other_files_the_sentences_of_train_are_dealt_out(parallel):
+def test_without_other_files_train_is_split_by_source_sentence(parallel):
     for name in ("val.de", "val.en", "test.de", "test.en"):
         (parallel / name).unlink()
     (parallel / "train.de").write_text((parallel / "train.de").read_text() * 2)
@@ -143,15 +143,15 @@ def test_without_other_files_the_sentences_of_train_are_dealt_out(parallel):
     sources = {split: {pair.source for pair in pairs[split]} for split in SPLITS}
     assert sum(map(len, sources.values())) == 60 == len(set.union(*sources.values()))
     assert sum(map(len, pairs.values())) == 120
-    assert all(2 <= len(sources[split]) <= 15 for split in ("validation", "test"))
+    assert [len(sources[split]) for split in SPLITS] == [48, 6, 6]
 
 
-def test_the_end_needs_room_in_an_answer(parallel):
+def test_the_answer_length_includes_the_end_of_sequence(parallel):
     (parallel / "train.en").write_text("one two three\n" * 30 + "one two three four\n" * 30)
     assert len(read(parallel, answer_length=4)["train"]) == 30
 
 
-def test_pairs_that_are_empty_or_too_long_are_left_out_and_counted(parallel, caplog):
+def test_empty_or_long_pairs_are_skipped_with_a_warning(parallel, caplog):
     with (parallel / "train.de").open("a") as source, (parallel / "train.en").open("a") as target:
         source.write("\neins zwei drei vier fünf\n")
         target.write("nothing\none\n")
@@ -165,13 +165,13 @@ def test_pairs_that_are_empty_or_too_long_are_left_out_and_counted(parallel, cap
     [
         (lambda folder: (folder / "train.de").unlink(), "no train.de; there is test.de, test.en, train.en"),
         (lambda folder: (folder / "train.en").unlink(), "no train.en"),
-        (lambda folder: (folder / "test.de").unlink(), "none of test.de; it has both validation and test or neither"),
+        (lambda folder: (folder / "test.de").unlink(), "none of test.de; give both validation and test, or neither"),
         (lambda folder: (folder / "val.en").write_text("one\n"), "val.de has 6 lines and val.en 1; line by line"),
         (lambda folder: (folder / "val.en").write_bytes(b"a\nb\xff\n"), "val.en: line 2 is not UTF-8"),
         (lambda folder: [(folder / f"test.{end}").write_text("") for end in ("de", "en")], "no test pairs that fit"),
     ],
 )
-def test_what_is_wrong_with_the_files_is_told(parallel, spoil, message):
+def test_unusable_files_are_refused(parallel, spoil, message):
     spoil(parallel)
     with pytest.raises(ValueError, match=message):
         read(parallel)
@@ -181,11 +181,11 @@ def test_what_is_wrong_with_the_files_is_told(parallel, spoil, message):
     ("settings", "message"),
     [
         ({"folder": "/nowhere", "source": "a", "target": "b"}, "no such folder"),
-        ({"folder": ".", "source": "de"}, "name the endings of its files"),
+        ({"folder": ".", "source": "de"}, "a folder needs the file name endings of its languages"),
         ({"tokens": "letters"}, "tokens='letters': it must be words or bytes"),
         ({"answer_length": 1}, "answer_length=1"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Translation(**settings)

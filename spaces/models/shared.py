@@ -28,22 +28,22 @@ class SharedEncoder(nn.Module):
 
     def __init__(self, mechanisms: Sequence[Mechanism], config: BlockConfig, *, spec: TaskSpec) -> None:
         super().__init__()
-        if not spec.parts:
+        if not spec.subtasks:
             raise ValueError("this task is a single one: it needs spaces.models.encoder.Encoder")
         self.spec, width = spec, config.width
-        self.embeddings = nn.ModuleDict({name: Embedding(part, width=width) for name, part in spec.parts.items()})
+        self.embeddings = nn.ModuleDict({name: Embedding(part, width=width) for name, part in spec.subtasks.items()})
         self.trunk = Trunk(mechanisms, config, length=spec.length, causal=False)
-        self.heads = nn.ModuleDict({name: nn.Linear(width, part.classes) for name, part in spec.parts.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(width, part.classes) for name, part in spec.subtasks.items()})
 
     def forward(self, batch: Batch) -> tuple[Tensor | None, ...]:
         """:meth:`forward_task` for each part of the batch; None where the batch has none."""
-        parts = zip(self.spec.parts, batch.parts, strict=True)
+        parts = zip(self.spec.subtasks, batch.subtasks, strict=True)
         return tuple(None if part is None else self.forward_task(name, part) for name, part in parts)
 
     def forward_task(self, name: str, batch: Batch) -> Tensor:
         """One task: ``(batch, n, classes)`` where it has an output per token, else ``(batch, classes)``."""
         x = self.trunk(self.embeddings[name](batch.inputs, batch.padding), batch.padding)
-        if not self.spec.parts[name].per_token:
+        if not self.spec.subtasks[name].per_token:
             x = pool(x, batch.padding, "mean")
         logits: Tensor = self.heads[name](x)
         return logits

@@ -1,13 +1,13 @@
-"""Arrays of the user's own, from one ``.npz`` file: token ids, frames of numbers or pictures, and their labels.
+"""Classification of the user's own arrays from one ``.npz`` file: token ids, frames of numbers, or images.
 
-What a token is follows from the inputs' type and shape, ``n`` being the number of examples:
+The type and shape of the inputs decide, where ``n`` is the number of examples:
 
-- whole numbers ``(n, length)``: token ids, from 0;
-- floating-point numbers ``(n, length, features)``: frames, taken as they are, so bring them to about -1..1;
-- uint8 ``(n, height, width)`` or ``(n, height, width, channels)``: pictures, cut into patches.
+- integers ``(n, length)``: token ids, from 0;
+- floating-point numbers ``(n, length, features)``: frames, used without normalization, so scale them to about -1..1;
+- uint8 ``(n, height, width)`` or ``(n, height, width, channels)``: images, cut into patches.
 
-Labels are whole numbers or texts; the class k is the k-th in their order, so that they need not begin at 0 nor be
-without gaps. There is one an example, or one a token, ``IGNORE_INDEX`` where nothing is asked.
+Labels are integers or strings; class k is the k-th distinct label in sorted order, so integers need not be consecutive.
+There is one label per example or one per token, ``IGNORE_INDEX`` at tokens without a label.
 """
 
 from __future__ import annotations
@@ -23,50 +23,50 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spaces.tasks import IGNORE_INDEX, SPLITS, Batch, Split, Task, TaskSpec, check_whole
+from spaces.tasks import IGNORE_INDEX, SPLITS, Batch, Split, Task, TaskSpec, check_whole, majority_share
 from spaces.tasks.sources.image_patches import Grid
 
 Array = NDArray[Any]
-MOST_IDS = 1 << 20  # an embedding of more would not fit where a search runs
-MOST_CHANNELS = 4
+MAX_IDS = 1 << 20  # a larger vocabulary would make the embedding too large
+MAX_CHANNELS = 4
 ACCEPTED = (
-    "whole numbers (n, length), floating-point numbers (n, length, features), or uint8 (n, height, width) with or "
-    "without channels"
+    "integers (n, length), floating-point numbers (n, length, features), or uint8 (n, height, width) with or without "
+    "channels"
 )
 
 
 @dataclass(frozen=True)
 class Part:
-    """Examples that lie in the file together; ``labels`` are their classes' numbers once these are known."""
+    """The arrays of one split, or of all examples before they are split."""
 
     inputs: Array
     labels: Array
     padding: Array | None
 
-    def rows(self, chosen: Array) -> Part:
-        """The examples of these numbers."""
-        return Part(self.inputs[chosen], self.labels[chosen], None if self.padding is None else self.padding[chosen])
+    def select(self, indices: Array) -> Part:
+        """The examples at ``indices``."""
+        return Part(self.inputs[indices], self.labels[indices], None if self.padding is None else self.padding[indices])
 
 
 class Arrays(Task):
-    """Fraction of labels that are told.
+    """Accuracy of the labels.
 
-    The file is read at construction, and arrays are kept as they are stored: pictures take a byte a pixel and channel,
-    and four more once they are patches.
+    The file is read at construction, and arrays are kept in their stored type: images take one byte per pixel and
+    channel, and four more bytes as patches.
 
     Args:
-        file: the ``.npz``, as ``numpy.savez`` writes it.
-        inputs: the array's name. Where the file has ``train_`` before that name, there are arrays for each split, named
-            ``train_``, ``validation_`` and ``test_``; otherwise rows are dealt out 8 to 1 to 1 in a random order, which
-            suits no rows that are each other's neighbours, such as overlapping windows of one recording.
-        labels: that of the labels, likewise.
-        padding: that of an array ``(n, length)``, true at the padding at the end of an example; null: there is none.
-        patch: of pictures, pixels a side; null: a pixel of one channel is a token, by its grey.
-        causal: the label of a token may depend on this and earlier tokens alone.
-        train: examples to learn from at most; null: all.
-        validation: examples that the search judges by at most; null: all.
-        test: examples that the front is reported on at most; null: all.
-        seed: of the order in which examples are dealt out and taken.
+        file: a ``.npz`` file, as written by ``numpy.savez``.
+        inputs: name of the input array. If the file contains it with the prefix ``train_``, there is an array for each
+            split, with the prefixes ``train_``, ``validation_`` and ``test_``. Otherwise examples are split 8:1:1 at
+            random, which is wrong for dependent examples, such as overlapping windows of one recording.
+        labels: name of the label array, likewise.
+        padding: name of the padding mask ``(n, length)``, true at padding at the end, likewise; null: no padding.
+        patch: for images, height and width of a patch in pixels; null: each pixel is a token, by its gray level.
+        causal: the label of a token may depend on this and earlier tokens only.
+        train: training examples at most; null: all.
+        validation: validation examples at most; null: all.
+        test: test examples at most; null: all.
+        seed: random seed of the split.
     """
 
     def __init__(
@@ -84,35 +84,34 @@ class Arrays(Task):
         seed: int = 0,
     ) -> None:
         check_whole(0, seed=seed)
-        most: Mapping[Split, int | None] = {"train": train, "validation": validation, "test": test}
-        check_whole(1, **{split: limit for split, limit in most.items() if limit is not None})
+        limits: Mapping[Split, int | None] = {"train": train, "validation": validation, "test": test}
+        check_whole(1, **{split: limit for split, limit in limits.items() if limit is not None})
         if file is None:
-            raise ValueError("file=None: name a file as numpy.savez(file, inputs=..., labels=...) writes it")
+            raise ValueError("file=None: name a file written by numpy.savez(file, inputs=..., labels=...)")
         self.file = Path(file).expanduser()
         if not zipfile.is_zipfile(self.file):
-            found = "no .npz file, as numpy.savez(file, inputs=..., labels=...) writes it"
+            found = "not an .npz file, as written by numpy.savez(file, inputs=..., labels=...)"
             raise ValueError(f"file={file!r}: {found if self.file.is_file() else 'no such file'}")
-        parts = _parts(self.file, inputs, labels, padding)
-        kinds = np.unique(np.concatenate([part.labels[_asked(part.labels)] for part in parts]))
-        self.spec, self.grid = _sizes(inputs, parts, patch, classes=len(kinds), causal=causal)
-        self.names = tuple(map(str, kinds))
+        parts = _read(self.file, inputs, labels, padding)
+        kinds = np.unique(np.concatenate([part.labels[_labelled(part.labels)] for part in parts]))
+        self.spec, self.grid = _spec(inputs, parts, patch, classes=len(kinds), causal=causal)
+        self.class_names = tuple(map(str, kinds))
         generator = np.random.default_rng(seed)
         orders = [generator.permutation(len(part.inputs)) for part in parts]
         if len(parts) == 1:
             tenth = max(1, round(len(orders[0]) / 10))
             parts, orders = parts * 3, [orders[0][2 * tenth :], orders[0][:tenth], orders[0][tenth : 2 * tenth]]
-        self.stored: dict[Split, Part] = {}
+        self.parts: dict[Split, Part] = {}
         for split, part, order in zip(SPLITS, parts, orders, strict=True):
-            chosen = part.rows(np.sort(order[: most[split]]))
-            classes = np.where(_asked(chosen.labels), np.searchsorted(kinds, chosen.labels), IGNORE_INDEX)
-            self.stored[split] = Part(chosen.inputs, classes, chosen.padding)
-        judged = self.stored["validation"].labels
-        counts = np.bincount(judged[_asked(judged)])
-        self.chance = float(counts.max() / counts.sum())  # the best constant guess
+            chosen = part.select(np.sort(order[: limits[split]]))
+            classes = np.where(_labelled(chosen.labels), np.searchsorted(kinds, chosen.labels), IGNORE_INDEX)
+            self.parts[split] = Part(chosen.inputs, classes, chosen.padding)
+        validation_labels = self.parts["validation"].labels
+        self.chance = majority_share(validation_labels[_labelled(validation_labels)].tolist())
 
     def examples(self, split: Split) -> Batch:
         """Ids ``(n, length)`` or frames ``(n, length, features)``, and classes ``(n,)`` or ``(n, length)``."""
-        part = self.stored[split]
+        part = self.parts[split]
         labels = torch.from_numpy(part.labels)
         if self.grid is not None:
             return Batch(self.grid.tokens(torch.from_numpy(part.inputs)), None, labels)
@@ -121,10 +120,10 @@ class Arrays(Task):
         return Batch(inputs, padding, labels)
 
 
-def _parts(file: Path, inputs: str, labels: str, padding: str | None) -> list[Part]:
-    """What the file holds: the three splits, or one part that is to be dealt out."""
+def _read(file: Path, inputs: str, labels: str, padding: str | None) -> list[Part]:
+    """The three splits, or one part that is still to be split."""
     try:
-        with np.load(file, allow_pickle=False) as stored:  # a pickle can run code
+        with np.load(file, allow_pickle=False) as stored:  # unpickling could run arbitrary code
 
             def array(name: str) -> Array:
                 if name not in stored:
@@ -140,76 +139,77 @@ def _parts(file: Path, inputs: str, labels: str, padding: str | None) -> list[Pa
                 for split in splits
             ]
             for part in parts[1:]:
-                _check_alike(parts[0], part)
+                _check_equal_shapes(parts[0], part)
             return parts
     except ValueError as error:
         raise ValueError(f"file={str(file)!r}: {error}") from error
 
 
-def _check_alike(part: Part, other: Part) -> None:
+def _check_equal_shapes(part: Part, other: Part) -> None:
     for a, b in ((part.inputs, other.inputs), (part.labels, other.labels)):
         if (a.shape[1:], a.dtype.kind) != (b.shape[1:], b.dtype.kind):
             raise ValueError(f"the splits differ: {a.dtype} of shape {a.shape}, and {b.dtype} of shape {b.shape}")
 
 
 def _part(array: Callable[[str], Array], inputs: str, labels: str, padding: str | None) -> Part:
-    """Arrays of one split by name, checked, with zeros and ``IGNORE_INDEX`` where there is padding."""
-    values, answers = array(inputs), array(labels)
-    pictures = values.dtype == np.uint8 and values.ndim in (3, 4)
-    if 0 in values.shape or not (pictures or (values.dtype.kind, values.ndim) in {("i", 2), ("u", 2), ("f", 3)}):
+    """The arrays of a split, checked, with inputs 0 and labels ``IGNORE_INDEX`` at padding."""
+    values, targets = array(inputs), array(labels)
+    images = values.dtype == np.uint8 and values.ndim in (3, 4)
+    if 0 in values.shape or not (images or (values.dtype.kind, values.ndim) in {("i", 2), ("u", 2), ("f", 3)}):
         raise ValueError(f"{inputs}: {values.dtype} of shape {values.shape}; it takes {ACCEPTED}")
-    if answers.dtype.kind not in "iubU" or (answers.dtype.kind == "U" and answers.ndim > 1):
-        raise ValueError(f"{labels}: {answers.dtype} of shape {answers.shape}; it takes whole numbers, or a text each")
-    expected = [values.shape[:1]] if pictures else [values.shape[:1], values.shape[:2]]
-    if answers.shape not in expected:
+    if targets.dtype.kind not in "iubU" or (targets.dtype.kind == "U" and targets.ndim > 1):
+        raise ValueError(
+            f"{labels}: {targets.dtype} of shape {targets.shape}; it takes integers, or a string per example"
+        )
+    expected = [values.shape[:1]] if images else [values.shape[:1], values.shape[:2]]
+    if targets.shape not in expected:
         wanted = " or ".join(map(str, expected))
-        raise ValueError(f"{labels}: shape {answers.shape}; with {inputs} of shape {values.shape} it takes {wanted}")
-    if answers.dtype.kind in "iub":
-        answers = answers.astype(np.int64)
-    hidden = None
+        raise ValueError(f"{labels}: shape {targets.shape}; with {inputs} of shape {values.shape} it takes {wanted}")
+    if targets.dtype.kind in "iub":
+        targets = targets.astype(np.int64)
+    mask = None
     if padding is not None:
-        hidden = array(padding)
-        if pictures or hidden.dtype.kind not in "iub" or hidden.shape != values.shape[:2]:
-            found = f"{hidden.dtype} of shape {hidden.shape}"
-            raise ValueError(f"{padding}: {found}; with {inputs} {values.shape} it takes 0 or 1 for each token")
-        hidden = hidden != 0
-        _none(hidden[:, 0] | (hidden[:, :-1] > hidden[:, 1:]).any(1), padding, "padding must stand at the end")
+        mask = array(padding)
+        if images or mask.dtype.kind not in "iub" or mask.shape != values.shape[:2]:
+            found = f"{mask.dtype} of shape {mask.shape}"
+            raise ValueError(f"{padding}: {found}; with {inputs} {values.shape} it takes 0 or 1 per token")
+        mask = mask != 0
+        _refuse_rows(mask[:, 0] | (mask[:, :-1] > mask[:, 1:]).any(1), padding, "padding must be at the end")
         values = values.copy()
-        values[hidden] = 0
-        if answers.ndim == 2:
-            answers = np.where(hidden, IGNORE_INDEX, answers)
+        values[mask] = 0
+        if targets.ndim == 2:
+            targets = np.where(mask, IGNORE_INDEX, targets)
     if values.dtype.kind == "f":
         with np.errstate(over="ignore"):
             values = values.astype(np.float32)
-        _none(~np.isfinite(values).all((1, 2)), inputs, "a number is NaN, infinite or too large")
-    elif not pictures:
-        _none((values < 0).any(1) | (values >= MOST_IDS).any(1), inputs, f"ids must be 0..{MOST_IDS - 1}")
-    _none(
-        ~_asked(answers).reshape(len(answers), -1).any(1),
-        labels,
-        f"{IGNORE_INDEX} asks nothing, and there is nothing else",
-    )
-    if pictures:
+        _refuse_rows(~np.isfinite(values).all((1, 2)), inputs, "a number is NaN, infinite or too large")
+    elif not images:
+        _refuse_rows((values < 0).any(1) | (values >= MAX_IDS).any(1), inputs, f"ids must be 0..{MAX_IDS - 1}")
+    unlabelled = ~_labelled(targets).reshape(len(targets), -1).any(1)
+    _refuse_rows(unlabelled, labels, f"no labels; {IGNORE_INDEX} marks a token without a label")
+    if images:
         values = np.moveaxis(values.reshape(*values.shape[:3], -1), 3, 1)
-        if values.shape[1] > MOST_CHANNELS:
-            raise ValueError(f"{inputs}: {values.shape[1]} channels, which stand last; it takes 1..{MOST_CHANNELS}")
-    return Part(values, answers, hidden)
+        if values.shape[1] > MAX_CHANNELS:
+            raise ValueError(f"{inputs}: {values.shape[1]} channels, the last axis; it takes 1..{MAX_CHANNELS}")
+    return Part(values, targets, mask)
 
 
-def _sizes(
+def _spec(
     name: str, parts: list[Part], patch: int | None, *, classes: int, causal: bool
 ) -> tuple[TaskSpec, Grid | None]:
-    """Of the task, and how pictures are cut if the inputs are such."""
+    """The task's spec, and the grid of patches if the inputs are images."""
     first = parts[0]
     per_token = first.labels.ndim == 2
     if causal and not per_token:
-        raise ValueError("causal=True: it takes a label for each token")
+        raise ValueError("causal=True: it takes a label per token")
     if first.inputs.ndim == 4:
         channels, height, width = first.inputs.shape[1:]
         grid = Grid(height=height, width=width, channels=channels, patch=patch)
         return grid.spec(classes), grid
     if patch is not None:
-        raise ValueError(f"patch={patch}: {name} are no pictures; these are uint8 (n, height, width) or more")
+        raise ValueError(
+            f"patch={patch}: {name} are no images, which are uint8 (n, height, width) or (n, height, width, channels)"
+        )
     if first.inputs.dtype.kind == "f":
         features, vocabulary = int(first.inputs.shape[2]), None
     else:
@@ -218,12 +218,12 @@ def _sizes(
     return TaskSpec(length, classes, per_token, vocabulary=vocabulary, features=features, causal=causal), None
 
 
-def _asked(labels: Array) -> Array:
+def _labelled(labels: Array) -> Array:
     return labels != IGNORE_INDEX if labels.dtype.kind == "i" else np.ones(labels.shape, dtype=bool)
 
 
-def _none(wrong: Any, name: str, rule: str) -> None:
-    """Raise ``ValueError`` unless a rule holds in all rows; ``wrong`` is ``(rows,)`` bool."""
+def _refuse_rows(wrong: Any, name: str, rule: str) -> None:
+    """Raise ``ValueError`` if a row breaks a rule; ``wrong`` is ``(rows,)`` bool."""
     if wrong.any():
         where = f"row {wrong.argmax()} and {wrong.sum() - 1} others" if wrong.sum() > 1 else f"row {wrong.argmax()}"
         raise ValueError(f"{name}: {where}: {rule}")

@@ -1,9 +1,9 @@
-"""Speech recognition over made-up words: which letters are heard, in spectrograms that are generated, not recorded.
+"""Speech recognition of artificial words in generated spectrograms.
 
-Each character is a sound of ``spaces.tasks.synthetic.formants`` and lasts 4 to 8 frames. A row says words of a small
-lexicon, and rows differ in length. A voice shifts the second formants alone, by as much as parts those of two letters:
-by itself a sound could be either. The space is a neutral sound that resembles no letter, so that it tells the voice, to
-mechanisms that reach the next one.
+Each character is a sound of ``spaces.tasks.synthetic.formants`` of 4 to 8 frames. A row is a sequence of words of a
+small lexicon; rows differ in length. The speaker's voice shifts the second formants only, by as much as the distance
+between two letters, so that a sound alone is ambiguous. The space is a neutral sound that resembles no letter and so
+reveals the voice, to mechanisms that reach the next space.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from spaces.tasks import Batch, Split, TaskSpec, check_whole, split_generator
+from spaces.tasks import Batch, Split, TaskSpec, check_whole, split_generator, split_sizes
 from spaces.tasks.sources.transcription import Transcription
-from spaces.tasks.synthetic.formants import LEAST_BANDS, energy, spoken, timing
+from spaces.tasks.synthetic.formants import MIN_BANDS, character_formants, energy, timing
 from spaces.tasks.synthetic.lexicon import LONGEST_WORD, SHORTEST_WORD, SPACE, alphabet_of, lexicon_of
 
-SHORTEST, LONGEST = 4, 8  # frames that a character lasts
+MIN_FRAMES, MAX_FRAMES = 4, 8  # of a character
 
 
 class Asr(Transcription):
-    """Edits to words for each word of the transcripts; see :class:`Transcription`.
+    """Word error rate; see :class:`Transcription`.
 
     Args:
-        length: frames of the longest row; the shortest ones have half as many.
-        bands: of the spectrogram, at least 8.
-        letters: of the alphabet besides the space, 2 to 26.
-        lexicon: different words.
-        shift: bands between the middle of all voices and the ends of their range, second formants alone.
-        noise: standard deviation; a formant's peak is about 1.
-        train: rows to learn from.
-        validation: rows that the search judges by.
-        test: rows that the front is reported on.
-        seed: of everything drawn; other seeds, other words and rows.
+        length: maximal number of frames; the minimum is half of it.
+        bands: bands of the spectrogram, at least 8.
+        letters: size of the alphabet without the space, 2 to 26.
+        lexicon: number of distinct words.
+        shift: maximal shift of the second formants by a voice, in bands.
+        noise: standard deviation of the noise; the peak of a formant is about 1.
+        train: training rows.
+        validation: validation rows.
+        test: test rows.
+        seed: random seed of words and rows.
     """
 
     batch_size = 8
@@ -55,48 +55,48 @@ class Asr(Transcription):
         test: int = 256,
         seed: int = 0,
     ) -> None:
-        check_whole(2 * LONGEST * LONGEST_WORD, length=length)
-        check_whole(LEAST_BANDS, bands=bands)
-        check_whole(1, lexicon=lexicon, train=train, validation=validation, test=test)
+        check_whole(2 * MAX_FRAMES * LONGEST_WORD, length=length)
+        check_whole(MIN_BANDS, bands=bands)
+        check_whole(1, lexicon=lexicon)
         check_whole(0, seed=seed)
         for name, value in (("shift", shift), ("noise", noise)):
             if not value >= 0:
                 raise ValueError(f"{name}={value}: it must be at least 0")
         self.bands, self.lexicon, self.shift, self.noise, self.seed = bands, lexicon, shift, noise, seed
         self.alphabet = alphabet_of(letters)
-        self.rows = {"train": train, "validation": validation, "test": test}
+        self.sizes = split_sizes(train=train, validation=validation, test=test)
         self.spec = TaskSpec(length=length, features=bands, classes=1 + len(self.alphabet), per_token=True)
 
     def examples(self, split: Split) -> Batch:
-        """Draw a split: frames ``(rows, length, bands)``, transcripts ``(rows, length)``."""
+        """Frames ``(rows, length, bands)`` and transcripts ``(rows, length)``."""
         generator = split_generator(self.seed, split)
-        rows, length = self.rows[split], self.spec.length
+        rows, length = self.sizes[split], self.spec.length
         words = lexicon_of(self.lexicon, self.alphabet, seed=self.seed)
-        said = [self._said(words, generator) for _ in range(rows)]
-        durations = pad_sequence([spans for _, spans in said], batch_first=True)
-        transcripts = [text for text, _ in said]
+        utterances = [self._utterance(words, generator) for _ in range(rows)]
+        durations = pad_sequence([frames for _, frames in utterances], batch_first=True)
+        transcripts = [text for text, _ in utterances]
         sounds = (self.encode(transcripts, durations.shape[1]) - 1).clamp(min=SPACE)
 
         ends = durations.cumsum(1)
-        at, swell = timing(ends, length)
-        formants = spoken(len(self.alphabet), self.bands)[sounds.gather(1, at)]
-        higher = F.pad(self.shift * (2 * torch.rand(rows, 1, generator=generator) - 1), (1, 0))
-        loudness = (0.6 + 0.8 * torch.rand(rows, 1, generator=generator)) * swell
-        frames = energy(formants, higher, self.bands) * loudness[..., None]
+        at, envelope = timing(ends, length)
+        formants = character_formants(len(self.alphabet), self.bands)[sounds.gather(1, at)]
+        voice_shift = F.pad(self.shift * (2 * torch.rand(rows, 1, generator=generator) - 1), (1, 0))
+        loudness = (0.6 + 0.8 * torch.rand(rows, 1, generator=generator)) * envelope
+        frames = energy(formants, voice_shift, self.bands) * loudness[..., None]
         frames = frames + self.noise * torch.randn(frames.shape, generator=generator)
         padding = torch.arange(length) >= ends[:, -1:]
         return Batch(frames.masked_fill(padding[..., None], 0.0), padding, self.encode(transcripts, length))
 
-    def _said(self, words: Sequence[str], generator: torch.Generator) -> tuple[str, Tensor]:
-        """As many words as fit into some length from half to all of ``length``, and each character's frames."""
+    def _utterance(self, words: Sequence[str], generator: torch.Generator) -> tuple[str, Tensor]:
+        """A text of random words that fills a random length of ``length / 2`` to ``length``, and its durations."""
 
         def draw(low: int, high: int, count: int) -> Tensor:
             return torch.randint(low, high + 1, (count,), generator=generator)
 
         room = int(draw(self.spec.length // 2, self.spec.length, 1))
-        order = draw(0, len(words) - 1, room // (SHORTEST_WORD * SHORTEST) + 1).tolist()
+        order = draw(0, len(words) - 1, room // (SHORTEST_WORD * MIN_FRAMES) + 1).tolist()
         text = " ".join(words[number] for number in order)
-        ends = draw(SHORTEST, LONGEST, len(text))
-        fits = int((ends.cumsum(0) <= room).sum())
-        text = text[: text.rindex(" ", 0, fits + 1)]
-        return text, ends[: len(text)]
+        durations = draw(MIN_FRAMES, MAX_FRAMES, len(text))
+        fitting = int((durations.cumsum(0) <= room).sum())
+        text = text[: text.rindex(" ", 0, fitting + 1)]
+        return text, durations[: len(text)]

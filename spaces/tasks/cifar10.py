@@ -1,16 +1,15 @@
-"""CIFAR-10 from its own files, as patches in colour, or as the sequence of grey pixels that Long Range Arena has of it.
+"""CIFAR-10 from its published files, as color patches or as the sequence of gray pixels of Long Range Arena.
 
-Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009: five files of 10,000 pictures to learn from
-and one to test on, each picture 32 by 32 pixels in one of ten classes, equally many of each. They come as plain bytes
-(``cifar-10-batches-bin``) or as Python pickles (``cifar-10-batches-py``); of both, the bytes are read. Of the pictures
-to learn from, the last tenth in the files' order is the validation split, as large as that of Tay et al., "Long Range
-Arena", 2021.
+Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009: five files of 10,000 training images and one
+of test images, of 32 by 32 pixels, in ten balanced classes. The files are binary (``cifar-10-batches-bin``) or Python
+pickles (``cifar-10-batches-py``); if both are present, the binary ones are read. The last tenth of the training images
+is the validation split, as many as in Tay et al., "Long Range Arena", 2021.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +18,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spaces.tasks import Batch, Split, Task, check_whole
-from spaces.tasks.sources.folders import existing
-from spaces.tasks.sources.image_patches import square
+from spaces.tasks import Batch, Split, Task, split_sizes
+from spaces.tasks.sources.folders import existing_folder
+from spaces.tasks.sources.image_patches import square_grid
 
-SIDE, BYTES = 32, 3 * 32 * 32  # of a picture, whose red, green and blue follow each other
-LEARNED = tuple(f"data_batch_{number}" for number in range(1, 6))
+SIDE, BYTES = 32, 3 * 32 * 32  # of an image: the red, then the green, then the blue channel
+TRAIN_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
 FOLDERS = ("", "cifar-10-batches-bin", "cifar-10-batches-py")
-GREY = torch.tensor([0.299, 0.587, 0.114])  # how bright red, green and blue look: ITU-R BT.601
+LUMA = torch.tensor([0.299, 0.587, 0.114])  # weights of red, green and blue: ITU-R BT.601
 
 
 class Cifar10(Task):
-    """Fraction of pictures whose class is told.
+    """Accuracy of image classification.
 
-    A picture takes 12 KB of memory, 4 as grey patches, 8 as grey pixels.
+    An image takes 12 KB of memory, 4 KB as gray patches, 8 KB as gray pixels.
 
     Args:
-        folder: the one that holds the files, or the one around it.
-        patch: pixels a side of a patch; null, with ``gray``: each of 1024 pixels is a token, as in Long Range Arena.
+        folder: contains the files, or the folder of the files.
+        patch: height and width of a patch in pixels; null, with ``gray``: each of 1024 pixels is a token, as in Long
+            Range Arena.
         channels: ``gray`` or ``rgb``.
-        train: pictures to learn from at most, of 45,000: the first.
-        validation: pictures that the search judges by at most, of 5,000.
-        test: pictures that the front is reported on at most, of 10,000.
+        train: training images at most, the first of 45,000.
+        validation: validation images at most, of 5,000.
+        test: test images at most, of 10,000.
     """
 
-    names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
     def __init__(
         self,
@@ -55,92 +55,93 @@ class Cifar10(Task):
         validation: int = 1000,
         test: int = 2000,
     ) -> None:
-        self.most: Mapping[Split, int] = {"train": train, "validation": validation, "test": test}
-        check_whole(1, **self.most)
-        self.grid = square(SIDE, channels, patch)
-        around = existing(folder, "data_batch_1.bin or data_batch_1 of CIFAR-10")
-        self.files, self.read = _found(around)
-        self.spec = self.grid.spec(len(self.names))
-        self.chance = 1 / len(self.names)
+        self.limits = split_sizes(train=train, validation=validation, test=test)
+        self.grid = square_grid(SIDE, channels, patch)
+        parent = existing_folder(folder, "data_batch_1.bin or data_batch_1 of CIFAR-10")
+        self.files, self.read = _find_files(parent)
+        self.spec = self.grid.spec(len(self.class_names))
+        self.chance = 1 / len(self.class_names)
 
     def examples(self, split: Split) -> Batch:
-        """Patches ``(pictures, length, features)`` or pixels ``(pictures, 1024)``, and classes ``(pictures,)``."""
+        """Patches ``(images, length, features)`` or pixels ``(images, 1024)``, and classes ``(images,)``."""
         files = self.files["test" if split == "test" else "train"]
         parts = [self.read(file) for file in files]
-        pictures, labels = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True))
+        images, labels = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True))
         if split != "test":
             tenth = len(labels) // 10
             rows = slice(len(labels) - tenth, None) if split == "validation" else slice(len(labels) - tenth)
-            pictures, labels = pictures[rows], labels[rows]
-        pictures = pictures[: self.most[split]].view(-1, 3, SIDE, SIDE)
+            images, labels = images[rows], labels[rows]
+        images = images[: self.limits[split]].view(-1, 3, SIDE, SIDE)
         if self.grid.channels == 1:
-            pictures = gray(pictures)
-        return Batch(self.grid.tokens(pictures), None, labels[: self.most[split]].long())
+            images = to_gray(images)
+        return Batch(self.grid.tokens(images), None, labels[: self.limits[split]].long())
 
 
-def gray(pictures: Tensor) -> Tensor:
-    """``(pictures, 3, height, width)`` uint8 to ``(pictures, 1, height, width)``."""
-    return (pictures * GREY[:, None, None]).sum(1, keepdim=True).round().to(torch.uint8)
+def to_gray(images: Tensor) -> Tensor:
+    """``(images, 3, height, width)`` uint8 to ``(images, 1, height, width)``."""
+    return (images * LUMA[:, None, None]).sum(1, keepdim=True).round().to(torch.uint8)
 
 
 Read = Callable[[Path], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
 
-def _found(around: Path) -> tuple[dict[Split, list[Path]], Read]:
-    """The files to learn from and to test on, and how they are read: as bytes if they are there as such."""
+def _find_files(parent: Path) -> tuple[dict[Split, list[Path]], Read]:
+    """The training and test files, and the function that reads them."""
     for ending, read in ((".bin", read_bytes), ("", read_pickle)):
         for name in FOLDERS:
-            folder = around / name
-            if (folder / f"{LEARNED[0]}{ending}").is_file():
-                files = [folder / f"{part}{ending}" for part in (*LEARNED, "test_batch")]
+            folder = parent / name
+            if (folder / f"{TRAIN_FILES[0]}{ending}").is_file():
+                files = [folder / f"{part}{ending}" for part in (*TRAIN_FILES, "test_batch")]
                 if missing := [file.name for file in files if not file.is_file()]:
-                    raise ValueError(f"folder={str(folder)!r}: {', '.join(missing)} missing; it takes all six files")
+                    raise ValueError(f"folder={str(folder)!r}: {', '.join(missing)} missing; all six files are needed")
                 return {"train": files[:-1], "test": files[-1:]}, read
     raise ValueError(
-        f"folder={str(around)!r}: neither data_batch_1.bin nor data_batch_1, in it or in {FOLDERS[1]} there"
+        f"folder={str(parent)!r}: neither data_batch_1.bin nor data_batch_1 in it, {FOLDERS[1]} or {FOLDERS[2]}"
     )
 
 
 def read_bytes(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Pictures ``(n, 3072)`` and labels ``(n,)`` of a ``.bin``: a byte of label, then the picture's."""
+    """Images ``(n, 3072)`` and labels ``(n,)`` of a binary file: rows of one label byte and the bytes of the image."""
     content = np.fromfile(file, dtype=np.uint8)
     if not len(content) or len(content) % (1 + BYTES):
         raise ValueError(
-            f"{file}: {len(content)} bytes; a picture has {1 + BYTES}, so it is truncated or something else"
+            f"{file}: {len(content)} bytes, no multiple of {1 + BYTES}; the file is truncated or no CIFAR-10 file"
         )
     rows = content.reshape(-1, 1 + BYTES)
     return rows[:, 1:], _labels(file, rows[:, 0])
 
 
 def read_pickle(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The same of a Python pickle, of which nothing but arrays, texts and numbers is taken."""
+    """The same from a Python pickle, of which only arrays, strings and numbers are accepted."""
     try:
         with file.open("rb") as source:
             content = _ArraysOnly(source, encoding="latin1").load()
-    # A damaged pickle fails in any way that its instructions can.
+    # A damaged pickle can raise anything.
     except Exception as error:
-        raise ValueError(f"{file}: no sound pickle of CIFAR-10: {str(error) or 'it ends too early'}") from error
+        raise ValueError(f"{file}: no valid pickle of CIFAR-10: {str(error) or 'it ends too early'}") from error
     if not isinstance(content, dict) or not {"data", "labels"} <= content.keys():
-        raise ValueError(f"{file}: no pickle of CIFAR-10, which has data and labels")
+        raise ValueError(f"{file}: no pickle of CIFAR-10; it lacks data and labels")
     data, labels = content["data"], content["labels"]
-    sound = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape == (len(labels), BYTES)
-    if not sound or not all(type(label) is int for label in labels):
-        raise ValueError(f"{file}: data must be uint8 (n, {BYTES}), and labels n whole numbers")
+    valid = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape == (len(labels), BYTES)
+    if not valid or not all(type(label) is int for label in labels):
+        raise ValueError(f"{file}: data must be uint8 (n, {BYTES}), and labels n integers")
     return data, _labels(file, np.array(labels))
 
 
 def _labels(file: Path, labels: NDArray[Any]) -> NDArray[np.uint8]:
-    wrong = (labels < 0) | (labels >= len(Cifar10.names))
+    wrong = (labels < 0) | (labels >= len(Cifar10.class_names))
     if wrong.any():
         row = int(wrong.argmax())
-        raise ValueError(f"{file}: picture {row} has the label {labels[row]}; it must be 0..{len(Cifar10.names) - 1}")
+        raise ValueError(
+            f"{file}: image {row} has the label {labels[row]}; it must be 0..{len(Cifar10.class_names) - 1}"
+        )
     return labels.astype(np.uint8)
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Pickles call whatever function they name, so that one from a stranger can do anything; this one knows three.
+    """Allows only the three functions by which NumPy arrays of any version are unpickled.
 
-    They are those by which NumPy of any version has its arrays rebuilt.
+    A pickle can call any function it names, so an untrusted one could run arbitrary code.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -148,4 +149,4 @@ class _ArraysOnly(pickle.Unpickler):
             return np.empty(0).__reduce__()[0]
         if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which is refused: a pickle can run code")
+        raise pickle.UnpicklingError(f"it calls {module}.{name}, which is not allowed: a pickle can run code")

@@ -1,4 +1,4 @@
-"""Handwritten digits as 64 pixel tokens; real data that scikit-learn brings along, 1797 images of 8 by 8 pixels.
+"""Handwritten digits as 64 pixel tokens: real data that ships with scikit-learn, 1797 images of 8 by 8 pixels.
 
 Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998.
 """
@@ -14,21 +14,21 @@ BOUNDS = {"train": (0, 1077), "validation": (1077, 1437), "test": (1437, IMAGES)
 
 
 class Digits(Task):
-    """Fraction of images whose digit is told.
+    """Accuracy of digit classification.
 
     Args:
-        seed: of the order in which the images are cut into splits.
+        seed: random seed of the split into train, validation and test.
     """
 
     def __init__(self, *, seed: int = 0) -> None:
         check_whole(0, seed=seed)
         self.seed = seed
-        self.spec = TaskSpec(length=64, vocabulary=17, classes=10, per_token=False)  # a pixel's grey is 0..16
-        self.chance = 0.1  # a uniform guess
+        self.spec = TaskSpec(length=64, vocabulary=17, classes=10, per_token=False)  # gray levels 0..16
+        self.chance = 0.1  # the classes are about equally frequent
 
     def examples(self, split: Split) -> Batch:
-        """Pixels row by row, ``(images, 64)``, and digits ``(images,)``."""
-        from sklearn.datasets import load_digits  # slow to import, and needed by this task alone
+        """Pixels in row-major order, ``(images, 64)``, and digits ``(images,)``."""
+        from sklearn.datasets import load_digits  # slow to import, and needed by this task only
 
         pixels, digits = load_digits(return_X_y=True)
         order = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(self.seed))

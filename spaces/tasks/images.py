@@ -1,44 +1,46 @@
-"""Pictures in the user's own folders, a folder a class, as patches or pixels.
+"""Image classification on the user's own folders, a folder per class; images become patches or pixels.
 
-Either the class folders lie side by side, and every class's files are dealt out to the splits; or they lie in
-``train/``, ``validation/`` (or ``val/``) and ``test/``, and only what is missing of the latter two is dealt out of
-``train/``. Folders whose names begin with ``_`` or a dot hold no class.
+Either the folder contains the class folders, and the files of each class are split 8:1:1; or the class folders are in
+``train/``, ``validation/`` (or ``val/``) and ``test/``, and a split without a folder is taken out of ``train/``.
+Folders whose names begin with ``_`` or a dot are no classes.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from spaces.tasks import SPLITS, Batch, Split, Task, check_whole
-from spaces.tasks.sources.folders import class_files, class_of, evenly, existing, largest, split_by_hash, usable
-from spaces.tasks.sources.image_patches import UNREADABLE, read_picture, square
+from spaces.tasks import SPLITS, Batch, Split, Task, check_whole, majority_share, split_sizes
+from spaces.tasks.sources.bad_rows import read_usable
+from spaces.tasks.sources.folders import class_files, class_of, existing_folder
+from spaces.tasks.sources.image_patches import IMAGE_ERRORS, read_image, square_grid
+from spaces.tasks.sources.splits import HELD_OUT, MIN_TO_SPLIT, balanced, largest_classes, split_by_hash
 
 log = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 FOLDERS: Mapping[Split, tuple[str, ...]] = {"validation": ("validation", "val"), "test": ("test",)}
-LEAST = 3  # files of a class that is dealt out: one a split
+
+FilesByClass = dict[str, list[str]]
 
 
 class Images(Task):
-    """Fraction of pictures whose class is told.
+    """Accuracy of image classification.
 
-    A picture takes ``4 * side ** 2`` bytes of memory a channel, twice that as single pixels.
+    An image takes ``4 * side ** 2`` bytes of memory per channel, twice that as single pixels.
 
     Args:
-        folder: the folder of class folders, or of ``train/`` and others with class folders in them.
-        side: pixels a side; the shorter side of a picture is resized to it, and its middle cut out.
-        patch: pixels a side of a patch; null: each pixel is a token, by its grey.
+        folder: contains the class folders, or ``train/`` and other splits with the class folders in them.
+        side: height and width in pixels; the shorter side is resized to this, and the central square is cropped.
+        patch: height and width of a patch in pixels; null: each pixel is a token, by its gray level.
         channels: ``gray`` or ``rgb``.
-        classes: at most; those with the most files to learn from are kept.
-        train: pictures to learn from at most, evenly from every class.
-        validation: pictures that the search judges by at most, likewise.
-        test: pictures that the front is reported on at most, likewise.
+        classes: number of classes at most; those with the most training files are kept.
+        train: training images at most, equally many of each class.
+        validation: validation images at most, likewise.
+        test: test images at most, likewise.
     """
 
     def __init__(
@@ -54,75 +56,76 @@ class Images(Task):
         test: int = 1000,
     ) -> None:
         check_whole(2, classes=classes)
-        self.grid = square(side, channels, patch)
-        self.folder = existing(folder, "a folder of pictures for each class")
-        splits = self._split_folders() if class_files(self.folder, SUFFIXES, inside="train/") else self._side_by_side()
-        self.names = largest(splits["train"], classes)
-        most: Mapping[Split, int] = {"train": train, "validation": validation, "test": test}
+        self.grid = square_grid(side, channels, patch)
+        self.folder = existing_folder(folder, "a folder of images for each class")
+        train_files = class_files(self.folder, SUFFIXES, inside="train/")
+        splits = self._split_folders(train_files) if train_files else self._class_folders()
+        sizes = {name: len(files) for name, files in splits["train"].items()}
+        self.class_names = tuple(sorted(largest_classes(sizes, classes)))
+        limits = split_sizes(train=train, validation=validation, test=test)
         self.files: dict[Split, list[str]] = {
-            split: evenly(
-                [file for name in self.names for file in splits[split].get(name, [])],
-                most[split],
+            split: balanced(
+                [file for name in self.class_names for file in splits[split].get(name, [])],
+                limits[split],
                 split,
-                len(self.names),
+                len(self.class_names),
+                label=class_of,
             )
             for split in SPLITS
         }
         for split in SPLITS:
             if not self.files[split]:
-                raise ValueError(f"folder={str(self.folder)!r}: no {split} pictures of {', '.join(self.names)}")
-        self.spec = self.grid.spec(len(self.names))
-        judged = Counter(map(class_of, self.files["validation"]))
-        self.chance = max(judged.values()) / sum(judged.values())  # the best constant guess
-        self.skipped = 0
+                raise ValueError(f"folder={str(self.folder)!r}: no {split} images of {', '.join(self.class_names)}")
+        self.spec = self.grid.spec(len(self.class_names))
+        self.chance = majority_share(map(class_of, self.files["validation"]))
 
-    def _side_by_side(self) -> dict[Split, dict[str, list[str]]]:
-        """Files by split and class, where there are class folders alone."""
-        return self._dealt(class_files(self.folder, SUFFIXES))
+    def _class_folders(self) -> dict[Split, FilesByClass]:
+        """Files by split and class, if there are class folders only."""
+        files = class_files(self.folder, SUFFIXES)
+        splits = self._split(files, HELD_OUT)
+        enough = [name for name, found in files.items() if len(found) >= MIN_TO_SPLIT]
+        return {split: {name: by_class[name] for name in enough} for split, by_class in splits.items()}
 
-    def _split_folders(self) -> dict[Split, dict[str, list[str]]]:
-        """The same, where the class folders lie in a folder for each split."""
-        learned = class_files(self.folder, SUFFIXES, inside="train/")
-        splits: dict[Split, dict[str, list[str]]] = {"train": learned}
+    def _split_folders(self, train_files: FilesByClass) -> dict[Split, FilesByClass]:
+        """Files by split and class, if there is a folder for each split."""
+        splits: dict[Split, FilesByClass] = {}
         for split, names in FOLDERS.items():
             there = [name for name in names if (self.folder / name).is_dir()]
             if len(there) > 1:
                 raise ValueError(f"folder={str(self.folder)!r}: {' and '.join(there)}; it takes one of them")
             for name in there:
                 splits[split] = class_files(self.folder, SUFFIXES, inside=f"{name}/")
-                unknown = ", ".join(sorted(set(splits[split]) - set(learned)))
+                unknown = ", ".join(sorted(set(splits[split]) - set(train_files)))
                 if unknown or not splits[split]:
-                    found = f"has {unknown}, which train lacks" if unknown else "holds no class folder of pictures"
+                    found = f"has {unknown}, which train lacks" if unknown else "contains no class folder of images"
                     raise ValueError(f"{self.folder / name}: it {found}")
-        missing = [split for split in SPLITS if split not in splits]
-        if missing:
-            parts = self._dealt(learned)
-            splits |= {split: parts[split] for split in missing}
-            taken = {file for split in missing for files in parts[split].values() for file in files}
-            splits["train"] = {name: [file for file in files if file not in taken] for name, files in learned.items()}
-        return splits
+        missing = [split for split in HELD_OUT if split not in splits]
+        splits["train"] = train_files
+        return splits | self._split(train_files, missing) if missing else splits
 
-    def _dealt(self, files: Mapping[str, list[str]]) -> dict[Split, dict[str, list[str]]]:
-        enough = {name: split_by_hash(found) for name, found in files.items() if len(found) >= LEAST}
-        if len(enough) < 2:
+    def _split(self, files: FilesByClass, held_out: Collection[Split]) -> dict[Split, FilesByClass]:
+        """Train and the splits ``held_out`` from it, a tenth of each class; small classes are in train only."""
+        few = [name for name, found in files.items() if len(found) < MIN_TO_SPLIT]
+        if len(files) - len(few) < 2:
             there = ", ".join(f"{name} ({len(found)})" for name, found in files.items()) or "none"
             raise ValueError(
-                f"folder={str(self.folder)!r}: two class folders of {LEAST} pictures or more, ending in "
+                f"folder={str(self.folder)!r}: it takes two class folders of {MIN_TO_SPLIT} images or more, ending in "
                 f"{', '.join(SUFFIXES)}; there are {there}"
             )
-        if few := [name for name in files if name not in enough]:
-            log.warning("fewer than %d pictures, too few to deal out: %s", LEAST, ", ".join(few))
-        return {split: {name: parts[split] for name, parts in enough.items()} for split in SPLITS}
+        if few:
+            log.warning("fewer than %d images, too few to split: %s", MIN_TO_SPLIT, ", ".join(few))
+        parts = {name: split_by_hash(found, held_out=held_out) for name, found in files.items()}
+        filled: list[Split] = ["train", *held_out]
+        return {split: {name: part[split] for name, part in parts.items()} for split in filled}
 
     def examples(self, split: Split) -> Batch:
-        """Patches ``(pictures, length, features)`` or pixels ``(pictures, length)``, and classes ``(pictures,)``.
+        """Patches ``(images, length, features)`` or pixels ``(images, length)``, and classes ``(images,)``.
 
-        Unusable files are counted and left out.
+        Unusable files are skipped and counted in a warning.
         """
-        kept, pictures = usable(self.folder, split, self.files[split], self._read, UNREADABLE)
-        self.skipped += len(self.files[split]) - len(kept)
-        labels = torch.tensor([self.names.index(class_of(file)) for file in kept])
-        return Batch(self.grid.tokens(torch.stack(pictures)), None, labels)
+        kept, images = read_usable(self.folder, split, self.files[split], self._read, IMAGE_ERRORS)
+        labels = torch.tensor([self.class_names.index(class_of(file)) for file in kept])
+        return Batch(self.grid.tokens(torch.stack(images)), None, labels)
 
     def _read(self, file: str) -> Tensor:
-        return read_picture(Path(self.folder, file), self.grid.channels, side=self.grid.height)
+        return read_image(Path(self.folder, file), self.grid.channels, side=self.grid.height)

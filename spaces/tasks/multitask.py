@@ -1,7 +1,7 @@
-"""Several tasks at once: each has its own embedding and head, and all share one trunk.
+"""Multi-task learning: each task has its own embedding and head, and all share one trunk.
 
-Caruana, "Multitask Learning", 1997. Every step of training takes a batch of each task; what is timed is one example of
-each. The tasks' metrics are made comparable: 0 is what a model that learned nothing scores, 1 is perfect.
+Caruana, "Multitask Learning", 1997. Every training step uses a batch of each task; latency is that of one example of
+each. To average the metrics, each is normalized: 0 is the task's chance level, 1 is perfect.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from spaces.tasks import Batch, Split, Task, TaskSpec
 
 
 class Multitask(Task):
-    """The mean, over tasks, of how far each one's metric is on its way from chance to best.
+    """The mean over tasks of the normalized metric, ``(metric - chance) / (best - chance)``.
 
     Args:
-        tasks: two or more by name; none causal, none whose answer is a sequence of its own.
+        tasks: two or more by name; none causal, none sequence-to-sequence.
     """
 
     metric = "progress"
@@ -32,84 +32,85 @@ class Multitask(Task):
             raise ValueError(f"tasks: {', '.join(tasks) or 'none'}; it must be two or more")
         for name, task in tasks.items():
             if not isinstance(task, Task):
-                raise ValueError(f"tasks.{name}: {task!r} is no task")
-            if task.spec.causal or task.spec.answer_length is not None or task.parts:
-                kind = "causal" if task.spec.causal else "several tasks" if task.parts else "a sequence as its answer"
-                raise ValueError(f"tasks.{name}: {kind}; an encoder that tasks share can't serve it")
-        self.parts = dict(tasks)
+                raise ValueError(f"tasks.{name}: {task!r} is not a task")
+            if task.spec.causal or task.spec.answer_length is not None or task.subtasks:
+                kind = "causal" if task.spec.causal else "multi-task" if task.subtasks else "sequence-to-sequence"
+                raise ValueError(f"tasks.{name}: it is {kind}, which a shared encoder does not support")
+        self.subtasks = dict(tasks)
         spec = {name: task.spec for name, task in tasks.items()}
-        self.spec = TaskSpec(length=max(size.length for size in spec.values()), classes=0, per_token=False, parts=spec)
+        length = max(each.length for each in spec.values())
+        self.spec = TaskSpec(length=length, classes=0, per_token=False, subtasks=spec)
 
     def examples(self, split: Split) -> Batch:
         """All examples of every task."""
-        return _side_by_side([task.cached(split) for task in self.parts.values()])
+        return _combine([task.data(split) for task in self.subtasks.values()])
 
     def steps(self, split: Split, batch_size: int) -> int:
-        """As many as the largest task has."""
-        return max(task.steps(split, batch_size) for task in self.parts.values())
+        """Number of batches of the largest task."""
+        return max(task.steps(split, batch_size) for task in self.subtasks.values())
 
     def batches(self, split: Split, batch_size: int, *, shuffle: int | None = None) -> Iterator[Batch]:
-        """A batch of each task side by side; smaller tasks begin anew, or where order is kept, have None to add."""
+        """One batch of each task; smaller tasks are repeated if shuffled, otherwise their batches become None."""
         columns: Iterator[Sequence[Batch | None]]
         if shuffle is None:
-            columns = zip_longest(*(task.batches(split, batch_size) for task in self.parts.values()))
+            columns = zip_longest(*(task.batches(split, batch_size) for task in self.subtasks.values()))
         else:
-            endless = (_endless(task, split, batch_size, shuffle) for task in self.parts.values())
+            endless = (_repeat(task, split, batch_size, shuffle) for task in self.subtasks.values())
             columns = islice(zip(*endless, strict=True), self.steps(split, batch_size))
-        yield from map(_side_by_side, columns)
+        yield from map(_combine, columns)
 
     def sample(self, batch: int = 1, length: int | None = None) -> Batch:
-        """``batch`` examples of each task, each at its own full length or, if that is shorter, at ``length``."""
+        """``batch`` examples of each task, at its own sequence length or at ``length`` if that is shorter."""
         if length is not None and not 1 <= length <= self.spec.length:
-            raise ValueError(f"length={length}: the task has lengths from 1 to {self.spec.length}")
+            raise ValueError(f"length={length}: it must be 1..{self.spec.length}, the sequence length of the task")
         longest = self.spec.length if length is None else length
-        return _side_by_side([task.sample(batch, min(longest, task.spec.length)) for task in self.parts.values()])
+        return _combine([task.sample(batch, min(longest, task.spec.length)) for task in self.subtasks.values()])
 
     def loss(self, logits: Any, batch: Batch) -> Tensor:
-        """The mean of the tasks' losses; ``logits`` are a tensor for each."""
+        """The mean of the tasks' losses; ``logits`` is one tensor per task."""
         losses = [
-            task.loss(part_logits, part)
-            for task, part_logits, part in zip(self.parts.values(), logits, batch.parts, strict=True)
-            if part is not None
+            task.loss(task_logits, task_batch)
+            for task, task_logits, task_batch in zip(self.subtasks.values(), logits, batch.subtasks, strict=True)
+            if task_batch is not None
         ]
         return torch.stack(losses).mean()
 
     def eval_step(self, network: nn.Module, batch: Batch) -> list[Any]:
-        """What each task needs to know of its part; None where it has none."""
+        """The statistics of each task; None for a task without examples in this batch."""
         return [
-            None if part is None else task.eval_step(_Part(network, name), part)
-            for (name, task), part in zip(self.parts.items(), batch.parts, strict=True)
+            None if task_batch is None else task.eval_step(_SubtaskNetwork(network, name), task_batch)
+            for (name, task), task_batch in zip(self.subtasks.items(), batch.subtasks, strict=True)
         ]
 
-    def compute_metrics(self, judged: Sequence[list[Any]]) -> dict[str, float]:
-        """The mean progress, and the metrics of each task under its name."""
+    def compute_metrics(self, outputs: Sequence[list[Any]]) -> dict[str, float]:
+        """The mean of the normalized metrics, and all metrics of each task, prefixed with its name."""
         progress, metrics = [], dict[str, float]()
-        for (name, task), parts in zip(self.parts.items(), zip(*judged, strict=True), strict=True):
-            scores = task.compute_metrics([part for part in parts if part is not None])
+        for (name, task), column in zip(self.subtasks.items(), zip(*outputs, strict=True), strict=True):
+            scores = task.compute_metrics([output for output in column if output is not None])
             metrics |= {f"{name}_{metric}": value for metric, value in scores.items()}
             progress.append((scores[task.metric] - task.chance) / (task.best - task.chance))
         return {"progress": sum(progress) / len(progress), **metrics}
 
 
-class _Part(nn.Module):
-    """A network as one of its tasks sees it."""
+class _SubtaskNetwork(nn.Module):
+    """The shared network restricted to one task."""
 
     def __init__(self, network: nn.Module, name: str) -> None:
         super().__init__()
         self.network, self.name = network, name
 
     def forward(self, batch: Batch) -> Tensor:
-        answers: Tensor = self.network.forward_task(self.name, batch)  # type: ignore[operator]
-        return answers
+        logits: Tensor = self.network.forward_task(self.name, batch)  # type: ignore[operator]
+        return logits
 
 
-def _side_by_side(parts: Sequence[Batch | None]) -> Batch:
-    first = next(part for part in parts if part is not None)
-    return first._replace(parts=tuple(parts))
+def _combine(batches: Sequence[Batch | None]) -> Batch:
+    first = next(batch for batch in batches if batch is not None)
+    return first._replace(subtasks=tuple(batches))
 
 
-def _endless(task: Task, split: Split, batch_size: int, seed: int) -> Iterator[Batch]:
-    """One pass after the other, each in an order of its own."""
+def _repeat(task: Task, split: Split, batch_size: int, seed: int) -> Iterator[Batch]:
+    """Epoch after epoch, each in its own order."""
     while True:
         yield from task.batches(split, batch_size, shuffle=seed)
         seed += 1_000_003

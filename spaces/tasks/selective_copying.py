@@ -1,9 +1,9 @@
-"""Tokens that stand anywhere among blanks are to be said again in order; generated.
+"""Selective copying: tokens at random positions among blanks must be repeated in order; generated.
 
 Gu and Dao, "Mamba", 2023, section 3.1, after Jing et al., "Gated Orthogonal Recurrent Units", 2019, in the form of Poli
-et al., "Mechanistic Design and Scaling of Hybrid Architectures" (MAD), 2024. To say the third token, a model must find
-out which one is the third, so fixed places do not do, and counting does. Content is spread evenly over all places
-before the marker; the published generator lets no blank follow the last token.
+et al., "Mechanistic Design and Scaling of Hybrid Architectures" (MAD), 2024. To repeat the third token, a model must
+find out which token is the third, so attention to fixed positions does not suffice. Content is spread uniformly over
+all positions before the marker; in the published generator no blank follows the last token.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from spaces.tasks.copying import Copying
 
 
 class SelectiveCopying(Copying):
-    """Fraction of tokens that are said again; see :class:`~spaces.tasks.copying.Copying` for the settings."""
+    """Accuracy of the repeated tokens; see :class:`~spaces.tasks.copying.Copying` for the settings."""
 
-    def places(self, rows: int, room: int, generator: torch.Generator) -> Tensor:
-        """Any, each as likely as the other."""
-        return torch.rand(rows, room, generator=generator).argsort(1)[:, : self.tokens].sort(1).values
+    def positions(self, rows: int, available: int, generator: torch.Generator) -> Tensor:
+        """Uniformly random positions, ascending, ``(rows, tokens)``."""
+        return torch.rand(rows, available, generator=generator).argsort(1)[:, : self.tokens].sort(1).values

@@ -1,16 +1,15 @@
-"""Formant keywords: which two sounds, in which order, and whose voice; spectrograms that are generated, not recorded.
+"""Keyword spotting in generated spectrograms: a pair of sounds, their order, and the speaker's voice.
 
-A row is one utterance, its sounds in random order: a *key* sound, once; its *partner*, several times, nearer to the key
-rather than farther; pauses; and *fillers* that mean nothing. A keyword is the pair of key and partner in the order in
-which they are heard. Each frame is of one kind:
+A row is an utterance of sounds in random order: a *key* sound, once; a *partner* sound, several times, more often near
+the key than far from it; pauses; and *fillers* without meaning. A keyword is the pair of key and partner in their
+order. The label of a frame depends on its sound:
 
-* of a partner: asked which key the row has, and whether that comes before or after. A window that reaches the key
-  answers this, as does attention that reaches farther; an average of all frames knows the key and not the order;
-* of a pause: asked who speaks, which only the sounds around tell, and the more of them the better;
-* of the key or a filler: asked for nothing.
+* partner: which key the row has, and whether the key comes before or after. This takes a window that reaches the key,
+  or global attention; an average over all frames yields the key but not the order;
+* pause: the speaker, which only the surrounding sounds reveal, and the more of them the better;
+* key or filler: no label.
 
-The sounds are those of ``spaces.tasks.synthetic.formants``; duration and loudness vary, and there is noise in every
-band.
+The sounds are those of ``spaces.tasks.synthetic.formants``; duration and loudness vary, and every band has noise.
 """
 
 from __future__ import annotations
@@ -18,33 +17,33 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spaces.tasks import IGNORE_INDEX, Batch, Split, Task, TaskSpec, check_whole, split_generator
-from spaces.tasks.synthetic.formants import LEAST_BANDS, chart, energy, timing
+from spaces.tasks import IGNORE_INDEX, Batch, Split, Task, TaskSpec, check_whole, split_generator, split_sizes
+from spaces.tasks.synthetic.formants import MIN_BANDS, energy, formant_chart, timing
 
-FILLERS = 2  # different ones
-LEAST_FRAMES = 4  # per sound on average, so that each one is heard
+FILLERS = 2  # number of distinct fillers
+MIN_FRAMES = 4  # per sound on average
 
 
 class Speech(Task):
-    """Fraction of right answers over all frames of partners and pauses.
+    """Accuracy over all frames of partners and pauses.
 
     Args:
-        length: frames in a row, at least 4 for each sound.
-        bands: of the spectrogram, at least 8.
-        sounds: in a row, pauses included; more are shorter, and stand farther apart from each other in sounds.
-        keys: different key sounds.
-        partners: times that the partner is heard in a row.
-        pauses: in a row; with the key and the partners at most ``sounds``.
-        voices: different speakers.
-        shift: bands between the middle of all voices and the ends of their range.
-        noise: standard deviation; a formant's peak is about 1.
-        train: rows to learn from.
-        validation: rows that the search judges by.
-        test: rows that the front is reported on.
-        seed: of everything drawn; other seeds, other rows.
+        length: frames per row, at least 4 for each sound.
+        bands: bands of the spectrogram, at least 8.
+        sounds: sounds per row, including pauses; more sounds are shorter, and more of them lie between key and partner.
+        keys: number of distinct key sounds.
+        partners: number of partners per row.
+        pauses: number of pauses per row; with the key and the partners at most ``sounds``.
+        voices: number of speakers.
+        shift: maximal shift of the formants by a voice, in bands.
+        noise: standard deviation of the noise; the peak of a formant is about 1.
+        train: training rows.
+        validation: validation rows.
+        test: test rows.
+        seed: random seed of the rows.
     """
 
-    batch_size = 4  # each row asks some 150 questions
+    batch_size = 4  # each row has about 150 labels
 
     def __init__(
         self,
@@ -63,60 +62,60 @@ class Speech(Task):
         test: int = 256,
         seed: int = 0,
     ) -> None:
-        check_whole(LEAST_BANDS, bands=bands)
-        check_whole(1, keys=keys, voices=voices, partners=partners, train=train, validation=validation, test=test)
+        check_whole(MIN_BANDS, bands=bands)
+        check_whole(1, keys=keys, voices=voices, partners=partners)
         check_whole(0, pauses=pauses, seed=seed)
         check_whole(1 + partners + pauses, sounds=sounds)
-        check_whole(LEAST_FRAMES * sounds, length=length)
+        check_whole(MIN_FRAMES * sounds, length=length)
         for name, value in (("shift", shift), ("noise", noise)):
             if not value >= 0:
                 raise ValueError(f"{name}={value}: it must be at least 0")
         self.bands = bands
         self.sounds, self.keys, self.partners, self.pauses, self.voices = sounds, keys, partners, pauses, voices
         self.shift, self.noise, self.seed = shift, noise, seed
-        self.rows = {"train": train, "validation": validation, "test": test}
+        self.sizes = split_sizes(train=train, validation=validation, test=test)
         self.partner = keys  # sounds are numbered: keys, the partner, fillers
         self.spec = TaskSpec(length=length, features=bands, classes=2 * keys + voices, per_token=True)
-        asked = partners + pauses
-        self.chance = max(partners / asked / (2 * keys), pauses / asked / voices)  # the best constant guess
+        labelled = partners + pauses
+        self.chance = max(partners / labelled / (2 * keys), pauses / labelled / voices)  # the majority class
 
     def examples(self, split: Split) -> Batch:
-        """Draw a split: frames ``(rows, length, bands)``; ``labels`` ``(rows, length)`` are what is asked.
+        """Frames ``(rows, length, bands)`` and labels ``(rows, length)``.
 
-        Keywords are ``2 * key``, and one more where the partner comes first; voices are ``2 * keys + voice``.
+        The class of a keyword is ``2 * key``, plus 1 if the partner comes first; that of a voice ``2 * keys + voice``.
         """
         generator = split_generator(self.seed, split)
-        rows = self.rows[split]
+        rows = self.sizes[split]
 
         def draw(high: int, *shape: int) -> Tensor:
             return torch.randint(high, shape, generator=generator)
 
-        def chance(*shape: int) -> Tensor:
+        def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator)
 
         key, voice = draw(self.keys, rows, 1), draw(self.voices, rows, 1)
         place = draw(self.sounds, rows, 1)
         apart = (torch.arange(self.sounds) - place).abs()
-        # Times a random share: the near places are likelier, and there are questions at all distances.
-        partners = (apart * chance(rows, self.sounds)).scatter(1, place, torch.inf).argsort(1)[:, : self.partners]
+        # Random factors: near positions are more frequent, but all distances occur.
+        partners = (apart * uniform(rows, self.sounds)).scatter(1, place, torch.inf).argsort(1)[:, : self.partners]
         taken = torch.cat([place, partners], dim=1)
-        pauses = chance(rows, self.sounds).scatter(1, taken, torch.inf).argsort(1)[:, : self.pauses]
+        pauses = uniform(rows, self.sounds).scatter(1, taken, torch.inf).argsort(1)[:, : self.pauses]
 
         sounds = self.partner + 1 + draw(FILLERS, rows, self.sounds)
         sounds.scatter_(1, place, key).scatter_(1, partners, self.partner)
-        asked = torch.full_like(sounds, IGNORE_INDEX).scatter_(1, partners, 2 * key + (partners < place))
-        asked.scatter_(1, pauses, (2 * self.keys + voice).expand_as(pauses))
-        loudness = (0.6 + 0.8 * chance(rows, 1)).expand_as(sounds).scatter(1, pauses, 0.0)
+        labels = torch.full_like(sounds, IGNORE_INDEX).scatter_(1, partners, 2 * key + (partners < place))
+        labels.scatter_(1, pauses, (2 * self.keys + voice).expand_as(pauses))
+        loudness = (0.6 + 0.8 * uniform(rows, 1)).expand_as(sounds).scatter(1, pauses, 0.0)
 
-        durations = 0.5 + chance(rows, self.sounds)  # relative to each other
+        durations = 0.5 + uniform(rows, self.sounds)  # relative to each other
         ends = durations.cumsum(1) / durations.sum(1, keepdim=True) * self.spec.length
-        at, swell = timing(ends, self.spec.length)
-        higher = self.shift * ((2 * voice + 1) / self.voices - 1)
-        heard = energy(self.chart()[sounds.gather(1, at)], higher, self.bands)
-        heard = heard * (loudness.gather(1, at) * swell)[..., None]
-        noise = self.noise * torch.randn(heard.shape, generator=generator)
-        return Batch(heard + noise, None, asked.gather(1, at))
+        at, envelope = timing(ends, self.spec.length)
+        voice_shift = self.shift * ((2 * voice + 1) / self.voices - 1)
+        frames = energy(self.formants()[sounds.gather(1, at)], voice_shift, self.bands)
+        frames = frames * (loudness.gather(1, at) * envelope)[..., None]
+        noise = self.noise * torch.randn(frames.shape, generator=generator)
+        return Batch(frames + noise, None, labels.gather(1, at))
 
-    def chart(self) -> Tensor:
-        """The formants of each sound in the middle voice, in bands ``(sounds, 2)``."""
-        return chart(self.partner + 1 + FILLERS, self.bands)
+    def formants(self) -> Tensor:
+        """The formants of each sound without a shift by the voice, in bands ``(sounds, 2)``."""
+        return formant_chart(self.partner + 1 + FILLERS, self.bands)

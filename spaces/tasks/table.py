@@ -1,7 +1,7 @@
-"""Your own texts with labels, from a table: CSV, TSV, lines of JSON, or Parquet; read as UTF-8.
+"""Text classification on a table of the user's: CSV, TSV, JSON lines or Parquet, in UTF-8.
 
-In CSV a quoted field may hold commas and line ends (RFC 4180); in TSV a quote is a character like any other, and no
-field holds tabs or line ends (the media type's own definition). Both begin with a line of column names.
+In CSV a quoted field may contain commas and newlines (RFC 4180); in TSV quotes have no meaning, and no field contains
+tabs or newlines (as its media type is defined). Both begin with a header.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from pathlib import Path
 from spaces.tasks import Split
 from spaces.tasks.sources.labelled_texts import LabelledTexts, Row, Source, arrow_rows, check_columns
 
-LONGEST_FIELD = 2**31 - 1  # Python's own limit is below the length of long documents
+FIELD_LIMIT = 2**31 - 1  # the default limit of Python's csv is too small for long documents
 
 
 class Table(LabelledTexts):
-    """Fraction of texts whose label is told.
+    """Accuracy of text classification.
 
-    Files are read at first use. What is wrong in them is told with the number of its line, or row of Parquet.
+    Files are read at first use. Problems are reported with their line number, or row number for Parquet.
 
     Args:
         file: ends in .csv, .tsv, .jsonl or .parquet.
-        text: name of the column of texts.
-        label: name of the column of labels: words or whole numbers.
-        validation_file: null: a tenth of ``file``.
-        test_file: null: another tenth of ``file``.
-        length: bytes at most; longer texts are cut, and their share is told.
-        classes: at most; those with the most texts are kept, and what is left out is told.
-        train: texts to learn from at most.
-        validation: texts that the search judges by at most.
-        test: texts that the front is reported on at most.
+        text: the column of texts.
+        label: the column of labels: texts or integers.
+        validation_file: a table for validation; null: a tenth of ``file``.
+        test_file: a table for testing; null: another tenth of ``file``.
+        length: bytes of a text at most; longer texts are truncated, and their share is logged.
+        classes: number of classes at most; the largest are kept, and the omitted ones are logged.
+        train: training examples at most.
+        validation: validation examples at most.
+        test: test examples at most.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Table(LabelledTexts):
                 raise ValueError(f"{setting}: no such file")
 
     def sources(self) -> Mapping[Split, Source]:
-        """A file each."""
+        """The files of the splits."""
         return {split: Source(path.name, self._read(path)) for split, path in self.files.items()}
 
     def _read(self, path: Path) -> Iterator[Row]:
@@ -75,19 +75,19 @@ class Table(LabelledTexts):
             raise ValueError(f"{path.name}: {error}") from error
 
 
-class Tabs(csv.excel_tab):
-    """What TSV is by its own definition; Python's dialect gives quotes a meaning."""
+class TabSeparated(csv.excel_tab):
+    """TSV as its media type is defined: unlike in Python's dialect, quotes have no meaning."""
 
     quoting = csv.QUOTE_NONE
 
 
 def read_separated(path: Path, text: str, label: str, *, dialect: type[csv.Dialect]) -> Iterator[Row]:
-    """Rows of a file whose fields stand between commas or tabs.
+    """Rows of a file of comma- or tab-separated fields.
 
     Raises:
-        ValueError: it lacks a column.
+        ValueError: a column is missing.
     """
-    limit = csv.field_size_limit(LONGEST_FIELD)
+    limit = csv.field_size_limit(FIELD_LIMIT)
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             lines = csv.reader(file, dialect, strict=True)
@@ -106,16 +106,16 @@ def read_separated(path: Path, text: str, label: str, *, dialect: type[csv.Diale
                 if len(fields) == len(header):
                     yield Row(where, *(fields[place] for place in places))
                 elif fields:
-                    yield Row(where, problem=f"{len(fields)} fields, where the first line has {len(header)}")
+                    yield Row(where, problem=f"{len(fields)} fields, but the header has {len(header)}")
     finally:
         csv.field_size_limit(limit)
 
 
 def read_json_lines(path: Path, text: str, label: str) -> Iterator[Row]:
-    """Rows of a file that holds a JSON object a line.
+    """Rows of a file with one JSON object per line.
 
     Raises:
-        ValueError: no object has a column.
+        ValueError: a column is missing from all objects.
     """
     rows, columns = list[Row](), dict[str, None]()
     with path.open("rb") as file:
@@ -142,13 +142,15 @@ def read_parquet(path: Path, text: str, label: str) -> Iterator[Row]:
     """Rows of a Parquet file.
 
     Raises:
-        ValueError: it lacks a column, is no Parquet, or there is nothing to read it with.
+        ValueError: a column is missing, the file is no Parquet file, or pyarrow is not installed.
     """
     try:
-        import pyarrow  # slow to import, and needed by this format alone
+        import pyarrow  # slow to import, and needed by this format only
         from pyarrow import parquet
     except ImportError as error:
-        raise ValueError(f"{path.name}: Parquet is read by a package that is not there: pip install pyarrow") from error
+        raise ValueError(
+            f"{path.name}: reading Parquet needs pyarrow, which is not installed: pip install pyarrow"
+        ) from error
     try:
         with parquet.ParquetFile(path) as file:
             check_columns(file.schema_arrow.names, source=path.name, text=text, label=label)
@@ -159,7 +161,7 @@ def read_parquet(path: Path, text: str, label: str) -> Iterator[Row]:
 
 READERS: Mapping[str, Callable[[Path, str, str], Iterator[Row]]] = {
     ".csv": partial(read_separated, dialect=csv.excel),
-    ".tsv": partial(read_separated, dialect=Tabs),
+    ".tsv": partial(read_separated, dialect=TabSeparated),
     ".jsonl": read_json_lines,
     ".parquet": read_parquet,
 }

@@ -1,14 +1,13 @@
-"""Machine translation: a sentence of one language in, the same of another out, judged by BLEU.
+"""Machine translation, evaluated by BLEU, on an artificial language pair or on the user's own parallel files.
 
 Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation", 2002, and Popovic, "chrF: character
-n-gram F-score for automatic MT evaluation", 2015, both as sacrebleu counts them (Post, "A Call for Clarity in Reporting
-BLEU Scores", 2018). By default the languages are made up, see :mod:`spaces.tasks.synthetic.language_pair`.
+n-gram F-score for automatic MT evaluation", 2015, both as implemented in sacrebleu (Post, "A Call for Clarity in
+Reporting BLEU Scores", 2018). For the artificial languages see :mod:`spaces.tasks.synthetic.language_pair`.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -18,36 +17,48 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from spaces.tasks import BOS, EOS, IGNORE_INDEX, SPLITS, Batch, Split, Task, TaskSpec, check_whole
+from spaces.tasks import (
+    BOS,
+    EOS,
+    IGNORE_INDEX,
+    SPLITS,
+    Batch,
+    Split,
+    Task,
+    TaskSpec,
+    check_whole,
+    split_random,
+    split_sizes,
+)
 from spaces.tasks.sources import parallel_texts
 from spaces.tasks.sources.parallel_texts import Pair
 from spaces.tasks.synthetic import language_pair
 
 log = logging.getLogger(__name__)
-UNK = 2  # the id of a word that training has too seldom
-FIRST = 3  # the id of the first word, or byte
+UNK = 2  # the id of unknown words
+FIRST = 3  # the id of the first word or byte
 
 
 class Translation(Task):
-    """BLEU of greedy translations, 0 to 100; chrF beside it.
+    """BLEU of greedy decoding, 0 to 100; chrF and exact matches are reported beside it.
 
-    What is timed is the translation of one sentence of full length, token by token.
+    Latency is that of generating one translation of full length.
 
     Args:
-        folder: holds ``train.SOURCE`` and ``train.TARGET``, a sentence a line, and likewise ``validation`` (or
-            ``valid``, ``val``, ``dev``) and ``test``; if it has only ``train``, its sentences are dealt out. Null:
-            made-up languages.
-        source: ending of the files to be translated, such as ``de``.
-        target: ending of the files of translations.
-        tokens: ``words``, parted by spaces, or ``bytes``.
-        words: most words of either language, the commonest in training; the others are one unknown word.
-        length: most tokens of a source sentence; pairs with longer ones are left out and counted.
-        answer_length: most tokens of a translation, its end counted; likewise.
-        clauses: of a made-up sentence at most.
-        train: pairs to learn from at most.
-        validation: pairs that the search judges by at most.
-        test: pairs that the front is reported on at most.
-        seed: of the made-up sentences.
+        folder: contains ``train.SOURCE`` and ``train.TARGET``, one sentence per line, and likewise ``validation`` (or
+            ``valid``, ``val``, ``dev``) and ``test``; with ``train`` only, its sentences are split 8:1:1. Null: the
+            artificial languages.
+        source: file name ending of the source language, such as ``de``.
+        target: file name ending of the target language.
+        tokens: ``words``, separated by spaces, or ``bytes``.
+        words: vocabulary size of each language at most, by frequency in train; other words are unknown.
+        length: maximal tokens of a source sentence; pairs with longer ones are skipped with a warning.
+        answer_length: maximal tokens of a target sentence including the end of sequence; likewise.
+        clauses: maximal number of clauses of an artificial sentence.
+        train: training pairs at most.
+        validation: validation pairs at most.
+        test: test pairs at most.
+        seed: random seed of the artificial sentences.
     """
 
     metric = "bleu"
@@ -71,14 +82,14 @@ class Translation(Task):
         test: int = 300,
         seed: int = 0,
     ) -> None:
-        check_whole(1, words=words, length=length, clauses=clauses, train=train, validation=validation, test=test)
+        check_whole(1, words=words, length=length, clauses=clauses)
         check_whole(2, answer_length=answer_length)
         check_whole(0, seed=seed)
         if tokens not in ("words", "bytes"):
             raise ValueError(f"tokens={tokens!r}: it must be words or bytes")
         if folder is not None and not (source and target):
             raise ValueError(
-                "source, target: with a folder, name the endings of its files, such as source=de target=en"
+                "source, target: a folder needs the file name endings of its languages, such as source=de target=en"
             )
         self.folder = None if folder is None else Path(folder).expanduser()
         if self.folder and not self.folder.is_dir():
@@ -86,16 +97,16 @@ class Translation(Task):
         self.endings = (str(source), str(target))
         self.tokens, self.words, self.clauses, self.seed = tokens, words, clauses, seed
         self.length, self.answer_length = length, answer_length
-        self.most: Mapping[Split, int] = {"train": train, "validation": validation, "test": test}
+        self.limits = split_sizes(train=train, validation=validation, test=test)
 
     @cached_property
     def pairs(self) -> dict[Split, list[Pair]]:
         """All pairs by split."""
-        return self._made_up() if self.folder is None else self._read(self.folder)
+        return self._generate() if self.folder is None else self._read(self.folder)
 
     @cached_property
     def vocabularies(self) -> tuple[list[str], list[str]]:
-        """The words of source and target, the commonest in training first; empty where tokens are bytes."""
+        """The words of source and target by descending frequency in train; empty if tokens are bytes."""
         if self.tokens == "bytes":
             return [], []
         columns = zip(*self.pairs["train"], strict=True)
@@ -105,7 +116,7 @@ class Translation(Task):
 
     @cached_property
     def spec(self) -> TaskSpec:  # type: ignore[override]
-        """Ids are of words or bytes, from ``FIRST`` on."""
+        """Token ids from ``FIRST`` on are words or bytes."""
         source, target = (FIRST + (len(words) or 256) for words in self.vocabularies)
         return TaskSpec(
             length=self.length,
@@ -115,16 +126,16 @@ class Translation(Task):
             answer_length=self.answer_length,
         )
 
-    def _made_up(self) -> dict[Split, list[Pair]]:
+    def _generate(self) -> dict[Split, list[Pair]]:
         drawn: set[str] = set()
         pairs: dict[Split, list[Pair]] = {}
         for split in SPLITS:
-            generator = random.Random(f"{self.seed} {split}")
+            generator = split_random(self.seed, split)
             pairs[split] = []
-            while len(pairs[split]) < self.most[split]:
-                sentence = language_pair.draw(generator, generator.randint(1, self.clauses))
-                pair = Pair(language_pair.source(sentence), language_pair.target(sentence))
-                # Short sentences come up often: those that another split has are drawn anew, copies within one too.
+            while len(pairs[split]) < self.limits[split]:
+                sentence = language_pair.draw_sentence(generator, generator.randint(1, self.clauses))
+                pair = Pair(language_pair.source_text(sentence), language_pair.target_text(sentence))
+                # Short sentences are drawn repeatedly; duplicates within and across splits are rejected.
                 if pair.source not in drawn and self._fits(pair):
                     drawn.add(pair.source)
                     pairs[split].append(pair)
@@ -137,9 +148,9 @@ class Translation(Task):
             if not fitting:
                 raise ValueError(f"folder={str(folder)!r}: no {split} pairs that fit length and answer_length")
             if len(fitting) < len(pairs):
-                told = f"{len(pairs) - len(fitting)} of {len(pairs)} {split} pairs"
-                log.warning("skipped %s: empty, or beyond length or answer_length", told)
-            kept[split] = fitting[: self.most[split]]
+                summary = f"{len(pairs) - len(fitting)} of {len(pairs)} {split} pairs"
+                log.warning("skipped %s: empty, or longer than length or answer_length", summary)
+            kept[split] = fitting[: self.limits[split]]
         return kept
 
     def _fits(self, pair: Pair) -> bool:
@@ -147,7 +158,7 @@ class Translation(Task):
         return source <= self.length and target < self.answer_length
 
     def examples(self, split: Split) -> Batch:
-        """Source ids ``(pairs, length)``; as labels the target's, closed by ``EOS``, ``(pairs, answer_length)``."""
+        """Source ids ``(pairs, length)``; labels are target ids ending with ``EOS``, ``(pairs, answer_length)``."""
         pairs = self.pairs[split]
         inputs = torch.zeros(len(pairs), self.length, dtype=torch.int64)
         padding = torch.ones_like(inputs, dtype=torch.bool)
@@ -168,31 +179,31 @@ class Translation(Task):
         return [numbers.get(word, UNK) for word in sentence.split()]
 
     def text(self, ids: Tensor) -> str:
-        """The sentence of the target language that ids ``(n,)`` say before their end."""
-        said = ids.tolist()
-        said = said[: said.index(EOS)] if EOS in said else said
+        """The target sentence of ids ``(n,)``, up to the end of sequence."""
+        tokens = ids.tolist()
+        tokens = tokens[: tokens.index(EOS)] if EOS in tokens else tokens
         if self.tokens == "bytes":
-            return bytes(max(0, number - FIRST) for number in said if number >= FIRST).decode(errors="replace")
+            return bytes(max(0, token - FIRST) for token in tokens if token >= FIRST).decode(errors="replace")
         words = self.vocabularies[1]
-        return " ".join(words[number - FIRST] if number >= FIRST else "?" for number in said if number != BOS)
+        return " ".join(words[token - FIRST] if token >= FIRST else "?" for token in tokens if token != BOS)
 
     def predict(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Write as long a translation as there may be, ``(batch, answer_length)``."""
-        written: Tensor = network.generate(batch, self.answer_length, ignore_eos=True)  # type: ignore[operator]
-        return written
+        """Generate translations of full length, ``(batch, answer_length)``."""
+        generated: Tensor = network.generate(batch, self.answer_length, ignore_eos=True)  # type: ignore[operator]
+        return generated
 
     def eval_step(self, network: nn.Module, batch: Batch) -> list[tuple[str, str]]:
-        """Translations and what they should have been."""
-        written = network.generate(batch, batch.labels.shape[1] + 4)  # type: ignore[operator]
-        return [(self.text(ids), self.text(label)) for ids, label in zip(written, batch.labels, strict=True)]
+        """Translations and their references."""
+        generated = network.generate(batch, batch.labels.shape[1] + 4)  # type: ignore[operator]
+        return [(self.text(ids), self.text(label)) for ids, label in zip(generated, batch.labels, strict=True)]
 
-    def compute_metrics(self, judged: Sequence[list[tuple[str, str]]]) -> dict[str, float]:
-        """BLEU and chrF of the whole corpus, and the share of sentences that are right to the word."""
-        import sacrebleu  # slow to import, and needed by this task alone
+    def compute_metrics(self, outputs: Sequence[list[tuple[str, str]]]) -> dict[str, float]:
+        """Corpus BLEU and chrF, and the share of exact matches."""
+        import sacrebleu  # slow to import, and needed by this task only
 
-        said, meant = zip(*(pair for pairs in judged for pair in pairs), strict=True)
+        translations, references = zip(*(pair for pairs in outputs for pair in pairs), strict=True)
         return {
-            "bleu": sacrebleu.corpus_bleu(said, [meant], force=True).score,
-            "chrf": sacrebleu.corpus_chrf(said, [meant]).score,
-            "exact": sum(a == b for a, b in zip(said, meant, strict=True)) / len(said),
+            "bleu": sacrebleu.corpus_bleu(translations, [references], force=True).score,
+            "chrf": sacrebleu.corpus_chrf(translations, [references]).score,
+            "exact": sum(a == b for a, b in zip(translations, references, strict=True)) / len(translations),
         }

@@ -1,1 +1,1 @@
-"""Readers of the user's own files, shared by tasks."""
+"""Readers of the user's own data, its splits and checks; shared by tasks."""

@@ -1,70 +1,80 @@
-"""WAV files: samples as whole numbers or as floating-point ones, also with the longer header of newer files.
+"""Audio files: read as mono samples at a given rate, written as WAV.
 
-Microsoft, "Multiple Channel Audio Data and WAVE Files", 2007, for that header, which Python's ``wave`` cannot read
-before 3.12.
+All formats of libsndfile can be read, among them WAV, FLAC, Ogg Vorbis and MP3.
 """
 
 from __future__ import annotations
 
-import struct
-import wave
+import logging
+import re
+from collections.abc import Iterable
+from math import gcd
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
+from scipy.signal import resample_poly
 from torch import Tensor
 
-PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # formats; the last one says which further behind
-READABLE = {(PCM, 8): "u1", (PCM, 16): "<i2", (PCM, 24): "", (PCM, 32): "<i4", (FLOAT, 32): "<f4", (FLOAT, 64): "<f8"}
+log = logging.getLogger(__name__)
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+SILENCE = 1e-4  # a clip whose amplitude never exceeds this, of 1, contains no speech
 
 
-def read_wav(path: Path) -> tuple[Tensor, int]:
-    """Samples of -1..1, the mean of the channels, and how many there are a second; 8 to 32 bits, or 32 or 64 of float.
+def read_audio(path: Path) -> tuple[Tensor, int]:
+    """Samples ``(samples,)`` in -1..1, the mean of the channels, and the sample rate in hertz.
 
     Raises:
-        ValueError: it is no such file, or holds less than its header says.
+        OSError: the file cannot be opened.
+        ValueError: it is no audio file, or truncated.
     """
-    chunks, promised = _chunks(path.read_bytes())
-    header = chunks.get(b"fmt ", b"")
-    if len(header) < 16 or b"data" not in chunks:
-        raise ValueError("it ends too early")
-    kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", header[:16])
-    if kind == EXTENSIBLE and len(header) >= 26:
-        (kind,) = struct.unpack("<H", header[24:26])
-    if (kind, bits) not in READABLE or not channels or not rate:
-        raise ValueError(f"format {kind} with {bits} bits; whole numbers of 8, 16, 24 or 32 and floats can be read")
-    size = bits // 8 * channels
-    found, promised = len(chunks[b"data"]) // size, promised // size
-    if found < promised or not found:
-        raise ValueError(f"truncated: {found} of {promised} samples")
-    data = chunks[b"data"][: found * size]
-    if bits == 24:  # as the upper three of four bytes
-        padded = np.zeros((found * channels, 4), dtype=np.uint8)
-        padded[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-        values = padded.view("<i4")[:, 0] / 2.0**31
-    else:
-        values = np.frombuffer(data, READABLE[kind, bits]).astype(np.float64)
-        if kind == PCM:
-            values = (values - 128 * (bits == 8)) / 2.0 ** (bits - 1)  # 8 bits are the one unsigned format
-    return torch.from_numpy(values.reshape(found, channels).mean(1)).float(), rate
+    with path.open("rb") as source:
+        try:
+            with soundfile.SoundFile(source) as file:
+                samples, rate, frames = file.read(dtype="float64", always_2d=True), file.samplerate, file.frames
+                # libsndfile reads a truncated WAV file up to its end, and mentions it only here.
+                truncated = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+        except soundfile.SoundFileError as error:
+            raise ValueError(str(error).replace(repr(source), "the file")) from error
+    if truncated:
+        raise ValueError(f"truncated: {truncated[2]} of {truncated[1]} bytes of samples")
+    if len(samples) < frames or not len(samples):
+        raise ValueError(f"truncated: {len(samples)} of {frames} samples")
+    return torch.from_numpy(samples.mean(1).astype(np.float32)), rate
 
 
-def _chunks(content: bytes) -> tuple[dict[bytes, bytes], int]:
-    """The parts of a file by name, and how many bytes of samples there should be."""
-    if content and not (content.startswith(b"RIFF") and content[8:12] == b"WAVE"):
-        raise ValueError("not a WAV file; it does not begin as one")
-    chunks, at, promised = dict[bytes, bytes](), 12, 0
-    while at + 8 <= len(content) and b"data" not in chunks:
-        name, size = struct.unpack("<4sI", content[at : at + 8])
-        chunks[name], promised = content[at + 8 : at + 8 + size], size
-        at += 8 + size + size % 2
-    return chunks, promised
+def resample(samples: Tensor, rate: int, target_rate: int) -> Tensor:
+    """``(samples,)`` from one sample rate to another, by polyphase filtering."""
+    if rate == target_rate:
+        return samples
+    common = gcd(rate, target_rate)
+    return torch.from_numpy(resample_poly(samples.double().numpy(), target_rate // common, rate // common)).float()
+
+
+def read_speech(path: Path, rate: int) -> tuple[Tensor, int]:
+    """Samples ``(samples,)`` of an audio file, resampled to ``rate``, and the file's own sample rate.
+
+    Raises:
+        OSError: the file cannot be opened.
+        ValueError: it is no audio file, truncated or silent.
+    """
+    samples, file_rate = read_audio(path)
+    if samples.abs().max() < SILENCE:
+        raise ValueError("silent")
+    return resample(samples, file_rate, rate), file_rate
+
+
+def log_resampled(file_rates: Iterable[int], rate: int, what: str) -> None:
+    """Log how many files had another sample rate than the task's; ``what`` names them in the plural."""
+    file_rates = list(file_rates)
+    others = [found for found in file_rates if found != rate]
+    if others:
+        found = ", ".join(map(str, sorted(set(others))))
+        log.warning("resampled %d of %d %s from %s Hz to rate=%d", len(others), len(file_rates), what, found, rate)
 
 
 def write_wav(path: Path, samples: Tensor, rate: int) -> None:
-    """Samples of -1..1, ``(samples,)``, as 16 bits each; louder ones are clipped."""
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((samples.clamp(-1, 1) * 32767).round().numpy().astype("<i2").tobytes())
+    """Write samples ``(samples,)`` as 16-bit WAV; those outside -1..1 are clipped."""
+    integers = (samples.clamp(-1, 1) * 32767).round().to(torch.int16).numpy()
+    soundfile.write(path, integers, rate, subtype="PCM_16", format="WAV")

@@ -1,4 +1,4 @@
-"""What can be wrong with any task's data, looked for before anything is trained."""
+"""Checks of a task's data before training."""
 
 from __future__ import annotations
 
@@ -11,50 +11,56 @@ log = logging.getLogger(__name__)
 
 
 def check_data(task: Task) -> None:
-    """Read all splits of a task; warn of validation or test examples that training has, too.
+    """Load all splits of a task; log a warning for validation or test examples that are also in train.
 
     Raises:
-        ValueError: a split is empty, asks nothing, or asks for a class that training lacks; or training has one class
-            only.
+        ValueError: a split is empty or has no labels; train or validation have a single class; or validation or test
+            have a class that train lacks.
     """
-    for part in task.parts.values():
-        check_data(part)
-    if task.parts:
+    for subtask in task.subtasks.values():
+        check_data(subtask)
+    if task.subtasks:
         return
-    splits: Mapping[Split, Batch] = {split: task.cached(split) for split in SPLITS}
+    splits: Mapping[Split, Batch] = {split: task.data(split) for split in SPLITS}
     for split, examples in splits.items():
         if not len(examples.inputs):
             raise ValueError(f"{split}: no examples")
         if not (examples.labels != IGNORE_INDEX).any():
-            raise ValueError(f"{split}: nothing is asked; every label is {IGNORE_INDEX}")
+            raise ValueError(f"{split}: no labels; all are {IGNORE_INDEX}")
     if not splits["train"].labels.is_floating_point() and splits["train"].decoder_input_ids is None:
         _check_classes(task, splits)
-    learned = _contents(splits["train"])
+    seen = set(_contents(splits["train"]))
     for split in SPLITS[1:]:
-        again = sum(content in learned for content in _contents(splits[split]))
-        if again:
-            log.warning("%d of %d %s examples are in training, too", again, len(splits[split].inputs), split)
+        repeated = sum(content in seen for content in _contents(splits[split]))
+        if repeated:
+            log.warning("%d of %d %s examples are also in train", repeated, len(splits[split].inputs), split)
 
 
 def _check_classes(task: Task, splits: Mapping[Split, Batch]) -> None:
     classes = {
-        split: set(labels[labels != IGNORE_INDEX].unique().tolist()) for split, (_, _, labels, *_) in splits.items()
+        split: set(batch.labels[batch.labels != IGNORE_INDEX].unique().tolist()) for split, batch in splits.items()
     }
-    if len(classes["train"]) < 2:
-        raise ValueError(f"train: all labels are {_named(task, classes['train'])}; it takes two classes to learn from")
+    # With one class in validation, always predicting it would be perfect and nothing could be compared.
+    for split in SPLITS[:2]:
+        if len(classes[split]) < 2:
+            raise ValueError(
+                f"{split}: all {len(splits[split].inputs)} examples are of {_named(task, classes[split])}; "
+                "at least two classes are needed"
+            )
     if splits["train"].labels.ndim > 1:
-        return  # of single tokens a rare one may well be missing
+        return  # a rare class of single tokens may well be missing from train
     for split in SPLITS[1:]:
         if unknown := classes[split] - classes["train"]:
-            raise ValueError(f"{split}: training has no example of {_named(task, unknown)}")
+            raise ValueError(f"{split}: train has no example of {_named(task, unknown)}")
 
 
 def _named(task: Task, classes: set[int]) -> str:
-    return ", ".join(repr(task.names[number]) if task.names else f"class {number}" for number in sorted(classes))
+    names = task.class_names
+    return ", ".join(repr(names[number]) if names else f"class {number}" for number in sorted(classes))
 
 
 def _contents(examples: Batch) -> list[bytes]:
-    """Each example's tokens, padding left out."""
+    """The tokens of each example, without padding."""
     inputs, padding = examples.inputs, examples.padding
     if padding is None:
         return [row.numpy().tobytes() for row in inputs]

@@ -1,7 +1,7 @@
-"""Pictures as tokens: square patches of numbers, or single pixels by their grey; and files read as such pictures.
+"""Images as token sequences, of square patches or of single gray pixels, and reading of image files.
 
-Patches are those of Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021, section 3.1; pixels as a sequence of
-grey levels are the image tasks of Tay et al., "Long Range Arena", 2021.
+Patches as in Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021, section 3.1; sequences of gray pixels as in the
+image tasks of Tay et al., "Long Range Arena", 2021.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from spaces.dimensions import check_whole
 from spaces.tasks import TaskSpec
-from spaces.tasks.patches import patches
 
 CHANNELS = {"gray": 1, "rgb": 3}
-# What Pillow raises where a file is no picture, is cut short, damaged, or larger than any sound one.
-UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+# What Pillow raises for files that are no image, truncated, damaged or implausibly large.
+IMAGE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """How pictures of one size become tokens, row by row.
+    """How images of one size become tokens, in row-major order.
 
-    With a ``patch`` a token is a square of so many pixels a side, a frame of its values -1..1, channel by channel.
-    Without one each pixel is a token, and its grey 0..255 the token's id.
+    With ``patch`` a token is a square of ``patch`` by ``patch`` pixels: a frame of its values in -1..1, channel by
+    channel. With ``patch=None`` each pixel is a token, and its gray level 0..255 is the token id.
 
     Raises:
-        ValueError: patches don't fill the picture, or pixels of several channels have no grey.
+        ValueError: ``patch`` does not divide the image, or is None with several channels.
     """
 
     height: int
@@ -44,46 +44,55 @@ class Grid:
         check_whole(1, height=self.height, width=self.width, channels=self.channels)
         if self.patch is None:
             if self.channels != 1:
-                raise ValueError(f"patch=None: a token a pixel is its grey, and there are {self.channels} channels")
+                raise ValueError(
+                    f"patch=None: single pixels are tokens by their gray level, but there are {self.channels} channels"
+                )
             return
         check_whole(1, patch=self.patch)
         if self.height % self.patch or self.width % self.patch:
-            raise ValueError(f"patch={self.patch}: it must divide {self.height} and {self.width}, the pixels a side")
+            raise ValueError(f"patch={self.patch}: it must divide the image size, {self.height} by {self.width} pixels")
 
     def spec(self, classes: int) -> TaskSpec:
-        """Of a task that tells so many classes of pictures apart."""
+        """The spec of an image classification task."""
         if self.patch is None:
             return TaskSpec(length=self.height * self.width, vocabulary=256, classes=classes, per_token=False)
         length = self.height * self.width // self.patch**2
         return TaskSpec(length=length, features=self.channels * self.patch**2, classes=classes, per_token=False)
 
-    def tokens(self, pictures: Tensor) -> Tensor:
-        """``(pictures, channels, height, width)`` uint8 to ids ``(pictures, length)`` or frames of ``features``."""
+    def tokens(self, images: Tensor) -> Tensor:
+        """``(images, channels, height, width)`` uint8 to ids ``(images, length)`` or ``(images, length, features)``."""
         if self.patch is None:
-            return pictures.flatten(1).long()
-        return patches(pictures.float() / 127.5 - 1, self.patch)
+            return images.flatten(1).long()
+        return extract_patches(images.float() / 127.5 - 1, self.patch)
 
 
-def square(side: int, channels: str, patch: int | None) -> Grid:
-    """The grid of pictures of ``side`` by ``side`` pixels, ``gray`` or ``rgb``."""
+def extract_patches(images: Tensor, side: int) -> Tensor:
+    """``(images, channels, height, width)`` to ``(images, patches, channels * side * side)``, in row-major order."""
+    return F.unfold(images, kernel_size=side, stride=side).transpose(1, 2).contiguous()
+
+
+def square_grid(side: int, channels: str, patch: int | None) -> Grid:
+    """The grid of images of ``side`` by ``side`` pixels; ``channels`` is ``gray`` or ``rgb``."""
     check_whole(1, side=side)
     if channels not in CHANNELS:
         raise ValueError(f"channels={channels!r}: it must be gray or rgb")
     return Grid(height=side, width=side, channels=CHANNELS[channels], patch=patch)
 
 
-def read_picture(path: Path, channels: int, *, side: int | None = None) -> Tensor:
-    """A file's pixels ``(channels, height, width)`` uint8, upright, what is transparent on white.
+def read_image(path: Path, channels: int, *, side: int | None = None) -> Tensor:
+    """Pixels ``(channels, height, width)`` uint8 of an image file, rotated by its EXIF orientation, on white.
 
-    With ``side`` the shorter side is resized to so many pixels and the middle square is cut out. Of several frames it
-    is the first.
+    Args:
+        path: the file; of an animation the first frame is read.
+        channels: 1 converts to gray, 3 to RGB.
+        side: resize the shorter side to this many pixels and crop the central square; None keeps the size.
 
     Raises:
-        UNREADABLE: one of these, for a file that holds no sound picture.
+        IMAGE_ERRORS: the file is no valid image.
     """
     with Image.open(path) as file:
         if side is not None:
-            file.draft(None, (2 * side, 2 * side))  # a large JPEG need not be decoded at its full size
+            file.draft(None, (2 * side, 2 * side))  # decode a large JPEG at a reduced size
         image = _eight_bits(ImageOps.exif_transpose(file))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
@@ -94,9 +103,9 @@ def read_picture(path: Path, channels: int, *, side: int | None = None) -> Tenso
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """A picture of 16 bits a pixel by its upper 8, which Pillow would cut off at 255 instead."""
+    """The upper 8 bits of a 16-bit image; Pillow's own conversion would clip at 255."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise ValueError("32 bits a pixel; 8 and 16 can be read")
+        raise ValueError("32 bits per pixel; 8 and 16 can be read")
     return image

@@ -1,8 +1,7 @@
-"""Texts that have labels, as bytes: how rows of a user's own data become examples, wherever they were read."""
+"""Text classification on the user's own data, with UTF-8 bytes as tokens: from rows of any source to examples."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import re
@@ -14,128 +13,122 @@ from typing import Any, NamedTuple
 
 import torch
 
-from spaces.tasks import SPLITS, Batch, Split, Task, TaskSpec, check_whole
+from spaces.tasks import SPLITS, Batch, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
 from spaces.tasks.sources.bad_rows import warn_or_refuse
+from spaces.tasks.sources.splits import digest, largest_classes, split_by_hash
 
 log = logging.getLogger(__name__)
 
 
 class Row(NamedTuple):
-    """What a source holds: a text and its label, as they were found there, or why there is none."""
+    """A row of a source: text and label as found there, or the problem that makes it unusable."""
 
-    where: str  # in its source, such as "line 7"
+    where: str  # place in the source, such as "line 7"
     text: object = None
     label: object = None
     problem: str | None = None
 
 
 class Source(NamedTuple):
-    """Where rows come from, and the rows."""
+    """The rows of a file or data set, and its name for messages."""
 
     name: str
     rows: Iterable[Row]
 
 
 class Example(NamedTuple):
-    """The first bytes of a text, and the name of its class."""
+    """The first bytes of a text, and its class name."""
 
     content: bytes
     label: str
 
 
 class LabelledTexts(Task):
-    """Fraction of texts whose label is told; tokens are the bytes of UTF-8.
+    """Accuracy of text classification.
 
-    A split that has no source of its own gets a tenth of the different texts of training's, in an order that nothing
-    but the texts decides. So copies of a text come into the same split, wherever they stand.
+    A split without a source of its own gets a tenth of the distinct texts of train, of each class. The split of a text
+    follows from its hash, so copies of a text are in the same split.
 
     Args:
         text: the column of texts.
-        label: the column of labels, another one.
-        length: bytes at most; longer texts are cut, and their share is told.
-        classes: at most; those with the most texts are kept, and what is left out is told.
-        train: texts to learn from at most, of all there are evenly.
-        validation: texts that the search judges by at most, likewise.
-        test: texts that the front is reported on at most, likewise.
+        label: the column of labels.
+        length: bytes of a text at most; longer texts are truncated, and their share is logged.
+        classes: number of classes at most; the largest are kept, and the omitted ones are logged.
+        train: training examples at most, a random subset if there are more.
+        validation: validation examples at most, likewise.
+        test: test examples at most, likewise.
     """
 
     def __init__(
         self, *, text: str, label: str, length: int, classes: int, train: int, validation: int, test: int
     ) -> None:
-        check_whole(1, length=length, train=train, validation=validation, test=test)
+        check_whole(1, length=length)
         check_whole(2, classes=classes)
         if text == label:
-            raise ValueError(f"text={text!r}, label={label!r}: they must be two columns")
+            raise ValueError(f"text={text!r}, label={label!r}: they must be two different columns")
         self.text, self.label, self.length, self.classes = text, label, length, classes
-        self.most: Mapping[Split, int] = {"train": train, "validation": validation, "test": test}
+        self.limits = split_sizes(train=train, validation=validation, test=test)
 
     @abstractmethod
     def sources(self) -> Mapping[Split, Source]:
-        """Training's source, and those of other splits that have one.
+        """The source of train, and those of other splits that have their own.
 
         Raises:
-            ValueError: one can't be read, or lacks a column.
+            ValueError: a source cannot be read, or lacks a column.
         """
 
     @cached_property
     def rows(self) -> dict[Split, list[Example]]:
-        """What is kept of all sources, by split."""
+        """The examples of each split, in the order of their source."""
         found = {split: self._usable(source) for split, source in self.sources().items()}
-        kept = self._largest_classes(example.label for examples in found.values() for example in examples)
+        sizes = Counter(example.label for examples in found.values() for example in examples)
+        kept = self._largest_classes(sizes)
         found = {split: [each for each in examples if each.label in kept] for split, examples in found.items()}
-        order = sorted({example.content for example in found["train"]}, key=_digest)
-        tenth = max(1, round(len(order) / 10))
-        free: dict[bytes, Split] = {}
-        parts: Mapping[Split, list[bytes]] = {"validation": order[:tenth], "test": order[tenth : 2 * tenth]}
-        for split, contents in parts.items():
-            if split not in found:
-                free |= dict.fromkeys(contents, split)
-        splits: dict[Split, list[Example]] = {split: [] for split in SPLITS} | found | {"train": []}
-        for example in found["train"]:
-            splits[free.get(example.content, "train")].append(example)
-        return {split: _spread(examples, self.most[split]) for split, examples in splits.items()}
+        held_out = [split for split in SPLITS if split not in found]
+        splits = split_by_hash(found["train"], key=_content_of, stratify=_label_of, held_out=held_out)
+        splits |= {split: examples for split, examples in found.items() if split != "train"}
+        return {split: _subset(splits[split], self.limits[split]) for split in SPLITS}
 
     def _usable(self, source: Source) -> list[Example]:
-        kept, problems, cut = list[Example](), list[str](), 0
+        kept, problems, truncated = list[Example](), list[str](), 0
         for row in source.rows:
             try:
                 if row.problem:
                     raise ValueError(row.problem)
                 content = _content(row.text)
                 kept.append(Example(content[: self.length], _label(row.label)))
-                cut += len(content) > self.length
+                truncated += len(content) > self.length
             except ValueError as error:
                 problems.append(f"{row.where}: {error}")
         warn_or_refuse(problems, len(kept) + len(problems), where=source.name, what="rows")
-        if cut:
-            share = f"{cut} of {len(kept)} texts ({cut / len(kept):.0%})"
-            log.warning("%s: %s are longer than length=%d bytes and are cut", source.name, share, self.length)
+        if truncated:
+            share = f"{truncated} of {len(kept)} texts ({truncated / len(kept):.0%})"
+            log.warning("%s: %s are longer than length=%d bytes and are truncated", source.name, share, self.length)
         return kept
 
-    def _largest_classes(self, labels: Iterable[str]) -> set[str]:
-        counts = sorted(Counter(labels).items(), key=lambda item: (-item[1], item[0]))
-        if rest := counts[self.classes :]:
-            rows, (rare, _) = sum(count for _, count in rest), rest[0]
-            told = f"{len(rest)} of {len(counts)} labels with {rows} rows, such as {rare!r}"
-            log.warning("left out: %s; classes=%d are kept", told, self.classes)
-        return {name for name, _ in counts[: self.classes]}
+    def _largest_classes(self, sizes: Mapping[str, int]) -> set[str]:
+        kept = set(largest_classes(sizes, self.classes))
+        if omitted := [name for name in largest_classes(sizes, len(sizes)) if name not in kept]:
+            rows = sum(sizes[name] for name in omitted)
+            summary = f"{len(omitted)} of {len(sizes)} classes with {rows} rows, such as {omitted[0]!r}"
+            log.warning("omitted: %s; classes=%d keeps the largest", summary, self.classes)
+        return kept
 
     @cached_property
-    def names(self) -> Sequence[str]:  # type: ignore[override]
-        """Labels in the order of their class numbers: whole numbers by size, then others by alphabet."""
-        return sorted({label for examples in self.rows.values() for _, label in examples}, key=_order)
+    def class_names(self) -> Sequence[str]:  # type: ignore[override]
+        """Labels in the order of their class numbers: integers by value, then others alphabetically."""
+        return sorted({label for examples in self.rows.values() for _, label in examples}, key=_label_order)
 
     @cached_property
     def spec(self) -> TaskSpec:  # type: ignore[override]
-        """The longest text is as long as the data have it, ``length`` at most."""
+        """The sequence length is that of the longest text, at most ``length``."""
         longest = max((len(content) for examples in self.rows.values() for content, _ in examples), default=1)
-        return TaskSpec(length=longest, vocabulary=256, classes=len(self.names), per_token=False)
+        return TaskSpec(length=longest, vocabulary=256, classes=len(self.class_names), per_token=False)
 
     @cached_property
     def chance(self) -> float:  # type: ignore[override]
-        """What the most frequent label of validation scores, whatever the text."""
-        counts = Counter(label for _, label in self.rows["validation"])
-        return max(counts.values()) / counts.total()
+        """The share of the majority class in validation."""
+        return majority_share(label for _, label in self.rows["validation"])
 
     def examples(self, split: Split) -> Batch:
         """Bytes ``(texts, length)``, padded, and classes ``(texts,)``."""
@@ -144,14 +137,14 @@ class LabelledTexts(Task):
         for at, (content, _) in enumerate(rows):
             inputs[at, : len(content)] = torch.tensor(list(content))
         padding = torch.arange(length) >= torch.tensor([len(content) for content, _ in rows])[:, None]
-        labels = torch.tensor([self.names.index(label) for _, label in rows], dtype=torch.int64)
+        labels = torch.tensor([self.class_names.index(label) for _, label in rows], dtype=torch.int64)
         return Batch(inputs, padding if padding.any() else None, labels)
 
 
-def check_columns(there: Iterable[str], *, source: str, text: str, label: str) -> None:
-    """Raise ``ValueError``, listing what is there, unless both columns are."""
-    names = list(there)
-    listed = ", ".join(name[:40] for name in names) or "none"  # where there is no header, they are texts
+def check_columns(columns: Iterable[str], *, source: str, text: str, label: str) -> None:
+    """Raise ``ValueError``, listing the columns, unless both ``text`` and ``label`` are among them."""
+    names = list(columns)
+    listed = ", ".join(name[:40] for name in names) or "none"  # without a header these may be long texts
     listed = listed.encode(errors="backslashreplace").decode()
     for setting, name in (("text", text), ("label", label)):
         if name not in names:
@@ -159,7 +152,7 @@ def check_columns(there: Iterable[str], *, source: str, text: str, label: str) -
 
 
 def arrow_rows(batches: Iterable[Any], *, text: str, label: str) -> Iterator[Row]:
-    """The rows of Arrow's tables or record batches, numbered from 1 through all of them."""
+    """The rows of Arrow tables or record batches, numbered consecutively from 1."""
     number = 0
     for batch in batches:
         for found in zip(batch.column(text), batch.column(label), strict=True):
@@ -175,36 +168,40 @@ def _content(text: object) -> bytes:
     if text is None or (isinstance(text, str) and not text.strip()):
         raise ValueError("empty text")
     if not isinstance(text, str):
-        raise ValueError(f"{str(text)[:40]} is no text")
+        raise ValueError(f"{str(text)[:40]} is not a text")
     return _utf8(text)
 
 
 def _label(label: object) -> str:
-    if isinstance(label, float) and label.is_integer():  # whole numbers, once some are missing
+    if isinstance(label, float) and label.is_integer():  # a column of integers with missing values is read as floats
         label = int(label)
     if label is None or label != label or (isinstance(label, str) and not label.strip()):
         raise ValueError("no label")
     if not isinstance(label, int | str):
-        raise ValueError(f"{str(label)[:40]} is no label: it must be text or a whole number")
+        raise ValueError(f"{str(label)[:40]} is not a label: it must be a text or an integer")
     return _utf8(str(label).strip()).decode()
 
 
 def _utf8(text: str) -> bytes:
     try:
         return text.encode()
-    except UnicodeEncodeError:  # what could not be decoded was kept as surrogates, which UTF-8 lacks
+    except UnicodeEncodeError:  # undecodable bytes were read as surrogates, which cannot be encoded
         raise ValueError("not UTF-8") from None
 
 
-def _order(label: str) -> tuple[float, str]:
+def _content_of(example: Example) -> bytes:
+    return example.content
+
+
+def _label_of(example: Example) -> str:
+    return example.label
+
+
+def _label_order(label: str) -> tuple[float, str]:
     return (int(label) if re.fullmatch(r"-?\d+", label) else math.inf, label)
 
 
-def _digest(content: bytes) -> bytes:
-    return hashlib.sha256(content).digest()
-
-
-def _spread(examples: Sequence[Example], most: int) -> list[Example]:
-    """At most so many, in the order they came; which ones, the texts alone decide."""
-    chosen = sorted(range(len(examples)), key=lambda at: _digest(examples[at].content))[:most]
+def _subset(examples: Sequence[Example], limit: int) -> list[Example]:
+    """At most ``limit`` examples in their order, chosen by the hashes of their texts."""
+    chosen = sorted(range(len(examples)), key=lambda at: digest(examples[at].content))[:limit]
     return [examples[at] for at in sorted(chosen)]

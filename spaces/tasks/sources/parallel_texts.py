@@ -1,13 +1,13 @@
-"""Parallel text: two files, of which each line of one is the translation of the same line of the other."""
+"""Parallel text: two files whose lines are translations of each other."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from spaces.tasks import SPLITS, Split
+from spaces.tasks.sources.splits import split_by_hash
 
 NAMES: Mapping[Split, Sequence[str]] = {
     "train": ("train",),
@@ -24,9 +24,9 @@ class Pair(NamedTuple):
 
 
 def read(folder: Path, source: str, target: str) -> dict[Split, list[Pair]]:
-    """The pairs of ``train.SOURCE`` and ``train.TARGET``, and of validation and test by their own files.
+    """The pairs of ``train.SOURCE`` and ``train.TARGET``, and of the files of validation and test.
 
-    Without those, about 8 to 1 to 1 of the pairs are dealt out, equal sentences to the same split.
+    Without these, train is split about 8:1:1; equal source sentences go to the same split.
 
     Raises:
         ValueError: a file is missing, is not UTF-8 (the line is named), or has fewer lines than its counterpart.
@@ -40,16 +40,13 @@ def read(folder: Path, source: str, target: str) -> dict[Split, list[Pair]]:
     missing = [split for split in SPLITS if names[split] is None]
     if len(missing) == 1:
         accepted = ", ".join(f"{name}.{source}" for name in NAMES[missing[0]])
-        raise ValueError(f"folder={str(folder)!r}: none of {accepted}; it has both validation and test or neither")
+        raise ValueError(f"folder={str(folder)!r}: none of {accepted}; give both validation and test, or neither")
     if not missing:
         return {
             split: _pairs(folder / f"{name}.{source}", folder / f"{name}.{target}") for split, name in names.items()
         }
-    split_by_hash: dict[Split, list[Pair]] = {split: [] for split in SPLITS}
-    for pair in _pairs(folder / f"train.{source}", folder / f"train.{target}"):
-        tenth = hashlib.sha256(pair.source.encode()).digest()[0] % 10
-        split_by_hash["validation" if tenth == 0 else "test" if tenth == 1 else "train"].append(pair)
-    return split_by_hash
+    pairs = _pairs(folder / f"train.{source}", folder / f"train.{target}")
+    return split_by_hash(pairs, key=lambda pair: pair.source)
 
 
 def _pairs(source: Path, target: Path) -> list[Pair]:
@@ -61,7 +58,7 @@ def _pairs(source: Path, target: Path) -> list[Pair]:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a file, runs of white space made one space."""
+    """The lines of a file, with runs of whitespace replaced by one space."""
     if not path.exists():
         raise ValueError(f"folder={str(path.parent)!r}: no {path.name}")
     lines = []
@@ -70,4 +67,4 @@ def _lines(path: Path) -> list[str]:
             lines.append(" ".join(line.decode().split()))
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: line {number} is not UTF-8: {error.reason}") from error
-    return lines[:-1] if lines[-1] == "" else lines  # what follows the last line's end is no line
+    return lines[:-1] if lines[-1] == "" else lines  # nothing follows the final newline

@@ -1,9 +1,9 @@
-"""What all tasks share that ask for the text of what is heard: characters from frames, and how wrong they are.
+"""Base of speech recognition tasks: CTC loss, greedy decoding, word and character error rate.
 
-A model gives each frame a character or a blank. A transcript's probability is the sum over all ways to spread it over
-the frames, in which characters may be repeated and blanks stand between (Graves et al., "Connectionist Temporal
-Classification", 2006), so nobody has to say when each character is heard. Decoding is greedy: each frame's likeliest,
-repetitions once, blanks dropped.
+A model classifies each frame as a character or a blank. The probability of a transcript is the sum over all alignments
+with the frames, in which characters may repeat and blanks may stand between them (Graves et al., "Connectionist
+Temporal Classification", 2006), so no alignment is needed for training. Greedy decoding takes the most probable class
+of each frame, merges repetitions and drops blanks.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from torch import Tensor, nn
 
 from spaces.tasks import IGNORE_INDEX, Batch, Task
 
-BLANK = 0  # the class of a frame that adds no character; the alphabet's follow
+BLANK = 0  # the class of the CTC blank; class 1 + k is the k-th character of the alphabet
 
 
 class Errors(NamedTuple):
-    """Insertions, deletions and replacements that make transcripts right, and how much there is to get right."""
+    """Edit distances between hypotheses and reference transcripts, and the lengths of the references."""
 
+    word_edits: int
     words: int
-    of_words: int
+    character_edits: int
     characters: int
-    of_characters: int
 
 
 class Transcription(Task):
-    """Edits to words for each word of the transcripts, ``word_error_rate``; and likewise ``character_error_rate``.
+    """Word error rate; the character error rate is reported beside it.
 
-    ``labels`` ``(batch, length)`` hold a transcript's characters at the first positions and ``IGNORE_INDEX`` after
-    them, wherever in the frames they are heard.
+    ``labels`` ``(batch, length)`` hold the characters of the transcript at the first positions, regardless of when they
+    are spoken, and ``IGNORE_INDEX`` after them.
     """
 
     metric = "word_error_rate"
     direction: Literal["maximize", "minimize"] = "minimize"
     best = 0.0
-    chance = 1.0  # of an empty transcript
-    alphabet: str  # a space parts words
+    chance = 1.0  # of empty transcripts
+    alphabet: str  # includes the space, which separates words
 
     def encode(self, transcripts: Sequence[str], length: int) -> Tensor:
         """Labels ``(transcripts, length)``."""
@@ -52,63 +52,68 @@ class Transcription(Task):
         return labels
 
     def decode(self, logits: Tensor, padding: Tensor | None) -> list[str]:
-        """The transcripts that ``logits`` ``(batch, length, classes)`` stand for."""
-        heard = logits.argmax(-1)
+        """Greedy CTC decoding of ``logits`` ``(batch, length, classes)``."""
+        classes = logits.argmax(-1)
         if padding is not None:
-            heard = heard.masked_fill(padding, BLANK)
-        written = heard != BLANK
-        written[:, 1:] &= heard[:, 1:] != heard[:, :-1]
-        return [self._text(row[kept]) for row, kept in zip(heard, written, strict=True)]
+            classes = classes.masked_fill(padding, BLANK)
+        kept = classes != BLANK
+        kept[:, 1:] &= classes[:, 1:] != classes[:, :-1]
+        return [self._text(row[keep]) for row, keep in zip(classes, kept, strict=True)]
 
-    def _text(self, characters: Tensor) -> str:
-        return "".join(self.alphabet[character - 1] for character in characters.tolist())
+    def _text(self, classes: Tensor) -> str:
+        return "".join(self.alphabet[number - 1] for number in classes.tolist())
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The mean over transcripts of -log probability for each character."""
-        asked = batch.labels != IGNORE_INDEX
+        """The CTC loss: the mean over transcripts of the negative log probability per character."""
+        target_lengths = (batch.labels != IGNORE_INDEX).sum(1)
         length = logits.shape[1]
-        heard = torch.full((len(logits),), length) if batch.padding is None else (~batch.padding).sum(1)
+        input_lengths = torch.full((len(logits),), length) if batch.padding is None else (~batch.padding).sum(1)
         return F.ctc_loss(
             logits.log_softmax(-1).transpose(0, 1),
             batch.labels.clamp(min=BLANK),
-            heard,
-            asked.sum(1),
+            input_lengths,
+            target_lengths,
             blank=BLANK,
             zero_infinity=True,
         )
 
     def eval_step(self, network: nn.Module, batch: Batch) -> Errors:
-        """How wrong the transcripts of a batch are."""
+        """Edit distances of a batch."""
         errors = Errors(0, 0, 0, 0)
-        for written, characters in zip(self.decode(network(batch), batch.padding), batch.labels, strict=True):
-            said = self._text(characters[characters != IGNORE_INDEX])
-            words = said.split()
-            found = Errors(edits(written.split(), words), len(words), edits(written, said), len(said))
+        for hypothesis, label in zip(self.decode(network(batch), batch.padding), batch.labels, strict=True):
+            reference = self._text(label[label != IGNORE_INDEX])
+            words = reference.split()
+            found = Errors(
+                edit_distance(hypothesis.split(), words),
+                len(words),
+                edit_distance(hypothesis, reference),
+                len(reference),
+            )
             errors = Errors(*(sum(both) for both in zip(errors, found, strict=True)))
         return errors
 
-    def compute_metrics(self, judged: Sequence[Errors]) -> dict[str, float]:
-        """Both rates; above 1 where more is written than there is."""
-        words, of_words, characters, of_characters = (sum(part) for part in zip(*judged, strict=True))
-        return {self.metric: words / of_words, "character_error_rate": characters / of_characters}
+    def compute_metrics(self, outputs: Sequence[Errors]) -> dict[str, float]:
+        """Both error rates; they exceed 1 if the hypotheses are much longer than the references."""
+        word_edits, words, character_edits, characters = (sum(column) for column in zip(*outputs, strict=True))
+        return {self.metric: word_edits / words, "character_error_rate": character_edits / characters}
 
 
-def edits(written: Sequence[Hashable], said: Sequence[Hashable]) -> int:
-    """The fewest insertions, deletions and replacements that turn one into the other.
+def edit_distance(hypothesis: Sequence[Hashable], reference: Sequence[Hashable]) -> int:
+    """The Levenshtein distance: the fewest insertions, deletions and substitutions from one to the other.
 
     Levenshtein, "Binary Codes Capable of Correcting Deletions, Insertions, and Reversals", 1966; row by row.
     """
-    numbers = {thing: number for number, thing in enumerate({*written, *said})}
-    targets = np.array([numbers[thing] for thing in said], dtype=np.int64)
-    across = np.arange(len(said) + 1)
-    row = across
-    for thing in written:
-        kept = np.minimum(row[1:] + 1, row[:-1] + (targets != numbers[thing]))
-        # Insertions along the row: the cheapest place to begin from, at one for each step since.
-        row = np.minimum.accumulate(np.concatenate([row[:1] + 1, kept]) - across) + across
+    numbers = {token: number for number, token in enumerate({*hypothesis, *reference})}
+    targets = np.array([numbers[token] for token in reference], dtype=np.int64)
+    columns = np.arange(len(reference) + 1)
+    row = columns
+    for token in hypothesis:
+        best = np.minimum(row[1:] + 1, row[:-1] + (targets != numbers[token]))
+        # Insertions along the row cost one per column since the cheapest column to start from.
+        row = np.minimum.accumulate(np.concatenate([row[:1] + 1, best]) - columns) + columns
     return int(row[-1])
 
 
-def least_frames(transcript: str) -> int:
-    """How many frames a transcript needs: one a character, and a blank between two that are alike."""
+def min_frames(transcript: str) -> int:
+    """The fewest frames of a CTC alignment: one per character, and a blank between equal neighbours."""
     return len(transcript) + sum(one == other for one, other in pairwise(transcript))

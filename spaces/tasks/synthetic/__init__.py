@@ -1,1 +1,1 @@
-"""Generators of made-up data, shared by tasks."""
+"""Generators of synthetic data, shared by tasks."""

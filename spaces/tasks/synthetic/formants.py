@@ -1,8 +1,8 @@
-"""Spectrograms of made-up sounds, for tasks that generate their data.
+"""Synthesis of spectrograms for tasks that generate their data.
 
-A sound is two formants, peaks of energy over the bands, and sounds differ by where these lie (Peterson and Barney,
-"Control Methods Used in a Study of the Vowels", 1952). A voice shifts them up or down. One sound glides into the next,
-and each swells and fades.
+A sound consists of two formants, peaks of energy over the bands, and sounds differ in their positions (Peterson and
+Barney, "Control Methods Used in a Study of the Vowels", 1952). A voice shifts the formants up or down. The formants of
+consecutive sounds glide into each other, and each sound fades in and out.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FORMANTS = ((0.1, 0.4), (0.5, 0.9))  # where the two lie among the bands, as shares of their number
-GLIDE = 5  # frames in which one sound's formants become the next one's
-LEAST_BANDS = 8  # in which two formants can be told apart
+FORMANTS = ((0.1, 0.4), (0.5, 0.9))  # ranges of the two formants, as fractions of the bands
+GLIDE = 5  # frames of the transition between two sounds
+MIN_BANDS = 8  # fewer cannot separate two formants
 
 
-def chart(sounds: int, bands: int) -> Tensor:
-    """The first and second formant of each sound in the middle voice, in bands ``(sounds, 2)``."""
+def formant_chart(sounds: int, bands: int) -> Tensor:
+    """The first and second formant of each sound without a shift by the voice, in bands ``(sounds, 2)``."""
     highest = bands - 1
     across = -(-sounds // 2)
     order = torch.randperm(sounds, generator=torch.Generator().manual_seed(7))
@@ -27,31 +27,34 @@ def chart(sounds: int, bands: int) -> Tensor:
     return torch.stack([first, second], dim=1)
 
 
-def spoken(characters: int, bands: int) -> Tensor:
-    """The formants of an alphabet, likewise; its first character is a space, a neutral sound between all others."""
-    letters = chart(characters - 1, bands)
+def character_formants(characters: int, bands: int) -> Tensor:
+    """The formants of an alphabet ``(characters, 2)``; its first character, the space, has the mean of all others."""
+    letters = formant_chart(characters - 1, bands)
     return torch.cat([letters.mean(0, keepdim=True), letters])
 
 
 def timing(ends: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Which sound each frame is of and how far it has swollen, 0..1; ``ends`` ``(rows, sounds)`` are in frames.
+    """The index of each frame's sound and its envelope 0..1, both ``(rows, length)``.
 
-    Both are ``(rows, length)``; frames after the last end are of the last sound, which has faded.
+    ``ends`` ``(rows, sounds)`` are the ends of the sounds in frames. Frames after the last end belong to the last
+    sound, with envelope 0.
     """
     time = torch.arange(length).expand(len(ends), -1) + 0.5
     at = torch.searchsorted(ends[:, :-1].contiguous(), time)
     starts = F.pad(ends[:, :-1], (1, 0)).gather(1, at)
-    passed = (time - starts) / (ends.gather(1, at) - starts)
-    return at, torch.sin(torch.pi * passed.clamp(0, 1)).clamp(min=0).sqrt()
+    elapsed = (time - starts) / (ends.gather(1, at) - starts)
+    return at, torch.sin(torch.pi * elapsed.clamp(0, 1)).clamp(min=0).sqrt()
 
 
-def energy(formants: Tensor, higher: Tensor, bands: int) -> Tensor:
-    """Two peaks a frame, ``(rows, length, bands)``.
+def energy(formants: Tensor, voice_shift: Tensor, bands: int) -> Tensor:
+    """The spectrogram ``(rows, length, bands)``, with two peaks per frame.
 
-    ``formants`` ``(rows, length, 2)`` are those of each frame's sound in the middle voice, before it glides; ``higher``
-    ``(rows, 2)``, or ``(rows, 1)`` for both, is by how many bands a row's voice shifts them.
+    Args:
+        formants: those of each frame's sound, without transitions and voice, ``(rows, length, 2)``.
+        voice_shift: shift of the formants by the row's voice in bands, ``(rows, 2)``, or ``(rows, 1)`` for both.
+        bands: number of bands.
     """
     formants = F.pad(formants.transpose(1, 2), (GLIDE // 2, GLIDE // 2), mode="replicate")
-    formants = F.avg_pool1d(formants, GLIDE, stride=1).transpose(1, 2) + higher[:, None]
+    formants = F.avg_pool1d(formants, GLIDE, stride=1).transpose(1, 2) + voice_shift[:, None]
     from_peak = torch.arange(bands)[:, None] - formants[:, :, None]
-    return torch.exp(-(from_peak**2) / 2).sum(-1)  # each about a band wide to either side
+    return torch.exp(-(from_peak**2) / 2).sum(-1)  # the standard deviation of a peak is one band

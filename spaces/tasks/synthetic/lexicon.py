@@ -1,4 +1,4 @@
-"""Made-up words for tasks that generate what is said."""
+"""Random words for tasks that generate speech."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import string
 import torch
 
 SHORTEST_WORD, LONGEST_WORD = 2, 5  # letters
-SPACE = 0  # in an alphabet
+SPACE = 0  # index in an alphabet
 
 
 def alphabet_of(letters: int) -> str:
     """A space and the first ``letters`` letters.
 
     Raises:
-        ValueError: there are not as many.
+        ValueError: the alphabet has no such number of letters.
     """
     if not (isinstance(letters, int) and 2 <= letters <= len(string.ascii_lowercase)):
         raise ValueError(f"letters={letters}: it must be a whole number from 2 to {len(string.ascii_lowercase)}")
@@ -22,7 +22,7 @@ def alphabet_of(letters: int) -> str:
 
 
 def lexicon_of(words: int, alphabet: str, *, seed: int) -> list[str]:
-    """As many words of 2 to 5 letters; no letter is doubled, for two like sounds would be heard as one."""
+    """Random words of 2 to 5 letters, without double letters, which would sound like single ones."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(SHORTEST_WORD, LONGEST_WORD + 1, (words,), generator=generator).tolist()
     letters = len(alphabet) - 1
