@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_task import FirstToken
 
-from search.training.fit import Training, evaluate_split
+from search.training.fit import LightningFit, evaluate_split
 from search.training.settings import TrainSettings
 from spaces.attention import Shape
 from spaces.attention.softmax import SoftmaxAttention
@@ -84,7 +84,7 @@ def test_progress_is_the_mean_of_the_normalized_metrics():
 def test_all_tasks_are_learned():
     task = Multitask(tasks={"one": FirstToken(), "two": FirstToken(rows=32)})
     shared = network(task)
-    with Training(shared, task, TrainSettings(epochs=14, batch_size=16, lr=0.03), seed=0) as training:
+    with LightningFit(shared, task, TrainSettings(epochs=14, batch_size=16, lr=0.03), seed=0) as training:
         curve = [progress for _, progress in training]
     assert curve[-1] > 0.5 > curve[0]
 
