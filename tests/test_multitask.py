@@ -118,7 +118,7 @@ def test_a_shared_encoder_needs_several_tasks():
 
 @pytest.mark.parametrize("length", [0, 65])
 def test_a_sample_is_at_most_as_long_as_the_longest_task(length):
-    with pytest.raises(ValueError, match=r"it must be 1\.\.64, the sequence length of the task"):
+    with pytest.raises(ValueError, match="the task has sequence lengths from 1 to 64"):
         Multitask(tasks=tasks()).sample(length=length)
     shapes = [part.inputs.shape[1] for part in Multitask(tasks=tasks()).sample(1, 10).subtasks]
     assert shapes == [8, 10, 10]
