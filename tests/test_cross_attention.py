@@ -96,7 +96,7 @@ def test_output_and_gradients_agree_with_the_dense_reference(row, m, n, pad):
 
 
 @every_row
-def test_neither_content_nor_amount_of_padding_changes_outputs(row):
+def test_outputs_are_independent_of_content_and_amount_of_padding(row):
     mechanism, x, source = row.build(), asking(5), tokens(17)
     alone = attend(mechanism, x, source)
     for amount in (1, 8, LENGTH - 17):
@@ -114,7 +114,7 @@ def test_padded_content_receives_no_gradient(row):
 
 
 @every_row
-def test_samples_of_a_batch_do_not_mix(row):
+def test_samples_of_a_batch_are_independent(row):
     mechanism, x, source = row.build(), asking(5, batch=3), tokens(23, batch=3)
     padding = no_padding(source)
     padding[0, 9:] = True
@@ -128,7 +128,7 @@ def test_samples_of_a_batch_do_not_mix(row):
 
 
 @every_row
-def test_a_token_sees_no_other_of_its_own_sequence(row):
+def test_a_token_does_not_attend_to_its_own_sequence(row):
     mechanism, x, source = row.build(), asking(5), tokens(17)
     padding = some_padding(source)
     together = attend(mechanism, x, source, padding)
@@ -140,7 +140,7 @@ def test_a_token_sees_no_other_of_its_own_sequence(row):
 
 @every_row
 @pytest.mark.parametrize("pad", [no_padding, some_padding])
-def test_what_was_read_serves_every_look_and_its_samples_can_be_selected(row, pad):
+def test_a_source_cache_can_be_reused_and_indexed_by_sample(row, pad):
     mechanism, x, source = row.build(), asking(5, batch=3), tokens(17, batch=3)
     padding = pad(source)
     expected = attend(mechanism, x, source, padding)
@@ -154,7 +154,7 @@ def test_what_was_read_serves_every_look_and_its_samples_can_be_selected(row, pa
 
 @every_row
 @pytest.mark.parametrize("pad", [no_padding, some_padding])
-def test_across_to_itself_a_sequence_mixes_as_in_forward(row, pad):
+def test_cross_attention_of_a_sequence_to_itself_equals_forward(row, pad):
     mechanism, x = row.build(), tokens(19)
     padding = pad(x)
     mixed = attend(mechanism, x, x, padding)
@@ -162,7 +162,7 @@ def test_across_to_itself_a_sequence_mixes_as_in_forward(row, pad):
 
 
 @every_row
-def test_a_source_of_padding_alone_gives_zeros_and_finite_gradients(row):
+def test_an_all_padding_source_gives_zeros_and_finite_gradients(row):
     mechanism, x, source = row.build(), asking(5).requires_grad_(), tokens(9).requires_grad_()
     torch.nn.init.ones_(mechanism.output.bias)
     padding = no_padding(source)
@@ -178,7 +178,7 @@ def test_a_source_of_padding_alone_gives_zeros_and_finite_gradients(row):
 
 
 @every_row
-def test_a_saved_mechanism_repeats_its_outputs(row):
+def test_a_loaded_state_dict_reproduces_the_outputs(row):
     saved, loaded, x, source = row.build(seed=0), row.build(seed=5), asking(5), tokens(19)
     loaded.load_state_dict(saved.state_dict())
     assert torch.equal(attend(loaded, x, source), attend(saved, x, source))
@@ -193,7 +193,7 @@ def test_single_precision_agrees_with_the_dense_reference(row):
 
 
 @every_row
-def test_autocast_stays_finite(row):
+def test_outputs_and_gradients_are_finite_under_autocast(row):
     mechanism, x, source = row.build(), asking(5).requires_grad_(), tokens(19).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = attend(mechanism, x, source, some_padding(source))
@@ -210,7 +210,7 @@ def test_runs_on_the_meta_device_and_with_an_empty_batch(row):
 
 
 @every_row
-def test_a_source_beyond_length_is_refused_and_more_questions_are_not(row):
+def test_length_limits_the_source_but_not_the_queries(row):
     attend(row.build(), asking(LENGTH + 1), tokens(LENGTH))
     with pytest.raises(ValueError, match=f"a sequence of {LENGTH + 1} tokens.*length={LENGTH}"):
         attend(row.build(), asking(3), tokens(LENGTH + 1))
@@ -256,7 +256,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize(("mechanism", "knobs", "reason"), REFUSED, ids=[refused[0].__name__ for refused in REFUSED])
-def test_what_cannot_attend_to_another_sequence_says_why(mechanism, knobs, reason, device):
+def test_a_mechanism_without_cross_attention_raises_the_reason(mechanism, knobs, reason, device):
     with torch.device(device):
         built, x = Row(mechanism, references.softmax, knobs).build(), torch.zeros(0, 1, WIDTH)
         with pytest.raises(ValueError, match=reason):
@@ -267,6 +267,6 @@ PROMISED = {row.mechanism for row in ROWS}
 
 
 @parametrize([row for row in test_attention.ROWS if row.mechanism not in PROMISED])
-def test_a_mechanism_that_promises_nothing_here_refuses(row):
+def test_a_mechanism_without_a_row_here_refuses_cross_attention(row):
     with pytest.raises(ValueError, match="another sequence"):
         row.build().encode_source(tokens(5))

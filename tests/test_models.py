@@ -55,7 +55,7 @@ def asked(inputs, padding=None, decoder_input_ids=None):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_a_feed_forward_network_is_two_or_three_projections(activation):
+def test_feed_forward_equals_its_formula(activation):
     network, x = FeedForward(BlockConfig(WIDTH, feed_forward=3, activation=activation)), torch.randn(3, 5, WIDTH)
     up = x @ network.up_proj.weight.T + network.up_proj.bias
     if activation == "swiglu":
@@ -67,7 +67,7 @@ def test_a_feed_forward_network_is_two_or_three_projections(activation):
     torch.testing.assert_close(network(x), hidden @ network.down_proj.weight.T + network.down_proj.bias)
 
 
-def test_sinusoidal_positions_are_waves_of_growing_length():
+def test_sinusoidal_positions_equal_the_papers_formula():
     added = SinusoidalPositions(50, 6)
     added.scale.data.fill_(1.0)
     table = added(torch.zeros(1, 50, 6))[0]
@@ -78,7 +78,7 @@ def test_sinusoidal_positions_are_waves_of_growing_length():
 
 
 @pytest.mark.parametrize("kind", POSITIONS)
-def test_positions_may_begin_later(kind):
+def test_positions_can_start_at_an_offset(kind):
     added, x = POSITIONS[kind](9, 4), torch.randn(2, 9, 4)
     torch.testing.assert_close(added(x[:, 3:5], 3), added(x)[:, 3:5])
     assert torch.equal(added(x), x) == (kind == "none")
@@ -93,7 +93,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_padding_changes_nothing(settings):
+def test_encoder_outputs_are_independent_of_padding(settings):
     spec = TaskSpec(length=LENGTH, features=3, classes=CLASSES, per_token=False)
     network = model(Encoder, mechanisms(), spec, **settings)
     frames = torch.randn(2, 9, 3)
@@ -116,7 +116,7 @@ def test_padding_changes_nothing(settings):
         ({}, {"answer_length": 5}, "it needs spaces.models.seq2seq.Seq2Seq"),
     ],
 )
-def test_what_an_encoder_cannot_do_is_refused(settings, spec, message):
+def test_invalid_encoder_settings_are_refused(settings, spec, message):
     taken = TaskSpec(**{"length": LENGTH, "vocabulary": 5, "classes": 2, "per_token": False} | spec)
     with pytest.raises(ValueError, match=message):
         model(Encoder, mechanisms(), taken, **settings)
@@ -139,7 +139,7 @@ decoding = pytest.mark.parametrize(
 
 @decoding
 @pytest.mark.parametrize("settings", [{}, {"positions": "sinusoidal", "activation": "swiglu"}])
-def test_a_decoder_says_token_by_token_what_it_says_at_once(kind, knobs, settings):
+def test_decode_step_gives_the_logits_of_forward(kind, knobs, settings):
     network = model(Decoder, mechanisms(kind, causal=True, **knobs), CAUSAL, **settings)
     ids = torch.randint(CLASSES, (3, LENGTH))
     cache, steps = network.init_cache(3), []
@@ -150,7 +150,7 @@ def test_a_decoder_says_token_by_token_what_it_says_at_once(kind, knobs, setting
 
 
 @decoding
-def test_a_decoder_goes_on_with_what_is_likeliest(kind, knobs):
+def test_greedy_generation_takes_the_argmax_of_forward(kind, knobs):
     network = model(Decoder, mechanisms(kind, causal=True, **knobs), CAUSAL)
     ids = prompt = torch.randint(CLASSES, (3, 4))
     while ids.shape[1] < LENGTH:
@@ -158,7 +158,7 @@ def test_a_decoder_goes_on_with_what_is_likeliest(kind, knobs):
     assert torch.equal(network.generate(prompt, LENGTH - 4), ids[:, 4:])
 
 
-def test_a_decoder_draws_by_the_generator_alone():
+def test_sampling_depends_on_the_given_generator_only():
     network = model(Decoder, mechanisms(causal=True), CAUSAL)
     before, prompt = torch.get_rng_state(), torch.zeros(40, 1, dtype=torch.int64)
 
@@ -180,7 +180,7 @@ def test_a_decoder_draws_by_the_generator_alone():
         (mechanisms(causal=True), {"causal": False}, "asks for the next token"),
     ],
 )
-def test_what_cannot_be_a_decoder_is_refused(mechanism, spec, message):
+def test_invalid_decoders_are_refused(mechanism, spec, message):
     taken = TaskSpec(**{"length": LENGTH, "vocabulary": 6, "classes": 6, "per_token": True, "causal": True} | spec)
     with pytest.raises(ValueError, match=message):
         model(Decoder, mechanism, taken)
@@ -207,7 +207,7 @@ crossing = pytest.mark.parametrize(
 
 
 @crossing
-def test_an_answer_depends_on_the_source_and_on_what_was_said(cross, knobs):
+def test_seq2seq_logits_depend_on_the_source_and_on_previous_tokens(cross, knobs):
     network = seq2seq(cross, **knobs)
     source, decoder_input_ids = torch.randint(9, (2, LENGTH)), torch.randint(CLASSES, (2, ANSWER))
     logits = network(asked(source, decoder_input_ids=decoder_input_ids))
@@ -221,7 +221,7 @@ def test_an_answer_depends_on_the_source_and_on_what_was_said(cross, knobs):
 
 
 @crossing
-def test_padding_of_the_source_changes_no_answer(cross, knobs):
+def test_seq2seq_logits_are_independent_of_source_padding(cross, knobs):
     network, decoder_input_ids = seq2seq(cross, **knobs), torch.randint(CLASSES, (2, ANSWER))
     source = torch.randint(9, (2, LENGTH))
     padding = torch.arange(LENGTH).expand(2, -1) >= 8
@@ -235,7 +235,7 @@ def test_padding_of_the_source_changes_no_answer(cross, knobs):
 
 @crossing
 @pytest.mark.parametrize("decoder", [SoftmaxAttention, GatedAttention])
-def test_answers_are_the_likeliest_token_by_token(cross, knobs, decoder):
+def test_seq2seq_greedy_generation_takes_the_argmax_of_forward(cross, knobs, decoder):
     network = seq2seq(cross, decoder, **knobs)
     source = torch.randint(9, (5, LENGTH))
     ids = torch.full((5, 1), BOS)
@@ -260,7 +260,7 @@ def test_answers_are_the_likeliest_token_by_token(cross, knobs, decoder):
         pytest.param(NystromformerAttention, {"landmarks": 1}, 0, marks=pytest.mark.slow),
     ],
 )
-def test_a_source_is_read_once_however_long_the_answer(cross, knobs, a_source_token):
+def test_a_source_is_encoded_once_per_generated_sequence(cross, knobs, a_source_token):
     network = seq2seq(cross, GatedAttention, **knobs)  # each of its tokens costs the same
 
     def operations(n, tokens):
@@ -295,7 +295,7 @@ def tree(roles=None, **extra):
     return {"attention": attention, "model": model, "train": {"epochs": 1}, "roles": roles or {}, **extra}
 
 
-def test_roles_say_which_mechanism_writes_and_which_looks():
+def test_roles_select_the_decoder_and_cross_attention_mechanisms():
     space = Space(tree({"decoder": "softmax", "cross": {"choice": ["softmax", "linformer"]}}, pattern=["fnet"]))
     assert invalid_corners(space, Reverse()) == []
     architectures = list(space.corners())
@@ -312,7 +312,7 @@ def test_roles_say_which_mechanism_writes_and_which_looks():
         assert (block.cross_mechanism.causal, block.cross_mechanism.length) == (False, LENGTH)
 
 
-def test_roles_are_refused_where_nothing_has_one():
+def test_roles_are_refused_without_a_decoder():
     space = Space(tree({"decoder": "softmax"}, model={**tree()["model"], "_target_": "spaces.models.encoder.Encoder"}))
     assert invalid_corners(space, FirstToken()) == [
         "roles: they are for tasks whose answer is a sequence of its own, such as translation"
@@ -328,6 +328,6 @@ def test_roles_are_refused_where_nothing_has_one():
         ({"decoder": "softmax", "cross": "reformer"}, ["softmax"], "attention.reformer as cross:"),
     ],
 )
-def test_what_cannot_serve_a_role_is_refused_with_the_reason(roles, pattern, message):
+def test_a_mechanism_unfit_for_a_role_is_refused_with_the_reason(roles, pattern, message):
     (problem,) = invalid_corners(Space(tree(roles, pattern=pattern)), Reverse())
     assert message in problem

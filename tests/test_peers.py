@@ -353,7 +353,7 @@ def test_equal_weights_give_equal_outputs_and_gradients(pair):
 
 
 @pytest.mark.parametrize("alpha", [1.2, 1.5, 1.9, 2.0])
-def test_entmax_is_that_of_the_entmax_package(alpha):
+def test_entmax_equals_the_entmax_package(alpha):
     theirs = package("entmax")
     exact = {1.5: theirs.entmax15, 2.0: theirs.sparsemax}
     logits = 3 * torch.randn(5, 2, 7, 31, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
