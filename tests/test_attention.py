@@ -1,6 +1,6 @@
-"""Every attention mechanism against one list of promises; a new mechanism is one more row.
+"""Properties that every attention mechanism must have; a new mechanism is one more row.
 
-What a mechanism does not promise stands in its row, with the reason, never in an ``if``.
+Exceptions are fields of its row, with the reason, never an ``if`` in a test.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ def make(
 
 @dataclass(frozen=True)
 class Row:
-    """One mechanism in one setting, and what it promises."""
+    """One mechanism in one setting, with its reference and its exceptions."""
 
     mechanism: type[Mechanism]
     reference: Callable[[Any, Tensor, Tensor], Tensor]
     knobs: dict[str, Any] = field(default_factory=dict)
-    cost: Callable[[int], float] = lambda n: n  # what the forward pass costs beside its projections, up to a factor
-    depends_on_later_tokens: str = ""  # why a causal output may change with later tokens although its gradient is 0
-    no_decoding: str = ""  # what a causal mechanism answers when asked to go token by token
+    cost: Callable[[int], float] = lambda n: n  # of the forward pass without projections, up to a factor
+    depends_on_later_tokens: str = ""  # why causal outputs may change with later tokens, at gradient 0
+    no_decoding: str = ""  # the error message of a causal mechanism that cannot decode
 
     @property
     def causal(self) -> bool:
@@ -213,7 +213,7 @@ def no_padding(x: Tensor) -> Tensor:
 
 
 def some_padding(x: Tensor) -> Tensor:
-    """Padding on the left, on the right and in between, another amount in every sample."""
+    """Padding on the left, on the right and in between, of different amounts per sample."""
     padding = torch.rand(x.shape[:2], generator=torch.Generator().manual_seed(2)) < 0.3
     padding[0, -3:] = True
     padding[1, :2] = True
@@ -222,7 +222,7 @@ def some_padding(x: Tensor) -> Tensor:
 
 
 def padding_content(n: int, *, batch: int = 2) -> Tensor:
-    """Tokens that would spoil any sum that they take part in."""
+    """Large, infinite and NaN values, which would change any output that they leak into."""
     content = torch.tensor([1e4, math.nan, math.inf, -math.inf])
     return content.repeat(-(-n // 4))[:n, None].expand(batch, -1, WIDTH)
 
@@ -451,9 +451,9 @@ def test_training_works_after_a_pass_in_inference_mode(row):
 def test_torch_compile_gives_equal_outputs_and_gradients(row):
     torch._dynamo.reset()
     mechanism, x = row.build().double(), tokens(LENGTH, dtype=torch.float64).requires_grad_()
-    # Everything but code generation, which takes a compiler and much longer.
+    # aot_eager traces and differentiates, but does not generate code.
     compiled = torch.compile(mechanism, backend="aot_eager", dynamic=False)
-    # Compilation takes seconds: of two rows of a mechanism, the causal one has padding and the other one none.
+    # Compilation takes seconds, so with two rows of a mechanism only the causal one is tested with padding.
     both = len({other.causal for other in ROWS if other.mechanism is row.mechanism}) == 1
     for padding in [None, some_padding(x)] if both else [some_padding(x) if row.causal else None]:
         outputs = [function(x, padding) for function in (mechanism, compiled)]
@@ -528,10 +528,10 @@ def test_runs_on_the_meta_device(row):
 
 
 def flops(row: Row, n: int) -> int:
-    """Multiplications and additions of one forward pass, without the projections, which all mechanisms share.
+    """FLOPs of one forward pass without the projections.
 
-    Counted on the meta device, where attention is made of matrix products: the fused CPU kernel is unknown to the
-    counter, which would take it for nothing.
+    Counted on the meta device, where attention is decomposed into matrix products; the counter does not know the fused
+    CPU kernel.
     """
     with torch.device("meta"):
         mechanism, x = row.build(length=n), torch.empty(1, n, WIDTH)
@@ -638,7 +638,7 @@ def test_reformer_with_two_chunks_equals_full_attention_with_shared_queries_and_
     q, v = mechanism.split_heads(mechanism.query_key(x)), mechanism.split_heads(mechanism.value(x))
     others = ~torch.eye(LENGTH, dtype=torch.bool)
     others = others.tril() if causal else others
-    others[0, 0] |= causal  # the first token sees no other
+    others[0, 0] |= causal  # the first token has no other token
     mixed = references.weigh(q @ torch.nn.functional.normalize(q, dim=-1).mT, v, others)
     close(mechanism(x), mechanism.output(mechanism.merge_heads(mixed)))
 
@@ -733,7 +733,7 @@ def test_reformer_has_the_requested_number_of_buckets_or_up_to_a_third_more(buck
 
 
 def others(x: Tensor, t: int, factor: float) -> Tensor:
-    """``x`` with every token but ``t`` multiplied."""
+    """``x`` with every token except ``t`` multiplied by ``factor``."""
     scaled = x * factor
     scaled[:, t] = x[:, t]
     return scaled
@@ -863,7 +863,7 @@ def test_query_and_key_projections_are_initially_equal(mechanism):
     assert torch.equal(built.query.weight, built.key.weight)
 
 
-# --- what cannot be built ----------------------------------------
+# --- invalid settings ----------------------------------------------
 
 REFUSED = [
     (SoftmaxAttention, {"width": 10, "heads": 3}, "width=10, heads=3: heads must divide width"),

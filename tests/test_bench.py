@@ -1,4 +1,4 @@
-"""The benchmark: its arithmetic, that it leaves nothing out in silence, and one run on sequences of a few tokens."""
+"""The benchmark: its statistics, its tables, what it reports as skipped, and one run on short sequences."""
 
 import csv
 import dataclasses
@@ -32,7 +32,9 @@ def test_every_mechanism_is_measured_and_names_are_unique():
     assert {each.mechanism for each in OURS} == {path.stem for path in CONF.glob("*.yaml")}
     assert len({each.name for each in IMPLEMENTATIONS}) == len(IMPLEMENTATIONS)
     settings = {each.setting for each in OURS}
-    assert all(each.setting in settings for each in IMPLEMENTATIONS), "a package needs ours beside it"
+    assert all(each.setting in settings for each in IMPLEMENTATIONS), (
+        "each package is compared with an implementation of ours"
+    )
 
 
 @pytest.mark.parametrize("each", OURS, ids=lambda each: each.name)
@@ -46,7 +48,7 @@ def test_our_implementations_run_on_short_and_odd_lengths(each, length):
     gradients = subject.forward_backward()
     assert len(gradients) == 1 + len(list(subject.module.parameters()))
     assert gradients[0].abs().sum() > 0
-    assert all(p.grad is None for p in subject.module.parameters()), "they would add up from call to call"
+    assert all(p.grad is None for p in subject.module.parameters()), "gradients must not accumulate between calls"
 
 
 @pytest.mark.parametrize("each", [each for each in IMPLEMENTATIONS if each.label], ids=lambda each: each.name)
@@ -87,7 +89,7 @@ def test_select_accepts_mechanisms_settings_and_implementation_names():
     [
         ({128: 2.0, 512: 0.5}, "256"),  # halfway on both logarithmic axes
         ({100: 3.0, 200: 1.5, 400: 0.75, 800: 0.375}, "300"),  # 300 / length
-        ({128: 0.9, 256: 1.2, 512: 0.5}, "296"),  # once more slower: what counts is from where it stays faster
+        ({128: 0.9, 256: 1.2, 512: 0.5}, "296"),  # slower again at 256: the last crossover counts
         ({128: 1.5, 256: 0.9, 512: 1.2, 1024: 0.3}, "561"),
         ({128: 0.9, 256: 0.4}, "<= 128"),
         ({128: 1.0, 256: 0.4}, "<= 128"),
@@ -101,7 +103,7 @@ def test_crossover_length_is_interpolated_on_logarithmic_axes(ratios, length):
 
 
 def test_a_ratio_is_the_median_of_the_ratios_per_round():
-    """A round that is ten times as slow for both changes neither, as it would the ratio of two means."""
+    """A round that is ten times as slow for both has no effect on it, unlike on the ratio of the means."""
     spread = ratio([2.0, 30.0, 4.0, 2.0, 1.0], [1.0, 10.0, 1.0, 1.0, 1.0])
     assert (spread.median, spread.low, spread.high) == (2.0, 2.0, 3.0)
     assert ratio([3.0], [2.0]) == dataclasses.replace(spread, median=1.5, low=1.5, high=1.5)
@@ -128,7 +130,7 @@ def test_tables_show_ratios_to_softmax_and_speedups_over_packages():
 
 
 class Clock:
-    """Time passes only in calls."""
+    """A fake clock that advances only in calls."""
 
     def __init__(self, monkeypatch):
         self.now, self.calls = 0.0, []
@@ -216,7 +218,7 @@ def test_a_run_writes_its_results_and_reports_what_it_skips(capsys, tmp_path):
     assert printed.count("fnet is skipped: a pass takes") == 2
     assert "at length 16" in printed
     assert "at length 32" not in printed
-    assert printed.count("1 measured in 2 rounds") == 2, "softmax is what others are compared with"
+    assert printed.count("1 measured in 2 rounds") == 2, "softmax is measured however slow it is"
 
 
 @pytest.mark.slow

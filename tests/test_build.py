@@ -30,7 +30,7 @@ class Constant(Task):
 
 
 class Narrowing(Mechanism):
-    """Builds, and then gives one feature too few."""
+    """A mechanism that can be built and returns one feature too few."""
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         return x[..., 1:]

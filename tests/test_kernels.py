@@ -1,4 +1,4 @@
-"""What the mechanisms that are not a softmax over logits promise beyond the table of all mechanisms."""
+"""Properties of single mechanisms and of their kernels, beyond those of all mechanisms."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ QUERIES, KEYS, VALUES = normal(2, 2, N, D), normal(2, 2, N, D, seed=1), normal(2
 
 
 def quadratic(q, k, v, log_decay):
-    """All pairs, with the decay between them multiplied out."""
+    """The sum over all pairs of tokens with the product of the decays between them."""
     rows = []
     for i in range(q.shape[2]):
         row, left = 0.0, torch.ones(q.shape[:2], dtype=q.dtype)
@@ -112,7 +112,7 @@ def test_linear_attention_outputs_lie_between_the_values(knobs, causal):
         assert (out[:, t] <= seen.amax(1) + 1e-9).all()
 
 
-# --- what is worked on in pieces ---------------------------------
+# --- slabs, tiles and slices -------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_performer_features_are_unbiased_estimates_of_the_exponential():
     for q, k in zip(normal(8, 4) * 0.3, normal(8, 4, seed=1) * 0.3, strict=True):
         features = [(y @ directions - y.square().sum() / 2).exp() for y in (q, k)]
         assert (features[0] * features[1]).mean() == pytest.approx((q @ k).exp().item(), rel=0.02)
-    # The mean of the directions is 0, on every axis: a factorisation with signs of its own would favour a side.
+    # The directions have mean 0, which QR without a positive diagonal would not give.
     assert directions[:, ::4].mean(1).abs().max() < 0.03
 
 
@@ -178,7 +178,7 @@ def test_performer_converges_to_full_attention_with_more_features(causal):
             mechanism.load_state_dict(full.state_dict(), strict=False)
             runs.append((mechanism(x) - full(x)).square().mean())
         error[features] = torch.stack(runs).mean().sqrt()
-    assert error[4096] < error[16] / 8  # 16 by the square root; the rest is for chance
+    assert error[4096] < error[16] / 8  # expected: 16, the square root of the ratio of features
     assert error[4096] < 0.01
 
 
@@ -195,7 +195,7 @@ def test_performer_is_finite_where_features_underflow_and_overflow(causal):
 
 def test_performer_keys_are_not_scaled_by_later_keys():
     mechanism, x = built(PerformerAttention, causal=True, features=7), normal(2, N, 8)
-    x[:, :9] *= 100  # features of large keys are tiny: divided by the later ones they would all be 0
+    x[:, :9] *= 100  # features of large keys are tiny; divided by those of later keys they would underflow
     alone = mechanism(x[:, :9])
     assert (alone - mechanism.output.bias).abs().amax() > 1
     close(mechanism(x)[:, :9], alone)

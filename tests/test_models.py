@@ -1,4 +1,4 @@
-"""Models against slow, obvious versions of themselves: whole passes, one token at a time, with and without padding."""
+"""Models: their parts against formulas, decoding against whole passes, padding, roles and invalid settings."""
 
 from itertools import product
 
@@ -42,12 +42,12 @@ def mechanisms(kind=SoftmaxAttention, *, depth=2, length=LENGTH, causal=False, *
 
 
 def model(kind, mechanisms, spec, **settings):
-    """As YAML makes it, so that the settings that all models share are keys beside the model's own."""
+    """A model constructed as from YAML, with the fields of its ``BlockConfig`` as keys."""
     node = {"_target_": f"{kind.__module__}.{kind.__name__}", "width": WIDTH, **settings}
     return instantiate(node, "model", mechanisms=mechanisms, spec=spec).eval()
 
 
-def asked(inputs, padding=None, decoder_input_ids=None):
+def batch_of(inputs, padding=None, decoder_input_ids=None):
     return Batch(inputs, padding, torch.empty(0), decoder_input_ids)
 
 
@@ -61,7 +61,7 @@ def test_feed_forward_equals_its_formula(activation):
     if activation == "swiglu":
         gate = x @ network.gate_proj.weight.T + network.gate_proj.bias
         hidden = gate * gate.sigmoid() * up
-        assert hidden.shape[-1] == 16, "a third projection, so two thirds of the hidden features"
+        assert hidden.shape[-1] == 16, "two thirds of the hidden features, for the third projection"
     else:
         hidden = {"gelu": F.gelu, "relu": F.relu}[activation](up)
     torch.testing.assert_close(network(x), hidden @ network.down_proj.weight.T + network.down_proj.bias)
@@ -99,8 +99,8 @@ def test_encoder_outputs_are_independent_of_padding(settings):
     frames = torch.randn(2, 9, 3)
     padded = torch.cat([frames, torch.full((2, 3, 3), torch.nan)], dim=1)
     padding = torch.arange(LENGTH).expand(2, -1) >= 9
-    torch.testing.assert_close(network(asked(padded, padding)), network(asked(frames)))
-    assert network(asked(frames)).shape == (2, CLASSES)
+    torch.testing.assert_close(network(batch_of(padded, padding)), network(batch_of(frames)))
+    assert network(batch_of(frames)).shape == (2, CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_decode_step_gives_the_logits_of_forward(kind, knobs, settings):
     for token in ids.unbind(1):
         logits, cache = network.decode_step(token, cache)
         steps.append(logits)
-    torch.testing.assert_close(torch.stack(steps, dim=1), network(asked(ids)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(torch.stack(steps, dim=1), network(batch_of(ids)), atol=1e-5, rtol=1e-5)
 
 
 @decoding
@@ -154,7 +154,7 @@ def test_greedy_generation_takes_the_argmax_of_forward(kind, knobs):
     network = model(Decoder, mechanisms(kind, causal=True, **knobs), CAUSAL)
     ids = prompt = torch.randint(CLASSES, (3, 4))
     while ids.shape[1] < LENGTH:
-        ids = torch.cat([ids, network(asked(ids))[:, -1:].argmax(-1)], dim=1)
+        ids = torch.cat([ids, network(batch_of(ids))[:, -1:].argmax(-1)], dim=1)
     assert torch.equal(network.generate(prompt, LENGTH - 4), ids[:, 4:])
 
 
@@ -168,7 +168,7 @@ def test_sampling_depends_on_the_given_generator_only():
 
     assert torch.equal(draw(0, 1.0), draw(0, 1.0))
     assert not torch.equal(draw(0, 1.0), draw(1, 1.0))
-    assert torch.equal(draw(0, 1e-4), network.generate(prompt, 6)), "cold, it takes what is likeliest"
+    assert torch.equal(draw(0, 1e-4), network.generate(prompt, 6)), "at a low temperature, sampling is greedy"
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -210,14 +210,14 @@ crossing = pytest.mark.parametrize(
 def test_seq2seq_logits_depend_on_the_source_and_on_previous_tokens(cross, knobs):
     network = seq2seq(cross, **knobs)
     source, decoder_input_ids = torch.randint(9, (2, LENGTH)), torch.randint(CLASSES, (2, ANSWER))
-    logits = network(asked(source, decoder_input_ids=decoder_input_ids))
+    logits = network(batch_of(source, decoder_input_ids=decoder_input_ids))
     assert logits.shape == (2, ANSWER, CLASSES)
     other = decoder_input_ids.clone()
     other[:, 4:] = (other[:, 4:] + 1) % CLASSES
-    later = network(asked(source, decoder_input_ids=other))
+    later = network(batch_of(source, decoder_input_ids=other))
     torch.testing.assert_close(later[:, :4], logits[:, :4])
     assert not torch.allclose(later[:, 4:], logits[:, 4:])
-    assert not torch.allclose(network(asked(source.flip(1), decoder_input_ids=decoder_input_ids)), logits)
+    assert not torch.allclose(network(batch_of(source.flip(1), decoder_input_ids=decoder_input_ids)), logits)
 
 
 @crossing
@@ -226,8 +226,8 @@ def test_seq2seq_logits_are_independent_of_source_padding(cross, knobs):
     source = torch.randint(9, (2, LENGTH))
     padding = torch.arange(LENGTH).expand(2, -1) >= 8
     torch.testing.assert_close(
-        network(asked(source, padding, decoder_input_ids)),
-        network(asked(source[:, :8], decoder_input_ids=decoder_input_ids)),
+        network(batch_of(source, padding, decoder_input_ids)),
+        network(batch_of(source[:, :8], decoder_input_ids=decoder_input_ids)),
         atol=1e-5,
         rtol=1e-5,
     )
@@ -240,16 +240,16 @@ def test_seq2seq_greedy_generation_takes_the_argmax_of_forward(cross, knobs, dec
     source = torch.randint(9, (5, LENGTH))
     ids = torch.full((5, 1), BOS)
     while ids.shape[1] <= ANSWER:
-        ids = torch.cat([ids, network(asked(source, decoder_input_ids=ids))[:, -1:].argmax(-1)], dim=1)
+        ids = torch.cat([ids, network(batch_of(source, decoder_input_ids=ids))[:, -1:].argmax(-1)], dim=1)
     ended = (ids[:, 1:] == EOS).cumsum(1) > 0
     expected = ids[:, 1:].masked_fill(ended, EOS)
-    assert torch.equal(network.generate(asked(source), ANSWER, ignore_eos=True), expected)
+    assert torch.equal(network.generate(batch_of(source), ANSWER, ignore_eos=True), expected)
     last = int((~ended).sum(1).max()) + 1
-    assert torch.equal(network.generate(asked(source), ANSWER), expected[:, :last])
+    assert torch.equal(network.generate(batch_of(source), ANSWER), expected[:, :last])
 
 
 @pytest.mark.parametrize(
-    ("cross", "knobs", "a_source_token"),  # the operations it costs one look, beyond which it must cost nothing
+    ("cross", "knobs", "flops_per_source_token"),  # FLOPs per generated token for each further token of the source
     [
         (SoftmaxAttention, {}, 4 * WIDTH),
         pytest.param(EntmaxAttention, {}, 4 * WIDTH, marks=pytest.mark.slow),
@@ -260,20 +260,20 @@ def test_seq2seq_greedy_generation_takes_the_argmax_of_forward(cross, knobs, dec
         pytest.param(NystromformerAttention, {"landmarks": 1}, 0, marks=pytest.mark.slow),
     ],
 )
-def test_a_source_is_encoded_once_per_generated_sequence(cross, knobs, a_source_token):
-    network = seq2seq(cross, GatedAttention, **knobs)  # each of its tokens costs the same
+def test_a_source_is_encoded_once_per_generated_sequence(cross, knobs, flops_per_source_token):
+    network = seq2seq(cross, GatedAttention, **knobs)  # whose FLOPs are the same for every token
 
     def operations(n, tokens):
-        source = asked(torch.zeros(1, n, dtype=torch.int64))
+        source = batch_of(torch.zeros(1, n, dtype=torch.int64))
         return flops(network, source, use=lambda *given: network.generate(*given[1:], tokens, ignore_eos=True))
 
     growth = {n: operations(n, 2) - operations(n, 1) for n in (1, LENGTH)}
     depth = len(network.decoder.blocks)
-    assert growth[LENGTH] - growth[1] == depth * a_source_token * (LENGTH - 1)
+    assert growth[LENGTH] - growth[1] == depth * flops_per_source_token * (LENGTH - 1)
 
 
 class Reverse(Task):
-    """Say a sequence backwards."""
+    """Reverse a sequence."""
 
     def __init__(self):
         self.spec, self.chance = ANSWERS, 1 / CLASSES
