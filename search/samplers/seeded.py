@@ -13,6 +13,8 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from spaces.seeds import trial_seed
+
 
 class SeededPerTrial(BaseSampler):
     """Wraps another sampler, which is constructed anew for each trial.
@@ -27,7 +29,7 @@ class SeededPerTrial(BaseSampler):
         self.base = self._sampler = make(seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:  # noqa: D102
-        self._sampler = self._make((self._seed * 1_000_003 + trial.number) % 2**32)
+        self._sampler = self._make(trial_seed(self._seed, trial.number))
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: D102

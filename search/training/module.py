@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from search.training.settings import TrainSettings
+from spaces.seeds import epoch_seed
 from spaces.tasks import Batch, Split, Task
 
 
@@ -36,7 +37,7 @@ class TrainingModule(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # A seed for each epoch, so that a resumed training draws the same as an uninterrupted one.
-        torch.manual_seed(self.seed * 10_007 + self.epochs_done + self.current_epoch)
+        torch.manual_seed(epoch_seed(self.seed, self.epochs_done + self.current_epoch))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         return self.task.loss(self.network(batch), batch)
@@ -80,6 +81,6 @@ class EpochLoader:
         return self._task.steps(self._split, self._batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        seed = None if self._shuffle is None else self._shuffle * 10_007 + self._epochs_done
+        seed = None if self._shuffle is None else epoch_seed(self._shuffle, self._epochs_done)
         self._epochs_done += 1
         return self._task.batches(self._split, self._batch_size, shuffle=seed)

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.dimensions import check_whole as check_whole
+from spaces.seeds import split_seed
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -75,7 +76,7 @@ class Batch(NamedTuple):
 
 def split_generator(seed: int, split: Split) -> torch.Generator:
     """The random generator of a generated split; every pair of seed and split has its own."""
-    return torch.Generator().manual_seed(seed * len(SPLITS) + SPLITS.index(split))
+    return torch.Generator().manual_seed(split_seed(seed, SPLITS.index(split), len(SPLITS)))
 
 
 def split_random(seed: int, split: Split) -> random.Random:

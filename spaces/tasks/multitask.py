@@ -7,12 +7,13 @@ each. To average the metrics, each is normalized: 0 is the task's chance level, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice, zip_longest
+from itertools import count, islice, zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from spaces.seeds import repetition_seed
 from spaces.tasks import Batch, Split, Task, TaskSpec
 
 
@@ -111,6 +112,5 @@ def _combine(batches: Sequence[Batch | None]) -> Batch:
 
 def _repeat(task: Task, split: Split, batch_size: int, seed: int) -> Iterator[Batch]:
     """Epoch after epoch, each in its own order."""
-    while True:
-        yield from task.batches(split, batch_size, shuffle=seed)
-        seed += 1_000_003
+    for repetition in count():
+        yield from task.batches(split, batch_size, shuffle=repetition_seed(seed, repetition))
