@@ -149,14 +149,18 @@ def decision(pruner, trial, others, aims):
     return pruner.should_stop(replace(trial, state="running", metric=None), History.of(others, aims))
 
 
+def decisions(pruner, trials, aims):
+    """The stop of each trial by its number, each being the running one in turn."""
+    history, stops = History.of(trials, aims), {}
+    for trial in trials:
+        stops[trial.number] = pruner.should_stop(replace(trial, state="running", metric=None), history)
+        history.add(trial)
+    return stops
+
+
 def stopped_by(pruner, trials, aims):
     """The numbers of the trials that are stopped, each being the running one in turn."""
-    history, numbers = History.of(trials, aims), set()
-    for trial in trials:
-        if pruner.should_stop(replace(trial, state="running", metric=None), history):
-            numbers.add(trial.number)
-        history.add(trial)
-    return numbers
+    return {number for number, stop in decisions(pruner, trials, aims).items() if stop}
 
 
 COUNTS = pytest.mark.parametrize("costs", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
@@ -215,10 +219,10 @@ def test_decisions_do_not_depend_on_the_order_of_trials(rule, costs):
 def test_decisions_do_not_depend_on_whether_the_history_already_holds_the_trial(rule, costs):
     for points in studies(costs):
         trials = study(points, rule.epochs[-1])
+        expected = decisions(rule.pruner, trials, objectives(costs))
         for trial in trials:
             others = [other for other in trials if other is not trial]
-            alone = decision(rule.pruner, trial, others, objectives(costs))
-            assert alone == decision(rule.pruner, trial, trials, objectives(costs))
+            assert decision(rule.pruner, trial, others, objectives(costs)) == expected[trial.number]
 
 
 @COUNTS
@@ -227,9 +231,8 @@ def test_decisions_do_not_depend_on_the_final_state_of_other_trials(rule, costs)
     for points in studies(costs):
         trials = study(points, rule.epochs[-1])
         complete = [replace(other, state="complete", metric=other.curve[-1][1]) for other in trials]
-        for trial in trials:
-            expected = decision(rule.pruner, trial, trials, objectives(costs))
-            assert decision(rule.pruner, trial, complete, objectives(costs)) == expected
+        expected = decisions(rule.pruner, trials, objectives(costs))
+        assert decisions(rule.pruner, complete, objectives(costs)) == expected
 
 
 SCALES = {"affine": lambda value: 4.0 * value + 8.0, "monotone": np.exp}

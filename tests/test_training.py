@@ -10,6 +10,7 @@ import torch
 from tiny_task import TREE, FirstToken
 
 from search.training.fit import LightningFit, evaluate_split
+from search.training.module import EpochLoader
 from search.training.settings import TrainSettings
 from spaces.build import build
 from spaces.space import Space
@@ -149,3 +150,13 @@ def test_a_short_last_batch_is_weighted_by_its_examples():
 def test_invalid_settings_are_rejected(change, message):
     with pytest.raises(ValueError, match=message):
         TrainSettings(**{"epochs": 1, "batch_size": 1, "lr": 0.1, **change})
+
+
+def test_each_epoch_has_its_own_order_of_examples_also_when_resumed():
+    def epoch(loader):
+        return torch.cat([batch.inputs for batch in loader])
+
+    loader = EpochLoader(FirstToken(), "train", 16, shuffle=0)
+    first, second = epoch(loader), epoch(loader)
+    assert not torch.equal(first, second)
+    assert torch.equal(second, epoch(EpochLoader(FirstToken(), "train", 16, shuffle=0, epochs_done=1)))
