@@ -1,4 +1,4 @@
-"""What holds for the project as a whole: who may import whom, and that files stay small."""
+"""Rules for the whole repository: imports, file sizes and names."""
 
 import ast
 import sys
@@ -40,27 +40,27 @@ def imports(path, *, at_the_top_only=False):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_flow_one_way(path):
+def test_packages_are_imported_in_the_allowed_files_only(path):
     here = str(path.relative_to(ROOT))
     modules = list(imports(path))
     packages = {module.split(".")[0] for module in modules}
     if here.startswith("spaces/"):
-        assert not packages & {"search", "optuna"}, "what is searched must not know how"
+        assert not packages & {"search", "optuna"}, "spaces must not import search or optuna"
     for package, allowed in ONLY_IN.items():
-        assert package not in packages or here in allowed, f"{package} belongs in {allowed}"
+        assert package not in packages or here in allowed, f"{package} may be imported in {allowed} only"
     if here == "search/pareto.py":
         assert packages <= {"numpy", *sys.stdlib_module_names}
     if here in LIGHT_FILES:
         top = {module.split(".")[0] for module in imports(path, at_the_top_only=True)}
-        assert not top & HEAVY, "help and errors must answer at once"
+        assert not top & HEAVY, "--help and errors must not wait for heavy imports"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_stays_within_250_lines(path):
+def test_a_file_has_at_most_250_lines(path):
     assert len(path.read_text().splitlines()) <= 250
 
 
-def test_the_top_level_is_fixed():
+def test_the_top_level_has_no_other_files():
     import subprocess
 
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
