@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from search.report.timings import describe_timings
 from search.study.records import Objectives, Record, State, front
 from spaces.architecture import describe, pattern
 
@@ -54,6 +55,8 @@ class FrontPrinter:
             table.add_row(*(row.get(name, "") for name in names))
         self.console.print(table)
         self.print(self._summary(members))
+        if timings := describe_timings(members, records, self._objectives):
+            self.print(f"{timings[0].upper()}{timings[1:]}.")
 
     def _summary(self, members: Sequence[Record]) -> str:
         """Size, mechanisms and extremes of the front."""

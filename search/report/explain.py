@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from search import pareto
+from search.report.timings import describe_difference
 from search.study.records import COUNTED, Objectives, Record, State, Stop, front
 from spaces.architecture import describe
 
@@ -42,7 +43,7 @@ def explain(
     if trial.reason:
         yield f"  reason        {trial.reason}"
     if trial.stop is not None:
-        yield from _stop_lines(trial.stop, records, objectives, dimensions)
+        yield from _stop_lines(trial, trial.stop, records, objectives, dimensions)
     if trial.state == State.COMPLETE:
         yield from _front_lines(
             trial, [each for each in records.values() if each.state in COUNTED], objectives, dimensions
@@ -60,7 +61,11 @@ _STATES = {
 
 
 def _stop_lines(
-    stop: Stop, records: Mapping[int, Record], objectives: Objectives, dimensions: Collection[str]
+    trial: Record,
+    stop: Stop,
+    records: Mapping[int, Record],
+    objectives: Objectives,
+    dimensions: Collection[str],
 ) -> Iterator[str]:
     """The rung, the threshold there, and the better trials."""
     yield f"  rung          {_rung(stop.epoch)}"
@@ -70,7 +75,7 @@ def _stop_lines(
         yield "  better trials"
     for number in stop.beaten_by:
         if number in records:
-            yield _trial_line(records[number], objectives, dimensions, epoch=stop.epoch)
+            yield _better_line(records[number], trial, objectives, dimensions, epoch=stop.epoch)
 
 
 def _front_lines(
@@ -84,19 +89,26 @@ def _front_lines(
         yield "  front         yes, not dominated by any trial"
     else:
         points = [objectives.point(member) for member in members]
-        beaten = pareto.dominating([each for each in points if each is not None], point)
+        dominating = pareto.dominating([each for each in points if each is not None], point)
         yield "  front         no, dominated by"
-        for member, dominates in zip(members, beaten, strict=True):
+        for member, dominates in zip(members, dominating, strict=True):
             if dominates:
-                yield _trial_line(member, objectives, dimensions)
+                yield _better_line(member, trial, objectives, dimensions)
 
 
-def _trial_line(trial: Record, objectives: Objectives, dimensions: Collection[str], *, epoch: int = 0) -> str:
-    """A better trial: its metric at a rung and its final one, its costs and architecture."""
-    values = [(trial.metric_at(epoch), f"at {_rung(epoch)}"), (trial.metric, "final")]
+def _better_line(
+    better: Record, trial: Record, objectives: Objectives, dimensions: Collection[str], *, epoch: int = 0
+) -> str:
+    """A trial that is better than ``trial``: its metric at a rung and its final one, its costs and architecture.
+
+    Also when its latency was measured, if not together with that of ``trial``: then the two are not quite comparable.
+    """
+    values = [(better.metric_at(epoch), f"at {_rung(epoch)}"), (better.metric, "final")]
     metrics = ", ".join(f"{value:.4g} {label}" for value, label in values if value is not None)
-    costs = _costs(trial, objectives.costs)
-    return f"{trial.number:6d}  {objectives.metric} {metrics}  {costs}  {describe(trial.architecture, dimensions)}"
+    costs = _costs(better, objectives.costs)
+    difference = describe_difference(better, trial, objectives)
+    line = f"{better.number:6d}  {objectives.metric} {metrics}  {costs}  {describe(better.architecture, dimensions)}"
+    return f"{line}  ({difference})" if difference else line
 
 
 def _costs(trial: Record, names: Collection[str]) -> str:

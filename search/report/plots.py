@@ -5,11 +5,11 @@ Plotly is imported only when a plot is made, as that takes half a second.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from search.report.timings import describe_timings, format_time
 from search.study.records import Objectives, Record, State, front
 from spaces.architecture import describe, format_value, pattern, short_settings
 
@@ -117,11 +117,13 @@ def plot(records: Sequence[Record], objectives: Objectives, *, title: str) -> Fi
         shown = [record for record in members if mechanism(record.architecture) == name]
         if shown:
             add(name, shown, size=13, line={"color": "white", "width": 1}, **style)
+    timings = describe_timings(members, [record for record in visible if record.state != State.RUNNING], objectives)
+    note = f"<br>{timings}" if timings and cost == "latency_ms" else ""
     figure.update_layout(
         _LAYOUT,
         title={
             "text": f"{escape(title)}: {objectives.metric} against {cost}",
-            "subtitle": {"text": f"{len(visible)} trials, {len(members)} on the front; hover for details"},
+            "subtitle": {"text": f"{len(visible)} trials, {len(members)} on the front; hover for details{note}"},
         },
         xaxis={"title": {"text": cost}},
         yaxis={"title": {"text": objectives.metric}},
@@ -134,7 +136,7 @@ def _hover(record: Record, objectives: Objectives) -> str:
     values = {objectives.metric: f"{_short(record.last_metric)}{ending}"}
     values |= {name: _short(value) for name, value in record.costs.items()}
     if record.timing:
-        values["latency measured"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.timing.at))
+        values["latency measured"] = format_time(record.timing.at)
     values |= {name: format_value(value) for name, value in short_settings(record.architecture).items()}
     lines = [f"<b>trial {record.number}: {escape(pattern(record.architecture))}</b>"]
     return "<br>".join(lines + [f"{escape(name)} {escape(value)}" for name, value in values.items()])

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from search.config import hide_passwords
 from search.report import plots
+from search.report.timings import describe_timings
 from search.study.records import Objectives, Record, State, front
 from spaces.architecture import pattern, settings
 
@@ -106,6 +107,7 @@ def study_data(records: Sequence[Record], objectives: Objectives, links: Mapping
             f"**{objectives.metric} {arrow} against {', '.join(f'{cost} ↓' for cost in objectives.costs)}** · "
             f"{ended} trials: {', '.join(f'{count} {state}' for state, count in counts.items())} · "
             f"hypervolume {share:.4f} of 1",
+            *([timings] if (timings := describe_timings(members, records, objectives)) else []),
             " · ".join(f"[{name}]({address})" for name, address in links.items()),
             "",
         )
