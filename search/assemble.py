@@ -1,10 +1,9 @@
-"""From a composed configuration to a study that can be worked on: construct, check that it fits together, then open."""
+"""Construct a search from the composed configuration, check that its parts fit, and open the study."""
 
 from __future__ import annotations
 
 import re
 import time
-import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import optuna
 import torch
 from omegaconf import OmegaConf
 
+from search.config import hide_passwords
 from search.costs.measured import MeasuredCosts
 from search.evaluate import Search
 from search.lifecycle import proposer_of
@@ -22,7 +22,7 @@ from search.samplers.candidates import Pool
 from search.samplers.seeded import SeededPerTrial
 from search.study import warm_start
 from search.study.records import Direction, Objectives
-from search.study.storage import get_or_set_attr, open_storage, open_study, shown
+from search.study.storage import open_storage, open_study
 from search.study.store import TrialStore
 from search.tracking import Tracking
 from search.training.learner import LightningLearner
@@ -33,34 +33,34 @@ from spaces.space import Space
 from spaces.tasks import Task
 from spaces.tasks.sources.checks import check_data
 
-MAY_DIFFER = ("study", "n_trials", "storage", "tracking", "checkpoints", "warm_start")  # between workers of a study
+MAY_DIFFER = ("study", "n_trials", "storage", "tracking", "checkpoints", "warm_start")  # between workers
 
 
 @dataclass(frozen=True)
-class Assembled:
-    """What a worker works with."""
+class Components:
+    """The parts of a run."""
 
     store: TrialStore
     search: Search
     costs: MeasuredCosts
     tracking: Tracking
-    measuring_s: float  # seconds that went into measuring the largest networks
+    measuring_s: float  # seconds of measuring the largest networks
 
 
-def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequence[Mapping[str, Any]]) -> Assembled:
-    """Construct everything, check that it fits together, and only then open the storage and the tracker.
+def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequence[Mapping[str, Any]]) -> Components:
+    """Construct and check all parts, then open the storage and start tracking.
 
     Args:
         config: the composed configuration as plain values.
-        space: what it searches.
-        initial_params: the parameters that a new study starts with.
+        space: the search space.
+        initial_params: parameters of the first trials of a new study.
 
     Raises:
-        ConfigError: something doesn't fit; nothing was written then.
+        ConfigError: the configuration is invalid; nothing has been written.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # of samplers: we know
-    torch.set_num_threads(1)  # of two small matrix products on two cores, one process each is faster than both shared
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # of Optuna's samplers
+    torch.set_num_threads(1)  # small networks train faster with a thread per process
     task: Task = instantiate(config["task"], "task")
     pruner = instantiate(config["pruner"], "pruner")
     costs = MeasuredCosts(task, instantiate(config["latency"], "latency"))
@@ -78,17 +78,16 @@ def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequen
     directions: dict[str, Direction] = {task.metric: task.direction, **dict.fromkeys(config["costs"], "minimize")}
     identity = {name: config[name] for name in config if name not in MAY_DIFFER}
     study = open_study(storage, config["study"], directions=directions, sampler=sampler, identity=identity)
-    measuring = time.perf_counter()
-    ceilings = get_or_set_attr(study, "ceilings", lambda: _ceilings(space, costs, config["costs"]))
+    store, measuring = TrialStore(study), time.perf_counter()
+    ceilings = store.ceilings(lambda: _ceilings(space, costs, config["costs"]))
     measuring = time.perf_counter() - measuring
     objectives = Objectives.of(task, config["costs"], ceilings)
-    store = TrialStore(study)
     store.enqueue_first(initial_params)
     tracking.start(
         config["study"],
-        identity=get_or_set_attr(study, "id", lambda: uuid.uuid4().hex),
+        identity=store.study_id(),
         objectives=objectives,
-        config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": shown(config["storage"]["url"])})),
+        config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": hide_passwords(config["storage"]["url"])})),
     )
     pool = Pool(space, task, size=getattr(sampler.base, "candidates", 1), limits=limits, seed=seed)
     search = Search(
@@ -100,21 +99,21 @@ def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequen
         pruner=pruner,
         learner=LightningLearner(task, seed, Path(config["checkpoints"]) / config["study"]),
     )
-    return Assembled(store, search, costs, tracking, measuring)
+    return Components(store, search, costs, tracking, measuring)
 
 
 def _ceilings(space: Space, model: MeasuredCosts, names: Sequence[str]) -> list[float]:
-    """The costs of the most expensive of the space's largest architectures: where the hypervolume's box ends."""
+    """The highest costs of the space's largest architectures, for the reference point of the hypervolume."""
     largest = [model.costs(architecture) for architecture in space.largest()]
-    every = [{"latency_ms": each.timing.ms, **each.counted} for each in largest]
-    return [max(costs[name] for costs in every) for name in names]
+    costs = [{"latency_ms": each.timing.ms, **each.counted} for each in largest]
+    return [max(each[name] for each in costs) for name in names]
 
 
 def validate_space(space: Space, task: Task) -> None:
-    """Read the data and build every corner of the space.
+    """Check the data, and build the networks at every corner of the space.
 
     Raises:
-        ConfigError: what is wrong with the data, or which corners don't fit it.
+        ConfigError: the data is invalid, or does not fit corners that the message lists.
     """
     try:
         check_data(task)
@@ -128,13 +127,13 @@ def validate_space(space: Space, task: Task) -> None:
             problems += [line for line in str(error).splitlines() if line not in problems]
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
-        raise ConfigError(f"these corners of the space do not fit the task:\n{lines}{_advice(problems)}")
+        raise ConfigError(f"these corners of the space are invalid for the task:\n{lines}{_advice(problems)}")
 
 
 def _advice(problems: Sequence[str]) -> str:
-    """How to go on without the first mechanism that does not fit, if it is one."""
-    misfit = next((match for problem in problems if (match := re.match(r"attention\.(\w+):? (\w+)=", problem))), None)
-    if misfit is None:
+    """Overrides that narrow or drop the first invalid mechanism, if there is one."""
+    invalid = next((match for problem in problems if (match := re.match(r"attention\.(\w+):? (\w+)=", problem))), None)
+    if invalid is None:
         return ""
-    name, knob = misfit.groups()
-    return f"\nnarrow it, 'space.attention.{name}.{knob}=...', or search without it, '~space.attention.{name}'"
+    name, setting = invalid.groups()
+    return f"\nnarrow it, 'space.attention.{name}.{setting}=...', or drop it, '~space.attention.{name}'"

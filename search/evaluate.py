@@ -12,8 +12,9 @@ import optuna
 from search.costs import CostModel
 from search.lifecycle import Proposer
 from search.pruning import Pruner
+from search.study.attributes import OpenTrial
 from search.study.records import Objectives, Record, State, Stop
-from search.study.store import OpenTrial, TrialStore
+from search.study.store import TrialStore
 from search.training import Learner
 from spaces.architecture import key, network_key
 from spaces.space import Space

@@ -1,7 +1,7 @@
-"""The command that looks at what is stored: a study's front again, why a trial became what it is, which studies exist.
+"""The command that reads stored studies: lists them, prints a front, explains a trial, exports a front.
 
-``python -m search.front STUDY``; ``--help`` says the rest. It only reads. Whatever needs torch or Optuna is imported
-after the command line was found good, so that help and errors answer at once.
+``python -m search.front STUDY``; ``--help`` lists the options. Nothing is written to the storage. torch and Optuna are
+imported only after the command line was parsed, so that ``--help`` and errors appear at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.config import default_storage, refuse
+from search.config import default_storage, hide_passwords, refuse
 from spaces.architecture import pattern, settings
 from spaces.dimensions import ConfigError
 
@@ -29,16 +29,16 @@ FORMATS = (".json", ".csv")
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A study as its storage holds it."""
+class StoredStudy:
+    """A study with its objectives and the dotted names of its dimensions."""
 
     store: TrialStore
     objectives: Objectives
-    places: set[str]
+    dimensions: set[str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Answer ``arguments``, by default the command line's; the process's exit code."""
+    """Run the command with ``arguments``, by default those of the command line; return the exit code."""
     parser = _parser()
     asked = parser.parse_args(arguments)
     if asked.study is None and (asked.why is not None or asked.export is not None):
@@ -46,16 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import optuna
 
-    from search.study.storage import reading
+    from search.study.storage import open_read_only
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = asked.storage or default_storage()
     try:
-        with reading(url) as storage:
+        with open_read_only(url) as storage:
             if asked.study is None:
-                _list(storage)
+                _list_studies(storage)
             else:
-                _show(_stored(storage, asked.study, url), asked.why, asked.export)
+                _print_study(_load(storage, asked.study), asked.why, asked.export)
     except ConfigError as error:
         return refuse(error)
     return 0
@@ -64,23 +64,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m search.front",
-        description="Show the front of a stored study again, or why a trial is not on it. Nothing is written.",
+        description="Show the front of a stored study, or explain a trial. The study is only read.",
     )
-    parser.add_argument("study", metavar="STUDY", nargs="?", help="the study's name; without one, those there are")
-    parser.add_argument("--why", metavar="N", type=int, help="explain trial N: what it reached, and what beat it")
-    parser.add_argument("--export", metavar="FILE", type=_file, help="write the front's members, as .json or .csv")
-    parser.add_argument("--storage", metavar="URL", help="the database; by default the one of conf/storage/sqlite.yaml")
+    parser.add_argument("study", metavar="STUDY", nargs="?", help="name of a study; by default all studies are listed")
+    parser.add_argument(
+        "--why",
+        metavar="N",
+        type=int,
+        help="explain why trial N was stopped or is not on the front",
+    )
+    parser.add_argument("--export", metavar="FILE", type=_export_path, help="write the front to a .json or .csv file")
+    parser.add_argument("--storage", metavar="URL", help="of the database; by default that of conf/storage/sqlite.yaml")
     return parser
 
 
-def _file(text: str) -> Path:
+def _export_path(text: str) -> Path:
     if Path(text).suffix not in FORMATS:
-        raise argparse.ArgumentTypeError(f"{text}: its name must end in {' or '.join(FORMATS)}")
+        raise argparse.ArgumentTypeError(f"{text}: the file name must end in {' or '.join(FORMATS)}")
     return Path(text)
 
 
-def _list(storage: RDBStorage) -> None:
-    """Print a line a study."""
+def _list_studies(storage: RDBStorage) -> None:
+    """Print one line per study."""
     import optuna
 
     from search.study.records import State
@@ -93,76 +98,65 @@ def _list(storage: RDBStorage) -> None:
         complete = states.count(State.COMPLETE)
         print(f"{name:{max(map(len, names))}}  {len(states):5d} trials  {complete:5d} complete")  # noqa: T201
     if not names:
-        print("There is no study yet.")  # noqa: T201
+        print("There are no studies.")  # noqa: T201
 
 
-def _stored(storage: RDBStorage, name: str, url: str) -> Stored:
-    """Read a study, and construct of what it was made with only what judges it."""
-    import optuna
-
+def _load(storage: RDBStorage, name: str) -> StoredStudy:
     from search.study.records import Objectives
-    from search.study.storage import shown
+    from search.study.storage import load_study
     from search.study.store import TrialStore
     from spaces.build import instantiate
     from spaces.space import Space
 
-    names = optuna.get_all_study_names(storage)
-    if name not in names:
-        raise ConfigError(f"there is no study {name!r} in {shown(url)}; there are {', '.join(names) or 'none'}")
-    study = optuna.load_study(study_name=name, storage=storage)
-    missing = [attribute for attribute in ("identity", "ceilings") if attribute not in study.user_attrs]
-    if missing:
-        raise ConfigError(f"the study {name!r} lacks {' and '.join(missing)}: no search.run has begun it")
-    identity = json.loads(study.user_attrs["identity"])
-    objectives = Objectives.of(instantiate(identity["task"], "task"), identity["costs"], study.user_attrs["ceilings"])
-    return Stored(TrialStore(study), objectives, Space(identity["space"]).dimension_names())
+    store = TrialStore(load_study(storage, name))
+    identity, ceilings = store.identity(), store.ceilings()
+    objectives = Objectives.of(instantiate(identity["task"], "task"), identity["costs"], ceilings)
+    return StoredStudy(store, objectives, Space(identity["space"]).dimension_names())
 
 
-def _show(stored: Stored, number: int | None, file: Path | None) -> None:
-    """Print the front, or why a trial is on it or not, and write it to a file."""
-    from search.report.console import Page
-    from search.tracking.summaries import without_password
+def _print_study(stored: StoredStudy, number: int | None, file: Path | None) -> None:
+    """Print the front or the explanation of a trial, and export the front."""
+    from search.report.console import FrontPrinter
 
-    page = Page(stored.objectives, stored.places)
+    printer = FrontPrinter(stored.objectives, stored.dimensions)
     if number is None:
-        page.show_front(stored.store.records())
+        printer.print_front(stored.store.records())
     else:
-        for line in _why(stored, number):
-            page.say(without_password(line))
+        for line in _explain(stored, number):
+            printer.print(hide_passwords(line))
     if file is not None:
         _export(stored, file)
-        page.say(f"The front is in {file}.")
+        printer.print(f"The front was written to {file}.")
 
 
-def _why(stored: Stored, number: int) -> list[str]:
+def _explain(stored: StoredStudy, number: int) -> list[str]:
     from search.report.explain import explain
 
     store = stored.store
-    trials = store.study.get_trials(deepcopy=False)
-    if not 0 <= number < len(trials):
-        there = f"trials 0 to {len(trials) - 1}" if trials else "no trials yet"
-        raise ConfigError(f"trial {number}: the study {store.study.study_name!r} has {there}")
-    records = store.everything()
+    size, records, successors = len(store.study.get_trials(deepcopy=False)), store.all_records(), store.successors()
+    if not 0 <= number < size:
+        existing = f"trials 0 to {size - 1}" if size else "no trials yet"
+        raise ConfigError(f"trial {number}: the study {store.study.study_name!r} has {existing}")
     if number in records:
-        return list(explain(number, records, store.successors(), stored.objectives, stored.places))
-    replaced = trials[number].user_attrs.get("replaces")
-    return [f"trial {number}: waiting for a worker" + ("" if replaced is None else f"; replaces trial {replaced}")]
+        return list(explain(number, records, successors, stored.objectives, stored.dimensions))
+    replaced = next((old for old, new in successors.items() if new == number), None)
+    return [f"trial {number}: queued" + ("" if replaced is None else f"; replaces trial {replaced}")]
 
 
-def _export(stored: Stored, file: Path) -> None:
-    """Write the front's members: as JSON with architectures that can be built, as CSV one column a setting."""
+def _export(stored: StoredStudy, file: Path) -> None:
+    """Write the front: as JSON with architectures that can be built, or as CSV with a column for each setting."""
     from search.study.records import front
 
-    aims = stored.objectives
+    objectives = stored.objectives
     rows: list[dict[str, Any]] = [
         {
             "trial": member.number,
-            aims.metric: member.metric,
-            f"test_{aims.metric}": member.test_metrics.get(aims.metric),
+            objectives.metric: member.metric,
+            f"test_{objectives.metric}": member.test_metrics.get(objectives.metric),
             **member.costs,
             "architecture": member.architecture,
         }
-        for member in front(stored.store.records(), aims)
+        for member in front(stored.store.records(), objectives)
     ]
     try:
         with file.open("w", encoding="utf-8", newline="") as stream:
@@ -172,7 +166,11 @@ def _export(stored: Stored, file: Path) -> None:
             for row in rows:
                 architecture = row.pop("architecture")
                 row |= {"pattern": pattern(architecture), **settings(architecture)}
-            columns = dict.fromkeys(name for row in rows for name in row) or ["trial", aims.metric, *aims.costs]
+            columns = dict.fromkeys(name for row in rows for name in row) or [
+                "trial",
+                objectives.metric,
+                *objectives.costs,
+            ]
             writer = csv.DictWriter(stream, list(columns))
             writer.writeheader()
             writer.writerows(rows)

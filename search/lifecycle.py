@@ -1,4 +1,4 @@
-"""What a worker does next: start an architecture, resume a paused trial, or let Optuna's sampler choose."""
+"""The next step of a worker: start an architecture, resume a paused trial, or sample."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from search.study.store import TrialStore
 
 @dataclass(frozen=True)
 class Start:
-    """Start the architecture that these parameters of the study describe."""
+    """Start a trial with these parameters."""
 
     parameters: Mapping[str, Any]
 
@@ -31,12 +31,12 @@ class Resume:
 
 @dataclass(frozen=True)
 class Sample:
-    """Start a trial and let the study's sampler choose its parameters."""
+    """Start a trial whose parameters the study's sampler samples."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """Nothing is left to start or to resume."""
+    """There is nothing to start or to resume."""
 
 
 Proposal = Start | Resume | Sample | Done
@@ -44,31 +44,31 @@ Candidates = Callable[[History], Sequence[Candidate]]
 
 
 class Proposer(Protocol):
-    """Decides what comes next."""
+    """Proposes the next step of a study."""
 
     def propose(self, history: History, *, may_start: bool, repeats: bool) -> Proposal:
-        """The next step of a study.
+        """The next step.
 
         Args:
             history: all trials so far.
-            may_start: whether a trial may be started; if not, paused ones may still be resumed.
-            repeats: whether the sampler's last choice was a duplicate.
+            may_start: whether a new trial may be started; paused ones may be resumed in any case.
+            repeats: whether the sampler's last sample was a duplicate.
         """
 
 
 @runtime_checkable
 class Chooser(Protocol):
-    """A sampler that also decides between candidates and paused trials."""
+    """A sampler that chooses between new architectures and paused trials."""
 
     def choose(self, history: History, fresh: Sequence[Candidate], *, pauses: bool) -> int | Candidate | None:
-        """The number of a paused trial or one of ``fresh``; None where there is neither."""
+        """The number of a paused trial or one of the candidates ``fresh``; None if there is neither."""
 
 
 @dataclass(frozen=True)
 class OptunaProposer:
-    """The pruner resumes paused trials; otherwise the study's sampler chooses.
+    """The pruner resumes paused trials; new ones are sampled by the study's sampler.
 
-    Once the sampler repeats itself, the next trial starts a random candidate instead.
+    After a duplicate sample, the next trial starts a random candidate instead.
     """
 
     pruner: Pruner
@@ -89,7 +89,7 @@ class OptunaProposer:
 
 @dataclass(frozen=True)
 class ChooserProposer:
-    """The sampler decides between candidates and paused trials; at the end the pruner resumes what is left."""
+    """The sampler chooses between candidates and paused trials; at the end the pruner chooses which to resume."""
 
     sampler: Chooser
     pruner: Pruner
@@ -107,7 +107,7 @@ class ChooserProposer:
 
 
 class QueueProposer:
-    """Starts what is queued and nothing else."""
+    """Runs the queued trials only."""
 
     def propose(self, history: History, *, may_start: bool, repeats: bool) -> Proposal:
         """See :class:`Proposer`."""
@@ -115,14 +115,14 @@ class QueueProposer:
 
 
 def proposer_of(sampler: BaseSampler, pruner: Pruner, candidates: Candidates) -> Proposer:
-    """The proposer that makes full use of ``sampler``."""
+    """The proposer for ``sampler``."""
     if isinstance(sampler, Chooser):
         return ChooserProposer(sampler, pruner, candidates)
     return OptunaProposer(pruner, candidates)
 
 
 def queue_next(store: TrialStore, proposer: Proposer, objectives: Objectives, *, may_start: bool) -> bool:
-    """Queue what comes next, unless a trial is queued already or the sampler chooses; false if nothing is left."""
+    """Queue the proposed trial, unless one is queued already or will be sampled; false if nothing is left."""
     if may_start and store.waiting():
         return True
     proposal = proposer.propose(store.history(objectives), may_start=may_start, repeats=store.last_is_duplicate())

@@ -1,7 +1,7 @@
-"""The command: compose a space, check it, join the study, work, show the front.
+"""The command that searches: compose and check a configuration, open the study, run trials, print the front.
 
-``python -m search.run +space=nlp``; ``--help`` lists what can be chosen. Whatever needs torch, Lightning, Optuna or
-MLflow is imported after the composition was found good, so that help and errors answer at once.
+``python -m search.run +space=nlp``; ``--help`` lists all options. torch, Lightning, Optuna and MLflow are imported only
+after the configuration was composed, so that ``--help`` and errors appear at once.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Run, answering bad input with a message and exit code 2."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # or Hydra would end the process before we can say it in our words
+    """Run; invalid input ends with a message and exit code 2."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra prints the error itself and exits
     try:
-        _composed()
+        _run_composed()
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(refuse(_composition_error(error)))
-    except KeyboardInterrupt:  # while trials run, run() handles it
+    except KeyboardInterrupt:  # run() handles it while trials run
         sys.exit(128 + signal.SIGINT)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def _composed(config: DictConfig) -> None:
+def _run_composed(config: DictConfig) -> None:
     if "space" not in config:
         names = ", ".join(GlobalHydra.instance().config_loader().get_group_options("space"))
-        sys.exit(refuse(f"Name a search space: python -m search.run +space=nlp (there are {names})"))
+        sys.exit(refuse(f"Name a search space: python -m search.run +space=nlp (known: {names})"))
     tree: Any = OmegaConf.to_container(config, resolve=True)
     choices = HydraConfig.get().runtime.choices
     tree["study"] = tree.get("study") or f"{choices['space']}-{choices['task']}"
@@ -57,72 +57,69 @@ def _composed(config: DictConfig) -> None:
 
 
 def _composition_error(error: BaseException) -> str:
-    """Hydra's message; for a key that isn't there, with those that are."""
+    """Hydra's message; of an unknown key one that lists the known keys."""
     cause: BaseException | None = error
     while cause is not None:
-        parent, place = getattr(cause, "parent_node", None), getattr(cause, "full_key", None)
-        if isinstance(parent, DictConfig) and place and "not in struct" in str(cause):
-            there = ", ".join(map(str, parent))
-            return f"{place}: there is no such key; there are {there}\nto add it nonetheless: +{place}=VALUE"
+        parent, key = getattr(cause, "parent_node", None), getattr(cause, "full_key", None)
+        if isinstance(parent, DictConfig) and key and "not in struct" in str(cause):
+            known = ", ".join(map(str, parent))
+            return f"{key}: unknown key; known: {known}\nto add it: +{key}=VALUE"
         cause = cause.__cause__
     return str(error)
 
 
 def run(config: Mapping[str, Any]) -> int:
-    """Search as ``config`` says: the composed configuration as plain values, its study named.
-
-    Returns:
-        The process's exit code.
+    """Search with ``config``, the composed configuration as plain values, and return the exit code.
 
     Raises:
-        ConfigError: something in it can't be; nothing was written then.
+        ConfigError: the configuration is invalid; nothing has been written.
     """
-    began = time.perf_counter()
+    start = time.perf_counter()
     validate_config(config)
     space = Space(config["space"])
 
     from search.assemble import build_search
     from search.costs.remeasure import remeasure
-    from search.report.console import Display
+    from search.report.console import ConsoleReporter
     from search.worker import RepeatedFailureError, Stopped, work
 
     if config["n_trials"] is None:
         initial_params = list(space.grid())
-        random.Random(config["seed"]).shuffle(initial_params)  # an interrupted run has then seen a bit of everything
+        random.Random(config["seed"]).shuffle(initial_params)  # an interrupted run then has a random subset
         n_trials = len(initial_params)
     else:
-        # Each mechanism at its smallest is cheap to train and marks the cheap end of the front.
+        # The smallest architecture of each mechanism is fast to train and is at the cheap end of the front.
         n_trials, initial_params = config["n_trials"], list(space.smallest())
     built = build_search(config, space, initial_params)
     store, search, tracking = built.store, built.search, built.tracking
-    display = Display(search.objectives, n_trials, space.dimension_names(), measuring_s=built.measuring_s)
+    reporter = ConsoleReporter(search.objectives, n_trials, space.dimension_names(), measuring_s=built.measuring_s)
 
     def ended(trial: Record) -> None:
         records = store.records()
-        display.ended(trial, records)
+        reporter.trial_ended(trial, records)
         tracking.log(trial.number, records)
 
     code = 0
-    with display:
-        display.summarise(store.records())
+    with reporter:
+        reporter.update_status(store.records())
         try:
-            work(store, search, n_trials, display, ended, grace_s=config["storage"]["grace_s"])
-            with display.measuring_again():
+            work(store, search, n_trials, reporter, ended, grace_s=config["storage"]["grace_s"])
+            with reporter.remeasuring():
                 remeasure(store, built.costs, search.objectives)
         except Stopped as stop:
             code = 128 + stop.signal
-            display.say(f"{stop.signal.name}: the running trial was queued again; the same command continues.")
+            reporter.print(f"{stop.signal.name}: the running trial was requeued; the same command continues the study.")
         except RepeatedFailureError as error:
             code = 1
-            display.say(str(error))
+            reporter.print(str(error))
     records = store.records()
-    display.show_front(records)
+    reporter.print_front(records)
     tracking.finish(records)
-    display.show_seconds(time.perf_counter() - began)
-    if tracking.command():
-        display.say(f"See every trial and the front: {tracking.command()}")
-    if tracking.page():
-        display.say(f"The study's page then: {tracking.page()}")
+    reporter.print_seconds(time.perf_counter() - start)
+    if tracking.ui_command():
+        reporter.print(f"See every trial and the front: {tracking.ui_command()}")
+    if tracking.url():
+        reporter.print(f"The study in MLflow: {tracking.url()}")
     return code
 
 

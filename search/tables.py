@@ -1,18 +1,17 @@
-"""Recorded tables: every architecture of a small space fully trained, so that strategies can be replayed over them.
+"""The command that writes recorded tables: all architectures of a small space fully trained, for replays.
 
-``python -m search.tables FILE STUDY...`` writes one from studies of the same space that differ in their seed alone::
+``python -m search.tables FILE STUDY...`` writes one from studies of the same space with different seeds::
 
     python -m search.run +space=mine n_trials=null pruner=none latency=flops seed=0 study=mine-0
     python -m search.run +space=mine n_trials=null pruner=none latency=flops seed=1 study=mine-1
     python -m search.tables mine.json.gz mine-0 mine-1
 
-Latencies are measured then, all networks taking turns.
+Latencies are measured again, all networks in turns.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,41 +25,37 @@ from spaces.architecture import key, network_key
 from spaces.dimensions import ConfigError
 
 if TYPE_CHECKING:
-    import optuna
+    from search.study.store import TrialStore
 
 
-def gather(name: str, studies: Sequence[str], storage: str) -> Table:
-    """A table of the architectures that are complete in all of ``studies``.
+def build_table(name: str, stores: Sequence[TrialStore]) -> Table:
+    """A table of the architectures that are complete in all studies.
 
     Raises:
-        ConfigError: a study isn't there, they differ in more than their seed, or nothing is complete in all of them.
+        ConfigError: the studies differ in more than the seed, or have no complete architecture in common.
     """
-    import optuna
-
     from search.costs.latency import MeasuredLatency
     from search.costs.measured import MeasuredCosts
     from search.study.records import State
-    from search.study.store import TrialStore
     from spaces.build import instantiate
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    stores = [TrialStore(_load(study, storage)) for study in studies]
-    identities = [{**json.loads(store.study.user_attrs["identity"]), "seed": None} for store in stores]
+    names = ", ".join(store.study.study_name for store in stores)
+    identities = [{**store.identity(), "seed": None} for store in stores]
     if any(identity != identities[0] for identity in identities):
-        raise ConfigError(f"{', '.join(studies)}: they differ in more than the seed; a table needs the same space")
+        raise ConfigError(f"{names}: the studies differ in more than the seed; a table needs the same settings")
     runs = [
         {key(record.architecture): record for record in store.records() if record.state == State.COMPLETE}
         for store in stores
     ]
     common = sorted(set.intersection(*(set(run) for run in runs)))
     if not common:
-        raise ConfigError(f"{', '.join(studies)}: no architecture is complete in all of them")
+        raise ConfigError(f"{names}: no architecture is complete in all of these studies")
     task = instantiate(identities[0]["task"], "task")
-    firsts = [runs[0][each] for each in common]
-    networks = {network_key(each.architecture): dict(each.architecture) for each in firsts}
+    records = [runs[0][each] for each in common]
+    networks = {network_key(record.architecture): dict(record.architecture) for record in records}
     timings = MeasuredCosts(task, MeasuredLatency()).timings(list(networks.values()))
     ms = {network: round(timing.ms, 5) for network, timing in zip(networks, timings, strict=True)}
-    speeds = [float(np.median([np.diff([0.0, *run[each].cpu_seconds]) for run in runs])) for each in common]
+    epoch_s = [float(np.median([np.diff([0.0, *run[each].cpu_seconds]) for run in runs])) for each in common]
     return Table(
         name=name,
         space=identities[0]["space"],
@@ -68,23 +63,12 @@ def gather(name: str, studies: Sequence[str], storage: str) -> Table:
         direction=task.direction,
         chance=task.chance,
         best=task.best,
-        architectures=[dict(each.architecture) for each in firsts],
-        parameters=[stores[0].parameters(each.number) for each in firsts],
-        costs=[{**each.costs, "latency_ms": ms[network_key(each.architecture)]} for each in firsts],
+        architectures=[dict(record.architecture) for record in records],
+        parameters=[stores[0].parameters(record.number) for record in records],
+        costs=[{**record.costs, "latency_ms": ms[network_key(record.architecture)]} for record in records],
         curves=[[[round(metric, 5) for _, metric in run[each].curve] for each in common] for run in runs],
-        seconds=[round(speed, 5) for speed in speeds],
+        seconds=[round(seconds, 5) for seconds in epoch_s],
     )
-
-
-def _load(study: str, storage: str) -> optuna.Study:
-    import optuna
-
-    from search.study.storage import shown
-
-    try:
-        return optuna.load_study(study_name=study, storage=storage)
-    except KeyError:
-        raise ConfigError(f"{study}: there is no such study in {shown(storage)}") from None
 
 
 def main() -> None:
@@ -94,12 +78,19 @@ def main() -> None:
     parser.add_argument("studies", nargs="+", metavar="STUDY", help="fully trained studies of one space")
     parser.add_argument("--storage", default=default_storage(), help="the studies' database (default: %(default)s)")
     given = parser.parse_args()
+
+    from search.study.storage import load_study, open_read_only
+    from search.study.store import TrialStore
+
     try:
-        table = gather(given.file.name.split(".")[0], given.studies, given.storage)
+        with open_read_only(given.storage) as storage:
+            stores = [TrialStore(load_study(storage, study)) for study in given.studies]
+            table = build_table(given.file.name.split(".")[0], stores)
     except ConfigError as error:
         sys.exit(refuse(error))
     write(table, given.file)
-    print(f"{given.file}: {len(table.architectures)} architectures in {len(table.curves)} worlds")  # noqa: T201
+    counts = f"{len(table.architectures)} architectures trained with {len(table.curves)} seeds"
+    print(f"{given.file}: {counts}")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,32 +1,31 @@
-"""One worker: runs trials of the shared study until it has as many as it should."""
+"""A worker: runs trials of a shared study until it has ``n_trials``."""
 
 from __future__ import annotations
 
 import signal
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
 import optuna
-from optuna.trial import TrialState
 
 from search.evaluate import Search, evaluate, values
 from search.lifecycle import queue_next
+from search.study.attributes import OpenTrial, write_error
 from search.study.records import Record, State
-from search.study.requeue import fail_stale, requeue_interrupted
+from search.study.requeue import fail_stale
 from search.study.store import TrialStore
 
-MAX_FAILURES = 3  # in a row: then the architecture is not the cause
+MAX_FAILURES = 3  # in a row: then the cause is not the architecture
 
 
 class RepeatedFailureError(RuntimeError):
-    """Trials keep failing; the message says how the last one did."""
+    """Several trials in a row failed; the message has the last error."""
 
 
 class Stopped(KeyboardInterrupt):
-    """The worker was asked to stop by ``signal``."""
+    """The worker received ``signal``, SIGINT or SIGTERM."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -34,13 +33,13 @@ class Stopped(KeyboardInterrupt):
 
 
 class Reporter(Protocol):
-    """Is told what a worker does."""
+    """Receives the progress of a worker."""
 
     def progress(self, trial: Record) -> None:
-        """A trial has begun, starts training, or has trained another epoch."""
+        """Called when a trial starts, before its first epoch, and after each epoch."""
 
     def waiting(self, others: int) -> None:
-        """Nothing is left to start, but other workers' trials are still running."""
+        """Called while nothing is left to start and ``others`` trials of other workers are running."""
 
 
 def work(
@@ -52,21 +51,21 @@ def work(
     *,
     grace_s: float,
 ) -> None:
-    """Run trials until the study holds ``n_trials``, those of other workers counted, or all there are.
+    """Run trials until the study has ``n_trials``, including those of other workers, or the space is exhausted.
 
-    After that, paused trials are resumed while they are worth their time.
+    After that, paused trials are resumed as long as the proposer asks for it.
 
     Args:
         store: the study's trials.
-        search: what decides about them.
-        n_trials: the study's total.
-        reporter: is told what goes on.
-        ended: is called with each trial of this worker that has ended and counts.
+        search: how they are run.
+        n_trials: total of the study.
+        reporter: receives the progress.
+        ended: called with each trial of this worker that has ended and counts towards ``n_trials``.
         grace_s: seconds without a heartbeat after which another worker's trial is requeued.
 
     Raises:
         Stopped: on Ctrl-C or SIGTERM, after the running trial was requeued.
-        RepeatedFailureError: on ``MAX_FAILURES`` failures in a row.
+        RepeatedFailureError: after ``MAX_FAILURES`` failures in a row.
     """
     failures = 0
     with _signals_as_exceptions():
@@ -90,17 +89,17 @@ def work(
 
 
 def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporter) -> Record | None:
-    """Run one trial to its end; None if it does not count.
+    """Run one trial to its end; None if it does not count towards ``n_trials``.
 
-    Through ``Study.optimize`` rather than ask and tell, since only there Optuna sends heartbeats.
+    By ``Study.optimize`` rather than ask and tell, since Optuna sends heartbeats only there.
     """
     study, current = store.study, []
 
     def objective(trial: optuna.Trial) -> tuple[float, ...]:
         current.append(trial)
-        # Of several workers that took the last place at the same moment, the one with the lowest number has it.
+        # Several workers may start the last trial at the same time: the one with the lowest number counts.
         if trial.number in [other.number for other in store.records()[n_trials:]]:
-            trial.set_user_attr("outcome", State.OVER_QUOTA)
+            OpenTrial(trial, store.record(trial.number)).write(state=State.OVER_QUOTA)
             raise optuna.TrialPruned
         try:
             with closing(evaluate(trial, store, search)) as steps:
@@ -109,8 +108,7 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
         except optuna.exceptions.UpdateFinishedTrialError:
             raise
         except Exception as error:
-            trial.set_user_attr("error", f"{type(error).__name__}: {error}")
-            trial.set_user_attr("traceback", traceback.format_exc())
+            write_error(trial, error)
             raise
         result = values(record, store, search.objectives)
         if result is None:
@@ -121,12 +119,10 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
         study.optimize(objective, n_trials=1, catch=(Exception,))
     except KeyboardInterrupt:
         for trial in current:
-            frozen = study.get_trials(deepcopy=False)[trial.number]
-            if frozen.state == TrialState.FAIL:  # not if it had ended just before
-                requeue_interrupted(study, frozen, tries=frozen.user_attrs.get("tries", 1))
+            store.requeue_failed(trial.number)
         raise
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-        # This worker sent no heartbeat for so long that another one requeued the trial.
+        # Another worker requeued the trial, as this one had sent no heartbeat for ``grace_s`` seconds.
         if not current or not study.get_trials(deepcopy=False)[current[0].number].state.is_finished():
             raise
         return None

@@ -1,4 +1,4 @@
-"""A recorded table that nobody had to record: metrics that rise to an end which the settings decide."""
+"""A synthetic recorded table: learning curves that rise to a final metric given by the settings."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def table(*, worlds: int = 2, name: str = "made") -> Table:
     for architecture in architectures:
         size = architecture["model"]["width"] * architecture["model"]["depth"]
         ms = 0.1 * size * (2.0 if "softmax" in architecture["attention"] else 1.0)
-        end = 0.4 + 0.5 * (1 - np.exp(-ms)) + 0.05 * (architecture["train"]["lr"] == 0.01)
+        final = 0.4 + 0.5 * (1 - np.exp(-ms)) + 0.05 * (architecture["train"]["lr"] == 0.01)
         costs.append({"latency_ms": ms, "parameters": 10.0 * size, "flops": 1e4 * ms, "memory_mb": 0.1 * size})
         seconds.append(0.2 + 0.5 * ms)
         for world in curves:
             noise = random.normal(0, 0.01, 6)
-            world.append((0.3 + (end - 0.3) * np.arange(1, 7) / 6 + noise).tolist())
+            world.append((0.3 + (final - 0.3) * np.arange(1, 7) / 6 + noise).tolist())
     return Table(
         name=name,
         space=FINITE,

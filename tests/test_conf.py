@@ -1,4 +1,4 @@
-"""Every YAML says what it is, every space draws architectures that can be built, every command shown composes."""
+"""Every YAML file has a header, every space samples valid architectures, every documented command composes."""
 
 import re
 import shlex
@@ -37,14 +37,14 @@ def composed(*overrides):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
-def test_a_file_says_what_it_is_and_how_to_try_it(path):
+def test_a_file_starts_with_a_description_and_a_command(path):
     what, how, *_ = path.read_text().splitlines()
     assert re.fullmatch(r"# \S.*[^:,]", what)
     assert re.fullmatch(r"# Try it:  (\w+=\S+ )?python -m search\.run \+space=.*", how)
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_a_command_that_is_shown_composes(command, monkeypatch, tmp_path):
+def test_a_documented_command_composes(command, monkeypatch, tmp_path):
     monkeypatch.setenv("PARETOFORMER_STORAGE", "sqlite://")
     config = composed(*shlex.split(command.replace("$seed", "1")))
     validate_config(config)
@@ -54,7 +54,7 @@ def test_a_command_that_is_shown_composes(command, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("space", "task"), [("nlp", "Recall"), ("long", "LongRecall"), ("speech", "Speech"), ("vision", "Patches")]
 )
-def test_a_space_brings_its_task_and_the_command_line_wins(space, task):
+def test_a_space_sets_its_task_and_the_command_line_overrides_it(space, task):
     assert composed(f"+space={space}")["task"]["_target_"].endswith(f".{task}")
     assert composed(f"+space={space}", "task=digits")["task"]["_target_"].endswith(".Digits")
     assert composed("task=digits", f"+space={space}")["task"]["_target_"].endswith(".Digits")
@@ -84,7 +84,7 @@ def test_every_sampler_can_be_constructed_from_a_seed():
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_a_space_draws_architectures_that_can_be_built(name):
+def test_a_space_samples_architectures_that_can_be_built(name):
     config = composed(f"+space={name}")
     space, task = Space(config["space"]), instantiate(config["task"], "task")
     assert invalid_corners(space, task) == []

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 from tiny_task import OBJECTIVES
 
-from search.report.console import Display
+from search.report.console import ConsoleReporter
 from search.study.records import Record, Stop, Timing
 
 ARCHITECTURE = {
@@ -21,33 +21,33 @@ PRUNED = Record(
 )
 FAILED = Record(2, "failed", error="RuntimeError: out of luck")
 RUNNING = Record(3, "running", COSTS, (), None, ARCHITECTURE)
-EVERYONE = [COMPLETE, PRUNED, FAILED, RUNNING]
+TRIALS = [COMPLETE, PRUNED, FAILED, RUNNING]
 
 
 @pytest.fixture
-def display():
-    shown = Display(OBJECTIVES, 9, {"model.depth", "attention.linformer.rank", "train.lr"})
-    shown.console = Console(file=io.StringIO(), width=200, highlight=False)
-    return shown
+def reporter():
+    made = ConsoleReporter(OBJECTIVES, 9, {"model.depth", "attention.linformer.rank", "train.lr"})
+    made.console = Console(file=io.StringIO(), width=200, highlight=False)
+    return made
 
 
-def printed(display):
-    return display.console.file.getvalue()
+def printed(reporter):
+    return reporter.console.file.getvalue()
 
 
-def test_the_progress_line(display):
-    display.summarise(EVERYONE)
-    assert display._line().plain == "3/9 trials · 1 pruned · front 1 · hypervolume 0.680"
-    display.progress(RUNNING)
-    assert display._line().plain.endswith(" · trial 3: linformer")
-    display.progress(replace(RUNNING, curve=[(1, 0.5), (2, 0.75)]))
-    assert display._line().plain.endswith(" · trial 3: linformer · epoch 2/3 accuracy 0.750")
-    display.progress(replace(RUNNING, curve=[(1, 0.5), (2, 0.75), (3, 0.8)]))
-    assert display._line().plain.endswith(" · trial 3: linformer · epoch 3/3 accuracy 0.800")
-    display.ended(COMPLETE, EVERYONE)
-    assert display._line().plain.endswith(" left")
-    display.waiting(2)
-    assert display._line().plain.endswith(" · waiting for 2 trials of other workers")
+def test_the_status_line(reporter):
+    reporter.update_status(TRIALS)
+    assert reporter._status_line().plain == "3/9 trials · 1 pruned · front 1 · hypervolume 0.680"
+    reporter.progress(RUNNING)
+    assert reporter._status_line().plain.endswith(" · trial 3: linformer")
+    reporter.progress(replace(RUNNING, curve=[(1, 0.5), (2, 0.75)]))
+    assert reporter._status_line().plain.endswith(" · trial 3: linformer · epoch 2/3 accuracy 0.750")
+    reporter.progress(replace(RUNNING, curve=[(1, 0.5), (2, 0.75), (3, 0.8)]))
+    assert reporter._status_line().plain.endswith(" · trial 3: linformer · epoch 3/3 accuracy 0.800")
+    reporter.trial_ended(COMPLETE, TRIALS)
+    assert reporter._status_line().plain.endswith(" left")
+    reporter.waiting(2)
+    assert reporter._status_line().plain.endswith(" · waiting for 2 trials of other workers")
 
 
 @pytest.mark.parametrize(
@@ -61,31 +61,31 @@ def test_the_progress_line(display):
         (FAILED, "2 failed: RuntimeError: out of luck"),
     ],
 )
-def test_a_trial_is_one_line(display, trial, line):
-    display.ended(trial, EVERYONE)
-    (shown,) = printed(display).splitlines()
+def test_an_ended_trial_is_printed_on_one_line(reporter, trial, line):
+    reporter.trial_ended(trial, TRIALS)
+    (shown,) = printed(reporter).splitlines()
     assert " ".join(shown.split()) == " ".join(line.split())
 
 
-def test_the_front_is_a_table_with_a_summary(display):
-    display.show_front(EVERYONE)
-    shown = printed(display)
+def test_the_front_is_printed_as_a_table_with_a_summary(reporter):
+    reporter.print_front(TRIALS)
+    shown = printed(reporter)
     assert "The front: 1 of 4 trials" in shown
     assert "0.2 ±2.0%" in shown
     assert "linformer depth=2 rank=8 lr=0.01" in shown
     assert "1 points, 1 mechanisms (linformer). The best accuracy is 0.9000; the cheapest has 1.00 of its" in shown
 
 
-def test_an_empty_front(display):
-    display.show_front([PRUNED, FAILED])
-    assert printed(display) == "The front is empty: no trial was trained to the end.\n"
+def test_an_empty_front_is_printed_as_a_message(reporter):
+    reporter.print_front([PRUNED, FAILED])
+    assert printed(reporter) == "The front is empty: no trial is complete.\n"
 
 
-def test_where_the_time_went(display):
+def test_seconds_are_printed_by_activity(reporter):
     trained = replace(COMPLETE, training_s=60.0, latency_s=15.0, overhead=0.02)
     again = replace(COMPLETE, number=1, training_s=20.0, overhead=0.1)
-    display.ended(trained, [trained])
-    display.ended(again, [trained, again])
-    display.show_seconds(100.0)
-    shares = "training 80 s (80%), measuring latency 15 s (15%), all else 5 s (5%)"
-    assert printed(display).endswith(f"100 s: {shares}; of the training 4% outside the networks\n")
+    reporter.trial_ended(trained, [trained])
+    reporter.trial_ended(again, [trained, again])
+    reporter.print_seconds(100.0)
+    shares = "training 80 s (80%), measuring latency 15 s (15%), other 5 s (5%)"
+    assert printed(reporter).endswith(f"100 s: {shares}; training overhead 4%\n")

@@ -1,4 +1,4 @@
-"""The command that looks at stored studies, over one that holds every way in which a trial may end."""
+"""The command ``search.front``, on a study with trials in every state."""
 
 import csv
 import json
@@ -50,28 +50,28 @@ def add(study, latency_ms, curve, *, state=TrialState.COMPLETE, rank=2, **attrib
 
 
 def stop(epoch, reason, threshold=None, beaten_by=()):
-    said = {"reason": reason, "epoch": epoch, "threshold": threshold, "beaten_by": list(beaten_by)}
-    return {"state": TrialState.PRUNED, "stop": said}
+    stored = {"reason": reason, "epoch": epoch, "threshold": threshold, "beaten_by": list(beaten_by)}
+    return {"state": TrialState.PRUNED, "stop": stored}
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
-    """A database that holds a study called tiny."""
+    """A database with a study named tiny."""
     file = tmp_path_factory.mktemp("studies") / DATABASE
     study = tiny_study(f"sqlite:///{file}", identity=IDENTITY)
     study.set_user_attr("ceilings", [1.0])
     add(study, 0.2, [0.4, 0.5, 0.6], test_metrics={"accuracy": 0.55})  # 0: on the front
     add(study, 0.5, [0.5, 0.8, 0.9], rank=4)  # 1: on the front
     add(study, 0.6, [0.3, 0.4, 0.7])  # 2: dominated by 1
-    add(study, 0.55, [0.35, 0.45], **stop(2, "epoch 2: behind", 0.5, [1, 0]))  # 3: stopped for good
-    add(study, 0.3, [0.2], rank=4, outcome="paused", **stop(1, "epoch 1: too slow", 0.4, [0]))  # 4: resumed as 5
+    add(study, 0.55, [0.35, 0.45], **stop(2, "epoch 2: below the threshold", 0.5, [1, 0]))  # 3: stopped for good
+    add(study, 0.3, [0.2], rank=4, outcome="paused", **stop(1, "epoch 1: low gain", 0.4, [0]))  # 4: resumed as 5
     TrialStore(study).resume(4)
     study._storage.set_trial_state_values(study.trials[5]._trial_id, TrialState.RUNNING)
     study._storage.set_trial_state_values(study.trials[5]._trial_id, TrialState.FAIL)
-    requeue_interrupted(study, study.trials[5], tries=2)  # 6: waits
+    requeue_interrupted(study, study.trials[5], tries=2)  # 6: queued
     add(study, 0.6, [0.7], state=TrialState.FAIL, error=f"Error: no route to postgresql://me:{SECRET}@host/db")  # 7
     add(study, 0.2, [0.6], duplicate_of=0, outcome="duplicate")  # 8
-    add(study, 0.9, [], **stop(0, "before training: the target is met", 0.9, [1]))  # 9
+    add(study, 0.9, [], **stop(0, "before training: no gain is possible", 0.9, [1]))  # 9
     add(study, 0.4, [0.5, float("nan")], **stop(2, "epoch 2: accuracy is nan"))  # 10
     add(study, 0.4, [], state=TrialState.PRUNED, outcome="over_quota")  # 11
     study.set_user_attr(REMEASURED, {"complete": 4, "timings": {"1": timing(0.45, 0.01)}})
@@ -83,7 +83,7 @@ def database(tmp_path_factory):
 
 @pytest.fixture
 def folder(database, tmp_path, monkeypatch):
-    """A folder with a copy of it, as the current one."""
+    """The current folder, with a copy of the database."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     shutil.copy(database, tmp_path)
@@ -92,7 +92,7 @@ def folder(database, tmp_path, monkeypatch):
 
 @pytest.fixture
 def command(capsys):
-    """Run ``search.front`` with arguments; gives the exit code and what was printed."""
+    """Run ``search.front`` with arguments; returns exit code, stdout and stderr."""
 
     def run(*arguments):
         try:
@@ -110,11 +110,11 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def stored():
+def records():
     return TrialStore(optuna.load_study(study_name="tiny", storage=f"sqlite:///{DATABASE}")).records()
 
 
-def test_a_run_s_front_is_printed_again(tmp_path, monkeypatch, command, capsys):
+def test_the_front_of_a_run_is_printed_again(tmp_path, monkeypatch, command, capsys):
     from search import run
 
     monkeypatch.chdir(tmp_path)
@@ -129,14 +129,14 @@ def test_a_run_s_front_is_printed_again(tmp_path, monkeypatch, command, capsys):
     assert command()[1].split() == ["smoke-digits", "2", "trials", "2", "complete"]
 
 
-def test_the_front_holds_the_latencies_measured_last(folder, command):
+def test_the_front_has_the_current_latencies(folder, command):
     code, out, _ = command("tiny")
     assert code == 0
     assert "The front: 2 of 7 trials" in out
     assert "0.45 ±1.0%" in out
 
 
-WHY = [  # a trial, what is said of it, and what isn't
+EXPLANATIONS = [  # a trial, texts that are printed, and texts that are not
     (
         0,
         [
@@ -146,14 +146,14 @@ WHY = [  # a trial, what is said of it, and what isn't
             "accuracy by epoch  1: 0.4  2: 0.5  3: 0.6",
             "front         yes",
         ],
-        ["rung", "beaten by", "replaced by"],
+        ["rung", "better trials", "replaced by"],
     ),
     (1, ["latency_ms 0.45 (0.5 when first measured)", "front         yes"], []),
     (
         2,
         [
             "front         no, dominated by",
-            "     1  accuracy 0.9 in the end  latency_ms 0.45 (0.5 when first measured)",
+            "     1  accuracy 0.9 final  latency_ms 0.45 (0.5 when first measured)",
         ],
         ["     0  "],
     ),
@@ -161,53 +161,53 @@ WHY = [  # a trial, what is said of it, and what isn't
         3,
         [
             "trial 3: pruned",
-            "reason        epoch 2: behind",
+            "reason        epoch 2: below the threshold",
             "rung          epoch 2",
             "threshold     accuracy 0.5",
-            "     1  accuracy 0.8 at epoch 2, 0.9 in the end  latency_ms 0.45 (0.5 when first measured)  linformer",
-            "     0  accuracy 0.5 at epoch 2, 0.6 in the end  latency_ms 0.2  linformer width=8 rank=2",
+            "     1  accuracy 0.8 at epoch 2, 0.9 final  latency_ms 0.45 (0.5 when first measured)  linformer",
+            "     0  accuracy 0.5 at epoch 2, 0.6 final  latency_ms 0.2  linformer width=8 rank=2",
         ],
         ["front  ", "replaced by"],
     ),
-    (4, ["trial 4: replaced", "replaced by   trial 5: replaced", "replaced by   trial 6: waiting"], ["front  "]),
+    (4, ["trial 4: replaced", "replaced by   trial 5: replaced", "replaced by   trial 6: queued"], ["front  "]),
     (
         5,
         [
             "trial 5: replaced",
-            "replaces      trial 4, which was paused at epoch 1: epoch 1: too slow",
-            "replaced by   trial 6: waiting for a worker",
+            "replaces      trial 4, which was paused at epoch 1: epoch 1: low gain",
+            "replaced by   trial 6: queued",
         ],
         ["rung"],
     ),
-    (6, ["trial 6: waiting for a worker; replaces trial 5"], []),
+    (6, ["trial 6: queued; replaces trial 5"], []),
     (7, ["trial 7: failed", "no route to postgresql://me:***@host/db"], ["front  "]),
     (8, ["trial 8: duplicate", "reason        the same architecture as trial 0"], ["front  "]),
-    (9, ["rung          before training", "     1  accuracy 0.9 in the end"], ["by epoch", " at before"]),
-    (10, ["epoch 2: accuracy is nan", "2: nan"], ["beaten by", "threshold"]),
-    (11, ["trial 11: not run: the study already had all its trials"], []),
+    (9, ["rung          before training", "     1  accuracy 0.9 final"], ["by epoch", " at before"]),
+    (10, ["epoch 2: accuracy is nan", "2: nan"], ["better trials", "threshold"]),
+    (11, ["trial 11: not run, as the study already had n_trials trials"], []),
 ]
 
 
-@pytest.mark.parametrize(("number", "said", "unsaid"), WHY, ids=lambda value: str(value)[:8])
-def test_why_a_trial_became_what_it_is(folder, command, number, said, unsaid):
+@pytest.mark.parametrize(("number", "printed", "absent"), EXPLANATIONS, ids=lambda value: str(value)[:8])
+def test_a_trial_is_explained(folder, command, number, printed, absent):
     code, out, error = command("tiny", "--why", str(number))
     assert (code, error) == (0, "")
-    missing = [text for text in said if text not in out]
+    missing = [text for text in printed if text not in out]
     assert not missing, out
-    assert not [text for text in unsaid if text in out], out
+    assert not [text for text in absent if text in out], out
 
 
-def test_those_that_beat_a_trial_stand_in_the_order_in_which_it_was_told(folder, command):
+def test_better_trials_are_listed_the_best_first(folder, command):
     out = command("tiny", "--why", "3")[1]
     assert out.index("     1  accuracy") < out.index("     0  accuracy")
 
 
 @pytest.mark.parametrize("name", ["front.json", "front.csv"])
-def test_the_exported_front_holds_its_members(folder, command, name):
+def test_the_exported_file_has_the_trials_on_the_front(folder, command, name):
     code, out, _ = command("tiny", "--export", name)
     assert code == 0
     assert name in out
-    members = front(stored(), OBJECTIVES)
+    members = front(records(), OBJECTIVES)
     assert [member.number for member in members] == [0, 1]
     with Path(name).open(newline="") as file:
         rows = json.load(file) if name.endswith("json") else list(csv.DictReader(file))
@@ -226,7 +226,7 @@ def test_the_exported_front_holds_its_members(folder, command, name):
     assert float(rows[0]["test_accuracy"]) == 0.55
 
 
-def test_an_empty_front_can_be_shown_and_exported(tmp_path, monkeypatch, command):
+def test_an_empty_front_can_be_printed_and_exported(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     study = tiny_study(f"sqlite:///{DATABASE}", identity=IDENTITY)
     study.set_user_attr("ceilings", [1.0])
@@ -246,24 +246,24 @@ def test_studies_are_listed(folder, command):
     ]
 
 
-REFUSED = [  # arguments, and what the one line says
+REFUSED = [  # arguments, and the message
     (["smal"], "there is no study 'smal' in sqlite:///paretoformer.db; there are tiny, bare"),
-    (["bare"], "the study 'bare' lacks ceilings"),
+    (["bare"], "the study 'bare' has no ceilings"),
     (["tiny", "--why", "12"], "trial 12: the study 'tiny' has trials 0 to 11"),
     (["tiny", "--why", "-1"], "trial -1: the study 'tiny' has trials 0 to 11"),
-    (["tiny", "--storage", "sqlite:///nowhere.db"], "sqlite:///nowhere.db: there is no such file"),
+    (["tiny", "--storage", "sqlite:///nowhere.db"], "sqlite:///nowhere.db: no such file"),
     (["--storage", "sqlite:///foreign.db"], "sqlite:///foreign.db can't be opened: "),
     (["--storage", "sqlite://"], "can't be opened: no such table"),
     (["--storage", "nonsense"], "not a database URL"),
     (["--storage", f"postgresql+psycopg://me:{SECRET}@127.0.0.1:1/none"], "me:***@127.0.0.1:1/none can't be opened"),
     (["tiny", "--export", "no/such/folder.csv"], "no/such/folder.csv can't be written: "),
-    (["tiny", "--export", "front.txt"], "front.txt: its name must end in .json or .csv"),
+    (["tiny", "--export", "front.txt"], "front.txt: the file name must end in .json or .csv"),
     (["--why", "3"], "--why and --export need the name of a study"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=lambda value: str(value)[:40])
-def test_what_is_not_there_is_told_in_a_line_and_nothing_is_made(folder, command, arguments, message):
+def test_invalid_arguments_give_a_one_line_message_and_write_nothing(folder, command, arguments, message):
     tiny_study(f"sqlite:///{DATABASE}", name="bare")
     (folder / "foreign.db").write_bytes(b"")
     before = contents(folder)
@@ -274,7 +274,7 @@ def test_what_is_not_there_is_told_in_a_line_and_nothing_is_made(folder, command
     assert contents(folder) == before
 
 
-def test_help_loads_nothing_heavy():
+def test_help_imports_no_heavy_package():
     code = (
         "import sys\nfrom search.front import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"

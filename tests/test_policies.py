@@ -1,7 +1,9 @@
-"""What holds for the project as a whole: who may import whom, and that files stay small."""
+"""Rules for the whole repository: imports, file sizes and names."""
 
 import ast
+import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,30 @@ ONLY_IN = {  # a package and the files that may import it
     "mlflow": {"search/tracking/client.py", "search/tracking/runs.py"},
     "plotly": {"search/replay/page.py", "search/report/plots.py", "spaces/bench/page.py"},
     "rich": {"search/compare.py", "search/report/console.py"},
-    "sqlalchemy": {"search/study/storage.py", "search/assemble.py"},
+    "sqlalchemy": {"search/study/storage.py"},
 }
+LAYERS = (  # of search/, lowest first: a module imports lower layers and its own package
+    ("search", "search.pareto"),
+    ("search.config",),
+    ("search.study",),
+    (  # PEERS: these may import each other, without cycles
+        "search.acquisition",
+        "search.costs",
+        "search.samplers",
+        "search.pruning",
+        "search.training",
+        "search.report",
+        "search.tracking",
+        "search.replay.table",
+    ),
+    ("search.lifecycle",),
+    ("search.evaluate",),
+    ("search.worker",),
+    ("search.replay", "search.assemble"),
+    ("search.run", "search.front", "search.compare", "search.tables"),  # commands, like all __main__ files
+)
+PEERS, COMMANDS = 3, len(LAYERS) - 1
+USER_ATTRS = {"search/pruning/optuna_study.py"}  # besides search/study/, the files that use Optuna's user attributes
 HEAVY = {"lightning", "mlflow", "optuna", "plotly", "sklearn", "torch"}
 LIGHT_FILES = {
     "search/front.py",
@@ -39,30 +63,110 @@ def imports(path, *, at_the_top_only=False):
             yield node.module or ""
 
 
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def import_graph():
+    """The imports of each module, also those inside functions, by its dotted name."""
+    paths = {module_name(path): path for path in SOURCES}
+    graph = {name: set() for name in paths}
+    for name, path in paths.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                graph[name].update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: relative import"
+                full = [f"{node.module}.{alias.name}" for alias in node.names]
+                graph[name].update(each if each in paths else node.module for each in full)
+    return {name: imported & paths.keys() for name, imported in graph.items()}
+
+
+def layer(module):
+    """The layer of a module of search/ and the entry of ``LAYERS`` that it belongs to."""
+    if module.endswith(".__main__"):
+        return COMMANDS, module
+    parts = module.split(".")
+    prefixes = [".".join(parts[:size]) for size in range(len(parts), 0, -1)]
+    return next((row, prefix) for prefix in prefixes for row, names in enumerate(LAYERS) if prefix in names)
+
+
+def upward_imports(graph):
+    """The imports inside search/ that are not from a lower layer, the same package or between peers."""
+    for module, imported in graph.items():
+        for target in imported if module.startswith("search") else ():
+            if target.startswith("search"):
+                (row, entry), (target_row, target_entry) = layer(module), layer(target)
+                if target_row >= row and entry != target_entry and not target_row == row == PEERS:
+                    yield f"{module} -> {target}"
+
+
+def test_no_module_of_search_imports_a_higher_layer():
+    graph = import_graph()
+    names = [name for names in LAYERS for name in names]
+    assert [name for name in names if name not in graph] == [], "in LAYERS, but no module"
+    assert [name for name in graph if name.startswith("search.") and layer(name)[1] == "search"] == [], "not in LAYERS"
+    assert list(upward_imports(graph)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "target"),
+    [
+        ("search.front", "search.run"),
+        ("search.tables", "search.run"),
+        ("search.costs.remeasure", "search.evaluate"),
+        ("search.pruning.__main__", "search.compare"),
+        ("search.replay.table", "search.replay.simulation"),
+        ("search.study.records", "search.report.timings"),
+        ("search.worker", "search.costs.__main__"),
+    ],
+)
+def test_an_import_of_a_higher_layer_or_a_command_is_found(module, target):
+    graph = import_graph()
+    graph[module].add(target)
+    assert list(upward_imports(graph)) == [f"{module} -> {target}"]
+
+
+def test_there_are_no_import_cycles():
+    graph = import_graph()
+    TopologicalSorter(graph).prepare()
+    graph["spaces.bench.report"].add("spaces.bench.page")  # which imports it
+    with pytest.raises(CycleError):
+        TopologicalSorter(graph).prepare()
+
+
+def test_user_attributes_are_used_in_the_study_package_only():
+    using = {str(path.relative_to(ROOT)) for path in SOURCES if "user_attr" in path.read_text()}
+    assert {path for path in using if not path.startswith("search/study/")} == USER_ATTRS
+
+
+def test_search_has_at_most_a_dozen_files_at_its_top():
+    assert len(list((ROOT / "search").glob("*.py"))) <= 12
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_flow_one_way(path):
+def test_packages_are_imported_in_the_allowed_files_only(path):
     here = str(path.relative_to(ROOT))
     modules = list(imports(path))
     packages = {module.split(".")[0] for module in modules}
     if here.startswith("spaces/"):
-        assert not packages & {"search", "optuna"}, "what is searched must not know how"
+        assert not packages & {"search", "optuna"}, "spaces must not import search or optuna"
     for package, allowed in ONLY_IN.items():
-        assert package not in packages or here in allowed, f"{package} belongs in {allowed}"
+        assert package not in packages or here in allowed, f"{package} may be imported in {allowed} only"
     if here == "search/pareto.py":
         assert packages <= {"numpy", *sys.stdlib_module_names}
     if here in LIGHT_FILES:
         top = {module.split(".")[0] for module in imports(path, at_the_top_only=True)}
-        assert not top & HEAVY, "help and errors must answer at once"
+        assert not top & HEAVY, "--help and errors must not wait for heavy imports"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_stays_within_250_lines(path):
+def test_a_file_has_at_most_250_lines(path):
     assert len(path.read_text().splitlines()) <= 250
 
 
-def test_the_top_level_is_fixed():
-    import subprocess
-
+def test_the_top_level_has_no_other_files():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("not a checkout")

@@ -12,14 +12,14 @@ def trial(number, latency, accuracy, *, state="complete"):
     return Record(number, state, costs, [(1, accuracy)], accuracy if state == "complete" else None, architecture)
 
 
-def test_the_front_holds_nondominated_complete_trials_by_ascending_cost():
+def test_the_front_has_the_non_dominated_complete_trials_by_ascending_cost():
     trials = [
         trial(0, 0.9, 0.9),
         trial(1, 0.2, 0.5),
         trial(2, 0.5, 0.4),  # dominated by 1
         trial(3, 0.1, 0.99, state="pruned"),
         trial(4, 0.3, math.nan),
-        trial(6, 0.4, 0.5),  # as accurate as 1 and dearer
+        trial(6, 0.4, 0.5),  # the metric of 1 at a higher cost
     ]
     assert [member.number for member in front(trials, OBJECTIVES)] == [1, 0]
     assert front([], OBJECTIVES) == []
@@ -41,7 +41,7 @@ def test_a_metric_may_be_minimized():
         ([], 0.0),
         ([(0.5, 1.0)], 0.5),
         ([(0.0, 1.0)], 1.0),
-        ([(0.5, 2 / 3)], 0.25),  # half of the latency, half of the way from chance to the best
+        ([(0.5, 2 / 3)], 0.25),  # half of the latency, halfway between chance and best
         ([(0.5, 1.0), (0.25, 2 / 3)], 0.5 + 0.25 * 0.5),
         ([(1.0, 1.0)], 0.0),
         ([(0.5, 1 / 3)], 0.0),
@@ -53,7 +53,7 @@ def test_hypervolume_is_a_share_of_the_box_between_reference_and_ideal_point(poi
     assert OBJECTIVES.hypervolume(members) == pytest.approx(share)
 
 
-def test_several_costs_span_the_front():
+def test_the_front_of_several_costs():
     both = Objectives(
         metric="accuracy",
         direction="maximize",
@@ -62,7 +62,7 @@ def test_several_costs_span_the_front():
         best=1.0,
         ceilings=(1.0, 20.0),
     )
-    dear = trial(0, 0.5, 0.9)
+    fast = trial(0, 0.5, 0.9)
     small = Record(1, "complete", {"latency_ms": 0.6, "parameters": 5.0}, (), 0.9)
-    assert front([dear, small], OBJECTIVES) == [dear]
-    assert front([dear, small], both) == [dear, small]
+    assert front([fast, small], OBJECTIVES) == [fast]
+    assert front([fast, small], both) == [fast, small]

@@ -11,7 +11,7 @@ from search.study.store import TrialStore
 
 
 class Drifting(FlopsLatency):
-    """Twice as slow at every other measurement of one network; side by side, all as slow as each other."""
+    """Every other measurement of a single network takes twice as long; networks in turns are measured equally."""
 
     def __init__(self):
         super().__init__()
@@ -24,14 +24,14 @@ class Drifting(FlopsLatency):
 
 
 @pytest.fixture
-def done(tmp_path):
-    study, search = tiny_study(f"sqlite:///{tmp_path / 'studies.db'}"), tiny_search(meter=Drifting())
-    run_trials(study, search, 8)
-    return TrialStore(study), search.cost_model
+def study(tmp_path):
+    made, search = tiny_study(f"sqlite:///{tmp_path / 'studies.db'}"), tiny_search(meter=Drifting())
+    run_trials(made, search, 8)
+    return TrialStore(made), search.cost_model
 
 
-def test_the_front_is_measured_again_in_turns(done):
-    store, costs = done
+def test_the_front_is_measured_again_in_turns(study):
+    store, costs = study
     before = {record.number: record for record in store.records()}
     assert remeasure(store, costs, OBJECTIVES) >= len(
         {each.costs["flops"] for each in front(before.values(), OBJECTIVES)}
@@ -45,8 +45,8 @@ def test_the_front_is_measured_again_in_turns(done):
         assert current.at >= first.at
 
 
-def test_optuna_holds_the_current_latencies_too(done):
-    store, costs = done
+def test_optuna_has_the_current_latencies_too(study):
+    store, costs = study
     remeasure(store, costs, OBJECTIVES)
     url = store.study._storage._backend.engine.url.render_as_string()
     reopened = tiny_study(url)
@@ -58,8 +58,8 @@ def test_optuna_holds_the_current_latencies_too(done):
     }
 
 
-def test_trials_of_the_same_network_keep_the_same_latency(done):
-    store, costs = done
+def test_trials_of_the_same_network_keep_the_same_latency(study):
+    store, costs = study
     remeasure(store, costs, OBJECTIVES)
     latencies = {}
     for record in store.records():
@@ -69,14 +69,14 @@ def test_trials_of_the_same_network_keep_the_same_latency(done):
     assert all(len(each) == 1 for each in latencies.values())
 
 
-def test_nothing_is_measured_again_while_no_trial_has_completed(done):
-    store, costs = done
+def test_nothing_is_measured_again_until_another_trial_is_complete(study):
+    store, costs = study
     assert remeasure(store, costs, OBJECTIVES) > 0
     assert remeasure(store, costs, OBJECTIVES) == 0
 
 
-def test_timings_of_other_hosts_are_kept(done):
-    store, costs = done
+def test_timings_of_other_hosts_are_kept(study):
+    store, costs = study
     before = store.records()
-    assert remeasure(store, replace(costs, host="elsewhere"), OBJECTIVES) == 0
+    assert remeasure(store, replace(costs, host="another"), OBJECTIVES) == 0
     assert store.records() == before

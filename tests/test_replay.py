@@ -15,7 +15,8 @@ from search.compare import STRATEGIES, strategy
 from search.pareto import non_dominated
 from search.replay.simulation import Replay, Strategy
 from search.replay.table import read, shipped, write
-from search.tables import gather
+from search.study.store import TrialStore
+from search.tables import build_table
 from spaces.architecture import key
 from spaces.dimensions import ConfigError
 from spaces.space import Space
@@ -122,11 +123,12 @@ def test_a_shipped_table_holds_every_architecture_of_its_space_in_at_least_two_w
 
 
 @pytest.mark.slow
-def test_a_table_is_gathered_from_studies_that_differ_in_their_seed_alone(tmp_path, monkeypatch):
+def test_a_table_is_built_from_studies_with_different_seeds(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tree = {**FINITE, "train": {**FINITE["train"], "epochs": 2, "lr": 0.01}}
     tree["model"] = {**tree["model"], "width": 4, "depth": 1}
     task = {"_target_": "tiny_task.FirstToken"}
+    stores = []
     for seed in (0, 1):
         identity = {"space": tree, "task": task, "seed": seed}
         study = tiny_study("sqlite:///studies.db", name=f"s-{seed}", seed=seed, identity=identity)
@@ -134,13 +136,12 @@ def test_a_table_is_gathered_from_studies_that_differ_in_their_seed_alone(tmp_pa
         for parameters in search.space.grid():
             study.enqueue_trial(parameters)
         run_trials(study, search, 4)
-    made = gather("made", ["s-0", "s-1"], "sqlite:///studies.db")
+        stores.append(TrialStore(study))
+    made = build_table("made", stores)
     assert len(made.architectures) == 4
     assert np.array(made.curves).shape == (2, 4, 2)
     assert made.curves[0] != made.curves[1]
     assert len({each["latency_ms"] for each in made.costs}) == 4  # measured, each network by itself
-    with pytest.raises(ConfigError, match="s-2: there is no such study"):
-        gather("made", ["s-0", "s-2"], "sqlite:///studies.db")
-    tiny_study("sqlite:///studies.db", name="other", identity={"space": {}, "task": task, "seed": 0})
+    other = tiny_study("sqlite:///studies.db", name="other", identity={"space": {}, "task": task, "seed": 0})
     with pytest.raises(ConfigError, match="differ in more than the seed"):
-        gather("made", ["s-0", "other"], "sqlite:///studies.db")
+        build_table("made", [stores[0], TrialStore(other)])

@@ -1,4 +1,4 @@
-"""The command, as a user types it; in this process, because starting Python takes longer than most of what it does."""
+"""The command ``search.run``, in this process to save the start of Python and imports."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ TINY = ["+space=smoke", *QUICK, "space.train.epochs=1", "n_trials=2"]
 
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
-    """Run ``search.run`` with arguments in an empty folder; gives the exit code and what was printed."""
+    """Run ``search.run`` with arguments in an empty folder; returns exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -36,7 +36,7 @@ def command(tmp_path, monkeypatch, capsys):
     return run
 
 
-REFUSED = [  # arguments, and what the message says
+REFUSED = [  # arguments, and parts of the message
     (["n_trials=3"], ["Name a search space: python -m search.run +space=nlp", "smoke"]),
     (["+space=nplp"], ["space/nplp", "nlp"]),
     (["space=nlp"], ["+space=nlp"]),
@@ -47,15 +47,15 @@ REFUSED = [  # arguments, and what the message says
         ["+space=nlp", "+space.modl.depth=2"],
         ["space: 'modl' is unknown; it accepts attention, model, pattern, roles, train"],
     ),
-    (["+space=nlp", "+foo=1"], ["foo: unknown", "n_trials"]),
-    (["+space=nlp", "n_trials=0"], ["n_trials: 0; write a whole number from 1"]),
-    (["+space=nlp", "n_trials=many", "seed=-1"], ["n_trials: 'many'", "seed: -1"]),
-    (["+space=nlp", "costs=[latency]"], ["costs: 'latency' is none; there are latency_ms, parameters"]),
-    (["+space=nlp", "limits.latency_ms=-1"], ["limits.latency_ms: -1; write a number above 0"]),
-    (["+space=nlp", "+limits.latency=1"], ["limits.latency: no such cost; there are latency_ms"]),
+    (["+space=nlp", "+foo=1"], ["unknown key 'foo'", "n_trials"]),
+    (["+space=nlp", "n_trials=0"], ["n_trials=0: it must be a whole number from 1"]),
+    (["+space=nlp", "n_trials=many", "seed=-1"], ["n_trials='many'", "seed=-1"]),
+    (["+space=nlp", "costs=[latency]"], ["costs: unknown cost 'latency'; known: latency_ms, parameters"]),
+    (["+space=nlp", "limits.latency_ms=-1"], ["limits.latency_ms=-1: it must be a number above 0"]),
+    (["+space=nlp", "+limits.latency=1"], ["limits: unknown cost 'latency'; known: latency_ms"]),
     (
         ["+space=nlp", "space.model.depth={itn:[1,2]}"],
-        ["space.model.depth.itn: there is no such key; there are int"],
+        ["space.model.depth.itn: unknown key; known: int"],
     ),
     (["+space=nlp", "space.model.width.choice=[]"], ["model.width: the choice is empty"]),
     (["+space=nlp", "+space.pattern=[softmx]"], ["pattern: 'softmx' is not among this space's mechanisms: softmax"]),
@@ -72,7 +72,7 @@ REFUSED = [  # arguments, and what the message says
     (["+space=nlp", "task=digits", "space.attention.linformer.rank=65"], ["attention.linformer: rank=65", "1..64"]),
     (
         ["+space=nlp", "task=digits", "space.attention.linformer.rank=65"],
-        ["narrow it, 'space.attention.linformer.rank=...', or search without it, '~space.attention.linformer'"],
+        ["narrow it, 'space.attention.linformer.rank=...', or drop it, '~space.attention.linformer'"],
     ),
     (["+space=nlp", "task=text", "task.predict=next_byte"], ["attention.linformer", "causal"]),
     (["+space=nlp", "task=text", "task.folder=nowhere"], ["nowhere"]),
@@ -82,7 +82,7 @@ REFUSED = [  # arguments, and what the message says
 
 
 @pytest.mark.parametrize(("arguments", "messages"), REFUSED, ids=lambda value: " ".join(value)[:60])
-def test_what_cannot_be_is_refused_before_anything_is_written(command, arguments, messages):
+def test_an_invalid_configuration_is_refused_before_anything_is_written(command, arguments, messages):
     code, out, error = command(*arguments)
     assert code == 2
     assert all(message in error for message in messages), error
@@ -91,28 +91,28 @@ def test_what_cannot_be_is_refused_before_anything_is_written(command, arguments
     assert not list(command.folder.iterdir())
 
 
-def test_all_that_does_not_fit_is_told_at_once(command):
+def test_all_invalid_settings_are_reported_at_once(command):
     changes = ["space.attention.linformer.rank=65", "space.attention.longformer.window=64"]
     _, _, error = command("+space=nlp", "task=digits", *changes)
     assert "attention.linformer: rank=65" in error
     assert "attention.longformer: window=64" in error
 
 
-def test_a_run_shows_its_trials_and_its_front_and_can_be_continued(command):
+def test_a_run_prints_its_trials_and_front_and_can_be_continued(command):
     code, out, error = command(*TINY)
     assert (code, error) == (0, "")
     assert "The front: " in out
     assert "2 trials" in out
-    assert "all else" in out
+    assert "other" in out
     code, out, _ = command(*TINY, "n_trials=3")
     assert code == 0
     assert "3 trials" in out
-    begun = [line for line in out.splitlines() if re.match(r" +\d+  latency_ms", line)]
-    assert len(begun) == 1, "one more; a repeated draw before it has a number and no line"
-    assert not [line for line in out.splitlines() if line.startswith("   1  ")], "the first two were not run again"
+    printed = [line for line in out.splitlines() if re.match(r" +\d+  latency_ms", line)]
+    assert len(printed) == 1, "one more; a duplicate before it is not printed"
+    assert not [line for line in out.splitlines() if line.startswith("   1  ")], "the first two are not repeated"
 
 
-def test_a_study_of_another_space_is_not_joined(command):
+def test_a_study_of_another_space_is_refused(command):
     assert command(*TINY)[0] == 0
     code, _, error = command(*TINY, "space.model.heads=1")
     assert code == 2
@@ -137,7 +137,7 @@ def test_overrides_change_the_space(command, change, expected):
     assert expected in out or settings == "width", out
 
 
-def test_help_lists_every_choice_and_loads_nothing_heavy():
+def test_help_lists_every_option_and_imports_no_heavy_package():
     code = (
         "import sys; sys.argv[1:] = ['--help']\n"
         "from search.run import main\n"
@@ -153,7 +153,7 @@ def test_help_lists_every_choice_and_loads_nothing_heavy():
         assert f"{group}: " in shown
 
 
-def test_the_composed_configuration_can_be_shown(command):
+def test_the_composed_configuration_is_printed(command):
     code, out, _ = command("+space=nlp", "--cfg", "job")
     assert code == 0
     assert "linformer" in out

@@ -17,11 +17,14 @@ from search.study.storage import get_or_set_attr, open_storage
 from search.study.store import TrialStore
 from spaces.dimensions import ConfigError
 
-# Tests ask for single trials, where a run lets Optuna optimise.
+# Tests use ask and tell, without the heartbeats of Study.optimize.
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
 
 POSTGRESQL = os.environ.get("PARETOFORMER_TEST_POSTGRESQL")
-STORAGES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.skipif(not POSTGRESQL, reason="no server given"))]
+STORAGES = [
+    "sqlite",
+    pytest.param("postgresql", marks=pytest.mark.skipif(not POSTGRESQL, reason="no server given")),
+]
 
 
 @pytest.fixture(params=STORAGES)
@@ -47,20 +50,20 @@ def backend(study):
     return getattr(study._storage, "_backend", study._storage)
 
 
-def draw(study):
+def sample(study):
     trial = study.ask()
     trial.suggest_int("depth", 1, 9)
     return trial
 
 
-def test_a_study_is_found_again(url):
+def test_an_existing_study_is_opened_again(url):
     first = tiny_study(url)
-    first.tell(draw(first), [0.5, 1.0])
+    first.tell(sample(first), [0.5, 1.0])
     again = tiny_study(url)
     assert [(each.number, each.state, each.metric) for each in TrialStore(again).records()] == [(0, "complete", 0.5)]
 
 
-def test_a_different_space_is_refused_and_the_difference_named(url):
+def test_a_different_space_is_refused_and_the_difference_is_listed(url):
     tiny_study(url, identity={"space": {"model": {"depth": 2, "width": {"choice": [1, 2]}}}, "seed": 0})
     for identity, messages in [
         (
@@ -83,7 +86,7 @@ def test_a_different_space_is_refused_and_the_difference_named(url):
         assert "study=NAME" in str(error.value)
 
 
-def test_workers_that_start_together_share_one_study(url):
+def test_workers_that_start_at_the_same_time_share_one_study(url):
     code = (
         "import sys, optuna; from search.study.storage import open_storage, open_study\n"
         "sampler = optuna.samplers.RandomSampler()\n"
@@ -98,7 +101,7 @@ def test_workers_that_start_together_share_one_study(url):
     assert optuna.get_all_study_names(study._storage) == ["one", "tiny"]
 
 
-def test_an_attribute_that_workers_share_is_computed_once(url):
+def test_a_shared_attribute_is_computed_once(url):
     first, second = tiny_study(url), tiny_study(url)
     assert get_or_set_attr(first, "ceilings", lambda: [1.5]) == [1.5]
     assert get_or_set_attr(second, "ceilings", lambda: [9.9]) == [1.5]
@@ -108,29 +111,29 @@ def test_parameters_are_queued_for_new_studies_only(url):
     study = tiny_study(url)
     TrialStore(study).enqueue_first([{"depth": 7}, {"depth": 3}])
     TrialStore(study).enqueue_first([{"depth": 5}])
-    assert [draw(study).params["depth"] for _ in range(2)] == [7, 3]
+    assert [sample(study).params["depth"] for _ in range(2)] == [7, 3]
     TrialStore(study).enqueue_first([{"depth": 5}])
     assert not [trial for trial in study.trials if trial.state == TrialState.WAITING]
 
 
 def test_samples_depend_on_the_seed_and_the_trial_number_alone(tmp_path):
-    def values(name, seed, pauses):
-        drawn = []
-        for pause in range(4):
-            if pause in pauses:
+    def values(name, seed, reopened):
+        sampled = []
+        for step in range(4):
+            if step in reopened:
                 study = tiny_study(f"sqlite:///{tmp_path / name}", seed=seed)
-            trial = draw(study)
+            trial = sample(study)
             study.tell(trial, [0.1, 1.0])
-            drawn.append(trial.params["depth"])
-        return drawn
+            sampled.append(trial.params["depth"])
+        return sampled
 
     assert values("a.db", 0, {0}) == values("b.db", 0, {0, 1, 3})
     assert values("a2.db", 0, {0}) != values("c.db", 1, {0})
 
 
-def test_requeued_parameters_are_sampled_again_and_count_once(url):
+def test_a_requeued_trial_has_the_same_parameters_and_counts_once(url):
     study = tiny_study(url)
-    lost = draw(study)
+    lost = sample(study)
     lost.set_user_attr("curve", [[1, 0.5]])
     study.tell(lost, state=TrialState.FAIL)
     requeue_interrupted(study, study.trials[0], tries=2)
@@ -138,19 +141,19 @@ def test_requeued_parameters_are_sampled_again_and_count_once(url):
     again = study.ask()
     assert again.number == 1
     assert again.suggest_int("depth", 1, 9) == lost.params["depth"]
-    assert "curve" not in again.user_attrs, "what the dead worker had reached is not inherited"
+    assert "curve" not in again.user_attrs, "attributes of the failed trial are not copied"
     study.tell(again, [0.5, 1.0])
     assert [each.number for each in TrialStore(study).records()] == [1]
 
 
-def test_a_failure_that_is_not_requeued_counts(url):
+def test_a_failed_trial_that_is_not_requeued_counts(url):
     study = tiny_study(url)
-    study.tell(draw(study), state=TrialState.FAIL)
+    study.tell(sample(study), state=TrialState.FAIL)
     assert [each.state for each in TrialStore(study).records()] == ["failed"]
 
 
 def test_the_trial_of_a_killed_worker_is_requeued_after_the_grace_period(url):
-    """The dead worker's last heartbeat is moved into the past, so that nobody has to wait."""
+    """The dead worker's last heartbeat is moved into the past, which saves waiting."""
     study = tiny_study(url, heartbeat_s=1, grace_s=60)
     storage = backend(study)
     for tries in (1, 2, 3):
@@ -159,20 +162,20 @@ def test_the_trial_of_a_killed_worker_is_requeued_after_the_grace_period(url):
         trial.set_user_attr("worker", "dead:1")
         storage.record_heartbeat(trial._trial_id)
         fail_stale(study, 60)
-        assert study.trials[-1].state == TrialState.RUNNING, "still within its grace"
+        assert study.trials[-1].state == TrialState.RUNNING, "within the grace period"
         with storage.engine.begin() as connection:
             hour_ago = "datetime('now', '-1 hour')" if "sqlite" in url else "now() - interval '1 hour'"
             connection.execute(sqlalchemy.text(f"UPDATE trial_heartbeats SET heartbeat = {hour_ago}"))
         fail_stale(study, 60)
         assert study.trials[trial.number].state == TrialState.FAIL
         queued = [each for each in study.trials if each.state == TrialState.WAITING]
-        assert len(queued) == (tries < 3), "a trial that has cost three workers is not tried again"
+        assert len(queued) == (tries < 3), "not after three workers died"
     assert [each.number for each in TrialStore(study).records()] == [2]
 
 
 def test_the_trial_of_a_worker_that_died_before_its_first_heartbeat_is_requeued(url, monkeypatch):
     study = tiny_study(url)
-    draw(study)
+    sample(study)
     fail_stale(study, 60)
     assert study.trials[0].state == TrialState.RUNNING
 
@@ -183,7 +186,7 @@ def test_the_trial_of_a_worker_that_died_before_its_first_heartbeat_is_requeued(
 
 def test_a_trial_longer_than_the_grace_period_is_not_requeued_while_heartbeats_arrive(url, monkeypatch):
     study = tiny_study(url)
-    trial = draw(study)
+    trial = sample(study)
     backend(study).record_heartbeat(trial._trial_id)
     trial.set_user_attr("worker", "alive:1")
 
@@ -217,7 +220,7 @@ def test_several_threads_write_to_one_sqlite_file(tmp_path):
         mine = tiny_study(f"sqlite:///{tmp_path / 'studies.db'}")
         try:
             for _ in range(5):
-                mine.tell(draw(mine), [0.1, 1.0])
+                mine.tell(sample(mine), [0.1, 1.0])
         except Exception as error:
             failures.append(error)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from search.report import plots as pictures
+from search.report import plots
 from search.study.records import Objectives, Record, Stop, Timing
 from search.tracking import Tracking, client, runs, summaries
 from search.tracking import mlflow as tracking_by_mlflow
@@ -41,12 +41,12 @@ def record(number, accuracy=0.5, latency_ms=1.0, state="complete", name="linform
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory):
-    """One database for all tests, as MLflow takes seconds to make one; each has an experiment of its own."""
+    """One database for all tests, as MLflow takes seconds to create one; each test has its own experiment."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 
-class Place:
-    """Where a test tracks, and what it finds there."""
+class Server:
+    """An experiment of the database, with a client that reads it."""
 
     def __init__(self, uri, experiment):
         self.uri, self.experiment, self.client = uri, experiment, client.connect(uri)
@@ -57,7 +57,7 @@ class Place:
         return made
 
     def runs(self):
-        """All of them, those of all studies."""
+        """The runs of all studies."""
         return self.client.search_runs([self.client.get_experiment_by_name(self.experiment).experiment_id])
 
     def parents(self):
@@ -68,9 +68,9 @@ class Place:
         return only
 
     def children(self):
-        """By trial."""
+        """The runs of trials, by number."""
         found = [run for run in self.runs() if "trial" in run.data.tags]
-        assert len({run.data.tags["trial"] for run in found}) == len(found), "a trial is there twice"
+        assert len({run.data.tags["trial"] for run in found}) == len(found), "a trial has two runs"
         return {int(run.data.tags["trial"]): run for run in found}
 
     def on_front(self):
@@ -80,8 +80,8 @@ class Place:
         points = self.client.get_metric_history(run.info.run_id, name)
         return sorted((point.step, point.value, point.timestamp - run.info.start_time) for point in points)
 
-    def everything(self):
-        """All that is stored of all runs, in a form that compares."""
+    def all_runs(self):
+        """Status, tags, parameters and metric histories of all runs, by run id."""
         return {
             run.info.run_id: (
                 run.info.status,
@@ -98,15 +98,15 @@ class Place:
 
 
 @pytest.fixture
-def place(uri, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "html", lambda *_, **__: "a plot")
-    return Place(uri, tmp_path.name)
+def server(uri, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "html", lambda *_, **__: "a plot")
+    return Server(uri, tmp_path.name)
 
 
-def test_a_trial_is_stored_as_it_was_recorded(place):
+def test_the_run_of_a_trial_has_its_tags_params_and_metrics(server):
     trial = record(3, accuracy=0.8, latency_ms=2.5)
-    place.tracker().log(3, [trial])
-    parent, children = place.parent(), place.children()
+    server.tracker().log(3, [trial])
+    parent, children = server.parent(), server.children()
     run = children[3]
     assert run.info.run_name == "0003 linformer"
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
@@ -127,77 +127,77 @@ def test_a_trial_is_stored_as_it_was_recorded(place):
         "training_s": 4,
         "latency_s": 1,
     }
-    assert place.history(run, "accuracy") == [(1, 0.4, 2500), (2, 0.8, 5000)], "in milliseconds since it began"
+    assert server.history(run, "accuracy") == [(1, 0.4, 2500), (2, 0.8, 5000)], "milliseconds since its start"
     assert run.info.end_time - run.info.start_time == 5000
 
 
-def test_a_stopped_trial_tells_where_it_was_stopped_and_by_whom(place):
+def test_the_run_of_a_stopped_trial_has_its_rung_threshold_and_better_trials(server):
     stopped = record(5, state="pruned", stop=Stop("why", 2, threshold=0.6, beaten_by=(4, 1)))
-    skipped = record(6, state="pruned", curve=[], stop=Stop("too dear", 0))
-    place.tracker().finish([stopped, skipped])
-    run, other = place.children()[5], place.children()[6]
+    skipped = record(6, state="pruned", curve=[], stop=Stop("over the limit", 0))
+    server.tracker().finish([stopped, skipped])
+    run, other = server.children()[5], server.children()[6]
     assert {"reason": "why", "rung": "2", "beaten_by": "4, 1"}.items() <= run.data.tags.items()
-    assert place.history(run, "threshold_accuracy") == [(2, 0.6, 5000)], "beside the curve, at its rung"
+    assert server.history(run, "threshold_accuracy") == [(2, 0.6, 5000)], "at the step of its rung"
     assert other.data.tags["rung"] == "0"
     assert "beaten_by" not in other.data.tags
     assert "threshold_accuracy" not in other.data.metrics
 
 
 @pytest.mark.parametrize(("state", "status"), [("complete", "FINISHED"), ("pruned", "FINISHED"), ("failed", "FAILED")])
-def test_only_a_failure_is_red(place, state, status):
-    place.tracker().log(0, [record(0, state=state, error="why")])
-    run = place.children()[0]
+def test_only_failed_trials_have_status_failed(server, state, status):
+    server.tracker().log(0, [record(0, state=state, error="why")])
+    run = server.children()[0]
     assert (run.info.status, run.data.tags["state"], run.data.tags["reason"]) == (status, state, "why")
     assert ("final_accuracy" in run.data.metrics) == (state == "complete")
 
 
-def test_the_front_is_taken_back_from_a_dominated_trial(place):
-    tracking, trials = place.tracker(), [record(0, 0.6, 2.0), record(1, 0.5, 1.0)]
+def test_the_front_tag_of_a_dominated_trial_is_set_to_false(server):
+    tracking, trials = server.tracker(), [record(0, 0.6, 2.0), record(1, 0.5, 1.0)]
     tracking.log(0, trials[:1])
     tracking.log(1, trials)
-    assert place.on_front() == {0, 1}
+    assert server.on_front() == {0, 1}
     trials.append(record(2, 0.7, 1.5))
     tracking.log(2, trials)
-    assert place.on_front() == {1, 2}
+    assert server.on_front() == {1, 2}
 
 
-def test_a_running_trial_is_not_written(place):
-    tracking = place.tracker()
+def test_running_trials_and_those_of_other_workers_are_not_logged(server):
+    tracking = server.tracker()
     tracking.log(0, [record(0, state="running"), record(1)])
-    assert set(place.children()) == set(), "nor another worker's"
+    assert set(server.children()) == set()
     tracking.log(0, [record(0), record(1)])
-    assert set(place.children()) == {0}
+    assert set(server.children()) == {0}
 
 
-def test_telling_it_twice_changes_nothing(place):
-    tracking, trials = place.tracker(), [record(0, 0.6, 2.0), record(1, state="pruned"), record(2, 0.5, 1.0)]
+def test_logging_the_same_trials_twice_changes_nothing(server):
+    tracking, trials = server.tracker(), [record(0, 0.6, 2.0), record(1, state="pruned"), record(2, 0.5, 1.0)]
     for number in range(3):
         tracking.log(number, trials[: number + 1])
     tracking.finish(trials)
-    before = place.everything()
+    before = server.all_runs()
     tracking.log(2, trials)
     tracking.finish(trials)
-    place.tracker().finish(trials)
-    assert place.everything() == before
+    server.tracker().finish(trials)
+    assert server.all_runs() == before
 
 
-def test_the_parent_shows_the_front_after_a_resumed_trial_and_after_latencies_are_measured_again(place):
-    tracking, trials = place.tracker(), [record(0, 0.6, 2.0), record(1, 0.5, 1.0), record(2, 0.7, 3.0)]
+def test_the_note_is_updated_after_a_resumed_trial_and_after_remeasuring(server):
+    tracking, trials = server.tracker(), [record(0, 0.6, 2.0), record(1, 0.5, 1.0), record(2, 0.7, 3.0)]
     tracking.log(2, [*trials[:2], record(2, state="paused")])
-    assert "width=96" not in place.parent().data.tags["mlflow.note.content"]
+    assert "width=96" not in server.parent().data.tags["mlflow.note.content"]
     tracking.log(2, trials)
-    assert "width=96" in place.parent().data.tags["mlflow.note.content"]
+    assert "width=96" in server.parent().data.tags["mlflow.note.content"]
     again = Timing(0.9, 0.01, "here", 1.0)
     faster = replace(trials[2], costs={**trials[2].costs, "latency_ms": 0.9}, timings=(again, again))
     tracking.finish([*trials[:2], faster])
-    parent = place.parent()
+    parent = server.parent()
     assert "width=64" not in parent.data.tags["mlflow.note.content"], "dominated now"
     assert parent.data.metrics["hypervolume"] == pytest.approx(OBJECTIVES.hypervolume([*trials[:2], faster]))
-    assert place.children()[2].data.metrics["latency_ms"] == 0.9
+    assert server.children()[2].data.metrics["latency_ms"] == 0.9
 
 
-def test_a_trial_costs_four_calls_and_no_reads(place, monkeypatch):
-    tracking, trials = place.tracker(), [record(number, 0.5 - 0.1 * number, 1.0 + number) for number in range(3)]
+def test_logging_a_trial_takes_four_calls_and_no_read(server, monkeypatch):
+    tracking, trials = server.tracker(), [record(number, 0.5 - 0.1 * number, 1.0 + number) for number in range(3)]
     tracking.log(0, trials[:1])
     calls = []
     kind = type(tracking._runs._client)
@@ -212,48 +212,48 @@ def test_a_trial_costs_four_calls_and_no_reads(place, monkeypatch):
     assert calls == ["create_run", "log_batch", "set_terminated", "log_batch"]
 
 
-def test_workers_share_a_parent_and_mark_each_others_trials(place):
-    one, two = place.tracker(), place.tracker()
+def test_workers_share_a_parent_run_and_update_each_others_front_tags(server):
+    one, two = server.tracker(), server.tracker()
     one.log(0, [record(0, 0.5, 1.0)])
     trials = [record(0, 0.5, 1.0), record(1, 0.6, 0.9)]
     two.log(1, trials)
-    parent, children = place.parent(), place.children()
+    parent, children = server.parent(), server.children()
     assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
-    assert place.on_front() == {1}
+    assert server.on_front() == {1}
     trials.append(record(2, 0.9, 0.8))
     one.log(2, trials)
     two.log(3, [*trials, record(3, state="failed")])
-    assert place.on_front() == {2}, "at the latest when the worker of a dominated trial ends its next one"
+    assert server.on_front() == {2}, "at the latest when the worker of the dominated trial logs its next one"
 
 
-def test_parents_made_at_the_same_moment_become_the_oldest(place, monkeypatch):
-    first = place.tracker()
+def test_of_parent_runs_created_at_the_same_time_the_oldest_is_kept(server, monkeypatch):
+    first = server.tracker()
     first.log(0, [record(0)])
-    oldest = place.parent().info.run_id
+    oldest = server.parent().info.run_id
     with monkeypatch.context() as patch:
-        patch.setattr(runs.Runs, "_read", lambda self: [])  # none has seen the others' yet
-        late = [place.tracker() for _ in range(2)]
-    assert len(place.parents()) == 3
+        patch.setattr(runs.StudyRuns, "_search", lambda self: [])  # neither sees the other's
+        late = [server.tracker() for _ in range(2)]
+    assert len(server.parents()) == 3
     trials = [record(number) for number in range(3)]
     for number, worker in enumerate(reversed(late), start=1):
         worker.log(number, trials)
-    assert place.parent().info.run_id == oldest
-    assert {run.data.tags["mlflow.parentRunId"] for run in place.children().values()} == {oldest}
-    assert set(place.children()) == {0, 1, 2}
+    assert server.parent().info.run_id == oldest
+    assert {run.data.tags["mlflow.parentRunId"] for run in server.children().values()} == {oldest}
+    assert set(server.children()) == {0, 1, 2}
 
 
-def test_another_study_of_the_same_name_has_its_own_page(place):
+def test_studies_with_the_same_name_have_separate_parent_runs(server):
     for identity in ("id-1", "id-2"):
-        place.tracker(identity=identity).finish([record(0)])
-    assert sorted("trial" in run.data.tags for run in place.runs()) == [False, False, True, True]
+        server.tracker(identity=identity).finish([record(0)])
+    assert sorted("trial" in run.data.tags for run in server.runs()) == [False, False, True, True]
 
 
-def test_finish_adds_what_dead_workers_left_out(place):
-    tracking, trials = place.tracker(), [record(0), record(1, state="failed"), record(2, state="running")]
+def test_finish_logs_the_trials_of_killed_workers(server):
+    tracking, trials = server.tracker(), [record(0), record(1, state="failed"), record(2, state="running")]
     half = tracking._runs
-    half._client.create_run(half.experiment_id, tags={"trial": "0", **half._mark()})  # died after this
+    half._client.create_run(half.experiment_id, tags={"trial": "0", **half._study_tag()})  # then it was killed
     tracking.finish(trials)
-    parent, children = place.parent(), place.children()
+    parent, children = server.parent(), server.children()
     assert set(children) == {0, 1}
     assert children[0].info.status == "FINISHED"
     assert children[0].data.metrics["final_accuracy"] == 0.5
@@ -261,22 +261,22 @@ def test_finish_adds_what_dead_workers_left_out(place):
     assert parent.info.status == "FINISHED"
 
 
-def test_finish_keeps_the_oldest_of_two_runs_of_a_trial(place):
-    tracking = place.tracker()
+def test_finish_keeps_the_oldest_of_duplicate_runs(server):
+    tracking = server.tracker()
     tracking.log(0, [record(0)])
-    first = place.children()[0].info.run_id
-    late = place.tracker()
-    late._runs._children.clear()
-    late._runs.write(0, summaries.of_trial(record(0), OBJECTIVES), seconds=0.0, front=True)
+    first = server.children()[0].info.run_id
+    late = server.tracker()
+    late._runs._trials.clear()
+    late._runs.log_trial(0, summaries.trial_data(record(0), OBJECTIVES), seconds=0.0, front=True)
     late.finish([record(0)])
-    assert place.children()[0].info.run_id == first
+    assert server.children()[0].info.run_id == first
 
 
 @pytest.mark.parametrize("broken", ["create_run", "log_batch", "set_terminated", "search_runs", "log_text"])
-def test_an_outage_costs_no_trial_and_is_made_good(place, monkeypatch, caplog, broken):
-    tracking, trials = place.tracker(), [record(number, 0.5 + number / 10, 1.0 + number) for number in range(4)]
+def test_after_an_outage_missing_trials_are_logged(server, monkeypatch, caplog, broken):
+    tracking, trials = server.tracker(), [record(number, 0.5 + number / 10, 1.0 + number) for number in range(4)]
     tracking.log(0, trials[:1])
-    monkeypatch.setattr(tracking_by_mlflow, "_tenfold", lambda began: 0.0)
+    monkeypatch.setattr(tracking_by_mlflow, "_retry_time", lambda began: 0.0)
     with monkeypatch.context() as patch:
         kind = type(tracking._runs._client)
         patch.setattr(
@@ -285,37 +285,37 @@ def test_an_outage_costs_no_trial_and_is_made_good(place, monkeypatch, caplog, b
         tracking.log(1, trials[:2])
         tracking.finish(trials[:2])
     assert SECRET not in caplog.text
-    assert len([entry for entry in caplog.records if "trials go on" in entry.message]) == 1
+    assert len([entry for entry in caplog.records if "trials continue" in entry.message]) == 1
     tracking.log(2, trials[:3])
-    assert {1, 2} <= set(place.children())
+    assert {1, 2} <= set(server.children())
     tracking.finish(trials)
-    assert all(run.info.status == "FINISHED" for run in place.children().values())
-    values = [values["accuracy"] for _, _, _, values in place.everything().values() if "accuracy" in values]
-    assert all(len(steps) == 2 for steps in values), "a batch that is sent again leaves no second trace"
-    place.tracker().finish(trials)
-    assert len(place.everything()) == 5
+    assert all(run.info.status == "FINISHED" for run in server.children().values())
+    values = [values["accuracy"] for _, _, _, values in server.all_runs().values() if "accuracy" in values]
+    assert all(len(steps) == 2 for steps in values), "a batch that is sent again adds no values"
+    server.tracker().finish(trials)
+    assert len(server.all_runs()) == 5
 
 
 @pytest.mark.parametrize("lost", ["create_run", "log_batch", "set_terminated"])
-def test_what_was_written_though_its_answer_was_lost_is_not_written_again(place, monkeypatch, lost):
-    tracking, trials = place.tracker(), [record(0, 0.5, 1.0), record(1, 0.6, 2.0)]
+def test_a_lost_response_leads_to_no_duplicate_values(server, monkeypatch, lost):
+    tracking, trials = server.tracker(), [record(0, 0.5, 1.0), record(1, 0.6, 2.0)]
     tracking.log(0, trials[:1])
-    monkeypatch.setattr(tracking_by_mlflow, "_tenfold", lambda began: 0.0)
+    monkeypatch.setattr(tracking_by_mlflow, "_retry_time", lambda began: 0.0)
     with monkeypatch.context() as patch:
-        original = getattr(type(place.client), lost)
+        original = getattr(type(server.client), lost)
 
         def lose(*args, **more):
             original(*args, **more)
             raise OSError("timed out")
 
-        patch.setattr(type(place.client), lost, lose)
+        patch.setattr(type(server.client), lost, lose)
         tracking.log(1, trials)
     tracking.log(1, trials)
-    assert set(place.children()) == {0, 1}
-    assert place.history(place.children()[1], "accuracy") == [(1, 0.3, 2500), (2, 0.6, 5000)]
+    assert set(server.children()) == {0, 1}
+    assert server.history(server.children()[1], "accuracy") == [(1, 0.3, 2500), (2, 0.6, 5000)]
 
 
-def test_a_failing_server_is_left_alone_for_ten_times_as_long(place, monkeypatch):
+def test_after_a_failure_no_attempt_is_made_for_ten_times_its_duration(server, monkeypatch):
     seconds, tries = [100.0], []
 
     def fail(_):
@@ -325,14 +325,14 @@ def test_a_failing_server_is_left_alone_for_ten_times_as_long(place, monkeypatch
 
     monkeypatch.setattr(tracking_by_mlflow.time, "monotonic", lambda: seconds[0])
     monkeypatch.setattr(client, "connect", fail)
-    tracking = place.tracker()
+    tracking = server.tracker()
     for at in (104, 132.9, 133.1, 160):
         seconds[0] = at
         tracking.log(0, [record(0)])
     assert tries == [100.0, 133.1]
 
 
-def test_of_two_workers_that_make_the_database_at_once_one_does(tmp_path):
+def test_of_two_workers_creating_the_database_one_succeeds(tmp_path):
     file = tmp_path / "mlflow.db"
 
     def fill(name, meanwhile=lambda: None):
@@ -345,32 +345,32 @@ def test_of_two_workers_that_make_the_database_at_once_one_does(tmp_path):
 
         return write
 
-    client.make_database(file, fill("slow", meanwhile=lambda: client.make_database(file, fill("fast"))))
-    client.make_database(file, fill("late"))
+    client.create_database(file, fill("slow", meanwhile=lambda: client.create_database(file, fill("fast"))))
+    client.create_database(file, fill("late"))
     with closing(sqlite3.connect(file)) as database:
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("fast",)]
         assert database.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
-def test_a_server_that_is_down_from_the_start_only_warns(place, monkeypatch, caplog):
+def test_a_server_that_is_down_only_causes_warnings(server, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    tracking = place.tracker(uri=f"http://me:{SECRET}@127.0.0.1:9/")
+    tracking = server.tracker(uri=f"http://me:{SECRET}@127.0.0.1:9/")
     tracking.log(0, [record(0)])
     tracking.finish([record(0)])
-    assert tracking.page() == ""
+    assert tracking.url() == ""
     assert [entry.levelno for entry in caplog.records] == [logging.WARNING] * 2
     assert SECRET not in caplog.text
 
 
-def test_hypervolume_only_grows(place):
-    tracking, trials = place.tracker(), []
+def test_hypervolume_is_logged_by_number_of_ended_trials(server):
+    tracking, trials = server.tracker(), []
     for number, accuracy in enumerate([0.3, 0.9, 0.2, 0.8, 0.95, 0.5]):
         trials.append(record(number, accuracy, 1 + 5 * accuracy**2, state="pruned" if number == 3 else "complete"))
         tracking.log(number, trials)
     tracking.finish(trials)
-    parent = place.parent()
-    steps, values, _ = zip(*place.history(parent, "hypervolume"), strict=True)
+    parent = server.parent()
+    steps, values, _ = zip(*server.history(parent, "hypervolume"), strict=True)
     assert steps == (1, 2, 3, 4, 5, 6)
     assert list(values) == sorted(values)
     assert len(set(values)) > 3
@@ -379,14 +379,14 @@ def test_hypervolume_only_grows(place):
     assert expected.items() <= parent.data.metrics.items()
 
 
-def test_the_plot_opens_without_a_network(uri, tmp_path):
+def test_the_plot_needs_no_network(uri, tmp_path):
     trials = [record(0, 0.5, 1.0), record(1, 0.9, 3.0, name="a<b>"), record(2, state="pruned"), record(3, 0.4, 2.0)]
-    place = Place(uri, tmp_path.name)
-    place.tracker(study="a study").finish(trials)
-    page = place.artifact("front.html")
+    server = Server(uri, tmp_path.name)
+    server.tracker(study="a study").finish(trials)
+    page = server.artifact("front.html")
     assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)\s*=", page)
     assert "Plotly.newPlot" in page
-    assert len(page) > 4_000_000, "plotly itself is in it"
+    assert len(page) > 4_000_000, "plotly is included"
     for text in ("a study", "stopped (1)", "dominated (1)", "linformer (1)", "when pruned", "width 64"):
         assert text in page
     assert "a<b>" not in page
@@ -397,10 +397,10 @@ def test_the_plot_opens_without_a_network(uri, tmp_path):
     [
         ("maximize", ("latency_ms",), {0, 2}, [(1.0, 0.5), (2.0, 0.9), (4.0, 0.9)]),
         ("minimize", ("latency_ms",), {0, 1}, [(1.0, 0.5), (3.0, 0.4), (4.0, 0.4)]),
-        ("maximize", ("latency_ms", "memory_mb"), {0, 1, 2}, None),  # a line would not pass through all of them
+        ("maximize", ("latency_ms", "memory_mb"), {0, 1, 2}, None),  # no line with several costs
     ],
 )
-def test_the_plot_shows_each_trial_once_and_the_front_as_steps(direction, costs, front, line):
+def test_the_plot_shows_each_trial_once_and_the_front_as_a_step_line(direction, costs, front, line):
     objectives = Objectives("accuracy", direction, costs, chance=0.1, best=1.0, ceilings=(9.0,) * len(costs))
     points = [(0.5, 1.0, 3.0), (0.4, 3.0, 1.0), (0.9, 2.0, 2.0), (0.45, 4.0, 4.0)]
     trials = [
@@ -408,7 +408,7 @@ def test_the_plot_shows_each_trial_once_and_the_front_as_steps(direction, costs,
         for number, (accuracy, ms, mb) in enumerate(points)
     ]
     trials += [record(4, state="pruned"), record(5, state="failed", curve=[]), record(6, state="running", curve=[])]
-    traces = pictures.plot(trials, objectives, title="x").data
+    traces = plots.plot(trials, objectives, title="x").data
     shown = {
         trace.name: [int(re.findall(r"\d+", text)[0]) for text in trace.hovertext] for trace in traces if trace.name
     }
@@ -419,37 +419,37 @@ def test_the_plot_shows_each_trial_once_and_the_front_as_steps(direction, costs,
     assert lines == ([line] if line else [])
 
 
-def test_the_front_is_a_table_twice(place):
+def test_the_front_is_a_table_artifact_and_a_table_in_the_note(server):
     trials = [record(0, 0.5, 1.0), record(1, 0.9, 3.0), record(2, state="pruned"), record(3, 0.4, 2.0)]
-    place.tracker().finish(trials)
-    table = json.loads(place.artifact("front.json"))
+    server.tracker().finish(trials)
+    table = json.loads(server.artifact("front.json"))
     assert table["columns"] == ["trial", "accuracy", "latency_ms", "parameters", "architecture"]
     assert [row[:3] for row in table["data"]] == [[0, 0.5, 1.0], [1, 0.9, 3.0]]
-    tags = place.parent().data.tags
+    tags = server.parent().data.tags
     assert json.loads(tags["mlflow.loggedArtifacts"]) == [{"path": "front.json", "type": "table"}]
     assert "| 1 | 0.9 | 3 | 1000 | linformer depth=2 width=64" in tags["mlflow.note.content"]
 
 
-def test_names_that_mlflow_refuses_are_written_nonetheless(place, caplog):
-    place.tracker().finish([record(0, name="a<b>")])
-    assert place.children()[0].data.params["attention.a_b_.rank"] == "16"
+def test_characters_that_mlflow_refuses_in_names_are_replaced(server, caplog):
+    server.tracker().finish([record(0, name="a<b>")])
+    assert server.children()[0].data.params["attention.a_b_.rank"] == "16"
     assert not caplog.records
 
 
-def test_a_study_without_any_result_finishes_too(place, caplog):
-    place.tracker().finish([])
-    place.tracker(identity="id-2").finish(
+def test_a_study_without_complete_trials_can_be_finished(server, caplog):
+    server.tracker().finish([])
+    server.tracker(identity="id-2").finish(
         [record(0, state="failed", costs={}, curve=[], architecture={}, training_s=0.0, latency_s=0.0)]
     )
     assert not caplog.records
 
 
-def test_no_password_is_ever_written(place):
+def test_no_password_is_logged(server):
     address = f"postgresql+psycopg://me:{SECRET}@host/db"
-    tracking = place.tracker(identity=address, config=f"tracking: {{uri: '{address}'}}\n")
+    tracking = server.tracker(identity=address, config=f"tracking: {{uri: '{address}'}}\n")
     tracking.log(0, [record(0, state="failed", error=f"cannot reach {address}")])
     tracking.finish([record(0)])
-    folder = Path(place.uri.removeprefix("sqlite:///")).parent
+    folder = Path(server.uri.removeprefix("sqlite:///")).parent
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert any("config" in path.parts for path in files)
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
@@ -465,56 +465,56 @@ def test_no_password_is_ever_written(place):
         (f"https://me:{SECRET}@host", ""),
     ],
 )
-def test_the_command_opens_what_was_written(uri, command, tmp_path, monkeypatch):
+def test_the_ui_command_opens_the_database(uri, command, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
-    assert MlflowTracking(uri=uri).command() == command
+    assert MlflowTracking(uri=uri).ui_command() == command
 
 
-def test_a_worker_with_the_password_in_the_address_joins_one_without(place):
+def test_a_password_in_the_storage_url_does_not_change_the_parent_run(server):
     for identity in (f"postgresql://me:{SECRET}@host/db", "postgresql://me:***@host/db"):
-        place.tracker(identity=identity)
-    assert len(place.parents()) == 1
+        server.tracker(identity=identity)
+    assert len(server.parents()) == 1
 
 
-def test_the_saved_view_shows_this_study_and_can_be_read_back(place):
+def test_the_saved_view_filters_and_sorts_the_trials_of_its_study(server):
     import base64
     import zlib
 
-    tracking = place.tracker()
+    tracking = server.tracker()
     tracking.finish([record(0, 0.4), record(1, 0.5, 2.0), record(2, state="pruned")])
-    experiment = place.client.get_experiment_by_name(place.experiment)
+    experiment = server.client.get_experiment_by_name(server.experiment)
     study_id = tracking._runs.study_id
     view = json.loads(experiment.tags[f"mlflow.sharedViewState.{study_id}"])
     state = json.loads(zlib.decompress(base64.b64decode(view["state"].removeprefix("deflate;"))))
-    assert study_id in tracking.page()
+    assert study_id in tracking.url()
     best_first = [f"{state['orderByKey']} DESC"]
-    found = place.client.search_runs([experiment.experiment_id], state["searchFilter"], order_by=best_first)
+    found = server.client.search_runs([experiment.experiment_id], state["searchFilter"], order_by=best_first)
     assert [run.data.tags["trial"] for run in found] == ["1", "0"]
-    assert state["compareRunCharts"][-1]["selectedParams"] == ["model.width"], "what varies, and no more"
+    assert state["compareRunCharts"][-1]["selectedParams"] == ["model.width"], "only settings that vary"
 
 
-def test_long_values_and_curves_fit_the_limits_of_mlflow(place):
+def test_long_values_and_curves_are_logged_within_the_limits_of_mlflow(server):
     curve = [(epoch, 0.5) for epoch in range(1, 2001)]
-    knobs = {f"knob{number}": "x" * 9000 for number in range(150)}
-    trial = record(0, curve=curve, architecture={"model": knobs, "pattern": ["linear"]}, error="y" * 9000)
-    place.tracker().log(0, [trial])
-    run = place.children()[0]
+    settings = {f"setting{number}": "x" * 9000 for number in range(150)}
+    trial = record(0, curve=curve, architecture={"model": settings, "pattern": ["linear"]}, error="y" * 9000)
+    server.tracker().log(0, [trial])
+    run = server.children()[0]
     assert len(run.data.params) == 151
-    assert len(place.history(run, "accuracy")) == 2000
+    assert len(server.history(run, "accuracy")) == 2000
 
 
-def test_a_note_that_would_be_too_long_says_what_it_leaves_out():
+def test_a_truncated_note_tells_the_number_of_omitted_rows():
     rows = [{"trial": number, "architecture": "x" * 100} for number in range(100)]
-    text = pictures.markdown(rows, limit=2000)
+    text = plots.markdown(rows, limit=2000)
     assert len(text) <= 2000
     shown = text.count("x" * 100)
     assert f"and {100 - shown} more" in text
 
 
-def test_a_tracker_that_keeps_nothing_has_nothing_to_show():
+def test_without_tracking_there_is_no_ui():
     tracking = Tracking()
     tracking.start("nlp", identity="id", objectives=OBJECTIVES, config="")
     tracking.log(0, [record(0)])
     tracking.finish([record(0)])
-    assert (tracking.command(), tracking.page()) == ("", "")
+    assert (tracking.ui_command(), tracking.url()) == ("", "")

@@ -10,26 +10,26 @@ from spaces.space import Space
 NARROW = {**TREE, "model": {**TREE["model"], "width": 4}, "train": {**TREE["train"], "lr": {"choice": [0.5]}}}
 
 
-def test_a_study_begins_with_the_front_of_another(tmp_path):
+def test_a_study_starts_with_the_front_of_another_one(tmp_path):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     first = tiny_study(url, name="first")
     run_trials(first, tiny_search(), 4)
     members = front(TrialStore(first).records(), OBJECTIVES)
     second = tiny_study(url, name="second", seed=5)
-    given = initial_params(second._storage, "first", Space(TREE), OBJECTIVES)
+    given = initial_params(second._storage._backend, "first", Space(TREE), OBJECTIVES)
     assert given == [first.trials[member.number].params for member in members]
     TrialStore(second).enqueue_first(given)
     run_trials(second, tiny_search(seed=5), len(given))
-    begun = TrialStore(second).records()
-    assert [trial.architecture for trial in begun] == [member.architecture for member in members]
-    assert all(trial.curve and trial.costs for trial in begun)  # learned and measured anew
+    trials = TrialStore(second).records()
+    assert [trial.architecture for trial in trials] == [member.architecture for member in members]
+    assert all(trial.curve and trial.costs for trial in trials)  # trained and measured again
 
 
-def test_what_cannot_be_begun_with_is_said(tmp_path):
+def test_an_unknown_study_or_an_unfit_front_is_refused(tmp_path):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     first = tiny_study(url, name="first")
     run_trials(first, tiny_search(), 2)
-    with pytest.raises(ConfigError, match="warm_start: there is no study 'frist' in this storage; there are first"):
-        initial_params(first._storage, "frist", Space(TREE), OBJECTIVES)
-    with pytest.raises(ConfigError, match=r"the front of 'first' has . members, and none lies in this space"):
-        initial_params(first._storage, "first", Space(NARROW), OBJECTIVES)
+    with pytest.raises(ConfigError, match=r"warm_start: there is no study 'frist' in .*; there are first"):
+        initial_params(first._storage._backend, "frist", Space(TREE), OBJECTIVES)
+    with pytest.raises(ConfigError, match=r"warm_start: none of the . trials on the front of 'first' is in this space"):
+        initial_params(first._storage._backend, "first", Space(NARROW), OBJECTIVES)

@@ -1,4 +1,4 @@
-"""The wheel alone, in an environment without this checkout, run from a folder that holds a user's own files."""
+"""The installed wheel, without this checkout, run in a folder with a user's own files."""
 
 import os
 import subprocess
@@ -55,8 +55,8 @@ def test_the_wheel_runs_a_users_own_space_mechanism_and_task(tmp_path):
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel], check=True
     )
-    # The dependencies are those of the environment of this test: a folder named in a .pth file is searched, but the
-    # .pth files in it, such as that of an editable install, are not read.
+    # The dependencies are those of this environment: Python searches a folder listed in a .pth file, but does not read
+    # the .pth files in it, such as that of an editable install.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     folder = tmp_path / "mine"
     for name, text in OWN_FILES.items():
@@ -74,8 +74,8 @@ def test_the_wheel_runs_a_users_own_space_mechanism_and_task(tmp_path):
             check=False,
         )
 
-    where = run("-c", "import search, spaces; print(search.__file__); print(spaces.__file__)").stdout.splitlines()
-    assert all(line.startswith(str(site)) for line in where)
+    paths = run("-c", "import search, spaces; print(search.__file__); print(spaces.__file__)").stdout.splitlines()
+    assert all(line.startswith(str(site)) for line in paths)
     own = ["--config-dir", "my_conf", "+space=mine", "task=majority", "latency=flops"]
     searched = run("-m", "search.run", *own, "n_trials=4", "sampler=random")
     assert searched.returncode == 0, searched.stderr

@@ -18,7 +18,7 @@ from search.study.store import TrialStore
 from search.worker import RepeatedFailureError, Stopped, work
 from spaces.architecture import key
 
-# Tests ask for single trials, where a run lets Optuna optimise.
+# Tests use ask and tell, without the heartbeats of Study.optimize.
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
 
 
@@ -41,15 +41,15 @@ def study(tmp_path):
     return tiny_study(f"sqlite:///{tmp_path / 'studies.db'}")
 
 
-def test_n_trials_is_the_studys_total(study):
-    told = []
-    assert len(run(study, tiny_search(), 3, told.append)) == 3
-    assert len(run(study, tiny_search(), 3, told.append)) == 3
-    assert len(run(study, tiny_search(), 5, told.append)) == 5
-    assert [trial.number for trial in told] == [0, 1, 2, 3, 4]
+def test_n_trials_is_the_total_of_the_study(study):
+    ended = []
+    assert len(run(study, tiny_search(), 3, ended.append)) == 3
+    assert len(run(study, tiny_search(), 3, ended.append)) == 3
+    assert len(run(study, tiny_search(), 5, ended.append)) == 5
+    assert [trial.number for trial in ended] == [0, 1, 2, 3, 4]
 
 
-def test_a_complete_trial_holds_its_curve_costs_and_values(study):
+def test_a_complete_trial_has_a_curve_costs_and_values(study):
     search = tiny_search()
     for trial, frozen in zip(run(study, search), study.trials, strict=True):
         assert trial.state == "complete"
@@ -65,7 +65,7 @@ def test_a_complete_trial_holds_its_curve_costs_and_values(study):
 def test_progress_is_reported_at_the_start_before_training_and_after_each_epoch(study):
     reporter = Reports()
     run(study, tiny_search(), 1, reporter=reporter)
-    assert reporter.told == [("progress", 0, epoch) for epoch in (0, 0, 1, 2, 3)]
+    assert reporter.calls == [("progress", 0, epoch) for epoch in (0, 0, 1, 2, 3)]
 
 
 def test_the_same_seed_gives_the_same_architectures_and_results(tmp_path):
@@ -84,9 +84,9 @@ def test_a_stopped_trial_is_pruned_with_its_reason_and_spends_no_more_epochs(stu
         assert trial.costs["latency_ms"] > 0
 
 
-def test_a_limit_gates_before_any_epoch(study):
-    cheap, dear = sorted(trial.costs["latency_ms"] for trial in run(study, tiny_search(), 6))[::5]
-    assert cheap < dear
+def test_a_trial_over_a_limit_is_pruned_before_training(study):
+    cheap, expensive = sorted(trial.costs["latency_ms"] for trial in run(study, tiny_search(), 6))[::5]
+    assert cheap < expensive
     limited = tiny_study(study._storage._backend.engine.url.render_as_string(), name="limited")
     trials = run(limited, tiny_search(limits={"latency_ms": cheap, "flops": None}), 6)
     for trial in trials:
@@ -104,21 +104,21 @@ ONE_POINT = {
 }
 
 
-def test_no_architecture_is_trained_twice_and_a_space_that_is_used_up_ends_the_run(study):
+def test_no_architecture_is_trained_twice_and_an_exhausted_space_ends_the_run(study):
     first = run(study, tiny_search(ONE_POINT), 3)
     assert [trial.number for trial in first] == [0]
-    states = [record.state for record in TrialStore(study).everything().values()]
+    states = [record.state for record in TrialStore(study).all_records().values()]
     assert all(state == "duplicate" for state in states[1:])
-    assert all(frozen.values == study.trials[0].values for frozen in study.trials[1:])  # the sampler is told
+    assert all(frozen.values == study.trials[0].values for frozen in study.trials[1:])  # told to the sampler
 
 
-def test_after_a_repeated_draw_one_that_nobody_has_begun_is_taken(study):
+def test_after_a_duplicate_sample_an_unseen_architecture_is_started(study):
     tree = {**TREE, "train": {**TREE["train"], "lr": 0.01}}  # 6 architectures
     trials = run(study, tiny_search(tree), 9)
     assert len({key(trial.architecture) for trial in trials}) == len(trials) == 6
 
 
-def test_equal_networks_cost_the_same_however_they_are_trained(study, monkeypatch):
+def test_equal_networks_with_different_training_settings_share_their_costs(study, monkeypatch):
     measured = []
     search = tiny_search({**ONE_POINT, "train": TREE["train"]})
     measure = search.cost_model.meter.measure_all
@@ -130,43 +130,43 @@ def test_equal_networks_cost_the_same_however_they_are_trained(study, monkeypatc
 
 
 class PausesOnce(Pruner):
-    """Stops every new trial after its first epoch and takes it up when no new one may be begun."""
+    """Pauses every trial after its first epoch; resumes the latest one when no new trial may be started."""
 
     pauses = True
 
     def decide(self, row, epoch, history):
-        return Stop("later", epoch) if epoch == 1 else None
+        return Stop("paused by the test", epoch) if epoch == 1 else None
 
     def resumes(self, history, *, last):
         paused = history.numbers[history.paused]
         return int(paused.max()) if last and len(paused) else None
 
 
-def test_a_paused_trial_goes_on_as_if_it_had_never_stopped(study, tmp_path):
+def test_a_resumed_trial_has_the_same_curve_as_an_uninterrupted_one(study, tmp_path):
     url = study._storage._backend.engine.url.render_as_string()
-    straight = run(tiny_study(url, name="straight"), tiny_search(), 3)
-    told = []
-    trials = run(study, tiny_search(pruner=PausesOnce(), checkpoints=tmp_path / "waiting"), 3, told.append)
-    assert [trial.state for trial in told] == ["paused"] * 3 + ["complete"] * 3
-    assert [trial.replaces for trial in trials] == [2, 1, 0]  # the latest was taken up first
+    uninterrupted = run(tiny_study(url, name="uninterrupted"), tiny_search(), 3)
+    ended = []
+    trials = run(study, tiny_search(pruner=PausesOnce(), checkpoints=tmp_path / "waiting"), 3, ended.append)
+    assert [trial.state for trial in ended] == ["paused"] * 3 + ["complete"] * 3
+    assert [trial.replaces for trial in trials] == [2, 1, 0]  # the latest was resumed first
     assert {key(trial.architecture): trial.curve for trial in trials} == {
-        key(trial.architecture): trial.curve for trial in straight
+        key(trial.architecture): trial.curve for trial in uninterrupted
     }
     assert all(len(trial.cpu_seconds) == 3 for trial in trials)
     assert not list((tmp_path / "waiting").rglob("*.pt"))
 
 
 @pytest.mark.parametrize("pauses", [True, False])
-def test_a_trial_that_was_trained_to_the_end_is_not_stopped_any_more(study, tmp_path, pauses):
+def test_a_trial_is_not_stopped_after_its_last_epoch(study, tmp_path, pauses):
     pruner = StopsAt(TREE["train"]["epochs"])
     pruner.pauses = pauses
     trials = run(study, tiny_search(pruner=pruner, checkpoints=tmp_path), 3)
     assert [trial.state for trial in trials] == ["complete"] * 3
 
 
-def test_a_paused_trial_that_is_queued_to_be_resumed_cannot_be_resumed_again(study, tmp_path):
+def test_a_requeued_paused_trial_cannot_be_resumed_again(study, tmp_path):
     pruner = PausesOnce()
-    pruner.resumes = lambda known, last: None
+    pruner.resumes = lambda history, last: None
     run(study, tiny_search(pruner=pruner, checkpoints=tmp_path), 2)
     store = TrialStore(study)
     assert store.history(OBJECTIVES).paused.tolist() == [True, True]
@@ -177,7 +177,7 @@ def test_a_paused_trial_that_is_queued_to_be_resumed_cannot_be_resumed_again(stu
     assert TrialStore(study).history(OBJECTIVES).numbers.tolist() == [0]
 
 
-def test_a_paused_trial_whose_checkpoint_is_lost_begins_again(study, tmp_path):
+def test_a_paused_trial_without_checkpoint_is_trained_from_scratch(study, tmp_path):
     class Lost(PausesOnce):
         def resumes(self, history, *, last):
             for file in tmp_path.rglob("*.pt"):
@@ -191,32 +191,32 @@ def test_a_paused_trial_whose_checkpoint_is_lost_begins_again(study, tmp_path):
     assert (trial.state, [epoch for epoch, _ in trial.curve]) == ("complete", [1, 2, 3])
 
 
-def test_the_surrogate_chooses_among_new_and_paused_ones(study, tmp_path):
+def test_the_surrogate_sampler_chooses_between_new_and_paused_trials(study, tmp_path):
     search = tiny_search(sampler=SurrogateSampler(candidates=8), pruner=PausesOnce(), checkpoints=tmp_path / "waiting")
     trials = run(study, search, 6)
     assert {trial.state for trial in trials} == {"complete"}
     assert len({key(trial.architecture) for trial in trials}) == 6
 
 
-def test_a_failing_architecture_costs_only_its_trial(study):
+def test_after_a_failed_trial_the_run_continues(study):
     class SometimesBroken(FirstToken):
         def loss(self, logits, batch):
             if len(TrialStore(study).records()) == 2:
-                raise RuntimeError("out of luck")
+                raise RuntimeError("test error")
             return super().loss(logits, batch)
 
     trials = run(study, tiny_search(task=SometimesBroken()), 3)
     assert [trial.state for trial in trials] == ["complete", "failed", "complete"]
-    assert trials[1].reason == "RuntimeError: out of luck"
-    assert "out of luck" in study.trials[1].user_attrs["traceback"]
+    assert trials[1].reason == "RuntimeError: test error"
+    assert "test error" in study.trials[1].user_attrs["traceback"]
 
 
-def test_failures_in_a_row_end_the_run(study):
+def test_repeated_failures_end_the_run(study):
     class Broken(FirstToken):
         def loss(self, logits, batch):
-            raise RuntimeError("out of luck")
+            raise RuntimeError("test error")
 
-    with pytest.raises(RepeatedFailureError, match="3 trials in a row failed; the last one: RuntimeError: out of luck"):
+    with pytest.raises(RepeatedFailureError, match="3 trials in a row failed; the last one: RuntimeError: test error"):
         run(study, tiny_search(task=Broken()), 9)
 
 
@@ -234,7 +234,7 @@ class Interrupting(Reports):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_puts_the_running_trial_back(study, number):
+def test_a_signal_requeues_the_running_trial(study, number):
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped) as stop:
         run(study, tiny_search(), 2, reporter=Interrupting(number))
@@ -248,8 +248,8 @@ def test_a_signal_puts_the_running_trial_back(study, number):
     assert study.trials[1].params == study.trials[0].params
 
 
-def test_a_worker_that_came_too_late_for_the_last_place_leaves_it(study, monkeypatch):
-    """Another worker's trial slips in between counting and asking."""
+def test_a_trial_beyond_n_trials_is_over_quota(study, monkeypatch):
+    """Another worker starts a trial between counting the trials and asking for one."""
     other = tiny_study(study._storage._backend.engine.url.render_as_string())
     ask = optuna.Study.ask
 
@@ -263,27 +263,27 @@ def test_a_worker_that_came_too_late_for_the_last_place_leaves_it(study, monkeyp
     assert TrialStore(study).record(1).state == "over_quota"
 
 
-def test_a_worker_waits_for_the_others_last_trials(study, monkeypatch):
+def test_a_worker_waits_for_running_trials_of_other_workers(study, monkeypatch):
     other = tiny_study(study._storage._backend.engine.url.render_as_string())
     theirs = other.ask()
     monkeypatch.setattr(time, "sleep", lambda _: other.tell(theirs, [0.5, 1.0]))
     reporter = Reports()
     assert len(run(study, tiny_search(), 1, reporter=reporter)) == 1
-    assert ("waiting", 1) in reporter.told
+    assert ("waiting", 1) in reporter.calls
 
 
-def test_a_trial_taken_over_while_its_worker_was_silent_is_left_to_the_other(study):
-    class TakenOver(Reports):
+def test_a_trial_that_another_worker_failed_is_abandoned(study):
+    class FailsTrial(Reports):
         def progress(self, trial):
             if trial.epochs and len(study.trials) == 1:
                 study._storage.set_trial_state_values(study.trials[0]._trial_id, TrialState.FAIL)
 
-    trials = run(study, tiny_search(), 2, reporter=TakenOver())
+    trials = run(study, tiny_search(), 2, reporter=FailsTrial())
     assert [trial.state for trial in trials] == ["failed", "complete"]
 
 
 @pytest.mark.slow
-def test_the_trial_of_a_killed_worker_is_finished_by_the_next(tmp_path):
+def test_the_trial_of_a_killed_worker_is_run_by_another_one(tmp_path):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     study = tiny_study(url, heartbeat_s=1, grace_s=2)
     endless = (

@@ -1,4 +1,4 @@
-"""A task that is learned in a second, and the space, objectives and studies around it that tests share."""
+"""A task that is learned in a second, with a space, objectives and studies for tests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TREE = {
 
 
 class FirstToken(Task):
-    """Say which of three tokens stands first."""
+    """Classify a sequence by its first token."""
 
     def __init__(self, *, length: int = 8, rows: int = 64) -> None:
         self.spec = TaskSpec(length=length, vocabulary=3, classes=3, per_token=False)
@@ -59,7 +59,7 @@ atexit.register(_folder.cleanup)
 def tiny_search(
     tree=TREE, *, task=None, pruner=None, limits=None, seed=0, checkpoints=None, sampler=None, meter=None
 ) -> Search:
-    """A search that needs no clock."""
+    """A search with computed latency."""
     space, task, limits, pruner = Space(tree), task or FirstToken(), limits or {}, pruner or NoPruner()
     pool = Pool(space, task, size=8, limits=limits, seed=seed)
     return Search(
@@ -74,7 +74,7 @@ def tiny_search(
 
 
 def tiny_study(url: str, *, seed=0, identity=None, heartbeat_s=10, grace_s=60, name="tiny") -> optuna.Study:
-    """A study at ``url``, opened as a run would."""
+    """A study at ``url``, opened as by a run."""
     sampler = SeededPerTrial(lambda seed: optuna.samplers.RandomSampler(seed=seed), seed=seed)
     storage = open_storage(url=url, heartbeat_s=heartbeat_s, grace_s=grace_s)
     opened.append(storage)
@@ -83,7 +83,7 @@ def tiny_study(url: str, *, seed=0, identity=None, heartbeat_s=10, grace_s=60, n
 
 
 def run_trials(study: optuna.Study, search: Search, n_trials: int, *, ended=lambda trial: None, reporter=None):
-    """Let a worker run; the study's trials afterwards."""
+    """Run a worker; returns the trials of the study."""
     store = TrialStore(study)
     work(store, search, n_trials, reporter or Reports(), ended, grace_s=60)
     return store.records()
@@ -93,13 +93,13 @@ opened: list[optuna.storages.RDBStorage] = []  # closed after each test, see con
 
 
 class Reports:
-    """A reporter that keeps what it was told."""
+    """A reporter that stores its calls."""
 
     def __init__(self) -> None:
-        self.told: list[tuple] = []
+        self.calls: list[tuple] = []
 
     def progress(self, trial):
-        self.told.append(("progress", trial.number, trial.epochs))
+        self.calls.append(("progress", trial.number, trial.epochs))
 
     def waiting(self, others):
-        self.told.append(("waiting", others))
+        self.calls.append(("waiting", others))

@@ -8,7 +8,6 @@ its time then). It only reads the study. Run it on the host that ran the study.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 
@@ -19,7 +18,7 @@ from search.config import default_storage, refuse
 from search.costs.measured import MeasuredCosts
 from search.pareto import Floats
 from search.study.records import Timing
-from search.study.storage import load_study, reading
+from search.study.storage import load_study, open_read_only
 from search.study.store import TrialStore
 from spaces.architecture import network_key
 from spaces.build import instantiate
@@ -35,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--storage", metavar="URL", default=default_storage(), help="(default: %(default)s)")
     asked = parser.parse_args(arguments)
     try:
-        with reading(asked.storage) as storage:
+        with open_read_only(asked.storage) as storage:
             print(drift(TrialStore(load_study(storage, asked.study))))  # noqa: T201
     except ConfigError as error:
         return refuse(error)
@@ -48,11 +47,11 @@ def drift(store: TrialStore) -> str:
     Raises:
         ConfigError: too few networks of the study were measured on this host.
     """
-    identity = json.loads(store.study.user_attrs["identity"])
+    identity = store.identity()
     costs = MeasuredCosts(instantiate(identity["task"], "task"), instantiate(identity["latency"], "latency"))
     first = {  # of each network the timing of the trial that measured it
         network_key(record.architecture): record
-        for record in reversed(list(store.everything().values()))
+        for record in reversed(list(store.all_records().values()))
         if record.timings and record.timings[0].host == costs.host and record.timings[0].reference_ms > 0
     }
     if len(first) < FEWEST:

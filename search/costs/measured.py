@@ -1,4 +1,4 @@
-"""Costs of architectures on this host: the network is built, counted and timed."""
+"""Costs of architectures measured on this host."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from spaces.tasks import Task
 
 @dataclass(frozen=True)
 class MeasuredCosts:
-    """Counts and times networks.
+    """Builds networks, counts their parameters, FLOPs and memory, and measures their latency.
 
     Args:
-        task: whose inputs they are given.
+        task: provides the inputs.
         meter: measures or computes latency.
-        host: this one.
+        host: name of this host.
     """
 
     task: Task
@@ -36,7 +36,7 @@ class MeasuredCosts:
         return Costs(count(build(architecture, self.task), self.task), timing)
 
     def timings(self, architectures: Sequence[Architecture]) -> list[Timing]:
-        """The latencies of several architectures, measured in turns so that all meet the same conditions."""
+        """The latencies of several architectures, measured in turns under the same conditions."""
         networks = [build(dict(architecture), self.task) for architecture in architectures]
         latencies = self.meter.measure_all(networks, self.task)
         at = time.time()

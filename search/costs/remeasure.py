@@ -1,7 +1,7 @@
-"""At the end of a run: the latencies of the front once more, measured in turns.
+"""Measure the latencies of the front again at the end of a run, all of its networks in turns.
 
-Trials are measured minutes apart, and the speed of a shared machine drifts by a third within minutes. Measured in
-turns, all networks meet the same conditions, so that the front compares like with like.
+The trials of a search are measured minutes apart, and the speed of a shared machine drifts by a third within minutes.
+Networks measured in turns are measured under the same conditions, so their latencies are comparable.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from search.study.records import Objectives, Record, State, front
 from search.study.store import TrialStore
 from spaces.architecture import network_key
 
-DRIFT = 1.5  # the largest drift: what would be on the front if it were so much faster is measured too
+DRIFT = 1.5  # largest expected drift: trials that would be on the front if this much faster are measured too
 
 
 def remeasure(store: TrialStore, measured: MeasuredCosts, objectives: Objectives) -> int:
-    """Measure the front and what is near it again and store the timings; how many networks that were.
+    """Measure trials on or near the front again and store the timings; return the number of networks measured.
 
-    Nothing is done where latency is no objective, or where no trial has completed since the last time. Trials whose
-    latency was measured on another host keep it.
+    Does nothing if latency is not an objective or no trial has completed since the last time. Trials measured on
+    another host keep their timing.
     """
     if "latency_ms" not in objectives.costs:
         return 0
@@ -36,12 +36,12 @@ def remeasure(store: TrialStore, measured: MeasuredCosts, objectives: Objectives
         return 0
     timings = dict(zip(networks, measured.timings(list(networks.values())), strict=True))
     same = {record.number: timings.get(network_key(record.architecture)) for record in own}
-    store.remeasure({number: timing for number, timing in same.items() if timing}, objectives, complete=complete)
+    store.write_timings({number: timing for number, timing in same.items() if timing}, objectives, complete=complete)
     return len(networks)
 
 
 def _near_front(record: Record, records: Sequence[Record], objectives: Objectives) -> bool:
-    """Whether a complete trial is on the front, or would be if its latency were smaller by the drift."""
+    """Whether a complete trial is on the front, or would be if its latency were lower by the factor ``DRIFT``."""
     faster = replace(record, costs={**record.costs, "latency_ms": record.costs["latency_ms"] / DRIFT})
     others = [other for other in records if other.number != record.number]
     return record.number in {member.number for member in front([faster, *others], objectives)}

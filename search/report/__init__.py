@@ -1,1 +1,1 @@
-"""What people read of a study: the terminal, the plots, and why a trial ended as it did."""
+"""Reports of a study: terminal output, plots, and explanations of single trials."""

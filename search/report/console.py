@@ -1,4 +1,4 @@
-"""What a run shows on the terminal: a line a trial, one live line of progress, and the front as a table."""
+"""Terminal output of a run: one line per trial, a live status line, and the front as a table."""
 
 from __future__ import annotations
 
@@ -14,37 +14,38 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from search.report.timings import describe_timings
 from search.study.records import Objectives, Record, State, front
 from spaces.architecture import describe, pattern
 
-WIDTH_OF_A_FILE = 160  # characters, where the output is no terminal
+FILE_WIDTH = 160  # characters per line if the output is not a terminal
 
 
-class Page:
-    """What can be printed of a study at any time.
+class FrontPrinter:
+    """Prints the front of a study.
 
     Args:
-        objectives: what the front is judged by.
-        places: the dotted places of the settings worth showing: the space's dimensions.
+        objectives: the metric and the costs.
+        dimensions: dotted names of the settings to show: the dimensions of the space.
     """
 
-    def __init__(self, objectives: Objectives, places: Collection[str]) -> None:
+    def __init__(self, objectives: Objectives, dimensions: Collection[str]) -> None:
         self.console = Console(highlight=False, soft_wrap=True)
         if not self.console.is_terminal:
-            self.console.width = WIDTH_OF_A_FILE
-        self._objectives, self._places = objectives, places
+            self.console.width = FILE_WIDTH
+        self._objectives, self._dimensions = objectives, dimensions
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print a line."""
         self.console.print(escape(text))
 
-    def show_front(self, records: Sequence[Record]) -> None:
-        """Print the front as a table, the cheapest first."""
+    def print_front(self, records: Sequence[Record]) -> None:
+        """Print the front as a table, by ascending cost."""
         members = front(records, self._objectives)
         if not members:
-            self.say("The front is empty: no trial was trained to the end.")
+            self.print("The front is empty: no trial is complete.")
             return
-        rows = [_row(member, self._objectives, self._places) for member in members]
+        rows = [_table_row(member, self._objectives, self._dimensions) for member in members]
         table = Table(title=f"The front: {len(members)} of {len(records)} trials", title_justify="left")
         names = dict.fromkeys(name for row in rows for name in row)
         for name in names:
@@ -53,10 +54,12 @@ class Page:
         for row in rows:
             table.add_row(*(row.get(name, "") for name in names))
         self.console.print(table)
-        self.say(self._summary_of(members))
+        self.print(self._summary(members))
+        if timings := describe_timings(members, records, self._objectives):
+            self.print(f"{timings[0].upper()}{timings[1:]}.")
 
-    def _summary_of(self, members: Sequence[Record]) -> str:
-        """What a front holds, in a sentence."""
+    def _summary(self, members: Sequence[Record]) -> str:
+        """Size, mechanisms and extremes of the front."""
         metric, cost = self._objectives.metric, self._objectives.costs[0]
         names = sorted({name for member in members for name in member.architecture["pattern"]})
         best = min(members, key=lambda member: self._objectives.loss(member.metric or 0.0))
@@ -67,25 +70,25 @@ class Page:
         )
 
 
-class Display(Page):
-    """What a run prints. As a context it keeps the live line at the bottom.
+class ConsoleReporter(FrontPrinter):
+    """Prints the progress of a run; as a context manager it shows the live status line.
 
     Args:
-        objectives: as of :class:`Page`.
-        n_trials: the study's total.
-        places: as of :class:`Page`.
-        measuring_s: seconds that went into measuring latency before the first trial.
+        objectives: as of :class:`FrontPrinter`.
+        n_trials: total of the study.
+        dimensions: as of :class:`FrontPrinter`.
+        measuring_s: seconds of measuring latency before the first trial.
     """
 
     def __init__(
-        self, objectives: Objectives, n_trials: int, places: Collection[str], *, measuring_s: float = 0.0
+        self, objectives: Objectives, n_trials: int, dimensions: Collection[str], *, measuring_s: float = 0.0
     ) -> None:
-        super().__init__(objectives, places)
+        super().__init__(objectives, dimensions)
         self._n_trials = n_trials
-        self._began, self._ended_here = time.monotonic(), 0
-        self._study, self._trial = "", ""
-        self._spent, self._outside = {"training_s": 0.0, "latency_s": measuring_s}, 0.0
-        self._live = Live(console=self.console, transient=True, refresh_per_second=4, get_renderable=self._line)
+        self._start, self._n_ended = time.monotonic(), 0
+        self._study_status, self._trial_status = "", ""
+        self._seconds, self._overhead_s = {"training_s": 0.0, "latency_s": measuring_s}, 0.0
+        self._live = Live(console=self.console, transient=True, refresh_per_second=4, get_renderable=self._status_line)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -97,33 +100,33 @@ class Display(Page):
         self._live.stop()
 
     def progress(self, trial: Record) -> None:
-        """A trial has begun, starts training, or has trained another epoch."""
-        self._trial = f"trial {trial.number}: {pattern(trial.architecture)}"
+        """See :class:`search.worker.Reporter`."""
+        self._trial_status = f"trial {trial.number}: {pattern(trial.architecture)}"
         if trial.curve:
             epochs = trial.architecture["train"]["epochs"]
             metric = f"{self._objectives.metric} {trial.curve[-1][1]:.3f}"
-            self._trial += f" · epoch {trial.epochs}/{epochs} {metric}"
+            self._trial_status += f" · epoch {trial.epochs}/{epochs} {metric}"
 
     def waiting(self, others: int) -> None:
-        """Only other workers' trials are left."""
-        self._trial = f"waiting for {others} trial{'s' * (others > 1)} of other workers"
+        """See :class:`search.worker.Reporter`."""
+        self._trial_status = f"waiting for {others} trial{'s' * (others > 1)} of other workers"
 
     @contextmanager
-    def measuring_again(self) -> Iterator[None]:
-        """Count the time spent inside as spent on measuring latency."""
-        self._trial, start = "measuring the front again, side by side", time.monotonic()
+    def remeasuring(self) -> Iterator[None]:
+        """Show that the front is measured again, and count the time as measuring latency."""
+        self._trial_status, start = "measuring the latencies of the front again, in turns", time.monotonic()
         yield
-        self._trial = ""
-        self._spent["latency_s"] += time.monotonic() - start
+        self._trial_status = ""
+        self._seconds["latency_s"] += time.monotonic() - start
 
-    def ended(self, trial: Record, records: Sequence[Record]) -> None:
+    def trial_ended(self, trial: Record, records: Sequence[Record]) -> None:
         """Print a trial's line, in bold if it is on the front of ``records``."""
-        self._ended_here += 1
-        self._trial = ""
-        self._spent["training_s"] += trial.training_s
-        self._spent["latency_s"] += trial.latency_s
-        self._outside += trial.overhead * trial.training_s
-        self.summarise(records)
+        self._n_ended += 1
+        self._trial_status = ""
+        self._seconds["training_s"] += trial.training_s
+        self._seconds["latency_s"] += trial.latency_s
+        self._overhead_s += trial.overhead * trial.training_s
+        self.update_status(records)
         on_front = trial.number in {member.number for member in front(records, self._objectives)}
         self.console.print(
             escape(self._trial_line(trial)), style="bold green" if on_front else _STYLES.get(trial.state, "default")
@@ -136,42 +139,46 @@ class Display(Page):
         metric = f"{self._objectives.metric} {last:.3f}" if last is not None else ""
         reason = "" if trial.state == State.COMPLETE else f"{trial.state}: {trial.reason}"
         line = f"{trial.number:4d}  {costs:{len(cost) + 8}}  {metric:{len(self._objectives.metric) + 6}}"
-        return f"{line}  {describe(trial.architecture, self._places)}  {reason}".rstrip()
+        return f"{line}  {describe(trial.architecture, self._dimensions)}  {reason}".rstrip()
 
-    def summarise(self, records: Sequence[Record]) -> None:
-        """Bring the live line up to date with the study's trials."""
+    def update_status(self, records: Sequence[Record]) -> None:
+        """Update the status line from the trials of the study."""
         ended = [trial for trial in records if trial.state != State.RUNNING]
         counts = {state: sum(trial.state == state for trial in ended) for state in (State.PAUSED, State.PRUNED)}
         stopped = "".join(f" · {count} {state}" for state, count in counts.items() if count)
         members = front(records, self._objectives)
         share = self._objectives.hypervolume(members)
         left = ""
-        if self._ended_here:
-            pace = (time.monotonic() - self._began) / self._ended_here
-            seconds = round(pace * max(0, self._n_trials - len(ended)))
+        if self._n_ended:
+            per_trial = (time.monotonic() - self._start) / self._n_ended
+            seconds = round(per_trial * max(0, self._n_trials - len(ended)))
             left = f" · {seconds // 60}:{seconds % 60:02d} left"
-        self._study = (
+        self._study_status = (
             f"{len(ended)}/{self._n_trials} trials{stopped} · front {len(members)} · hypervolume {share:.3f}{left}"
         )
 
-    def _line(self) -> Text:
-        line = f"{self._study} · {self._trial}" if self._trial else self._study
+    def _status_line(self) -> Text:
+        line = f"{self._study_status} · {self._trial_status}" if self._trial_status else self._study_status
         return Text(line, style="cyan", overflow="ellipsis", no_wrap=True)
 
-    def show_seconds(self, total: float) -> None:
-        """Print where the time went, in seconds."""
-        rest = total - sum(self._spent.values())
-        parts = {"training": self._spent["training_s"], "measuring latency": self._spent["latency_s"], "all else": rest}
+    def print_seconds(self, total: float) -> None:
+        """Print the seconds of training, measuring latency and everything else."""
+        rest = total - sum(self._seconds.values())
+        parts = {
+            "training": self._seconds["training_s"],
+            "measuring latency": self._seconds["latency_s"],
+            "other": rest,
+        }
         shares = ", ".join(f"{name} {seconds:.0f} s ({seconds / total:.0%})" for name, seconds in parts.items())
-        trained = self._spent["training_s"]
-        outside = f"; of the training {self._outside / trained:.0%} outside the networks" if trained else ""
-        self.say(f"{total:.0f} s: {shares}{outside}")
+        training = self._seconds["training_s"]
+        share = f"; training overhead {self._overhead_s / training:.0%}" if training else ""
+        self.print(f"{total:.0f} s: {shares}{share}")
 
 
 _STYLES: Mapping[State, str] = {State.PRUNED: "dim", State.PAUSED: "dim", State.FAILED: "red"}
 
 
-def _row(member: Record, objectives: Objectives, places: Collection[str]) -> dict[str, str]:
+def _table_row(member: Record, objectives: Objectives, dimensions: Collection[str]) -> dict[str, str]:
     row = {"trial": str(member.number)}
     for name in objectives.costs:
         spread = f" ±{member.timing.spread:.1%}" if name == "latency_ms" and member.timing else ""
@@ -180,5 +187,5 @@ def _row(member: Record, objectives: Objectives, places: Collection[str]) -> dic
     if objectives.metric in member.test_metrics:
         row["on test"] = f"{member.test_metrics[objectives.metric]:.4f}"
     row["parameters"] = f"{member.costs['parameters']:.0f}"
-    row["architecture"] = describe(member.architecture, places)
+    row["architecture"] = describe(member.architecture, dimensions)
     return row

@@ -1,10 +1,11 @@
-"""Why a trial became what it is: lines for people, out of what the study's storage holds and nothing else."""
+"""Explain the state of a trial from the records of its study."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
 from search import pareto
+from search.report.timings import describe_difference
 from search.study.records import COUNTED, Objectives, Record, State, Stop, front
 from spaces.architecture import describe
 
@@ -14,89 +15,104 @@ def explain(
     records: Mapping[int, Record],
     successors: Mapping[int, int],
     objectives: Objectives,
-    places: Collection[str],
+    dimensions: Collection[str],
 ) -> Iterator[str]:
     """Explain trial ``number``, line by line.
 
     Args:
-        number: which; a key of ``records``.
-        records: every trial that has begun, by number, also those that don't count.
-        successors: the number of the trial that replaces a trial, by its own.
-        objectives: what the front is judged by.
-        places: the dotted names of the dimensions worth showing.
+        number: a key of ``records``.
+        records: every started trial by number, including those that do not count towards ``n_trials``.
+        successors: the number of the trial that replaces a trial, by its own number.
+        objectives: the metric and the costs.
+        dimensions: dotted names of the settings to show.
     """
     trial = records[number]
     yield f"trial {number}: {_STATES.get(trial.state, trial.state)}"
-    yield f"  architecture  {describe(trial.architecture, places)}"
+    yield f"  architecture  {describe(trial.architecture, dimensions)}"
     if trial.costs:
         yield f"  costs         {_costs(trial, trial.costs)}"
     if trial.curve:
-        curve = dict(trial.curve)  # of an epoch that stands there twice the later entry counts
-        yield f"  {objectives.metric} by epoch  " + "  ".join(f"{at}: {metric:.4g}" for at, metric in curve.items())
+        curve = dict(trial.curve)  # the later entry of a repeated epoch counts
+        yield f"  {objectives.metric} by epoch  " + "  ".join(
+            f"{epoch}: {metric:.4g}" for epoch, metric in curve.items()
+        )
     earlier = trial.replaces
     while earlier is not None:
-        yield f"  replaces      trial {earlier}, which {_ending(records.get(earlier))}"
+        yield f"  replaces      trial {earlier}, which {_end_of(records.get(earlier))}"
         earlier = records[earlier].replaces if earlier in records else None
     if trial.reason:
         yield f"  reason        {trial.reason}"
     if trial.stop is not None:
-        yield from _stopped(trial.stop, records, objectives, places)
+        yield from _stop_lines(trial, trial.stop, records, objectives, dimensions)
     if trial.state == State.COMPLETE:
-        yield from _judged(trial, [each for each in records.values() if each.state in COUNTED], objectives, places)
+        yield from _front_lines(
+            trial, [each for each in records.values() if each.state in COUNTED], objectives, dimensions
+        )
     while number in successors:
         number = successors[number]
-        where = records[number].state if number in records else "waiting for a worker"
+        where = records[number].state if number in records else "queued"
         yield f"  replaced by   trial {number}: {where}"
 
 
 _STATES = {
-    State.OVER_QUOTA: "not run: the study already had all its trials",
-    State.REPLACED: "replaced by a trial that continues it",
+    State.OVER_QUOTA: "not run, as the study already had n_trials trials",
+    State.REPLACED: "replaced by another trial",
 }
 
 
-def _stopped(
-    stop: Stop, records: Mapping[int, Record], objectives: Objectives, places: Collection[str]
+def _stop_lines(
+    trial: Record,
+    stop: Stop,
+    records: Mapping[int, Record],
+    objectives: Objectives,
+    dimensions: Collection[str],
 ) -> Iterator[str]:
-    """At which rung, what would have sufficed there, and who was better."""
+    """The rung, the threshold there, and the better trials."""
     yield f"  rung          {_rung(stop.epoch)}"
     if stop.threshold is not None:
         yield f"  threshold     {objectives.metric} {stop.threshold:.4g}"
     if stop.beaten_by:
-        yield "  beaten by"
+        yield "  better trials"
     for number in stop.beaten_by:
         if number in records:
-            yield _line(records[number], objectives, places, epoch=stop.epoch)
+            yield _better_line(records[number], trial, objectives, dimensions, epoch=stop.epoch)
 
 
-def _judged(
-    trial: Record, counted: Collection[Record], objectives: Objectives, places: Collection[str]
+def _front_lines(
+    trial: Record, counted: Collection[Record], objectives: Objectives, dimensions: Collection[str]
 ) -> Iterator[str]:
-    """Whether a complete trial is on the front of those that count, or which of its members dominate it."""
+    """Whether a complete trial is on the front, or else which trials on it dominate it."""
     point, members = objectives.point(trial), front(list(counted), objectives)
     if point is None:
         yield f"  front         no: {objectives.metric} is {trial.metric}"
     elif trial.number in [member.number for member in members]:
-        yield "  front         yes: no trial costs no more and is better"
+        yield "  front         yes, not dominated by any trial"
     else:
         points = [objectives.point(member) for member in members]
-        beaten = pareto.dominating([each for each in points if each is not None], point)
+        dominating = pareto.dominating([each for each in points if each is not None], point)
         yield "  front         no, dominated by"
-        for member, dominates in zip(members, beaten, strict=True):
+        for member, dominates in zip(members, dominating, strict=True):
             if dominates:
-                yield _line(member, objectives, places)
+                yield _better_line(member, trial, objectives, dimensions)
 
 
-def _line(trial: Record, objectives: Objectives, places: Collection[str], *, epoch: int = 0) -> str:
-    """A trial that is better: its metric at a rung and in the end, its costs, its architecture."""
-    values = [(trial.metric_at(epoch), f" at {_rung(epoch)}"), (trial.metric, " in the end")]
-    metrics = ", ".join(f"{value:.4g}{where}" for value, where in values if value is not None)
-    costs = _costs(trial, objectives.costs)
-    return f"{trial.number:6d}  {objectives.metric} {metrics}  {costs}  {describe(trial.architecture, places)}"
+def _better_line(
+    better: Record, trial: Record, objectives: Objectives, dimensions: Collection[str], *, epoch: int = 0
+) -> str:
+    """A trial that is better than ``trial``: its metric at a rung and its final one, its costs and architecture.
+
+    Also when its latency was measured, if not together with that of ``trial``: then the two are not quite comparable.
+    """
+    values = [(better.metric_at(epoch), f"at {_rung(epoch)}"), (better.metric, "final")]
+    metrics = ", ".join(f"{value:.4g} {label}" for value, label in values if value is not None)
+    costs = _costs(better, objectives.costs)
+    difference = describe_difference(better, trial, objectives)
+    line = f"{better.number:6d}  {objectives.metric} {metrics}  {costs}  {describe(better.architecture, dimensions)}"
+    return f"{line}  ({difference})" if difference else line
 
 
 def _costs(trial: Record, names: Collection[str]) -> str:
-    """Costs by name. A latency that was measured again had another value when trials were judged by it."""
+    """Costs by name; of a latency that was measured again also the first value, which the pruner used."""
     texts = []
     for name in names:
         if name in trial.costs:
@@ -114,10 +130,10 @@ def _rung(epoch: int) -> str:
     return f"epoch {epoch}" if epoch else "before training"
 
 
-def _ending(trial: Record | None) -> str:
-    """How a trial ended that went on under another number."""
+def _end_of(trial: Record | None) -> str:
+    """How a replaced trial ended."""
     if trial is None:
-        return "is not there any more"
+        return "does not exist"
     if trial.stop is None:
         return "lost its worker"
     return f"was paused at epoch {trial.stop.epoch}: {trial.stop.reason}"

@@ -1,22 +1,22 @@
-"""The front as people read it: a table, and a plot to explore with the mouse.
+"""The front as a table and as an interactive plot.
 
-Plotly is imported only here, when a plot is asked for: it takes half a second.
+Plotly is imported only when a plot is made, as that takes half a second.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from search.report.timings import describe_timings, format_time
 from search.study.records import Objectives, Record, State, front
 from spaces.architecture import describe, format_value, pattern, short_settings
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart too; the symbols say the same once more.
+# Okabe and Ito's palette for colour-blind readers; symbols repeat the distinction.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D00")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "triangle-down", "star", "hexagon")
 GREY = "#9A9A9A"
@@ -36,10 +36,10 @@ def mechanism(architecture: Mapping[str, Any]) -> str:
     return "+".join(sorted(set(architecture.get("pattern", ()))))
 
 
-def table(records: Sequence[Record], objectives: Objectives) -> list[dict[str, Any]]:
-    """One row a record: its number, metric, every cost, and its architecture in one cell.
+def table_rows(records: Sequence[Record], objectives: Objectives) -> list[dict[str, Any]]:
+    """One row per record: number, metric, all costs, and the architecture in one cell.
 
-    Numbers are rounded to five digits, more than any measurement bears.
+    Numbers are rounded to five digits, more than the accuracy of measurements.
     """
     return [
         {
@@ -54,7 +54,7 @@ def table(records: Sequence[Record], objectives: Objectives) -> list[dict[str, A
 
 
 def markdown(rows: Sequence[Mapping[str, Any]], *, limit: int) -> str:
-    """The rows as a Markdown table of at most ``limit`` characters, saying how many rows did not fit."""
+    """The rows as a Markdown table of at most ``limit`` characters, with the number of omitted rows."""
     if not rows:
         return "No trial is complete yet."
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
@@ -69,7 +69,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], *, limit: int) -> str:
 
 
 def html(records: Sequence[Record], objectives: Objectives, *, title: str) -> str:
-    """The plot as a page of its own. Plotly's script stands in it (4.8 MB): it must open where there is no network."""
+    """The plot as an HTML page that includes Plotly's script (4.8 MB), to open without a network."""
     page: str = plot(records, objectives, title=title).to_html(
         include_plotlyjs=True, default_height="96vh", config={"displaylogo": False}
     )
@@ -77,7 +77,7 @@ def html(records: Sequence[Record], objectives: Objectives, *, title: str) -> st
 
 
 def plot(records: Sequence[Record], objectives: Objectives, *, title: str) -> Figure:
-    """Every trial with a metric, against the first cost, and the front in the colours of its mechanisms."""
+    """The metric of every trial against the first cost, and the front coloured by mechanism."""
     import plotly.graph_objects as go
 
     cost = objectives.costs[0]
@@ -86,7 +86,7 @@ def plot(records: Sequence[Record], objectives: Objectives, *, title: str) -> Fi
     figure = go.Figure()
 
     def add(name: str, shown: Sequence[Record], **marker: Any) -> None:
-        # Of a stopped trial the last metric is shown: the pruner judged by it.
+        # Of a stopped trial the last metric is shown, which the pruner used.
         figure.add_scatter(
             name=f"{name} ({len(shown)})",
             mode="markers",
@@ -102,7 +102,7 @@ def plot(records: Sequence[Record], objectives: Objectives, *, title: str) -> Fi
     stopped = [record for record in visible if record.state in (State.PRUNED, State.PAUSED)]
     add("stopped", stopped, color=GREY, symbol="x-thin-open", size=7)
     add("dominated", dominated, color=GREY, size=8, opacity=0.6)
-    # With one cost this line is the best metric to be had for each cost; with more it would cut through points.
+    # With one cost the line is the best metric up to each cost; with several it would cross points.
     if len(objectives.costs) == 1 and members:
         figure.add_scatter(
             x=[*(record.costs[cost] for record in members), max(record.costs[cost] for record in visible)],
@@ -117,11 +117,13 @@ def plot(records: Sequence[Record], objectives: Objectives, *, title: str) -> Fi
         shown = [record for record in members if mechanism(record.architecture) == name]
         if shown:
             add(name, shown, size=13, line={"color": "white", "width": 1}, **style)
+    timings = describe_timings(members, [record for record in visible if record.state != State.RUNNING], objectives)
+    note = f"<br>{timings}" if timings and cost == "latency_ms" else ""
     figure.update_layout(
         _LAYOUT,
         title={
             "text": f"{escape(title)}: {objectives.metric} against {cost}",
-            "subtitle": {"text": f"{len(visible)} trials, {len(members)} on the front; point at one to read it"},
+            "subtitle": {"text": f"{len(visible)} trials, {len(members)} on the front; hover for details{note}"},
         },
         xaxis={"title": {"text": cost}},
         yaxis={"title": {"text": objectives.metric}},
@@ -134,7 +136,7 @@ def _hover(record: Record, objectives: Objectives) -> str:
     values = {objectives.metric: f"{_short(record.last_metric)}{ending}"}
     values |= {name: _short(value) for name, value in record.costs.items()}
     if record.timing:
-        values["latency measured"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.timing.at))
+        values["latency measured"] = format_time(record.timing.at)
     values |= {name: format_value(value) for name, value in short_settings(record.architecture).items()}
     lines = [f"<b>trial {record.number}: {escape(pattern(record.architecture))}</b>"]
     return "<br>".join(lines + [f"{escape(name)} {escape(value)}" for name, value in values.items()])

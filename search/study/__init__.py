@@ -1,1 +1,1 @@
-"""What a study holds: trials as typed records, the storage that keeps them, and a warm start from another study."""
+"""Studies: trials as typed records, the storage that holds them, and warm starts from another study."""

@@ -1,6 +1,6 @@
-"""A study as arrays, one row a trial: what pruners, the choice of the next trial and replays read.
+"""A study as arrays with one row per trial, for pruners, samplers and replays.
 
-Rows are added and replaced one at a time, so that a decision never reads all records again.
+Rows are added and updated one at a time, so that a decision does not read all records again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from search.pareto import Floats, Mask
 from search.study.records import Objectives, Record, State
 
-EMPTY: dict[str, Any] = {  # what a row holds besides costs and losses, with what stands there at first
+COLUMNS: dict[str, Any] = {  # columns besides costs and losses, with their initial values
     "numbers": np.intp(0),
     "finals": math.inf,
     "complete": False,
@@ -27,30 +27,30 @@ EMPTY: dict[str, Any] = {  # what a row holds besides costs and losses, with wha
 
 
 class History:
-    """The trials of a study, ``n`` of them, in the order in which they were added.
+    """The ``n`` trials of a study, in the order in which they were added.
 
-    Losses are metrics turned so that less is better.
+    A loss is the metric, negated where it is maximized, so that lower is better.
     """
 
     def __init__(self, objectives: Objectives) -> None:
         self.objectives = objectives
         self._rows: dict[int, int] = {}
         self._records: dict[int, Record] = {}
-        self._replaced: set[int] = set()  # numbers whose row another trial has taken
-        self._columns = {name: np.full(0, value) for name, value in EMPTY.items()}
+        self._replaced: set[int] = set()  # numbers of trials whose row now belongs to their replacement
+        self._columns = {name: np.full(0, value) for name, value in COLUMNS.items()}
         self._costs = np.empty((0, len(objectives.costs)))
         self._losses = np.empty((0, 0))
 
     @classmethod
     def of(cls, records: Iterable[Record], objectives: Objectives) -> Self:
-        """The history that holds ``records``."""
+        """A history of ``records``."""
         history = cls(objectives)
         for record in records:
             history.add(record)
         return history
 
     def add(self, record: Record) -> None:
-        """Add a trial, or put it in the place of what was known of it or of the trial that it replaces."""
+        """Add a trial, or update its row; a trial that replaces another one takes over that one's row."""
         if self._records.get(record.number) is record or record.number in self._replaced:
             return
         if record.replaces in self._rows:
@@ -59,12 +59,12 @@ class History:
             self._replaced.add(record.replaces)
         self._records[record.number] = record
         row = self._rows.setdefault(record.number, len(self._rows))
-        longest = max((epoch for epoch, _ in record.curve), default=0)
-        self._make_room(row + 1, longest)
+        last_epoch = max((epoch for epoch, _ in record.curve), default=0)
+        self._grow(row + 1, last_epoch)
         self._costs[row] = [record.costs.get(name, math.inf) for name in self.objectives.costs]
         losses = self._losses[row]
         losses[:] = math.nan
-        for epoch, metric in record.curve:  # of an epoch that stands there twice the later entry counts
+        for epoch, metric in record.curve:  # the later entry of a repeated epoch counts
             losses[epoch - 1] = self.objectives.loss(metric) if math.isfinite(metric) else math.inf
         point = self.objectives.point(record)
         epochs = record.epochs
@@ -80,17 +80,18 @@ class History:
         for name, value in values.items():
             self._columns[name][row] = value
 
-    def _make_room(self, rows: int, epochs: int) -> None:
+    def _grow(self, rows: int, epochs: int) -> None:
+        """Enlarge the arrays to at least ``rows`` trials of ``epochs`` epochs."""
         held, width = self._losses.shape
         if rows <= held and epochs <= width:
             return
-        more = 2 * rows if rows > held else held
-        losses = np.full((more, max(width, epochs)), math.nan)
+        size = 2 * rows if rows > held else held
+        losses = np.full((size, max(width, epochs)), math.nan)
         losses[:held, :width] = self._losses
         self._losses = losses
-        self._costs = np.concatenate([self._costs, np.full((more - held, self._costs.shape[1]), math.inf)])
+        self._costs = np.concatenate([self._costs, np.full((size - held, self._costs.shape[1]), math.inf)])
         for name, column in self._columns.items():
-            self._columns[name] = np.concatenate([column, np.full(more - held, EMPTY[name])])
+            self._columns[name] = np.concatenate([column, np.full(size - held, COLUMNS[name])])
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -103,26 +104,26 @@ class History:
         return self._rows[number]
 
     def record(self, number: int) -> Record:
-        """What was last added of a trial."""
+        """The latest record of a trial."""
         return self._records[number]
 
     def records(self) -> list[Record]:
-        """What was last added of every trial, in the order of rows."""
+        """The latest record of every trial, in the order of rows."""
         return [self._records[number] for number in sorted(self._rows, key=self._rows.__getitem__)]
 
     @property
     def numbers(self) -> NDArray[np.intp]:
-        """``(n,)``: the trials' numbers."""
+        """``(n,)``: trial numbers."""
         return self._columns["numbers"][: len(self)]
 
     @property
     def costs(self) -> Floats:
-        """``(n, costs)``: in the order of the objectives'; infinite where unknown."""
+        """``(n, costs)``, in the order of the objectives; infinite where unknown."""
         return self._costs[: len(self)]
 
     @property
     def losses(self) -> Floats:
-        """``(n, epochs)``: after each epoch; NaN where it was not judged, infinite where its metric was lost."""
+        """``(n, epochs)``: after each epoch; NaN where not evaluated, infinite where the metric was not finite."""
         return self._losses[: len(self)]
 
     @property
@@ -132,40 +133,40 @@ class History:
 
     @property
     def complete(self) -> Mask:
-        """``(n,)``: which are complete, with a finite metric."""
+        """``(n,)``: whether a trial is complete with a finite metric."""
         return self._columns["complete"][: len(self)]
 
     @property
     def paused(self) -> Mask:
-        """``(n,)``: which were stopped with a checkpoint, so that they can be resumed."""
+        """``(n,)``: whether a trial is paused: it has a checkpoint and can be resumed."""
         return self._columns["paused"][: len(self)]
 
     @property
     def epochs(self) -> NDArray[np.intp]:
-        """``(n,)``: how many epochs they were trained."""
+        """``(n,)``: the number of epochs trained."""
         return self._columns["epochs"][: len(self)]
 
     @property
     def seconds(self) -> Floats:
-        """``(n,)``: CPU-seconds of their training so far; where unknown, epochs."""
+        """``(n,)``: CPU-seconds of training so far; the number of epochs where unknown."""
         return self._columns["seconds"][: len(self)]
 
     @property
     def seconds_left(self) -> Floats:
-        """``(n,)``: what the rest of their training would take at their own speed; NaN where none has begun."""
+        """``(n,)``: CPU-seconds of the remaining epochs at the trial's own speed; NaN before the first one."""
         planned = self._columns["planned"][: len(self)]
         planned = np.where(np.isnan(planned), self._losses.shape[1], planned)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(self.seconds / self.epochs * np.maximum(planned - self.epochs, 0))
 
     def losses_at(self, epoch: int) -> Floats:
-        """``(n,)``: the losses after ``epoch``; NaN where a trial was not judged there."""
+        """``(n,)``: the losses after ``epoch``; NaN where a trial was not evaluated."""
         if not 1 <= epoch <= self._losses.shape[1]:
             return np.full(len(self), math.nan)
         return self.losses[:, epoch - 1]
 
     def cheaper_or_equal(self, row: int) -> Mask:
-        """Which other trials cost no more than a row's in any cost."""
+        """``(n,)``: whether another trial costs no more than that of ``row`` in every cost."""
         mask = (self.costs <= self.costs[row]).all(axis=1)
         mask[row] = False
         return np.asarray(mask)

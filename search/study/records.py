@@ -1,4 +1,4 @@
-"""Trials as plain values, and the objectives they are compared by; everything else is a function of these."""
+"""Trials as plain values, the objectives that they are compared by, and the front."""
 
 from __future__ import annotations
 
@@ -17,55 +17,56 @@ Direction = Literal["maximize", "minimize"]
 
 
 class State(StrEnum):
-    """What became of a trial. Optuna itself knows running, complete, pruned and failed trials."""
+    """The state of a trial. Optuna itself has running, complete, pruned and failed trials."""
 
     RUNNING = "running"
     COMPLETE = "complete"
     PRUNED = "pruned"  # stopped for good
     PAUSED = "paused"  # stopped with a checkpoint: it may be resumed
     FAILED = "failed"
-    DUPLICATE = "duplicate"  # of an architecture that another trial has or is training
-    OVER_QUOTA = "over_quota"  # started when the study had all its trials already
+    DUPLICATE = "duplicate"  # its architecture is that of another trial
+    OVER_QUOTA = "over_quota"  # started when the study already had n_trials trials
     REPLACED = "replaced"  # resumed, or requeued after its worker died, as a trial of another number
 
 
-COUNTED = frozenset({State.RUNNING, State.COMPLETE, State.PRUNED, State.PAUSED, State.FAILED})  # towards n_trials
+COUNTED = frozenset(  # towards n_trials
+    {State.RUNNING, State.COMPLETE, State.PRUNED, State.PAUSED, State.FAILED}
+)
 
 
 @dataclass(frozen=True)
 class Stop:
     """Why a trial was stopped."""
 
-    reason: str  # one line for people
+    reason: str  # one line, shown to the user
     epoch: int  # the rung; 0 is before training
     threshold: float | None = None  # the metric that would have sufficed, where the rule has one
-    beaten_by: Sequence[int] = ()  # numbers of the trials that set it, the best first
+    beaten_by: Sequence[int] = ()  # numbers of the better trials that set it, the best first
 
 
 @dataclass(frozen=True)
 class Timing:
-    """A measured latency, and when and where it was taken."""
+    """A latency, with the time and host of its measurement."""
 
     ms: float  # of one use of the network
     spread: float  # (slowest - fastest) / fastest over the rounds of the measurement
     host: str
     at: float  # seconds since 1970
-    reference_ms: float = 0.0  # of a fixed computation timed alongside; 0 where latency is not measured
+    reference_ms: float = 0.0  # of a fixed computation timed alongside; 0 where latency is computed, not measured
 
 
 @dataclass(frozen=True)
 class Record:
     """One trial as plain values. ``curve`` holds ``(epoch, metric)`` in order of time, epochs counted from 1.
 
-    Each epoch follows the one before, except where a crashed trial went on from an earlier one: then an epoch may
-    stand here twice, and the later entry counts.
+    A trial that was resumed from an earlier epoch after a crash may have an epoch twice; the later entry counts.
     """
 
     number: int
     state: State
     costs: Mapping[str, float] = field(default_factory=dict)  # by name; latency_ms is that of the current timing
     curve: Sequence[tuple[int, float]] = ()
-    metric: float | None = None  # after the last epoch, of a complete trial only
+    metric: float | None = None  # after the last epoch; None unless complete
     architecture: Mapping[str, Any] = field(default_factory=dict)
     timings: Sequence[Timing] = ()  # the first one and, if latency was measured again, the current one
     test_metrics: Mapping[str, float] = field(default_factory=dict)  # of a complete trial, on the test split
@@ -86,35 +87,35 @@ class Record:
 
     @property
     def epochs(self) -> int:
-        """How many epochs it was trained."""
+        """The number of epochs trained."""
         return self.curve[-1][0] if self.curve else 0
 
     @property
     def last_metric(self) -> float | None:
-        """The final metric, or else that after the last epoch so far."""
+        """The final metric, or that of the last epoch so far."""
         return self.metric if self.metric is not None else (self.curve[-1][1] if self.curve else None)
 
     @property
     def reason(self) -> str:
-        """Why it was stopped or failed, or whose duplicate it is; empty for others."""
+        """Why it was stopped or failed, or of which trial it is a duplicate; empty otherwise."""
         if self.duplicate_of is not None:
             return f"the same architecture as trial {self.duplicate_of}"
         return self.stop.reason if self.stop else self.error
 
     def metric_at(self, epoch: int) -> float | None:
-        """The metric after ``epoch``, or None if the trial has not been judged there."""
+        """The metric after ``epoch``, or None if the trial was not evaluated there."""
         curve = self.curve
-        if curve and curve[-1][0] == len(curve):  # it never went back: no search, pruners ask this of every trial
+        if curve and curve[-1][0] == len(curve):  # no epoch is repeated: index, as pruners call this for every trial
             return curve[epoch - 1][1] if 1 <= epoch <= len(curve) else None
-        return next((metric for at, metric in reversed(curve) if at == epoch), None)
+        return next((metric for each, metric in reversed(curve) if each == epoch), None)
 
 
 @dataclass(frozen=True)
 class Objectives:
     """The metric and the costs that span the front.
 
-    ``chance`` and ``best`` bound the metric; ``ceilings`` bound the costs, in the order of ``costs``: those of the
-    space's most expensive corner. Both are fixed for a study's life, so that its hypervolume can only grow.
+    ``chance`` and ``best`` bound the metric; ``ceilings`` bound the costs, in the order of ``costs``, by those of the
+    space's largest architectures. The bounds of a study never change, so its hypervolume is comparable over time.
     """
 
     metric: str
@@ -126,15 +127,15 @@ class Objectives:
 
     @classmethod
     def of(cls, task: Task, costs: Sequence[str], ceilings: Sequence[float]) -> Self:
-        """Those of a study: its task's metric against ``costs``."""
+        """The metric of ``task`` against ``costs``."""
         return cls(task.metric, task.direction, tuple(costs), task.chance, task.best, tuple(ceilings))
 
     def loss(self, metric: float) -> float:
-        """The metric turned so that less is better, NaN staying NaN."""
+        """The metric, negated if it is maximized, so that lower is better; NaN stays NaN."""
         return -metric if self.direction == "maximize" else metric
 
     def point(self, record: Record) -> tuple[float, ...] | None:
-        """``(loss, *costs)`` of a complete trial, less is better; None if it is not complete, known and finite."""
+        """``(loss, *costs)`` of a complete trial with finite values, lower is better; None for others."""
         if record.state != State.COMPLETE or record.metric is None or not set(self.costs) <= set(record.costs):
             return None
         point = (self.loss(record.metric), *(record.costs[name] for name in self.costs))
@@ -142,25 +143,25 @@ class Objectives:
 
     @property
     def reference(self) -> tuple[float, ...]:
-        """The worst point worth counting: chance at the ceilings; see :func:`search.pareto.hypervolume`."""
+        """The reference point: the chance metric at the ceilings; see :func:`search.pareto.hypervolume`."""
         return (self.loss(self.chance), *self.ceilings)
 
     def hypervolume(self, members: Sequence[Record]) -> float:
-        """The share of the box between reference and ideal that ``members`` dominate: 0 to 1, more is better."""
+        """The share of the box between reference and ideal point that ``members`` dominate, 0 to 1."""
         points = [point for member in members if (point := self.point(member)) is not None]
         return pareto.hypervolume(points, self.reference, self.ideal) if points else 0.0
 
     @property
     def ideal(self) -> tuple[float, ...]:
-        """The point nothing can beat: a perfect metric at no cost."""
+        """The ideal point: the best metric at zero cost."""
         return (self.loss(self.best), *(0.0 for _ in self.costs))
 
 
 def front(records: Sequence[Record], objectives: Objectives) -> list[Record]:
-    """The complete trials that no other one dominates, by ascending cost."""
-    judged = [(point, record) for record in records if (point := objectives.point(record)) is not None]
-    if not judged:
+    """The non-dominated complete trials, by ascending cost."""
+    complete = [(point, record) for record in records if (point := objectives.point(record)) is not None]
+    if not complete:
         return []
-    mask = pareto.non_dominated([point for point, _ in judged])
-    members = [record for (_, record), is_member in zip(judged, mask, strict=True) if is_member]
+    mask = pareto.non_dominated([point for point, _ in complete])
+    members = [record for (_, record), is_member in zip(complete, mask, strict=True) if is_member]
     return sorted(members, key=lambda member: [member.costs[name] for name in objectives.costs])

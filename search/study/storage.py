@@ -1,4 +1,4 @@
-"""The shared study: opened or joined, and refused where the spaces differ. Its storage holds all the state there is."""
+"""Open storages and studies; a study's storage holds all of its state and is shared by its workers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import sqlalchemy.exc
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 
+from search.config import hide_passwords
 from search.study.records import Direction
 from search.study.requeue import requeue_stale
 from spaces.dimensions import ConfigError
@@ -27,49 +28,44 @@ def open_storage(*, url: str, heartbeat_s: int = 10, grace_s: int = 60) -> RDBSt
 
     Args:
         url: ``sqlite:///file.db``, ``postgresql+psycopg://user@host/database`` or another that SQLAlchemy knows.
-        heartbeat_s: seconds between a running trial's signs of life.
-        grace_s: seconds of silence after which a running trial is taken over by another worker.
+        heartbeat_s: seconds between the heartbeats of a running trial.
+        grace_s: seconds without a heartbeat after which another worker requeues a running trial.
 
     Raises:
-        ConfigError: the database can't be reached or the URL can't be read; its password is never shown.
+        ConfigError: the URL is invalid or the database can't be opened; the message hides the password.
     """
     if not 0 < heartbeat_s < grace_s:
         raise ConfigError(f"heartbeat_s={heartbeat_s}, grace_s={grace_s}; write 0 < heartbeat_s < grace_s")
     storage = _connect(
         url,
-        attempts=5,  # two workers that create the tables at the same moment disturb each other once
+        attempts=5,  # creating the tables fails while another worker does
         heartbeat_interval=heartbeat_s,
         grace_period=grace_s,
         heartbeat_stale_trial_callback=requeue_stale,
     )
     if storage.engine.name == "sqlite":
-        sqlalchemy.event.listen(storage.engine, "connect", _many_writers)
-        storage.engine.dispose()  # the connections made so far know nothing of it
+        sqlalchemy.event.listen(storage.engine, "connect", _enable_wal)
+        storage.engine.dispose()  # connections opened so far don't have it
     return storage
 
 
 @contextmanager
-def reading(url: str) -> Iterator[RDBStorage]:
-    """The storage at an SQLAlchemy ``url``, to read from. Nothing is made: no file, no table, no study.
+def open_read_only(url: str) -> Iterator[RDBStorage]:
+    """The storage at an SQLAlchemy ``url``, to read from. No file, table or study is created.
 
     Raises:
-        ConfigError: there is none, or it can't be read; its password is never shown.
+        ConfigError: there is none, or it can't be opened; the message hides the password.
     """
     parsed = _parse(url)
     file = parsed.database if parsed.get_backend_name() == "sqlite" else None
     if file and not Path(file).exists():
-        raise ConfigError(f"{shown(url)}: there is no such file")
+        raise ConfigError(f"{hide_passwords(url)}: no such file")
     storage = _connect(url, attempts=1, skip_table_creation=True)
     try:
         yield storage
     finally:
         storage.remove_session()
         storage.engine.dispose()
-
-
-def shown(url: str) -> str:
-    """A database URL without its password."""
-    return _parse(url).render_as_string(hide_password=True)
 
 
 def _parse(url: str) -> sqlalchemy.URL:
@@ -80,7 +76,7 @@ def _parse(url: str) -> sqlalchemy.URL:
 
 
 def _connect(url: str, *, attempts: int, **settings: Any) -> RDBStorage:
-    """Optuna's storage with ``settings`` of its constructor."""
+    """Optuna's storage, constructed with ``settings``; retried with growing delays."""
     sqlite = _parse(url).get_backend_name() == "sqlite"
     for attempt in range(attempts):
         try:
@@ -93,23 +89,23 @@ def _connect(url: str, *, attempts: int, **settings: Any) -> RDBStorage:
                 )
         except ModuleNotFoundError as error:
             hint = "pip install 'paretoformer[postgres]'"
-            raise ConfigError(f"url: {shown(url)} needs the package {error.name!r}: {hint}") from None
+            raise ConfigError(f"url: {hide_passwords(url)} needs the package {error.name!r}: {hint}") from None
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
             if attempt == attempts - 1 or isinstance(error, ImportError):
-                raise ConfigError(f"url: {shown(url)} can't be opened: {_first_line(error)}") from None
+                raise ConfigError(f"url: {hide_passwords(url)} can't be opened: {_first_line(error)}") from None
             time.sleep(0.2 * 2**attempt)
     raise AssertionError("unreachable")
 
 
-def _many_writers(connection: Any, _: object) -> None:
-    """A write-ahead log lets readers go on while one writes: 2 times faster alone, 20 on a busy disk."""
+def _enable_wal(connection: Any, _: object) -> None:
+    """With a write-ahead log readers do not wait for a writer: 2 times faster alone, 20 on a busy disk."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _first_line(error: BaseException) -> str:
     if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__:
-        error = error.__cause__  # what Optuna says itself is a guess
+        error = error.__cause__  # Optuna's own message only guesses the cause
     text = str(getattr(error, "orig", None) or error)
     return text.splitlines()[0] if text else type(error).__name__
 
@@ -122,17 +118,17 @@ def open_study(
     sampler: BaseSampler,
     identity: Mapping[str, Any],
 ) -> optuna.Study:
-    """Open the study called ``name`` or create it.
+    """Open a study, or create it.
 
     Args:
-        storage: that holds it.
-        name: the study's.
-        directions: of its objectives, by their names.
+        storage: of the study.
+        name: of the study.
+        directions: of the objectives, by name.
         sampler: of parameters that are not queued.
-        identity: all that makes results comparable, as nested plain values; stored with a new study.
+        identity: the settings that all workers of a study must share, as nested plain values.
 
     Raises:
-        ConfigError: the study was created with another identity; the message names what differs.
+        ConfigError: the study was created with other settings; the message lists the differences.
     """
     study = optuna.create_study(
         storage=storage, study_name=name, directions=list(directions.values()), sampler=sampler, load_if_exists=True
@@ -143,7 +139,7 @@ def open_study(
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(list(directions))
         study.set_user_attr("identity", json.dumps(identity))
-        known = study.user_attrs["identity"]  # read again: another worker may have been faster
+        known = study.user_attrs["identity"]  # read again: another worker may have written it first
     differing = list(_differences(json.loads(known), json.loads(json.dumps(identity))))
     if differing:
         lines = "\n".join(f"  {line}" for line in differing)
@@ -155,10 +151,10 @@ def open_study(
 
 
 def load_study(storage: RDBStorage, name: str) -> optuna.Study:
-    """A stored study.
+    """Load an existing study.
 
     Raises:
-        ConfigError: there is none of that name; the message lists those that there are.
+        ConfigError: there is none of that name; the message lists the existing ones.
     """
     names = optuna.get_all_study_names(storage)
     if name not in names:
@@ -182,7 +178,7 @@ def _differences(stored: object, given: object, where: str = "") -> Iterable[str
 
 
 def get_or_set_attr(study: optuna.Study, name: str, compute: Callable[[], Any]) -> Any:
-    """A value that all workers of a study share: the stored one, or else ``compute()``, stored."""
+    """An attribute that all workers of a study share; set to ``compute()`` if it is missing."""
     if name not in study.user_attrs:
         value = compute()
         if name not in study.user_attrs:
@@ -193,8 +189,8 @@ def get_or_set_attr(study: optuna.Study, name: str, compute: Callable[[], Any]) 
 def overwrite_values(study: optuna.Study, objective: int, values: Mapping[int, float]) -> None:
     """Overwrite one objective's value of trials that have ended, by trial id, where the storage is a database.
 
-    Optuna's interface refuses this; without it, Optuna's samplers and dashboard would show latencies that the front no
-    longer uses. Processes that hold the study open keep their cached values.
+    Optuna has no method for this; without it, its samplers and dashboard would use latencies that the front no longer
+    does. Processes that have the study open keep their cached values.
     """
     backend = getattr(study._storage, "_backend", study._storage)
     if isinstance(backend, RDBStorage) and values:

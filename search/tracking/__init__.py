@@ -1,7 +1,7 @@
-"""Showing a study to people: one file a tracker, under one contract, stated here.
+"""Experiment tracking: the interface of a tracker, one file for each implementation.
 
-The study's records are the source of truth and a tracker mirrors them, so a tracking failure never costs a trial: no
-method raises for what happens to a server, and what an outage kept away is shown by a later call.
+The study's storage is the source of truth and a tracker mirrors it, so a tracking failure never affects a trial: no
+method raises if a server fails, and what could not be logged is logged by a later call.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from search.study.records import Objectives, Record
 
 
 class Tracking:
-    """The contract, and the tracker that shows nothing."""
+    """The interface; this base class logs nothing."""
 
     def start(self, study: str, *, identity: str, objectives: Objectives, config: str) -> None:
-        """Join the study's page, or make it.
+        """Find or create the study at the tracker.
 
         Args:
-            study: the study's name, for people.
-            identity: what tells this study from others of the same name, for ever: an id kept in it, its storage.
-            objectives: what spans its front.
+            study: name of the study.
+            identity: a unique id, which distinguishes it from others of the same name.
+            objectives: the metric and the costs.
             config: the composed configuration as YAML.
         """
 
     def log(self, number: int, records: Sequence[Record]) -> None:
-        """Show trial ``number``, which this worker has ended, and the front; ``records`` are the whole study's."""
+        """Log trial ``number``, which this worker has run to its end, and the front of ``records``, the whole study."""
 
     def finish(self, records: Sequence[Record]) -> None:
-        """Show whatever is missing, whichever worker it came from."""
+        """Log all trials that are missing, of any worker."""
 
-    def command(self) -> str:
-        """What to type to see it all; nothing where nothing is kept or a server already runs."""
+    def ui_command(self) -> str:
+        """The command that starts the UI; empty if nothing is logged or a server is running."""
         return ""
 
-    def page(self) -> str:
-        """The study's address in a browser; nothing if it has none."""
+    def url(self) -> str:
+        """The URL of the study in the UI; empty if it has none."""
         return ""

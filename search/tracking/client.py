@@ -1,4 +1,4 @@
-"""A connection to MLflow that is quiet, quick to give up, and safe to open from several workers at once."""
+"""An MLflow client with few log messages and short timeouts, safe to create from several workers at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_SETTINGS = {  # as MLflow comes, a dead server holds up one call for four minutes; users may set all of these
+_SETTINGS = {  # MLflow's defaults block a call for four minutes if the server is down; users may override these
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
@@ -27,32 +27,32 @@ _SETTINGS = {  # as MLflow comes, a dead server holds up one call for four minut
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the server or database at ``uri``; a SQLite file is made if there is none."""
+    """A client of the server or database at ``uri``; a missing SQLite file is created."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of every retry; we warn once
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # one warning per retry otherwise; we warn once
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations between MLflow and the libraries it uses
         from mlflow import MlflowClient
 
         if uri.startswith("sqlite:///"):
-            make_database(Path(uri.removeprefix("sqlite:///")), lambda new: MlflowClient(f"sqlite:///{new}"))
+            create_database(Path(uri.removeprefix("sqlite:///")), lambda new: MlflowClient(f"sqlite:///{new}"))
         return MlflowClient(tracking_uri=uri)
 
 
-def make_database(file: Path, fill: Callable[[Path], object]) -> None:
-    """Make a SQLite file unless it is there, ready at once for everybody.
+def create_database(file: Path, fill: Callable[[Path], object]) -> None:
+    """Create a SQLite file atomically, unless it exists; ``fill`` creates the tables.
 
-    Two processes that let MLflow fill the same new file break it for good, and so does one that is killed meanwhile.
+    Two processes in which MLflow creates the tables of one file corrupt it, and so does one that is killed meanwhile.
     """
     if file.exists():
         return
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".mlflow-", ignore_cleanup_errors=True) as folder:
         fill(Path(folder) / "filled.db")
-        ready = shutil.copy(Path(folder) / "filled.db", Path(folder) / "ready.db")  # nobody has this one open
+        ready = shutil.copy(Path(folder) / "filled.db", Path(folder) / "ready.db")  # no connection to the copy is open
         with closing(sqlite3.connect(ready)) as database:
-            # A trial then costs 100 ms less on a busy disk, and who reads holds nobody up who writes.
+            # Logging a trial is 100 ms faster on a busy disk, and readers do not block writers.
             database.execute("PRAGMA journal_mode=WAL")
-        with suppress(FileExistsError):  # another worker was faster
+        with suppress(FileExistsError):  # created by another worker
             file.hardlink_to(ready)

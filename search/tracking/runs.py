@@ -1,7 +1,7 @@
-"""A study's runs on an MLflow server: found, made, written.
+"""The MLflow runs of a study: a parent run, and a nested run for each trial.
 
-Several workers write the same study without a lock. Two may make a parent at the same moment, or add the same missing
-trial: then all of them keep the oldest run, which never changes, and delete the other.
+Several workers log the same study without a lock. Two may create a parent run, or the run of a missing trial, at the
+same time: then all workers use the oldest one, which is the same for all, and delete the other.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from search.study.records import Objectives, Record
+from search.study.records import Objectives, Record, State
 from search.tracking import client, saved_view
-from search.tracking.summaries import Summary, Value
+from search.tracking.summaries import MetricValue, RunData
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -22,29 +22,29 @@ ON_FRONT: Mapping[bool, Mapping[str, str]] = {
     True: {"front": "true", "mlflow.runColor": "#0072B2"},
     False: {"front": "false", "mlflow.runColor": "#B5B5B5"},
 }
-AS_TABLE = '[{"path": "front.json", "type": "table"}]'  # the UI then shows this artifact as one
+LOGGED_TABLE = '[{"path": "front.json", "type": "table"}]'  # the UI shows this artifact as a table
 
 
 @dataclass
-class Child:
-    """The run of a trial, as far as this worker knows it."""
+class TrialRun:
+    """The run of a trial, as last read or written by this worker."""
 
     run_id: str
-    began_ms: int
+    start_ms: int
     parent: str
     front: bool
-    done: bool
+    complete: bool
 
 
-class Runs:
-    """The runs of one study. Every method may raise whatever MLflow raises.
+class StudyRuns:
+    """The runs of one study. All methods raise MLflow's exceptions.
 
     Args:
         uri: the tracking server or database.
         experiment: the experiment's name.
-        artifacts: where a new experiment keeps its artifacts; None leaves it to the server.
-        study: the study's name.
-        study_id: tells it from other studies of that name; letters and digits.
+        artifacts: artifact location of a new experiment; None for the server's default.
+        study: name of the study.
+        study_id: unique among studies of that name; letters and digits.
     """
 
     def __init__(self, uri: str, *, experiment: str, artifacts: str | None, study: str, study_id: str) -> None:
@@ -52,21 +52,21 @@ class Runs:
         self.study, self.study_id = study, study_id
         self.experiment_id = ""
         self._parent = ""
-        self._made = ""  # the parent that this worker made
-        self._tags: Mapping[str, str] = {}  # of the parent, as far as this worker knows
-        self._children: dict[int, Child] = {}
-        self._surplus: list[str] = []
+        self._created = ""  # the parent run that this worker created
+        self._tags: Mapping[str, str] = {}  # of the parent, as last read or written by this worker
+        self._trials: dict[int, TrialRun] = {}
+        self._duplicates: list[str] = []
 
     def connect(self, objectives: Objectives) -> None:
-        """Find the study's runs, or make the experiment and the parent."""
+        """Find the study's runs; create the experiment and the parent run if they are missing."""
         self._client = client.connect(self.uri)
         experiment = self._client.get_experiment_by_name(self.experiment)
         self.experiment_id = experiment.experiment_id if experiment else self._new_experiment()
-        runs = self._read()
+        runs = self._search()
         parents = [run for run in runs if "trial" not in run.data.tags] or [self._new_parent(objectives)]
-        if self._made not in ("", parents[0].info.run_id):
-            self._client.delete_run(self._made)
-            self._made = ""
+        if self._created not in ("", parents[0].info.run_id):
+            self._client.delete_run(self._created)
+            self._created = ""
         if self._parent != parents[0].info.run_id:
             self._parent = parents[0].info.run_id
             self._tags = parents[0].data.tags
@@ -81,142 +81,140 @@ class Runs:
             experiment = self._client.get_experiment_by_name(self.experiment)
             if experiment is None:
                 raise
-            return experiment.experiment_id  # another worker was faster
+            return experiment.experiment_id  # created by another worker
 
     def _new_parent(self, objectives: Objectives) -> Run:
         tags = {"paretoformer.study": self.study, "mlflow.source.name": "search.run", "mlflow.source.type": "LOCAL"}
-        run = self._client.create_run(self.experiment_id, run_name=self.study, tags={**tags, **self._mark()})
-        self._made = run.info.run_id
-        told = {
+        run = self._client.create_run(self.experiment_id, run_name=self.study, tags={**tags, **self._study_tag()})
+        self._created = run.info.run_id
+        params = {
             name: ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
             for name, value in vars(objectives).items()
         }
-        self._batch(self._made, Summary(params=told))
+        self._log_batch(self._created, RunData(params=params))
         return run
 
-    def _mark(self) -> dict[str, str]:
+    def _study_tag(self) -> dict[str, str]:
         return {"paretoformer.study_id": self.study_id}
 
-    def _read(self) -> list[Run]:
-        """The study's runs, oldest first; of each trial the first becomes its child. Parents have no tag ``trial``."""
-        ours = f"tags.`paretoformer.study_id` = '{self.study_id}'"
-        page = self._client.search_runs([self.experiment_id], ours)
+    def _search(self) -> list[Run]:
+        """The study's runs, oldest first; the oldest run of each trial is used. Parent runs have no tag ``trial``."""
+        of_study = f"tags.`paretoformer.study_id` = '{self.study_id}'"
+        page = self._client.search_runs([self.experiment_id], of_study)
         runs = list(page)
         while page.token:
-            page = self._client.search_runs([self.experiment_id], ours, page_token=page.token)
+            page = self._client.search_runs([self.experiment_id], of_study, page_token=page.token)
             runs += page
         runs.sort(key=lambda run: (run.info.start_time, run.info.run_id))
-        self._children, self._surplus = {}, []
+        self._trials, self._duplicates = {}, []
         for run in runs:
             number = int(run.data.tags.get("trial", -1))
-            if number in self._children:
-                self._surplus.append(run.info.run_id)
+            if number in self._trials:
+                self._duplicates.append(run.info.run_id)
             elif number >= 0:
-                self._children[number] = Child(
+                self._trials[number] = TrialRun(
                     run.info.run_id,
                     run.info.start_time,
                     parent=run.data.tags.get("mlflow.parentRunId", ""),
                     front=run.data.tags.get("front") == "true",
-                    done=run.info.status != "RUNNING",
+                    complete=run.info.status != "RUNNING",
                 )
         return runs
 
-    def tidy(self) -> None:
-        """Delete the runs that are one too many, and bring home those under a parent that is gone."""
-        for run_id in self._surplus:
+    def delete_duplicates(self) -> None:
+        """Delete duplicate runs of trials; move the runs of a deleted parent to the current one."""
+        for run_id in self._duplicates:
             self._client.delete_run(run_id)
-        for child in self._children.values():
-            if child.parent != self._parent:
-                self._client.set_tag(child.run_id, "mlflow.parentRunId", self._parent)
-                child.parent = self._parent
+        for run in self._trials.values():
+            if run.parent != self._parent:
+                self._client.set_tag(run.run_id, "mlflow.parentRunId", self._parent)
+                run.parent = self._parent
 
-    def has(self, number: int) -> bool:
-        """Whether a trial is known to be written completely."""
-        return number in self._children and self._children[number].done
+    def is_logged(self, number: int) -> bool:
+        """Whether the run of a trial is known to be complete."""
+        return number in self._trials and self._trials[number].complete
 
-    def write(self, number: int, summary: Summary, *, seconds: float, front: bool) -> None:
-        """Add the run of a trial that took ``seconds`` and has just ended, or complete it."""
+    def log_trial(self, number: int, data: RunData, *, seconds: float, front: bool) -> None:
+        """Create or complete the run of a trial that took ``seconds`` and has just ended."""
         ended_ms = now_ms()
-        child = self._children.get(number)
-        if child is None:
-            run = self._client.create_run(
+        run = self._trials.get(number)
+        if run is None:
+            created = self._client.create_run(
                 self.experiment_id,
                 start_time=ended_ms - round(1000 * seconds),
-                run_name=f"{number:04d} {summary.tags.get('mechanism', '')}".strip(),
-                tags={**summary.tags, **ON_FRONT[front], **self._mark(), "mlflow.parentRunId": self._parent},
+                run_name=f"{number:04d} {data.tags.get('mechanism', '')}".strip(),
+                tags={**data.tags, **ON_FRONT[front], **self._study_tag(), "mlflow.parentRunId": self._parent},
             )
-            child = Child(run.info.run_id, run.info.start_time, self._parent, front=front, done=False)
-            self._children[number] = child
-        # Times follow from the trial's alone: a batch whose answer was lost leaves no second trace when sent again.
-        self._batch(child.run_id, Summary(params=summary.params, values=summary.values), began_ms=child.began_ms)
-        status = "FAILED" if summary.tags["state"] == "failed" else "FINISHED"  # red is for what went wrong
-        self._client.set_terminated(child.run_id, status=status, end_time=ended_ms)
-        child.done = True
+            info = created.info
+            run = TrialRun(info.run_id, info.start_time, self._parent, front=front, complete=False)
+            self._trials[number] = run
+        # Timestamps depend on the trial alone, so a batch that is sent again after a lost response adds no values.
+        self._log_batch(run.run_id, RunData(params=data.params, values=data.values), start_ms=run.start_ms)
+        status = "FAILED" if data.tags["state"] == State.FAILED else "FINISHED"
+        self._client.set_terminated(run.run_id, status=status, end_time=ended_ms)
+        run.complete = True
 
-    def correct(self, number: int, values: Mapping[str, float]) -> None:
-        """Give a trial's metrics other values; the first ones stay in their history."""
-        run_id, now = self._children[number].run_id, now_ms()
-        self._batch(
-            run_id, Summary(values=[Value(name, value, step=1) for name, value in values.items()]), began_ms=now
-        )
+    def update_metrics(self, number: int, values: Mapping[str, float]) -> None:
+        """Log new values of a trial's metrics; the old ones stay in the metrics' history."""
+        data = RunData(values=[MetricValue(name, value, step=1) for name, value in values.items()])
+        self._log_batch(self._trials[number].run_id, data, start_ms=now_ms())
 
-    def mark(self, members: Collection[int]) -> None:
-        """Tag the trials that are on the front and take the tag back from the others, of all that this worker knows.
+    def tag_front(self, members: Collection[int]) -> None:
+        """Tag the trials on the front, and change the tag of those no longer on it.
 
-        Those are its own and what was there when it connected; every other trial is known to the worker that ran it.
+        Only trials that this worker has logged or found when it connected; each worker tags its own.
         """
-        for number, child in self._children.items():
-            if child.front != (number in members):
-                self._batch(child.run_id, Summary(tags=ON_FRONT[number in members]))
-                child.front = number in members
+        for number, run in self._trials.items():
+            if run.front != (number in members):
+                self._log_batch(run.run_id, RunData(tags=ON_FRONT[number in members]))
+                run.front = number in members
 
-    def describe(self, summary: Summary) -> None:
-        """Write the parent, unless it says the same already.
+    def log_study(self, data: RunData) -> None:
+        """Log the parent run, unless its tags are the same already.
 
-        Not only when more trials have ended: a resumed trial that ends, or latencies that are measured again, change
-        the front without changing their number.
+        The number of ended trials does not tell: a resumed trial or latencies measured again change the front too.
         """
-        if not summary.tags.items() <= self._tags.items():
-            self._batch(self._parent, summary, began_ms=now_ms())
-            self._tags = summary.tags
+        if not data.tags.items() <= self._tags.items():
+            self._log_batch(self._parent, data, start_ms=now_ms())
+            self._tags = data.tags
 
     def links(self) -> dict[str, str]:
-        """What the parent's note points to, by name, as addresses on the server."""
+        """Links in the note of the parent run, by their text."""
         files = f"#/experiments/{self.experiment_id}/runs/{self._parent}/artifacts"
         return {
             "plot of the front": f"{files}/front.html",
             "table": f"{files}/front.json",
-            "all trials as charts": saved_view.address(self.experiment_id, self.study_id),
+            "all trials as charts": saved_view.url_path(self.experiment_id, self.study_id),
         }
 
-    def keep(self, path: str, text: str) -> None:
-        """Write an artifact of the parent, in place of the one before."""
+    def log_text(self, path: str, text: str) -> None:
+        """Write an artifact of the parent run; an existing one is replaced."""
         self._client.log_text(self._parent, text, path)
 
-    def keep_view(self, objectives: Objectives, records: Sequence[Record]) -> None:
-        """Write the saved view, and that the front is a table."""
+    def log_view(self, objectives: Objectives, records: Sequence[Record]) -> None:
+        """Write the saved view, and the tag that shows the front as a table."""
         view = saved_view.tag(self.study, self.study_id, objectives, records, now_ms=now_ms())
         self._client.set_experiment_tag(self.experiment_id, *view)
-        self._client.set_tag(self._parent, "mlflow.loggedArtifacts", AS_TABLE)
+        self._client.set_tag(self._parent, "mlflow.loggedArtifacts", LOGGED_TABLE)
 
-    def close(self) -> None:
-        """Say that the study rests."""
+    def finish(self) -> None:
+        """Set the status of the parent run to finished."""
         self._client.set_terminated(self._parent)
 
-    def _batch(self, run_id: str, summary: Summary, *, began_ms: int = 0) -> None:
-        """One ``log_batch``, or as many as MLflow's limits ask for."""
+    def _log_batch(self, run_id: str, data: RunData, *, start_ms: int = 0) -> None:
+        """Call ``log_batch``, several times if MLflow's limits require it."""
         from mlflow.entities import Metric, Param, RunTag
 
         metrics = [
-            Metric(name, value, began_ms + round(1000 * seconds), step) for name, value, step, seconds in summary.values
+            Metric(name, value, start_ms + round(1000 * seconds), step) for name, value, step, seconds in data.values
         ]
-        params = [Param(name, value) for name, value in summary.params.items()]
-        tags = [RunTag(name, value) for name, value in summary.tags.items()]
+        params = [Param(name, value) for name, value in data.params.items()]
+        tags = [RunTag(name, value) for name, value in data.tags.items()]
         while metrics or params or tags:
             self._client.log_batch(run_id, metrics[:800], params[:100], tags[:100])
             metrics, params, tags = metrics[800:], params[100:], tags[100:]
 
 
 def now_ms() -> int:
-    """The time in milliseconds since 1970, as MLflow counts it."""
+    """Milliseconds since 1970, MLflow's timestamp."""
     return round(time.time() * 1000)

@@ -1,7 +1,7 @@
-"""A view of one study for MLflow's runs page: metric against cost, and the trials as a sorted table.
+"""A saved view of MLflow's runs page for one study: scatter plots of metric against cost, and the sorted trials.
 
-The format is MLflow's own and undocumented, as the page of version 3.17 writes it into a tag of the experiment. A page
-that cannot read it shows its usual list.
+The format is internal to MLflow and undocumented: version 3.17 stores it as a tag of the experiment. A UI that cannot
+read it shows the default list of runs.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from search.study.records import Objectives, Record
-from search.tracking.summaries import accepted
+from search.study.records import Objectives, Record, State
+from search.tracking.summaries import sanitize
 from spaces.architecture import settings
 
 
 def tag(
     study: str, study_id: str, objectives: Objectives, records: Sequence[Record], *, now_ms: int
 ) -> tuple[str, str]:
-    """Key and value of the experiment's tag that holds the view of the runs tagged ``study_id``."""
-    state = json.dumps(_state(study_id, objectives, _searched(records)))
+    """Key and value of the experiment's tag that stores a view of the runs with tag ``study_id``."""
+    state = json.dumps(_view_state(study_id, objectives, _varying_settings(records)))
     value = {
         "name": f"{study} {study_id[:6]}",
         "createdAt": now_ms,
@@ -31,14 +31,14 @@ def tag(
     return f"mlflow.sharedViewState.{study_id}", json.dumps(value)
 
 
-def address(experiment_id: str, study_id: str) -> str:
-    """The page that shows the view; it follows the server's address."""
+def url_path(experiment_id: str, study_id: str) -> str:
+    """The URL of the view, to be appended to that of the server."""
     query = f"workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey={study_id}"
     return f"#/experiments/{experiment_id}/runs?{query}"
 
 
-def _state(study_id: str, objectives: Objectives, searched: Sequence[str]) -> dict[str, Any]:
-    metric = accepted(f"final_{objectives.metric}")
+def _view_state(study_id: str, objectives: Objectives, settings_shown: Sequence[str]) -> dict[str, Any]:
+    metric = sanitize(f"final_{objectives.metric}")
     card = {"deleted": False, "isGenerated": False, "metricSectionId": "front", "runsCountToCompare": 1000}
     scatters = [
         {
@@ -54,13 +54,13 @@ def _state(study_id: str, objectives: Objectives, searched: Sequence[str]) -> di
         **card,
         "uuid": "parallel",
         "type": "PARALLEL",
-        "selectedParams": [accepted(name) for name in searched],
+        "selectedParams": [sanitize(name) for name in settings_shown],
         "selectedMetrics": [*objectives.costs, metric],
         "showAllRuns": False,
     }
     return {
         "searchFilter": f"tags.state = 'complete' and tags.`paretoformer.study_id` = '{study_id}'",
-        "orderByKey": f"metrics.`{metric}`",  # sorted by a metric, nested runs are not folded away
+        "orderByKey": f"metrics.`{metric}`",  # nested runs are not collapsed when sorted by a metric
         "orderByAsc": objectives.direction == "minimize",
         "startTime": "ALL",
         "lifecycleFilter": "Active",
@@ -80,13 +80,13 @@ def _state(study_id: str, objectives: Objectives, searched: Sequence[str]) -> di
     }
 
 
-def _searched(records: Sequence[Record]) -> list[str]:
-    """The numbers that every architecture has and that differ between some of them."""
-    drawn = [settings(record.architecture) for record in records if record.state == "complete"]
+def _varying_settings(records: Sequence[Record]) -> list[str]:
+    """The numeric settings that all complete trials have and that differ between some of them."""
+    complete = [settings(record.architecture) for record in records if record.state == State.COMPLETE]
     return [
         name
-        for name, value in (drawn[0].items() if drawn else ())
+        for name, value in (complete[0].items() if complete else ())
         if isinstance(value, int | float)
-        and all(name in values for values in drawn)
-        and any(values[name] != value for values in drawn)
+        and all(name in values for values in complete)
+        and any(values[name] != value for values in complete)
     ]

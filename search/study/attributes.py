@@ -1,0 +1,86 @@
+"""The user attributes of a trial: how its record is stored in any Optuna storage.
+
+Intermediate values are not used: Optuna's TPE sampler fails on a pruned trial that has some in a multi-objective study.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search.study.records import Record, State, Stop, Timing
+
+STATES: Mapping[TrialState, State] = {
+    TrialState.RUNNING: State.RUNNING,
+    TrialState.COMPLETE: State.COMPLETE,
+    TrialState.PRUNED: State.PRUNED,
+    TrialState.FAIL: State.FAILED,
+}
+_PLAIN_FIELDS = (  # stored as they are, under their own names
+    "costs",
+    "test_metrics",
+    "error",
+    "cpu_seconds",
+    "training_s",
+    "latency_s",
+    "overhead",
+    "worker",
+    "duplicate_of",
+)
+
+
+class OpenTrial:
+    """A trial that this process runs, and its record."""
+
+    def __init__(self, trial: optuna.Trial, record: Record) -> None:
+        self._trial, self.record = trial, record
+        self.number = trial.number
+
+    def write(self, **changes: Any) -> Record:
+        """Change fields of the record and store them; return the new record."""
+        for name, value in changes.items():
+            if name == "stop":
+                self._trial.set_user_attr("stop", asdict(value))
+            elif name == "timings":
+                self._trial.set_user_attr("timing", asdict(value[-1]))
+            elif name != "state" and name != "metric":  # Optuna stores those
+                self._trial.set_user_attr(name, value)
+            elif value in (State.PAUSED, State.DUPLICATE, State.OVER_QUOTA):  # states that Optuna doesn't have
+                self._trial.set_user_attr("outcome", str(value))
+        self.record = replace(self.record, **changes)
+        return self.record
+
+    def constrain(self, name: str, excess: float) -> None:
+        """Store a constraint for Optuna's samplers; it is violated above 0."""
+        self._trial.set_constraint(name, excess)
+
+
+def read_record(trial: FrozenTrial) -> Record:
+    """The record of a started trial, with the timing from when it ran."""
+    known = trial.user_attrs
+    stop, timing = known.get("stop"), known.get("timing")
+    timings = () if timing is None else (Timing(**timing),)
+    plain = {name: known[name] for name in _PLAIN_FIELDS if name in known}
+    return Record(
+        number=trial.number,
+        state=State(known.get("outcome", STATES[trial.state])) if trial.state.is_finished() else STATES[trial.state],
+        **plain | {"costs": {**({"latency_ms": timings[0].ms} if timings else {}), **plain.get("costs", {})}},
+        curve=[(int(epoch), float(metric)) for epoch, metric in known.get("curve", [])],
+        metric=trial.values[0] if trial.state == TrialState.COMPLETE else None,
+        architecture=json.loads(known.get("architecture", "{}")),
+        timings=timings,
+        stop=None if stop is None else Stop(**{**stop, "beaten_by": tuple(stop["beaten_by"])}),
+        replaces=known.get("replaces"),
+    )
+
+
+def write_error(trial: optuna.Trial, error: Exception) -> None:
+    """Store why a trial failed."""
+    trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+    trial.set_user_attr("traceback", "".join(traceback.format_exception(error)))
