@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from search.study.store import TrialStore
 
 FORMATS = (".json", ".csv")
+PLOT_FORMATS = (".svg", ".png", ".html")
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Answer ``arguments``, by default the command line's; the process's exit code."""
     parser = _parser()
     asked = parser.parse_args(arguments)
-    if asked.study is None and (asked.why is not None or asked.export is not None):
-        parser.error("--why and --export need the name of a study")
+    if asked.study is None and (asked.why is not None or asked.export is not None or asked.plot is not None):
+        parser.error("--why, --export and --plot need the name of a study")
 
     import optuna
 
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if asked.study is None:
                 _list(storage)
             else:
-                _show(_stored(storage, asked.study, url), asked.why, asked.export)
+                _show(_stored(storage, asked.study, url), asked.why, asked.export, asked.plot)
     except ConfigError as error:
         return refuse(error)
     return 0
@@ -69,14 +70,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("study", metavar="STUDY", nargs="?", help="the study's name; without one, those there are")
     parser.add_argument("--why", metavar="N", type=int, help="explain trial N: what it reached, and what beat it")
     parser.add_argument("--export", metavar="FILE", type=_file, help="write the front's members, as .json or .csv")
+    parser.add_argument("--plot", metavar="FILE", type=_plot_file, help="draw the front, as .svg, .png or .html")
     parser.add_argument("--storage", metavar="URL", help="the database; by default the one of conf/storage/sqlite.yaml")
     return parser
 
 
-def _file(text: str) -> Path:
-    if Path(text).suffix not in FORMATS:
-        raise argparse.ArgumentTypeError(f"{text}: its name must end in {' or '.join(FORMATS)}")
+def _file(text: str, formats: Sequence[str] = FORMATS) -> Path:
+    if Path(text).suffix not in formats:
+        raise argparse.ArgumentTypeError(f"{text}: its name must end in {' or '.join(formats)}")
     return Path(text)
+
+
+def _plot_file(text: str) -> Path:
+    return _file(text, PLOT_FORMATS)
 
 
 def _list(storage: RDBStorage) -> None:
@@ -118,8 +124,8 @@ def _stored(storage: RDBStorage, name: str, url: str) -> Stored:
     return Stored(TrialStore(study), objectives, Space(identity["space"]).dimension_names())
 
 
-def _show(stored: Stored, number: int | None, file: Path | None) -> None:
-    """Print the front, or why a trial is on it or not, and write it to a file."""
+def _show(stored: Stored, number: int | None, file: Path | None, plot: Path | None) -> None:
+    """Print the front, or why a trial is on it or not, and write it to files."""
     from search.report.console import Page
     from search.tracking.summaries import without_password
 
@@ -132,6 +138,9 @@ def _show(stored: Stored, number: int | None, file: Path | None) -> None:
     if file is not None:
         _export(stored, file)
         page.say(f"The front is in {file}.")
+    if plot is not None:
+        _plot(stored, plot)
+        page.say(f"The plot is in {plot}.")
 
 
 def _why(stored: Stored, number: int) -> list[str]:
@@ -147,6 +156,16 @@ def _why(stored: Stored, number: int) -> list[str]:
         return list(explain(number, records, store.successors(), stored.objectives, stored.places))
     replaced = trials[number].user_attrs.get("replaces")
     return [f"trial {number}: waiting for a worker" + ("" if replaced is None else f"; replaces trial {replaced}")]
+
+
+def _plot(stored: Stored, file: Path) -> None:
+    """Draw the front."""
+    from search.report.figure import save
+
+    try:
+        save(file, stored.store.records(), stored.objectives, title=stored.store.study.study_name)
+    except OSError as error:
+        raise ConfigError(f"{file} can't be written: {error.strerror}") from error
 
 
 def _export(stored: Stored, file: Path) -> None:
