@@ -95,8 +95,9 @@ def draw(records: Sequence[Record], objectives: Objectives, *, title: str) -> Fi
     scatter(dominated, "dominated", marker="o", markersize=4.5, color=GREY, alpha=0.7, zorder=2)
     scatter(stopped, "stopped early", marker="x", markersize=4.5, color=GREY, zorder=2)
 
-    counts = f"{len(members)} of {len(records)} trials are on the front"
-    axes.set_title(f"{title}: {counts}", loc="left")
+    untrained = sum(record.stop is not None and not record.curve for record in records)
+    counts = f"{len(members)} of {len(records)} trials are on the front; stopped before training: {untrained}"
+    axes.set_title(f"{title}\n{counts}", loc="left", fontsize=10)
     better = " (lower is better)" if objectives.direction == "minimize" else ""
     axes.set_ylabel(f"{objectives.metric.replace('_', ' ')} on the validation split{better}")
     axes.set_xlabel(f"{COST_NAMES.get(cost, cost)}, logarithmic scale")
