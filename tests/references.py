@@ -1,8 +1,8 @@
 """Slow, obvious float64 references: every mechanism as full attention over explicitly built ``(n, n)`` logits.
 
 Each takes a mechanism for its weights, ``x`` ``(batch, n, width)`` and ``real`` ``(batch, n)`` bool, true where a token
-is not padding, and loops over samples and heads. Where tokens may attend to another sequence, that is ``source``
-``(batch, s, width)``, and ``real`` is about it. No reference calls a fused kernel or the code under test.
+is not padding, and loops over samples and heads. For cross-attention, ``source`` is ``(batch, s, width)``, and ``real``
+refers to it. No reference calls a fused kernel or the code under test.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def attend(q, k, v, seen, *, scale=None, log_counts=0.0):
 
 
 def weigh(logits, v, seen):
-    """The softmax of each row over what it sees, times ``v``; a row that sees nothing gives 0."""
+    """The softmax of each row over the keys that are not masked, times ``v``; 0 for a fully masked row."""
     sees = seen.any(-1, keepdim=True)
     weights = logits.masked_fill(~seen & sees, float("-inf")).softmax(-1)
     return torch.where(sees, weights, 0.0) @ v
@@ -31,7 +31,7 @@ def everything_seen(mechanism, n, s=None):
 def by_head(mechanism, x, real, rows, *source):
     """``rows(x, real, head, *source) -> (n, head_dim)`` for each sample and head, joined, projected.
 
-    0 at padding or, if there is a source, where that is all padding.
+    0 at padding; in cross-attention, 0 where the source is all padding.
     """
     samples = []
     for kept, *sequences in zip(real, x, *source, strict=True):
@@ -44,23 +44,23 @@ def by_head(mechanism, x, real, rows, *source):
 
 
 def head_of(linear, x, head, heads):
-    """What one head sees of a projection without bias."""
+    """One head's part of a projection without bias."""
     assert linear.bias is None
     return x @ linear.weight.chunk(heads)[head].T
 
 
-def qkv(mechanism, x, head, source=None, *, decoder_input_ids=""):
-    """Of one head; several heads in a row look at the same key and value where there are fewer of those."""
+def qkv(mechanism, x, head, source=None, *, prefix=""):
+    """Query, key and value of one head; with grouped queries, the key and value of its group."""
     source = x if source is None else source
-    q, k, v = (getattr(mechanism, decoder_input_ids + name) for name in ("query", "key", "value"))
+    q, k, v = (getattr(mechanism, prefix + name) for name in ("query", "key", "value"))
     kv_heads = k.out_features // mechanism.head_dim
     shared = head * kv_heads // mechanism.heads
     q, k = head_of(q, x, head, mechanism.heads), head_of(k, source, shared, kv_heads)
-    return turned(mechanism, q), turned(mechanism, k), head_of(v, source, shared, kv_heads)
+    return rotated(mechanism, q), rotated(mechanism, k), head_of(v, source, shared, kv_heads)
 
 
-def turned(mechanism, x):
-    """With rotary positions, ``x`` (n, d) with every pair of features as a point that is turned around the origin."""
+def rotated(mechanism, x):
+    """With rotary positions, ``x`` (n, d) with every pair of features rotated."""
     if "rotary.rotations" not in dict(mechanism.named_buffers()):
         return x
     n, half = len(x), x.shape[-1] // 2
@@ -99,14 +99,14 @@ def longformer(mechanism, x, real):
         local = attend(*qkv(mechanism, x, head), seen & kept)
         if not mechanism.global_tokens:
             return local
-        everywhere = attend(*qkv(mechanism, x, head, decoder_input_ids="global_"), everything_seen(mechanism, n) & kept)
+        everywhere = attend(*qkv(mechanism, x, head, prefix="global_"), everything_seen(mechanism, n) & kept)
         return torch.where(i < mechanism.global_tokens, everywhere, local)
 
     return by_head(mechanism, x, real, rows)
 
 
 def reformer(mechanism, x, real):
-    """Count how often each token is shown each other; then a softmax in which a key weighs as often as it is shown."""
+    """A softmax in which each key counts once for every round in which it is attended to."""
     n = x.shape[1]
 
     def rows(x, kept, head):
@@ -119,7 +119,7 @@ def reformer(mechanism, x, real):
             counts = counts.tril()
         counts.fill_diagonal_(0)
         counts[counts.sum(-1) == 0] = torch.eye(n, dtype=torch.float64)[counts.sum(-1) == 0]
-        qk = turned(mechanism, qk)
+        qk = rotated(mechanism, qk)
         normalised = qk / qk.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         v = head_of(mechanism.value, x, head, mechanism.heads)
         return attend(qk, normalised, v, counts > 0, scale=1.0, log_counts=counts.clamp(min=1).log())
@@ -128,7 +128,7 @@ def reformer(mechanism, x, real):
 
 
 def chunks_of_a_round(qk, hashes, kept, size):
-    """Lists of the real tokens of a chunk and of those it is shown: its own and those of the chunk before."""
+    """For each chunk: its tokens without padding, and those it attends to, its own and the previous chunk's."""
     buckets = [torch.cat([qk @ hashed.T, -qk @ hashed.T], dim=-1).argmax(-1).tolist() for hashed in hashes]
     order = sorted(kept.nonzero().flatten().tolist(), key=lambda i: ([each[i] for each in buckets], i))
     chunks = [order[start : start + size] for start in range(0, len(order), size)]

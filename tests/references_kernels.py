@@ -9,7 +9,7 @@ from spaces.attention.performer import EPSILON
 
 
 def averaged(weights, v, seen):
-    """The rows of ``weights`` (n, s) over what they see, divided by their sums, times ``v``; 0 where that is 0."""
+    """The masked ``weights`` (n, s), divided by their row sums, times ``v``; 0 where the sum is 0."""
     weights = torch.where(seen, weights, 0.0)
     sums = weights.sum(-1, keepdim=True)
     return weights @ v / torch.where(sums == 0, 1.0, sums)
@@ -35,7 +35,7 @@ def linear(mechanism, x, real, *source):
 
 
 def performer(mechanism, x, real, *source):
-    """Products of features, each divided by the largest of its query or of all keys, as one matrix."""
+    """The matrix of products of features, divided by the largest feature of the query and of all keys."""
     directions, scale = mechanism.directions, mechanism.head_dim**-0.25
 
     def rows(x, kept, head, *source):
@@ -50,7 +50,7 @@ def performer(mechanism, x, real, *source):
 
 
 def gated(mechanism, x, real):
-    """Every pair of tokens, with the product of the decays from the one to the other; a token sees itself twice."""
+    """All pairs of tokens with the product of the decays between them; bidirectional, a token counts itself twice."""
 
     def rows(x, kept, head):
         q, k, v = qkv(mechanism, x, head)
@@ -94,7 +94,7 @@ def delta(mechanism, x, real):
 
 
 def delta_rule(q, k, v, strength, decays, order):
-    """What each token reads after its turn, 0 for those without a turn; of one head."""
+    """The output of one head for the tokens in ``order``, in that order; 0 for the others."""
     state, read = v.new_zeros(k.shape[-1], v.shape[-1]), [torch.zeros_like(v[0]) for _ in v]
     for i in order:
         erased = torch.eye(len(k[i]), dtype=k.dtype) - strength[i] * torch.outer(k[i], k[i])
@@ -104,7 +104,7 @@ def delta_rule(q, k, v, strength, decays, order):
 
 
 def decay_between(decays):
-    """The product of ``decays[j + 1 .. i]`` at ``(i, j)`` for ``j <= i``, and 0 above: what is left of j at i."""
+    """The product of ``decays[j + 1 .. i]`` at ``(i, j)`` for ``j <= i``, and 0 above."""
     rows = [torch.zeros(len(decays), dtype=decays.dtype)]
     for i, decay in enumerate(decays):
         itself = torch.nn.functional.one_hot(torch.tensor(i), len(decays))
@@ -113,7 +113,7 @@ def decay_between(decays):
 
 
 def nystromformer(mechanism, x, real, *source):
-    """Landmarks, those of queries too, are means over the tokens that are attended to."""
+    """Landmarks, including those of queries, are means over the source tokens."""
 
     def rows(x, kept, head, *source):
         q, k, v = qkv(mechanism, x, head, *source)
@@ -144,7 +144,7 @@ def nystromformer(mechanism, x, real, *source):
 
 
 def equal_groups(items, count):
-    """``items`` in at most ``count`` runs, as equal as can be."""
+    """``items`` in at most ``count`` consecutive groups of nearly equal size."""
     groups = [[] for _ in range(count)]
     for rank, item in enumerate(items):
         groups[rank * count // len(items)].append(item)

@@ -1,4 +1,4 @@
-"""References as in ``references.py``, for the mechanisms that let a token attend to few others."""
+"""References like those of ``references.py``, for sparse attention."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from references import attend, by_head, everything_seen, qkv
 
 
 def seen_by_blocks(mechanism, x, real, listed):
-    """``listed``: for each block, the blocks that it sees."""
+    """Block-sparse attention; ``listed`` has the blocks that each block attends to."""
     n, size = x.shape[1], mechanism.block_size
     seen = torch.zeros(n, n, dtype=torch.bool)
     for block, others in enumerate(listed):
@@ -39,7 +39,7 @@ def entmax(mechanism, x, real, *source):
 
 
 def entmax_by_bisection(logits, alpha):
-    """Halve the interval that holds tau; then one step of Newton's method, which carries the gradient."""
+    """Bisection for tau, then one differentiable Newton step."""
 
     def weights(tau):
         base = (alpha - 1) * logits - tau

@@ -38,12 +38,12 @@ def test_transcripts_consist_of_words_of_the_lexicon_and_differ_in_length() -> N
     assert all(one != other for word in lexicon for one, other in itertools.pairwise(word))
     for split in SPLITS:
         _, padding, labels, *_ = TASK.examples(split)
-        assert {word for said in transcripts(TASK, labels) for word in said.split(" ")} <= lexicon
+        assert {word for transcript in transcripts(TASK, labels) for word in transcript.split(" ")} <= lexicon
         assert padding is not None
         lengths = (~padding).sum(1).tolist()
         assert len(set(lengths)) > 5
-        for said, length in zip(transcripts(TASK, labels), lengths, strict=True):
-            assert 4 * len(said) <= length <= min(8 * len(said), TASK.spec.length)
+        for transcript, length in zip(transcripts(TASK, labels), lengths, strict=True):
+            assert 4 * len(transcript) <= length <= min(8 * len(transcript), TASK.spec.length)
 
 
 def test_frames_are_the_sounds_of_the_transcript_in_one_voice() -> None:
@@ -64,16 +64,16 @@ def test_frames_are_the_sounds_of_the_transcript_in_one_voice() -> None:
     templates = torch.stack([torch.stack([template(sound, voice) for sound in range(len(known))]) for voice in voices])
     templates = templates / templates.norm(dim=-1, keepdim=True)
     found, total = 0, 0
-    for row, unheard, said in zip(frames, padding, transcripts(task, labels), strict=True):
-        heard = row[~unheard] / row[~unheard].norm(dim=-1, keepdim=True)
-        alike = torch.einsum("tb,vsb->vts", heard, templates)
-        pure = alike.amax(2) > 0.999
+    for row, padded, transcript in zip(frames, padding, transcripts(task, labels), strict=True):
+        spectra = row[~padded] / row[~padded].norm(dim=-1, keepdim=True)
+        similarity = torch.einsum("tb,vsb->vts", spectra, templates)
+        pure = similarity.amax(2) > 0.999
         in_order = []
-        for letters, kept in zip(alike.argmax(2), pure, strict=True):
+        for letters, kept in zip(similarity.argmax(2), pure, strict=True):
             text = [task.alphabet[letter] for letter, _ in itertools.groupby(letters[kept].tolist())]
-            in_order.append(len(text) if edit_distance(text, said) == len(said) - len(text) else 0)
+            in_order.append(len(text) if edit_distance(text, transcript) == len(transcript) - len(text) else 0)
         assert not all(in_order), "the transcript is found in one voice only"
-        found, total = found + max(in_order), total + len(said)
+        found, total = found + max(in_order), total + len(transcript)
     assert found > 0.6 * total, "or hardly anything was checked"
 
 
@@ -90,11 +90,11 @@ def test_repeated_frames_are_one_character_unless_separated_by_a_blank(frames: s
 def test_the_ctc_loss_sums_over_all_alignments() -> None:
     logits = torch.randn(3, 5, TASK.spec.classes, generator=torch.Generator().manual_seed(0))
     padding = torch.arange(5) >= torch.tensor([[5], [4], [3]])
-    said = ["ab", "aa", "b"]
-    batch = Batch(torch.zeros(3, 5, TASK.bands), padding, TASK.encode(said, 5))
+    transcript = ["ab", "aa", "b"]
+    batch = Batch(torch.zeros(3, 5, TASK.bands), padding, TASK.encode(transcript, 5))
     expected = []
-    for row, unheard, text in zip(logits, padding, said, strict=True):
-        likely = row[~unheard].softmax(-1)
+    for row, padded, text in zip(logits, padding, transcript, strict=True):
+        likely = row[~padded].softmax(-1)
         ways = torch.tensor(list(itertools.product(range(4), repeat=len(likely))))  # blank, space, a and b
         sure = torch.nn.functional.one_hot(ways, TASK.spec.classes).float()
         right = torch.tensor([decoded == text for decoded in TASK.decode(sure, None)])

@@ -72,12 +72,12 @@ def test_an_unusable_file_among_many_is_skipped_with_a_warning(
 
 def test_characters_that_are_not_in_train_are_refused(tmp_path: Path) -> None:
     table = write_transcribed(tmp_path)
-    judged = AsrRecordings(table=str(table)).files["validation"][0]
-    before = next(line for line in table.read_text().splitlines() if judged in line)
+    file = AsrRecordings(table=str(table)).files["validation"][0]
+    before = next(line for line in table.read_text().splitlines() if file in line)
     table.write_text(table.read_text().replace(before, "\t".join([*before.split("\t")[:2], "zoé", "0"])))
     with pytest.raises(
         ValueError,
-        match=f"1 of 3 validation files are unusable, such as {judged}: the characters 'zé' are in no training",
+        match=f"1 of 3 validation files are unusable, such as {file}: the characters 'zé' are in no training",
     ):
         AsrRecordings(table=str(table)).examples("validation")
 

@@ -1,6 +1,6 @@
-"""Every attention mechanism against one list of promises; a new mechanism is one more row.
+"""Properties that every attention mechanism must have; a new mechanism is one more row.
 
-What a mechanism does not promise stands in its row, with the reason, never in an ``if``.
+Exceptions are fields of its row, with the reason, never an ``if`` in a test.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import cmath
 import importlib
 import inspect
 import math
+import re
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,14 +63,14 @@ def make(
 
 @dataclass(frozen=True)
 class Row:
-    """One mechanism in one setting, and what it promises."""
+    """One mechanism in one setting, with its reference and its exceptions."""
 
     mechanism: type[Mechanism]
     reference: Callable[[Any, Tensor, Tensor], Tensor]
     knobs: dict[str, Any] = field(default_factory=dict)
-    cost: Callable[[int], float] = lambda n: n  # what the forward pass costs beside its projections, up to a factor
-    depends_on_later_tokens: str = ""  # why a causal output may change with later tokens although its gradient is 0
-    no_decoding: str = ""  # what a causal mechanism answers when asked to go token by token
+    cost: Callable[[int], float] = lambda n: n  # of the forward pass without projections, up to a factor
+    depends_on_later_tokens: str = ""  # why causal outputs may change with later tokens, at gradient 0
+    no_decoding: str = ""  # the error message of a causal mechanism that cannot decode
 
     @property
     def causal(self) -> bool:
@@ -211,7 +213,7 @@ def no_padding(x: Tensor) -> Tensor:
 
 
 def some_padding(x: Tensor) -> Tensor:
-    """Padding on the left, on the right and in between, another amount in every sample."""
+    """Padding on the left, on the right and in between, of different amounts per sample."""
     padding = torch.rand(x.shape[:2], generator=torch.Generator().manual_seed(2)) < 0.3
     padding[0, -3:] = True
     padding[1, :2] = True
@@ -220,7 +222,7 @@ def some_padding(x: Tensor) -> Tensor:
 
 
 def padding_content(n: int, *, batch: int = 2) -> Tensor:
-    """Tokens that would spoil any sum that they take part in."""
+    """Large, infinite and NaN values, which would change any output that they leak into."""
     content = torch.tensor([1e4, math.nan, math.inf, -math.inf])
     return content.repeat(-(-n // 4))[:n, None].expand(batch, -1, WIDTH)
 
@@ -232,7 +234,7 @@ def close(actual: Tensor, expected: Tensor, tolerance: float = 2e-5) -> None:
 # --- every mechanism ---------------------------------------------
 
 
-def test_modules_settings_and_rows_name_the_same_mechanisms():
+def test_modules_yaml_files_and_rows_name_the_same_mechanisms():
     modules = set()
     for path in Path(spaces.attention.__file__).parent.glob("*.py"):
         module = importlib.import_module(f"spaces.attention.{path.stem}".removesuffix(".__init__"))
@@ -282,7 +284,7 @@ def test_single_precision_agrees_with_the_dense_reference(row):
 
 
 @every_row
-def test_neither_content_nor_amount_of_padding_changes_outputs(row):
+def test_outputs_are_independent_of_content_and_amount_of_padding(row):
     mechanism, x = row.build().eval(), tokens(17)
     alone = mechanism(x)
     for amount in (1, 8, LENGTH - 17):
@@ -303,7 +305,7 @@ def test_padded_content_receives_no_gradient(row):
 
 
 @every_row
-def test_samples_of_a_batch_do_not_mix(row):
+def test_samples_of_a_batch_are_independent(row):
     mechanism, x = row.build().eval(), tokens(23, batch=3)
     padding = no_padding(x)
     padding[0, 9:] = True
@@ -316,7 +318,7 @@ def test_samples_of_a_batch_do_not_mix(row):
 
 
 @causal_rows
-def test_no_gradient_reaches_later_tokens(row):
+def test_causal_outputs_have_no_gradient_with_respect_to_later_tokens(row):
     mechanism, x = row.build().double(), tokens(LENGTH, dtype=torch.float64).requires_grad_()
     for t in (0, 1, 15, 16, 30):
         (grad,) = torch.autograd.grad(mechanism(x)[:, t].square().sum(), x)
@@ -325,7 +327,7 @@ def test_no_gradient_reaches_later_tokens(row):
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.causal and not row.depends_on_later_tokens], ids=label)
-def test_later_tokens_change_nothing(row):
+def test_causal_outputs_are_independent_of_later_tokens(row):
     mechanism, x = row.build().eval(), tokens(LENGTH)
     before = mechanism(x)
     for t in (0, 1, 15, 16, 30):
@@ -335,7 +337,7 @@ def test_later_tokens_change_nothing(row):
 
 
 @decoding_rows
-def test_decoding_token_by_token_gives_what_all_at_once_gives(row):
+def test_decode_step_gives_the_outputs_of_forward(row):
     mechanism, x = row.build().double(), tokens(LENGTH, dtype=torch.float64)
     cache, outputs = mechanism.init_cache(len(x)), []
     for token in x.unbind(1):
@@ -347,7 +349,7 @@ def test_decoding_token_by_token_gives_what_all_at_once_gives(row):
 
 
 @decoding_rows
-def test_a_state_can_be_continued_twice_and_its_samples_selected(row):
+def test_a_decode_cache_is_immutable_and_can_be_indexed_by_sample(row):
     mechanism, x = row.build(), tokens(9, batch=3)
     cache = mechanism.init_cache(3)
     for token in x[:, :7].unbind(1):
@@ -370,7 +372,7 @@ def test_a_state_can_be_continued_twice_and_its_samples_selected(row):
         (AdaptiveSpanAttention, {"max_span": 0}, 1),
     ],
 )
-def test_decoding_keeps_no_token_that_is_out_of_reach(mechanism, knobs, kept):
+def test_decode_cache_keeps_only_tokens_within_the_window(mechanism, knobs, kept):
     row = Row(mechanism, references.softmax, knobs | CAUSAL)
     built, x, most = row.build(), tokens(LENGTH), 0
     cache = built.init_cache(len(x))
@@ -381,13 +383,13 @@ def test_decoding_keeps_no_token_that_is_out_of_reach(mechanism, knobs, kept):
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.causal or row.no_decoding], ids=label)
-def test_what_no_decoding_says_why(row):
+def test_a_mechanism_without_decoding_raises_the_reason(row):
     reason = row.no_decoding or "causal=False: only a causal mechanism can decode token by token"
     with pytest.raises(ValueError, match=reason):
         row.build().init_cache(2)
 
 
-def test_a_mechanism_that_only_mixes_says_what_it_cannot_do():
+def test_a_mechanism_with_mix_only_refuses_decoding_and_cross_attention():
     class OnlyMixes(Mechanism):
         def mix(self, x, padding):
             return x
@@ -400,7 +402,7 @@ def test_a_mechanism_that_only_mixes_says_what_it_cannot_do():
 
 @every_row
 @pytest.mark.parametrize("training", [True, False])
-def test_a_sample_of_padding_alone_gives_zeros_and_finite_gradients(row, training):
+def test_an_all_padding_sample_gives_zeros_and_finite_gradients(row, training):
     mechanism, x = row.build().train(training), tokens(9)
     padding = no_padding(x)
     padding[0] = True
@@ -416,7 +418,7 @@ def test_a_sample_of_padding_alone_gives_zeros_and_finite_gradients(row, trainin
 
 
 @every_row
-def test_forward_draws_nothing_and_repeats_itself(row):
+def test_forward_is_deterministic_and_uses_no_random_numbers(row):
     mechanism, x = row.build(), tokens(19)
     state = torch.get_rng_state()
     first = mechanism(x)
@@ -426,14 +428,14 @@ def test_forward_draws_nothing_and_repeats_itself(row):
 
 
 @every_row
-def test_a_saved_mechanism_repeats_its_outputs(row):
+def test_a_loaded_state_dict_reproduces_the_outputs(row):
     saved, loaded, x = row.build(seed=0), row.build(seed=5), tokens(19)
     loaded.load_state_dict(saved.state_dict())
     assert torch.equal(loaded(x), saved(x))
 
 
 @every_row
-def test_inference_first_does_not_spoil_training(row):
+def test_training_works_after_a_pass_in_inference_mode(row):
     mechanism, x = row.build(), tokens(19).requires_grad_()
     with torch.inference_mode():
         before = mechanism(x)
@@ -449,9 +451,9 @@ def test_inference_first_does_not_spoil_training(row):
 def test_torch_compile_gives_equal_outputs_and_gradients(row):
     torch._dynamo.reset()
     mechanism, x = row.build().double(), tokens(LENGTH, dtype=torch.float64).requires_grad_()
-    # Everything but code generation, which takes a compiler and much longer.
+    # aot_eager traces and differentiates, but does not generate code.
     compiled = torch.compile(mechanism, backend="aot_eager", dynamic=False)
-    # Compilation takes seconds: of two rows of a mechanism, the causal one has padding and the other one none.
+    # Compilation takes seconds, so with two rows of a mechanism only the causal one is tested with padding.
     both = len({other.causal for other in ROWS if other.mechanism is row.mechanism}) == 1
     for padding in [None, some_padding(x)] if both else [some_padding(x) if row.causal else None]:
         outputs = [function(x, padding) for function in (mechanism, compiled)]
@@ -461,7 +463,7 @@ def test_torch_compile_gives_equal_outputs_and_gradients(row):
 
 
 @every_row
-def test_half_precision_stays_finite_and_near(row):
+def test_bfloat16_outputs_are_close_to_float32(row):
     mechanism, x = row.build(), tokens(LENGTH)
     expected = mechanism(x)
     actual = mechanism.bfloat16()(x.bfloat16())
@@ -470,7 +472,7 @@ def test_half_precision_stays_finite_and_near(row):
 
 
 @every_row
-def test_autocast_stays_finite(row):
+def test_outputs_and_gradients_are_finite_under_autocast(row):
     mechanism, x = row.build(), tokens(19).requires_grad_()
     padding = some_padding(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -481,7 +483,7 @@ def test_autocast_stays_finite(row):
 
 
 @every_row
-def test_a_sequence_beyond_length_is_refused(row):
+def test_a_sequence_longer_than_length_is_refused(row):
     with pytest.raises(ValueError, match=f"a sequence of {LENGTH + 1} tokens.*length={LENGTH}"):
         row.build()(tokens(LENGTH + 1))
 
@@ -512,7 +514,7 @@ def test_a_single_token_attends_to_itself(mechanism, knobs, causal):
 
 
 @every_row
-def test_an_empty_batch_passes(row):
+def test_an_empty_batch_is_accepted(row):
     x = tokens(9, batch=0)
     assert row.build()(x, no_padding(x)).shape == x.shape
 
@@ -526,10 +528,10 @@ def test_runs_on_the_meta_device(row):
 
 
 def flops(row: Row, n: int) -> int:
-    """Multiplications and additions of one forward pass, without the projections, which all mechanisms share.
+    """FLOPs of one forward pass without the projections.
 
-    Counted on the meta device, where attention is made of matrix products: the fused CPU kernel is unknown to the
-    counter, which would take it for nothing.
+    Counted on the meta device, where attention is decomposed into matrix products; the counter does not know the fused
+    CPU kernel.
     """
     with torch.device("meta"):
         mechanism, x = row.build(length=n), torch.empty(1, n, WIDTH)
@@ -538,8 +540,8 @@ def flops(row: Row, n: int) -> int:
 
 
 @every_row
-def test_cost_grows_as_the_docstring_says(row):
-    assert flops(row, 1024) / flops(row, 512) == pytest.approx(row.cost(1024) / row.cost(512), rel=0.04)
+def test_flops_scale_with_length_as_documented(row):
+    assert flops(row, 2048) / flops(row, 1024) == pytest.approx(row.cost(2048) / row.cost(1024), rel=0.03)
 
 
 # --- single mechanisms -------------------------------------------
@@ -559,14 +561,14 @@ def same_weights(mechanism: Mechanism, other: Mechanism) -> Mechanism:
         pytest.param({"window": 1, "global_tokens": LENGTH}, id="all tokens are global"),
     ],
 )
-def test_longformer_equals_full_attention_when(knobs, causal):
+def test_longformer_equals_full_attention_when_everything_is_attended_to(knobs, causal):
     mechanism = make(LongformerAttention, causal=causal, **knobs)
     x = tokens(LENGTH)
     close(mechanism(x), same_weights(make(SoftmaxAttention, causal=causal), mechanism)(x))
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_longformer_dilation_is_a_band_on_every_class_of_distances(causal):
+def test_longformer_with_dilation_equals_a_window_on_every_residue_class(causal):
     dilated = make(LongformerAttention, causal=causal, window=4, dilation=3)
     band = same_weights(make(LongformerAttention, causal=causal, window=4), dilated)
     x = tokens(LENGTH)
@@ -575,7 +577,7 @@ def test_longformer_dilation_is_a_band_on_every_class_of_distances(causal):
         close(out[:, first::3], band(x[:, first::3]))
 
 
-def test_longformer_global_projections_start_as_copies_of_the_local_ones():
+def test_longformer_global_projections_are_initialised_as_copies_of_the_local_ones():
     mechanism = make(LongformerAttention, window=1, global_tokens=1)
     for name in ("query", "key", "value"):
         assert torch.equal(getattr(mechanism, f"global_{name}").weight, getattr(mechanism, name).weight)
@@ -593,13 +595,13 @@ def test_longformer_global_projections_start_as_copies_of_the_local_ones():
     ],
 )
 @pytest.mark.parametrize("n", [LENGTH, 18])
-def test_blocks_that_are_all_seen_make_full_attention(mechanism, knobs, causal, n):
+def test_block_attention_to_all_blocks_equals_full_attention(mechanism, knobs, causal, n):
     built = make(mechanism, causal=causal, **knobs)
     x = tokens(n)
     close(built(x), same_weights(make(SoftmaxAttention, causal=causal), built)(x))
 
 
-def test_local_blocks_may_change_places():
+def test_local_attention_is_equivariant_to_permutations_of_blocks():
     mechanism, x = make(LocalAttention, **{"length": 40}, block_size=8), tokens(40)
     order = torch.arange(40).view(5, 8)[[3, 0, 4, 1, 2]].flatten()
     close(mechanism(x[:, order]), mechanism(x)[:, order])
@@ -607,7 +609,7 @@ def test_local_blocks_may_change_places():
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("seed", range(5))
-def test_bigbird_plan_lists_no_block_twice_and_as_many_as_asked(causal, seed):
+def test_bigbird_plan_has_the_configured_blocks_without_repetition(causal, seed):
     torch.manual_seed(seed)
     blocks, drawn, leading = 11, 3, 2
     mechanism = make(BigBirdAttention, causal=causal, block_size=4, random_blocks=drawn, global_blocks=leading)
@@ -630,24 +632,24 @@ def test_bigbird_plan_depends_on_the_seed():
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("hashes", [1, 3])
-def test_reformer_with_two_chunks_equals_full_attention_with_one_projection_for_queries_and_keys(hashes, causal):
+def test_reformer_with_two_chunks_equals_full_attention_with_shared_queries_and_keys(hashes, causal):
     mechanism = make(ReformerAttention, causal=causal, bucket_size=(LENGTH + 1) // 2, hashes=hashes)
     x = tokens(LENGTH)
     q, v = mechanism.split_heads(mechanism.query_key(x)), mechanism.split_heads(mechanism.value(x))
     others = ~torch.eye(LENGTH, dtype=torch.bool)
     others = others.tril() if causal else others
-    others[0, 0] |= causal  # the first token sees no other
+    others[0, 0] |= causal  # the first token has no other token
     mixed = references.weigh(q @ torch.nn.functional.normalize(q, dim=-1).mT, v, others)
     close(mechanism(x), mechanism.output(mechanism.merge_heads(mixed)))
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
-def test_entmax_of_two_equals_sparsemax(scale):
+def test_entmax_with_alpha_2_equals_sparsemax(scale):
     logits = scale * torch.randn(20, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     close(entmax(logits, torch.tensor(2.0)), references_sparse.sparsemax_by_sorting(logits), 1e-12)
 
 
-def test_entmax_near_one_approaches_softmax():
+def test_entmax_approaches_softmax_as_alpha_approaches_1():
     logits = torch.randn(20, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     far, near = (
         (entmax(logits, torch.tensor(alpha, dtype=torch.float64)) - logits.softmax(-1)).abs().max()
@@ -659,7 +661,7 @@ def test_entmax_near_one_approaches_softmax():
 
 @pytest.mark.parametrize("alpha", [1.01, 1.5, 1.99, 2.0])
 @pytest.mark.parametrize("scale", [0.1, 3.0])
-def test_entmax_of_a_long_row_is_exact(alpha, scale):
+def test_entmax_of_a_long_row_equals_bisection(alpha, scale):
     logits = scale * torch.randn(2, 4096, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     alpha = torch.tensor(alpha, dtype=torch.float64)
     weights = entmax(logits, alpha)
@@ -668,13 +670,13 @@ def test_entmax_of_a_long_row_is_exact(alpha, scale):
     close(entmax(logits.float(), alpha), weights.float(), 1e-5)
 
 
-def test_entmax_gradients_are_those_of_differences():
+def test_entmax_gradients_pass_gradcheck():
     logits = torch.randn(2, 3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     alpha = torch.tensor([[1.2], [1.5], [1.9]], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(entmax, (logits, alpha))
 
 
-def test_entmax_gives_most_keys_no_weight_and_each_head_learns_how_many():
+def test_entmax_weights_are_sparse_and_alpha_is_learned_per_head():
     mechanism = make(EntmaxAttention, alpha=1.9)
     assert (entmax(torch.randn(9, 100) * 3, mechanism.alpha[0]) == 0).float().mean() > 0.5
     mechanism(tokens(LENGTH)).square().sum().backward()
@@ -683,7 +685,7 @@ def test_entmax_gives_most_keys_no_weight_and_each_head_learns_how_many():
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_topk_that_keeps_all_equals_full_attention(causal):
+def test_topk_of_all_keys_equals_full_attention(causal):
     mechanism, x = make(TopkAttention, k=30, causal=causal), tokens(30)
     close(mechanism(x), same_weights(make(SoftmaxAttention, causal=causal), mechanism)(x))
 
@@ -696,21 +698,21 @@ def with_spans(mechanism: AdaptiveSpanAttention, *shares: float) -> AdaptiveSpan
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_adaptive_span_at_its_maximum_equals_full_attention(causal):
+def test_adaptive_span_with_maximal_spans_equals_full_attention(causal):
     mechanism = with_spans(make(AdaptiveSpanAttention, max_span=LENGTH - 1, causal=causal), 1.0, 1.0)
     x = tokens(LENGTH)
     close(mechanism(x), same_weights(make(SoftmaxAttention, causal=causal), mechanism)(x))
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_adaptive_span_without_a_ramp_is_a_window(causal):
+def test_adaptive_span_without_a_ramp_equals_a_window(causal):
     mechanism = with_spans(make(AdaptiveSpanAttention, max_span=40, ramp=1, causal=causal), 0.125, 0.125)
     window = same_weights(make(LongformerAttention, window=5, causal=causal), mechanism)
     x = tokens(LENGTH)
     close(mechanism(x), window(x))
 
 
-def test_adaptive_span_is_learned_where_a_token_lies_on_the_ramp():
+def test_adaptive_span_has_a_gradient_where_keys_are_on_the_ramp():
     mechanism, x = make(AdaptiveSpanAttention, max_span=40, ramp=8), tokens(LENGTH)
     grads = {}
     for share in (0.0, 0.5, 1.0):
@@ -722,7 +724,7 @@ def test_adaptive_span_is_learned_where_a_token_lies_on_the_ramp():
 
 
 @pytest.mark.parametrize("buckets", [2, 8, 32, 34, 66, 100, 128])
-def test_reformer_hash_takes_as_many_values_as_asked_or_up_to_a_third_more(buckets):
+def test_reformer_has_the_requested_number_of_buckets_or_up_to_a_third_more(buckets):
     values = 1
     for factor in make(ReformerAttention, width=4, heads=1, length=128, bucket_count=buckets).factors:
         values *= 2 * factor
@@ -731,13 +733,13 @@ def test_reformer_hash_takes_as_many_values_as_asked_or_up_to_a_third_more(bucke
 
 
 def others(x: Tensor, t: int, factor: float) -> Tensor:
-    """``x`` with every token but ``t`` multiplied."""
+    """``x`` with every token except ``t`` multiplied by ``factor``."""
     scaled = x * factor
     scaled[:, t] = x[:, t]
     return scaled
 
 
-def test_synthesizer_dense_weights_of_a_token_depend_on_that_token_alone():
+def test_synthesizer_dense_weights_of_a_token_depend_on_that_token_only():
     mechanism, x = make(SynthesizerAttention, mode="dense"), tokens(LENGTH)
     for t in (0, 20, LENGTH - 1):
         none, once, twice = (mechanism(others(x, t, factor))[:, t] for factor in (0.0, 1.0, 2.0))
@@ -746,7 +748,7 @@ def test_synthesizer_dense_weights_of_a_token_depend_on_that_token_alone():
 
 
 @pytest.mark.parametrize("mode", ["random", "factorised"])
-def test_synthesizer_random_weights_do_not_depend_on_the_tokens(mode):
+def test_synthesizer_random_weights_are_independent_of_the_tokens(mode):
     mechanism, x, y = make(SynthesizerAttention, mode=mode), tokens(LENGTH), tokens(LENGTH, seed=7)
     close(mechanism(3 * x - 2 * y), 3 * mechanism(x) - 2 * mechanism(y))
 
@@ -767,7 +769,7 @@ def test_synthesizer_dot_equals_full_attention(causal):
 
 
 @pytest.mark.parametrize("part", ["dense", "random", "factorised", "factorised_dense", "dot"])
-def test_synthesizer_mixture_equals_the_part_that_has_the_whole_share(part):
+def test_synthesizer_mixture_equals_the_part_with_all_the_weight(part):
     everything = "dot+random+dense+factorised_dense+factorised"
     mixture = make(SynthesizerAttention, mode=everything)
     with torch.no_grad():
@@ -776,11 +778,11 @@ def test_synthesizer_mixture_equals_the_part_that_has_the_whole_share(part):
     close(mixture(x), single(x))
 
 
-def test_synthesizer_parts_start_with_equal_shares():
+def test_synthesizer_mixture_weights_are_initially_equal():
     assert torch.equal(make(SynthesizerAttention, mode="dense+dot").shares.softmax(0), torch.tensor([0.5, 0.5]))
 
 
-def test_synthesizer_with_a_table_of_zeros_takes_the_mean_of_what_is_not_padding():
+def test_synthesizer_with_a_zero_table_averages_the_tokens_that_are_not_padding():
     mechanism, x = make(SynthesizerAttention, mode="random"), tokens(LENGTH)
     torch.nn.init.zeros_(mechanism.table)
     padding = some_padding(x)
@@ -797,7 +799,7 @@ def test_linformer_with_identity_projections_equals_full_attention(sharing):
     close(mechanism(x), same_weights(make(SoftmaxAttention), mechanism)(x))
 
 
-def test_softmax_shared_keys_start_as_the_mean_of_their_queries():
+def test_grouped_keys_are_initialised_as_the_mean_of_their_queries():
     built = make(SoftmaxAttention, **{"heads": 6}, kv_heads=2)
     first, second = built.query.weight.chunk(2)
     means = [torch.stack(half.chunk(3)).mean(0) for half in (first, second)]
@@ -805,7 +807,7 @@ def test_softmax_shared_keys_start_as_the_mean_of_their_queries():
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_softmax_with_copies_of_shared_keys_and_values_needs_no_groups(causal):
+def test_grouped_query_attention_equals_attention_with_repeated_keys_and_values(causal):
     grouped = make(SoftmaxAttention, **{"heads": 6}, kv_heads=2, causal=causal)
     plain = make(SoftmaxAttention, **{"heads": 6}, causal=causal)
     state = grouped.state_dict()
@@ -829,13 +831,13 @@ def test_softmax_with_copies_of_shared_keys_and_values_needs_no_groups(causal):
         (AdaptiveSpanAttention, {"max_span": 7, "ramp": 4}),
     ],
 )
-def test_it_matters_how_far_apart_tokens_stand_and_not_where(mechanism, knobs, causal, rope):
+def test_outputs_depend_on_relative_positions_only(mechanism, knobs, causal, rope):
     built, x = make(mechanism, causal=causal, rope=rope, **knobs), tokens(17)
     later = torch.cat([torch.zeros(2, 11, WIDTH), x], dim=1)
     close(built(later, torch.arange(28).expand(2, -1) < 11)[:, 11:], built(x))
 
 
-def test_full_attention_knows_the_order_of_tokens_by_rotary_positions_alone():
+def test_full_attention_depends_on_token_order_only_with_rotary_positions():
     x = tokens(LENGTH)
     plain = make(SoftmaxAttention)
     turning = same_weights(make(SoftmaxAttention, rope=True), plain)
@@ -844,7 +846,7 @@ def test_full_attention_knows_the_order_of_tokens_by_rotary_positions_alone():
     close(turning(x[:, :1]), plain(x[:, :1]))
 
 
-def test_rotary_positions_far_from_the_start_are_exact():
+def test_rotary_positions_in_the_thousands_are_exact():
     turned, x = rotary(4, 9000, enabled=True), torch.tensor([1.0, 2.0, 3.0, 4.0])
     for position in (0, 1, 8999):
         angles = [position, position / 100]
@@ -855,13 +857,13 @@ def test_rotary_positions_far_from_the_start_are_exact():
 
 
 @pytest.mark.parametrize("mechanism", [SoftmaxAttention, LinformerAttention, LongformerAttention])
-def test_query_and_key_start_equal(mechanism):
+def test_query_and_key_projections_are_initially_equal(mechanism):
     knobs = {SoftmaxAttention: {}, LinformerAttention: {"rank": 2}, LongformerAttention: {"window": 2}}[mechanism]
     built = make(mechanism, **knobs)
     assert torch.equal(built.query.weight, built.key.weight)
 
 
-# --- what cannot be built ----------------------------------------
+# --- invalid settings ----------------------------------------------
 
 REFUSED = [
     (SoftmaxAttention, {"width": 10, "heads": 3}, "width=10, heads=3: heads must divide width"),
@@ -967,7 +969,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize(("mechanism", "settings", "message"), REFUSED, ids=[message for *_, message in REFUSED])
-def test_refuses(mechanism, settings, message, device):
+def test_invalid_settings_are_refused(mechanism, settings, message, device):
     with torch.device(device), pytest.raises(ValueError) as refusal:  # noqa: PT011 - the message is compared below
         make(mechanism, **settings)
     assert message in str(refusal.value)
@@ -976,6 +978,45 @@ def test_refuses(mechanism, settings, message, device):
 @pytest.mark.parametrize(
     "mechanism", dict.fromkeys(row.mechanism for row in ROWS), ids=lambda mechanism: mechanism.__name__
 )
-def test_a_misspelt_knob_is_refused(mechanism):
+def test_a_misspelt_setting_is_refused(mechanism):
     with pytest.raises(TypeError, match="unexpected keyword argument 'rnak'"):
         make(mechanism, rnak=3)
+
+
+# --- spaces/attention/README.md ----------------------------------
+
+
+def test_the_readme_lists_every_mechanism_with_what_it_can_do():
+    text = (Path(spaces.attention.__file__).parent / "README.md").read_text().partition("## Benchmark")[0]
+    rows = re.findall(r"^\| `(\w+)`( ⁴)? \|.*\| ([^|]*) \| ([^|]*) \|$", text, re.MULTILINE)
+    table = {name: columns for name, *columns in rows}
+    for name in {row.name for row in ROWS}:
+        rope, decodes, crosses = table.pop(name)
+        rows = [row for row in ROWS if row.name == name]
+        assert bool(rope) == any("rope" in row.knobs for row in rows), name
+        assert decodes.startswith("yes") == any(row.causal and not row.no_decoding for row in rows), name
+        assert crosses.startswith("yes") == (not rows[0].mechanism.no_cross_attention), name
+    assert not table
+
+
+def test_the_readmes_example_is_a_mechanism():
+    text = (Path(spaces.attention.__file__).parent / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {"__name__": "pool"}
+    exec(compile(textwrap.dedent(example), "README.md", "exec"), names)
+    row = Row(names["PoolAttention"], mean_of_neighbours, {"window": 5})
+    test_output_and_gradients_agree_with_the_dense_reference(row, LENGTH, some_padding)
+    test_outputs_are_independent_of_content_and_amount_of_padding(row)
+    test_samples_of_a_batch_are_independent(row)
+    with pytest.raises(ValueError, match="causal must be false"):
+        row.build(causal=True)
+
+
+def mean_of_neighbours(mechanism: Any, x: Tensor, real: Tensor) -> Tensor:
+    positions = torch.arange(x.shape[1])
+    near = (positions[:, None] - positions).abs() <= mechanism.window // 2
+    samples = [
+        torch.stack([sample[near[i] & kept].mean(0) if kept[i] else torch.zeros(WIDTH) for i in positions.tolist()])
+        for sample, kept in zip(x, real, strict=True)
+    ]
+    return torch.stack(samples)

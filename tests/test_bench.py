@@ -1,14 +1,15 @@
-"""The benchmark: its arithmetic, that it leaves nothing out in silence, and one run on sequences of a few tokens."""
+"""The benchmark: its statistics, its tables, what it reports as skipped, and one run on short sequences."""
 
 import csv
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from spaces.bench import measure
-from spaces.bench.__main__ import main
+from spaces.bench.__main__ import argument_parser, main
 from spaces.bench.implementations import IMPLEMENTATIONS, select
 from spaces.bench.measure import (
     PASSES,
@@ -27,16 +28,18 @@ SMALL = BenchConfig(batch=2, width=8, heads=2, dtype=torch.float32, device="cpu"
 OURS = [each for each in IMPLEMENTATIONS if not each.label]
 
 
-def test_every_mechanism_is_measured_and_everything_has_a_name_of_its_own():
+def test_every_mechanism_is_measured_and_names_are_unique():
     assert {each.mechanism for each in OURS} == {path.stem for path in CONF.glob("*.yaml")}
     assert len({each.name for each in IMPLEMENTATIONS}) == len(IMPLEMENTATIONS)
     settings = {each.setting for each in OURS}
-    assert all(each.setting in settings for each in IMPLEMENTATIONS), "a package needs ours beside it"
+    assert all(each.setting in settings for each in IMPLEMENTATIONS), (
+        "each package is compared with an implementation of ours"
+    )
 
 
 @pytest.mark.parametrize("each", OURS, ids=lambda each: each.name)
 @pytest.mark.parametrize("length", [2, 17])
-def test_ours_runs_on_any_length(each, length):
+def test_our_implementations_run_on_short_and_odd_lengths(each, length):
     subject = Subject(each, SMALL, length)
     assert subject.module.causal == each.causal
     y = subject.forward()
@@ -45,12 +48,12 @@ def test_ours_runs_on_any_length(each, length):
     gradients = subject.forward_backward()
     assert len(gradients) == 1 + len(list(subject.module.parameters()))
     assert gradients[0].abs().sum() > 0
-    assert all(p.grad is None for p in subject.module.parameters()), "they would add up from call to call"
+    assert all(p.grad is None for p in subject.module.parameters()), "gradients must not accumulate between calls"
 
 
 @pytest.mark.parametrize("each", [each for each in IMPLEMENTATIONS if each.label], ids=lambda each: each.name)
 @pytest.mark.filterwarnings("ignore:distutils Version classes are deprecated:DeprecationWarning")  # performer-pytorch
-def test_packages_mix_tokens_as_ours_does(each):
+def test_packages_map_sequences_to_the_same_shape_and_are_causal_if_named_so(each):
     if not each.installed:
         pytest.skip(f"{each.package} is not installed")
     length = 12 * 64 if each.mechanism == "bigbird" else 32
@@ -64,7 +67,7 @@ def test_packages_mix_tokens_as_ours_does(each):
 
 
 @pytest.mark.parametrize("mode", ["dense", "random", "factorised"])
-def test_written_out_synthesizers_compute_what_ours_do(mode):
+def test_written_out_synthesizers_equal_ours(mode):
     by_name = {each.name: each for each in IMPLEMENTATIONS}
     ours, theirs = (
         Subject(by_name[f"synthesizer-{mode}{label}"], SMALL, 17).forward() for label in ("", "/written-out")
@@ -72,7 +75,7 @@ def test_written_out_synthesizers_compute_what_ours_do(mode):
     torch.testing.assert_close(ours, theirs)
 
 
-def test_names_choose_mechanisms_settings_and_single_implementations():
+def test_select_accepts_mechanisms_settings_and_implementation_names():
     always = [each.name for each in OURS if each.mechanism == "softmax"]
     assert [each.name for each in select(["fnet"])] == [*always, "fnet"]
     assert {each.name for each in select(["reformer-1"])} == {*always, "reformer-1", "reformer-1/reformer-pytorch"}
@@ -86,7 +89,7 @@ def test_names_choose_mechanisms_settings_and_single_implementations():
     [
         ({128: 2.0, 512: 0.5}, "256"),  # halfway on both logarithmic axes
         ({100: 3.0, 200: 1.5, 400: 0.75, 800: 0.375}, "300"),  # 300 / length
-        ({128: 0.9, 256: 1.2, 512: 0.5}, "296"),  # once more slower: what counts is from where it stays faster
+        ({128: 0.9, 256: 1.2, 512: 0.5}, "296"),  # slower again at 256: the last crossover counts
         ({128: 1.5, 256: 0.9, 512: 1.2, 1024: 0.3}, "561"),
         ({128: 0.9, 256: 0.4}, "<= 128"),
         ({128: 1.0, 256: 0.4}, "<= 128"),
@@ -95,18 +98,18 @@ def test_names_choose_mechanisms_settings_and_single_implementations():
         ({}, "-"),
     ],
 )
-def test_where_a_mechanism_overtakes(ratios, length):
+def test_crossover_length_is_interpolated_on_logarithmic_axes(ratios, length):
     assert crossover_length(ratios) == length
 
 
-def test_a_ratio_is_the_median_of_the_rounds_ratios():
-    """A round that is ten times as slow for both changes neither, as it would the ratio of two means."""
+def test_a_ratio_is_the_median_of_the_ratios_per_round():
+    """A round that is ten times as slow for both has no effect on it, unlike on the ratio of the means."""
     spread = ratio([2.0, 30.0, 4.0, 2.0, 1.0], [1.0, 10.0, 1.0, 1.0, 1.0])
     assert (spread.median, spread.low, spread.high) == (2.0, 2.0, 3.0)
     assert ratio([3.0], [2.0]) == dataclasses.replace(spread, median=1.5, low=1.5, high=1.5)
 
 
-def test_tables_say_how_many_times_as_long_and_how_many_times_as_fast():
+def test_tables_show_ratios_to_softmax_and_speedups_over_packages():
     def measured(seconds):
         return Measurement({name: [seconds, 2 * seconds] for name in PASSES}, peak_bytes=3_000_000)
 
@@ -127,7 +130,7 @@ def test_tables_say_how_many_times_as_long_and_how_many_times_as_fast():
 
 
 class Clock:
-    """Time passes only in calls."""
+    """A fake clock that advances only in calls."""
 
     def __init__(self, monkeypatch):
         self.now, self.calls = 0.0, []
@@ -141,13 +144,13 @@ class Clock:
         return call
 
 
-def test_seconds_are_those_of_one_call(monkeypatch):
+def test_seconds_per_call_is_the_mean_over_calls(monkeypatch):
     clock = Clock(monkeypatch)
     assert seconds_per_call(clock.call("a", 0.25), 8, "cpu") == 0.25
     assert len(clock.calls) == 8
 
 
-def test_rounds_take_turns_and_short_calls_are_repeated(monkeypatch):
+def test_rounds_are_interleaved_and_short_calls_repeated(monkeypatch):
     clock = Clock(monkeypatch)
 
     class Fake:
@@ -164,7 +167,7 @@ def test_rounds_take_turns_and_short_calls_are_repeated(monkeypatch):
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-5, 0.003, 0.05, 0.1, 7.0])
-def test_a_sample_lasts_long_enough(seconds):
+def test_a_sample_has_as_many_calls_as_it_needs(seconds):
     calls = calls_per_sample(seconds)
     assert calls >= 1
     assert calls * max(seconds, 1e-6) >= measure.LEAST_SAMPLE_S
@@ -180,14 +183,22 @@ def test_a_sample_lasts_long_enough(seconds):
         (["--only", "lonformer"], "--only lonformer: it must be a mechanism"),
     ],
 )
-def test_what_does_not_fit_is_told(arguments, message, capsys, tmp_path):
+def test_invalid_arguments_are_refused(arguments, message, capsys, tmp_path):
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
+def test_the_readmes_commands_have_valid_arguments():
+    text = (CONF.parents[1] / "spaces" / "attention" / "README.md").read_text()
+    commands = re.findall(r"^(?:\w+=\d+ )*python -m spaces\.bench(.*)$", text, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        select(argument_parser().parse_args(command.split()).only)
+
+
 @pytest.mark.slow  # the first child process imports torch
-def test_a_run_measures_writes_and_says_what_it_leaves_out(capsys, tmp_path):
+def test_a_run_writes_its_results_and_reports_what_it_skips(capsys, tmp_path):
     arguments = ["--batch", "2", "--width", "8", "--heads", "2", "--rounds", "2", "--out", str(tmp_path)]
     assert main(["--lengths", "16", "32", "--only", "synthesizer-random", "fnet", *arguments]) == 0
     printed = capsys.readouterr().out
@@ -207,11 +218,11 @@ def test_a_run_measures_writes_and_says_what_it_leaves_out(capsys, tmp_path):
     assert printed.count("fnet is skipped: a pass takes") == 2
     assert "at length 16" in printed
     assert "at length 32" not in printed
-    assert printed.count("1 measured in 2 rounds") == 2, "softmax is what others are compared with"
+    assert printed.count("1 measured in 2 rounds") == 2, "softmax is measured however slow it is"
 
 
 @pytest.mark.slow
-def test_what_fails_gives_the_reason_and_memory_counts_what_a_pass_holds():
+def test_probe_returns_the_error_or_the_peak_memory_of_a_pass():
     (linformer, fnet, written_out) = (
         next(each for each in IMPLEMENTATIONS if each.name == name)
         for name in ("linformer", "fnet", "softmax/written-out")

@@ -30,7 +30,7 @@ class Constant(Task):
 
 
 class Narrowing(Mechanism):
-    """Builds, and then gives one feature too few."""
+    """A mechanism that can be built and returns one feature too few."""
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         return x[..., 1:]
@@ -81,7 +81,7 @@ def test_every_corner_that_fits_builds_and_runs(features):
         ({"narrow": {"_target_": f"{HERE}.Narrowing"}}, Constant(), ["narrow depth=2", "fails on an input (1, 31)"]),
     ],
 )
-def test_what_does_not_fit_is_told_with_its_place(tree, task, expected):
+def test_invalid_mechanisms_are_reported_with_their_place(tree, task, expected):
     found = invalid_corners(space(**tree), task)
     assert len(found) == len(set(found))
     for message in expected:
@@ -101,13 +101,13 @@ def test_what_does_not_fit_is_told_with_its_place(tree, task, expected):
         ),
     ],
 )
-def test_a_model_that_does_not_fit_is_told_once(change, message):
+def test_an_invalid_model_is_reported_once(change, message):
     assert invalid_corners(
         space({**MODEL, **change}, softmax=SOFTMAX, linformer={**LINFORMER, "rank": 4}), Constant()
     ) == [message]
 
 
-def test_the_same_seed_gives_the_same_network_and_leaves_the_generator_alone():
+def test_build_is_reproducible_and_preserves_the_global_generator():
     architecture = next(space().corners())
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -117,7 +117,7 @@ def test_the_same_seed_gives_the_same_network_and_leaves_the_generator_alone():
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_a_pattern_stands_in_the_network_block_by_block():
+def test_the_blocks_of_a_network_follow_the_pattern():
     tree = {"attention": {"softmax": SOFTMAX, "longformer": {**LONGFORMER, "window": 3}}, "train": {"epochs": 1}}
     hybrid = Space({**tree, "model": {**MODEL, "depth": 3}, "pattern": ["longformer", "longformer", "softmax"]})
     network = build(next(hybrid.corners()), Constant())
@@ -125,7 +125,7 @@ def test_a_pattern_stands_in_the_network_block_by_block():
     assert names == ["LongformerAttention", "LongformerAttention", "SoftmaxAttention"]
 
 
-def test_the_gate_builds_what_is_nested():
+def test_instantiate_is_recursive():
     half = {"_target_": "fractions.Fraction", "numerator": 1, "denominator": 2}
     assert instantiate({**half, "numerator": half}, "here") == 0.25
 
@@ -140,7 +140,7 @@ FRAMES = torch.arange(36.0).reshape(2, 9, 2) % 7, torch.full((2, 3, 2), torch.na
 
 @pytest.mark.parametrize("per_token", [True, False])
 @pytest.mark.parametrize(("features", "inputs", "behind"), [(None, *IDS), (2, *FRAMES)])
-def test_padding_changes_nothing_in_an_encoder(per_token, features, inputs, behind):
+def test_encoder_outputs_are_independent_of_padding(per_token, features, inputs, behind):
     task = Constant(length=12, per_token=per_token, features=features)
     for corner in space(softmax=SOFTMAX, longformer={**LONGFORMER, "window": 3}).corners():
         network = build(corner, task).eval()
@@ -156,7 +156,7 @@ def test_tokens_are_ids_or_frames(tokens):
         TaskSpec(length=4, classes=2, per_token=False, **tokens)
 
 
-def test_a_causal_encoder_does_not_look_ahead():
+def test_a_causal_encoder_is_independent_of_later_tokens():
     task = Constant(length=12, per_token=True, causal=True)
     network = build(next(space().corners()), task).eval()
     inputs = torch.arange(12)[None] % 7
@@ -167,7 +167,7 @@ def test_a_causal_encoder_does_not_look_ahead():
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_a_token_shift_is_a_depthwise_convolution_of_three_taps(causal):
+def test_short_convolution_equals_a_depthwise_conv1d_with_kernel_size_3(causal):
     shift = ShortConvolution(width=4, causal=causal)
     x = torch.randn(2, 7, 4)
     padded = torch.nn.functional.pad(x.transpose(1, 2), (2, 0) if causal else (1, 1))

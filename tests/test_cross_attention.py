@@ -1,4 +1,4 @@
-"""Every mechanism whose tokens can attend to another sequence against one list of promises; the others say why not."""
+"""Properties of every mechanism with cross-attention; the others must raise the reason."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ ROWS = [
 every_row = parametrize(ROWS)
 
 
-def asking(m: int, *, batch: int = 2, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Tokens that differ from those of :func:`tokens`, which are the source here."""
+def queries(m: int, *, batch: int = 2, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Query tokens; those of :func:`tokens` are the source."""
     return tokens(m, batch=batch, seed=4, dtype=dtype)
 
 
@@ -80,7 +80,7 @@ def attend(
 )
 def test_output_and_gradients_agree_with_the_dense_reference(row, m, n, pad):
     mechanism = row.build().double()
-    x, source = asking(m, dtype=torch.float64).requires_grad_(), tokens(n, dtype=torch.float64).requires_grad_()
+    x, source = queries(m, dtype=torch.float64).requires_grad_(), tokens(n, dtype=torch.float64).requires_grad_()
     padding = pad(source)
     leaves = [x, source, *mechanism.parameters()]
     towards = torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
@@ -96,8 +96,8 @@ def test_output_and_gradients_agree_with_the_dense_reference(row, m, n, pad):
 
 
 @every_row
-def test_neither_content_nor_amount_of_padding_changes_outputs(row):
-    mechanism, x, source = row.build(), asking(5), tokens(17)
+def test_outputs_are_independent_of_content_and_amount_of_padding(row):
+    mechanism, x, source = row.build(), queries(5), tokens(17)
     alone = attend(mechanism, x, source)
     for amount in (1, 8, LENGTH - 17):
         longer = torch.cat([source, padding_content(amount)], dim=1)
@@ -106,7 +106,7 @@ def test_neither_content_nor_amount_of_padding_changes_outputs(row):
 
 @every_row
 def test_padded_content_receives_no_gradient(row):
-    mechanism, x, source = row.build(), asking(5), tokens(17).requires_grad_()
+    mechanism, x, source = row.build(), queries(5), tokens(17).requires_grad_()
     padding = some_padding(source)
     attend(mechanism, x, source, padding).square().sum().backward()
     assert (source.grad[padding] == 0).all()
@@ -114,8 +114,8 @@ def test_padded_content_receives_no_gradient(row):
 
 
 @every_row
-def test_samples_of_a_batch_do_not_mix(row):
-    mechanism, x, source = row.build(), asking(5, batch=3), tokens(23, batch=3)
+def test_samples_of_a_batch_are_independent(row):
+    mechanism, x, source = row.build(), queries(5, batch=3), tokens(23, batch=3)
     padding = no_padding(source)
     padding[0, 9:] = True
     padding[1, :] = True
@@ -128,8 +128,8 @@ def test_samples_of_a_batch_do_not_mix(row):
 
 
 @every_row
-def test_a_token_sees_no_other_of_its_own_sequence(row):
-    mechanism, x, source = row.build(), asking(5), tokens(17)
+def test_a_token_does_not_attend_to_its_own_sequence(row):
+    mechanism, x, source = row.build(), queries(5), tokens(17)
     padding = some_padding(source)
     together = attend(mechanism, x, source, padding)
     for t in range(5):
@@ -140,8 +140,8 @@ def test_a_token_sees_no_other_of_its_own_sequence(row):
 
 @every_row
 @pytest.mark.parametrize("pad", [no_padding, some_padding])
-def test_what_was_read_serves_every_look_and_its_samples_can_be_selected(row, pad):
-    mechanism, x, source = row.build(), asking(5, batch=3), tokens(17, batch=3)
+def test_a_source_cache_can_be_reused_and_indexed_by_sample(row, pad):
+    mechanism, x, source = row.build(), queries(5, batch=3), tokens(17, batch=3)
     padding = pad(source)
     expected = attend(mechanism, x, source, padding)
     cache = mechanism.encode_source(source, padding)
@@ -154,7 +154,7 @@ def test_what_was_read_serves_every_look_and_its_samples_can_be_selected(row, pa
 
 @every_row
 @pytest.mark.parametrize("pad", [no_padding, some_padding])
-def test_across_to_itself_a_sequence_mixes_as_in_forward(row, pad):
+def test_cross_attention_of_a_sequence_to_itself_equals_forward(row, pad):
     mechanism, x = row.build(), tokens(19)
     padding = pad(x)
     mixed = attend(mechanism, x, x, padding)
@@ -162,8 +162,8 @@ def test_across_to_itself_a_sequence_mixes_as_in_forward(row, pad):
 
 
 @every_row
-def test_a_source_of_padding_alone_gives_zeros_and_finite_gradients(row):
-    mechanism, x, source = row.build(), asking(5).requires_grad_(), tokens(9).requires_grad_()
+def test_an_all_padding_source_gives_zeros_and_finite_gradients(row):
+    mechanism, x, source = row.build(), queries(5).requires_grad_(), tokens(9).requires_grad_()
     torch.nn.init.ones_(mechanism.output.bias)
     padding = no_padding(source)
     padding[0] = True
@@ -178,23 +178,23 @@ def test_a_source_of_padding_alone_gives_zeros_and_finite_gradients(row):
 
 
 @every_row
-def test_a_saved_mechanism_repeats_its_outputs(row):
-    saved, loaded, x, source = row.build(seed=0), row.build(seed=5), asking(5), tokens(19)
+def test_a_loaded_state_dict_reproduces_the_outputs(row):
+    saved, loaded, x, source = row.build(seed=0), row.build(seed=5), queries(5), tokens(19)
     loaded.load_state_dict(saved.state_dict())
     assert torch.equal(attend(loaded, x, source), attend(saved, x, source))
 
 
 @every_row
 def test_single_precision_agrees_with_the_dense_reference(row):
-    mechanism, x, source = row.build(), asking(9), tokens(LENGTH)
+    mechanism, x, source = row.build(), queries(9), tokens(LENGTH)
     padding = some_padding(source)
     actual = attend(mechanism, x, source, padding)
     close(actual.double(), row.reference(mechanism.double(), x.double(), ~padding, source.double()), 1e-5)
 
 
 @every_row
-def test_autocast_stays_finite(row):
-    mechanism, x, source = row.build(), asking(5).requires_grad_(), tokens(19).requires_grad_()
+def test_outputs_and_gradients_are_finite_under_autocast(row):
+    mechanism, x, source = row.build(), queries(5).requires_grad_(), tokens(19).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = attend(mechanism, x, source, some_padding(source))
     out.sum().backward()
@@ -203,25 +203,25 @@ def test_autocast_stays_finite(row):
 
 @every_row
 def test_runs_on_the_meta_device_and_with_an_empty_batch(row):
-    assert attend(row.build(), asking(5, batch=0), tokens(9, batch=0)).shape == (0, 5, WIDTH)
+    assert attend(row.build(), queries(5, batch=0), tokens(9, batch=0)).shape == (0, 5, WIDTH)
     with torch.device("meta"):
         x, source, padding = torch.empty(2, 5, WIDTH), torch.empty(2, 19, WIDTH), torch.empty(2, 19, dtype=torch.bool)
         assert attend(row.build(), x, source, padding).shape == x.shape
 
 
 @every_row
-def test_a_source_beyond_length_is_refused_and_more_questions_are_not(row):
-    attend(row.build(), asking(LENGTH + 1), tokens(LENGTH))
+def test_length_limits_the_source_but_not_the_queries(row):
+    attend(row.build(), queries(LENGTH + 1), tokens(LENGTH))
     with pytest.raises(ValueError, match=f"a sequence of {LENGTH + 1} tokens.*length={LENGTH}"):
-        attend(row.build(), asking(3), tokens(LENGTH + 1))
+        attend(row.build(), queries(3), tokens(LENGTH + 1))
 
 
 @pytest.mark.parametrize("n", [1, 6, 9])
 def test_nystromformer_with_every_source_token_a_landmark_equals_full_attention(n):
     mechanism = row_of(NystromformerAttention).build(landmarks=n, pinv_iterations=40).double()
     full = same_weights(row_of(SoftmaxAttention).build().double(), mechanism)
-    # Far from each other, tokens make matrices whose inverse the iteration finds.
-    x, source = asking(4, dtype=torch.float64), 3 * tokens(n, dtype=torch.float64)
+    # Tokens that are far apart make well-conditioned matrices, for which the pseudo-inverse converges.
+    x, source = queries(4, dtype=torch.float64), 3 * tokens(n, dtype=torch.float64)
     close(attend(mechanism, x, source), attend(full, x, source), 1e-6)
 
 
@@ -229,7 +229,7 @@ def row_of(mechanism: type) -> Row:
     return next(row for row in ROWS if row.mechanism is mechanism)
 
 
-# --- what cannot ---------------------------------------------
+# --- refusals -----------------------------------------------
 
 REFUSED = [
     (LocalAttention, {"block_size": 4}, "its blocks pair tokens by position"),
@@ -237,7 +237,7 @@ REFUSED = [
     (LongformerAttention, {"window": 3}, "tokens of two sequences have no distance"),
     (AdaptiveSpanAttention, {"max_span": 3}, "tokens of two sequences have no distance"),
     (ReformerAttention, {"bucket_size": 4}, "its keys are its queries"),
-    (SynthesizerAttention, {"mode": "random"}, "its weights do not look at the tokens they weigh"),
+    (SynthesizerAttention, {"mode": "random"}, "its weights do not depend on the keys"),
     (GatedAttention, {}, "its weights decay from token to token"),
     (DeltaAttention, {}, "its memory is read while it is written"),
     (FNetAttention, {}, "its transform runs along one"),
@@ -256,17 +256,17 @@ REFUSED = [
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize(("mechanism", "knobs", "reason"), REFUSED, ids=[refused[0].__name__ for refused in REFUSED])
-def test_what_cannot_attend_to_another_sequence_says_why(mechanism, knobs, reason, device):
+def test_a_mechanism_without_cross_attention_raises_the_reason(mechanism, knobs, reason, device):
     with torch.device(device):
         built, x = Row(mechanism, references.softmax, knobs).build(), torch.zeros(0, 1, WIDTH)
         with pytest.raises(ValueError, match=reason):
             built.encode_source(x)
 
 
-PROMISED = {row.mechanism for row in ROWS}
+WITH_CROSS_ATTENTION = {row.mechanism for row in ROWS}
 
 
-@parametrize([row for row in test_attention.ROWS if row.mechanism not in PROMISED])
-def test_a_mechanism_that_promises_nothing_here_refuses(row):
+@parametrize([row for row in test_attention.ROWS if row.mechanism not in WITH_CROSS_ATTENTION])
+def test_a_mechanism_without_a_row_here_refuses_cross_attention(row):
     with pytest.raises(ValueError, match="another sequence"):
         row.build().encode_source(tokens(5))

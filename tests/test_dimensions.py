@@ -21,13 +21,13 @@ from spaces.dimensions import Choice, ConfigError, Float, Int, parse
         ({"float": [1e-4, 1e-2], "log": True}, Float(1e-4, 1e-2, log=True), [1e-4, 1e-2]),
     ],
 )
-def test_a_mapping_with_a_dimensions_key_is_a_dimension(node, dimension, bounds):
+def test_a_mapping_with_a_key_of_a_dimension_is_parsed(node, dimension, bounds):
     assert parse(node, "x") == dimension
     assert dimension.bounds() == bounds
 
 
 @pytest.mark.parametrize("node", [4, "choice", None, [1, 2], {}, {"_target_": "a.B"}, {"rank": {"int": [1, 2]}}])
-def test_anything_else_is_a_plain_value(node):
+def test_other_nodes_are_plain_values(node):
     assert parse(node, "x") is None
 
 
@@ -59,13 +59,13 @@ def test_anything_else_is_a_plain_value(node):
         ({"int": [1, 8], "step": 2}, "depth: high 8 is not low 1 plus a multiple of step 2"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(node, message):
+def test_mistakes_are_reported_with_their_place(node, message):
     with pytest.raises(ConfigError) as error:
         parse(node, "depth")
     assert message in str(error.value)
 
 
-def test_every_draw_lies_within_its_dimension():
+def test_samples_are_within_their_dimension():
     dimensions = {
         "choice": Choice({"a": ["a"], 3: 3}),
         "int": Int(2, 8, step=3),

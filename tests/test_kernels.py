@@ -1,4 +1,4 @@
-"""What the mechanisms that are not a softmax over logits promise beyond the table of all mechanisms."""
+"""Properties of single mechanisms and of their kernels, beyond those of all mechanisms."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ QUERIES, KEYS, VALUES = normal(2, 2, N, D), normal(2, 2, N, D, seed=1), normal(2
 
 
 def quadratic(q, k, v, log_decay):
-    """All pairs, with the decay between them multiplied out."""
+    """The sum over all pairs of tokens with the product of the decays between them."""
     rows = []
     for i in range(q.shape[2]):
         row, left = 0.0, torch.ones(q.shape[:2], dtype=q.dtype)
@@ -83,16 +83,16 @@ def test_scan_in_chunks_and_step_by_step_equals_the_quadratic_form_with_gradient
     close(torch.cat(outs, dim=2), expected)
 
 
-def test_without_decay_and_with_a_decay_of_one_are_the_same():
+def test_scan_without_decay_equals_scan_with_zero_log_decay():
     close(scan(QUERIES, KEYS, VALUES, DECAYS["zero"], chunk=5), scan(QUERIES, KEYS, VALUES, chunk=5))
 
 
-def test_what_decays_at_once_leaves_a_token_itself():
+def test_scan_with_complete_decay_keeps_only_the_token_itself():
     itself = (QUERIES * KEYS).sum(-1, keepdim=True) * VALUES
     close(scan(QUERIES, KEYS, VALUES, DECAYS["everything"], chunk=5), itself)
 
 
-def test_a_large_later_token_costs_earlier_ones_no_precision():
+def test_a_large_later_key_does_not_affect_the_precision_of_earlier_outputs():
     q, k, v = (y.float() for y in (QUERIES, KEYS, VALUES))
     before = scan(q, k, v, chunk=5)
     k[:, :, 13:] *= 1e12
@@ -101,7 +101,7 @@ def test_a_large_later_token_costs_earlier_ones_no_precision():
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("knobs", [{"feature_map": "elu"}, {"feature_map": "relu"}], ids=str)
-def test_linear_attention_gives_means_of_values(knobs, causal):
+def test_linear_attention_outputs_lie_between_the_values(knobs, causal):
     mechanism, x = built(LinearAttention, causal=causal, **knobs), normal(2, N, 8)
     torch.nn.init.eye_(mechanism.output.weight)
     torch.nn.init.zeros_(mechanism.output.bias)
@@ -112,7 +112,7 @@ def test_linear_attention_gives_means_of_values(knobs, causal):
         assert (out[:, t] <= seen.amax(1) + 1e-9).all()
 
 
-# --- what is worked on in pieces ---------------------------------
+# --- slabs, tiles and slices -------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_linear_attention_gives_means_of_values(knobs, causal):
     ],
 )
 @pytest.mark.parametrize("size", [1, 200])
-def test_how_much_is_held_at_a_time_changes_nothing(piece, mechanism, knobs, size, monkeypatch):
+def test_slab_and_tile_sizes_do_not_change_results(piece, mechanism, knobs, size, monkeypatch):
     whole, x = built(mechanism, **knobs), normal(3, N, 8).requires_grad_()
     results = []
     for _ in range(2):
@@ -136,7 +136,7 @@ def test_how_much_is_held_at_a_time_changes_nothing(piece, mechanism, knobs, siz
 
 
 @pytest.mark.parametrize(("size", "step"), [(4, 4), (6, 4), (9, 4), (12, 4), (5, 1), (3, 5), (17, 2)])
-def test_overlapping_slices_and_their_gradients_are_those_of_unfold(size, step):
+def test_overlapping_slices_and_their_gradients_equal_unfold(size, step):
     x = normal(2, N, D).requires_grad_()
     slices, expected = overlapping(x, size, step), x.unfold(-2, size, step).mT
     assert torch.equal(slices, expected)
@@ -147,7 +147,7 @@ def test_overlapping_slices_and_their_gradients_are_those_of_unfold(size, step):
 # --- performer ---------------------------------------------------
 
 
-def test_performer_directions_are_orthogonal_within_a_block_and_normal_in_length():
+def test_performer_directions_are_blockwise_orthogonal_with_the_norms_of_normal_vectors():
     torch.manual_seed(0)
     directions = orthogonal_directions(6, 6000)
     for block in directions.T.split(6)[:20]:
@@ -156,18 +156,18 @@ def test_performer_directions_are_orthogonal_within_a_block_and_normal_in_length
     assert orthogonal_directions(6, 4).shape == (6, 4)
 
 
-def test_performer_features_estimate_the_exponential_without_bias():
+def test_performer_features_are_unbiased_estimates_of_the_exponential():
     torch.manual_seed(0)
     directions = orthogonal_directions(4, 100_000).double()
     for q, k in zip(normal(8, 4) * 0.3, normal(8, 4, seed=1) * 0.3, strict=True):
         features = [(y @ directions - y.square().sum() / 2).exp() for y in (q, k)]
         assert (features[0] * features[1]).mean() == pytest.approx((q @ k).exp().item(), rel=0.02)
-    # The mean of the directions is 0, on every axis: a factorisation with signs of its own would favour a side.
+    # The directions have mean 0, which QR without a positive diagonal would not give.
     assert directions[:, ::4].mean(1).abs().max() < 0.03
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_performer_comes_near_to_full_attention_as_features_grow(causal):
+def test_performer_converges_to_full_attention_with_more_features(causal):
     x = normal(2, N, 8) * 0.7
     full = built(SoftmaxAttention, causal=causal)
     error = {}
@@ -178,12 +178,12 @@ def test_performer_comes_near_to_full_attention_as_features_grow(causal):
             mechanism.load_state_dict(full.state_dict(), strict=False)
             runs.append((mechanism(x) - full(x)).square().mean())
         error[features] = torch.stack(runs).mean().sqrt()
-    assert error[4096] < error[16] / 8  # 16 by the square root; the rest is for chance
+    assert error[4096] < error[16] / 8  # expected: 16, the square root of the ratio of features
     assert error[4096] < 0.01
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_performer_stays_finite_where_features_under_and_overflow(causal):
+def test_performer_is_finite_where_features_underflow_and_overflow(causal):
     mechanism, x = built(PerformerAttention, causal=causal, features=7).float(), normal(2, N, 8, dtype=torch.float32)
     x[:, 5::4] *= 1e4
     x.requires_grad_()
@@ -193,9 +193,9 @@ def test_performer_stays_finite_where_features_under_and_overflow(causal):
     assert x.grad.isfinite().all()
 
 
-def test_performer_keys_are_not_divided_by_what_comes_later():
+def test_performer_keys_are_not_scaled_by_later_keys():
     mechanism, x = built(PerformerAttention, causal=True, features=7), normal(2, N, 8)
-    x[:, :9] *= 100  # features of large keys are tiny: divided by the later ones they would all be 0
+    x[:, :9] *= 100  # features of large keys are tiny; divided by those of later keys they would underflow
     alone = mechanism(x[:, :9])
     assert (alone - mechanism.output.bias).abs().amax() > 1
     close(mechanism(x)[:, :9], alone)
@@ -204,12 +204,12 @@ def test_performer_keys_are_not_divided_by_what_comes_later():
 # --- gated attention ---------------------------------------------
 
 
-def test_gated_constant_decays_are_those_of_the_paper():
+def test_gated_constant_decays_equal_the_papers():
     mechanism = built(GatedAttention, decay="constant")
     close(mechanism.log_decay.exp()[:, 0].tolist(), [1 - 1 / 32, 1 - 1 / 64], 1e-7)
 
 
-def test_gated_starts_with_the_papers_steps_and_rates():
+def test_gated_is_initialised_with_the_papers_steps_and_rates():
     mechanism = built(GatedAttention, width=512, heads=512)
     gates = mechanism.token_decay
     steps, rates = torch.nn.functional.softplus(gates.step_size.bias).detach(), gates.log_rates.detach().exp()
@@ -222,12 +222,12 @@ def test_gated_starts_with_the_papers_steps_and_rates():
 
 
 @pytest.mark.parametrize("decay", ["token", "constant"])
-def test_gated_in_both_directions_turned_around_is_itself_turned_around(decay):
+def test_bidirectional_gated_attention_is_equivariant_to_reversal(decay):
     mechanism, x = built(GatedAttention, decay=decay), normal(2, N, 8)
     close(mechanism(x.flip(1)).flip(1), mechanism(x))
 
 
-def test_gated_with_constant_decay_does_not_care_where_a_sequence_starts():
+def test_gated_with_constant_decay_is_shift_equivariant():
     mechanism, x = built(GatedAttention, decay="constant", causal=True), normal(2, N, 8)
     x[:, :7] = 0
     close(mechanism(x)[:, 7:], mechanism(x[:, 7:]))
@@ -263,7 +263,7 @@ def test_delta_scan_in_chunks_and_step_by_step_equals_the_recurrence_with_gradie
     close(torch.cat(outs, dim=2), expected)
 
 
-def test_the_delta_rule_replaces_what_stood_under_a_key_and_leaves_the_others():
+def test_the_delta_rule_overwrites_the_value_of_one_key_only():
     written, asked = (torch.eye(4, dtype=torch.float64)[keys] for keys in ([0, 1, 0, 2, 0, 1], [0, 0, 1, 0, 2, 0]))
     q, k, values = asked[None, None], written[None, None], normal(6, E)
     ones, zeros = torch.ones(1, 1, 6, dtype=torch.float64), torch.zeros(1, 1, 6, dtype=torch.float64)
@@ -272,7 +272,7 @@ def test_the_delta_rule_replaces_what_stood_under_a_key_and_leaves_the_others():
     close(halves[3], values[0] / 4 + values[2] / 2)
 
 
-def test_the_delta_rule_with_keys_that_share_nothing_adds_as_the_scan_does():
+def test_the_delta_rule_with_orthogonal_keys_equals_the_scan():
     keys = torch.eye(N, dtype=torch.float64).expand(2, 2, N, N)
     queries, decay = normal(2, 2, N, N), DECAYS["mild"]
     close(
@@ -281,14 +281,14 @@ def test_the_delta_rule_with_keys_that_share_nothing_adds_as_the_scan_does():
     )
 
 
-def test_the_delta_rule_stays_finite_where_all_keys_are_one():
+def test_the_delta_rule_is_stable_with_identical_keys():
     keys = torch.nn.functional.normalize(torch.ones(1, 1, 500, D), dim=-1)
     values, ones = normal(1, 1, 500, E, dtype=torch.float32), torch.ones(1, 1, 500)
     close(delta_scan(keys, keys, values, ones, torch.zeros(1, 1, 500)), values, 1e-4)
 
 
 @pytest.mark.parametrize("decay", ["token", "none"])
-def test_delta_in_both_directions_turned_around_is_itself_turned_around(decay):
+def test_bidirectional_delta_attention_is_equivariant_to_reversal(decay):
     mechanism, x = built(DeltaAttention, decay=decay), normal(2, N, 8)
     close(mechanism(x.flip(1)).flip(1), mechanism(x))
 
@@ -297,14 +297,14 @@ def test_delta_in_both_directions_turned_around_is_itself_turned_around(decay):
 
 
 @pytest.mark.parametrize("n", [1, 7, N])
-def test_nystromformer_with_a_landmark_a_token_and_a_converged_inverse_equals_full_attention(n):
+def test_nystromformer_with_one_landmark_per_token_equals_full_attention(n):
     mechanism, x = built(NystromformerAttention, landmarks=N, pinv_iterations=60), normal(2, n, 8)
     full = built(SoftmaxAttention, seed=3)
     full.load_state_dict(mechanism.state_dict())
     close(mechanism(x), full(x), 1e-7)
 
 
-def test_pseudo_inverse_converges_to_that_of_linear_algebra():
+def test_pseudo_inverse_converges_to_pinv():
     torch.manual_seed(0)
     matrices = (torch.randn(2, 3, 9, 9, dtype=torch.float64) * 2).softmax(-1)
     matrices[0, 0, :, 4] = 0
@@ -313,7 +313,7 @@ def test_pseudo_inverse_converges_to_that_of_linear_algebra():
     close(pseudo_inverse(matrices, 60), torch.linalg.pinv(matrices), 1e-7)
 
 
-def test_nystromformer_of_equal_tokens_is_their_value():
+def test_nystromformer_of_equal_tokens_gives_their_value():
     mechanism = built(NystromformerAttention, landmarks=4, pinv_iterations=30)
     x = normal(1, 1, 8).expand(1, N, 8)
     close(mechanism(x), mechanism.output(mechanism.value(x)), 1e-9)
@@ -321,7 +321,7 @@ def test_nystromformer_of_equal_tokens_is_their_value():
 
 @pytest.mark.parametrize("size", [1, 3, 33, 65])
 @pytest.mark.parametrize("n", [1, 31, 32, 40, 97])
-def test_convolution_by_blocks_equals_torchs(n, size):
+def test_convolution_by_blocks_equals_conv2d(n, size):
     v, taps = normal(2, 3, n, 5), normal(3, size, seed=1)
     expected = torch.nn.functional.conv2d(v, taps[:, None, :, None], padding=(size // 2, 0), groups=3)
     close(convolved(v, taps), expected)

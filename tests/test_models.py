@@ -1,4 +1,4 @@
-"""Models against slow, obvious versions of themselves: whole passes, one token at a time, with and without padding."""
+"""Models: their parts against formulas, decoding against whole passes, padding, roles and invalid settings."""
 
 from itertools import product
 
@@ -42,12 +42,12 @@ def mechanisms(kind=SoftmaxAttention, *, depth=2, length=LENGTH, causal=False, *
 
 
 def model(kind, mechanisms, spec, **settings):
-    """As YAML makes it, so that the settings that all models share are keys beside the model's own."""
+    """A model constructed as from YAML, with the fields of its ``BlockConfig`` as keys."""
     node = {"_target_": f"{kind.__module__}.{kind.__name__}", "width": WIDTH, **settings}
     return instantiate(node, "model", mechanisms=mechanisms, spec=spec).eval()
 
 
-def asked(inputs, padding=None, decoder_input_ids=None):
+def batch_of(inputs, padding=None, decoder_input_ids=None):
     return Batch(inputs, padding, torch.empty(0), decoder_input_ids)
 
 
@@ -55,19 +55,19 @@ def asked(inputs, padding=None, decoder_input_ids=None):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_a_feed_forward_network_is_two_or_three_projections(activation):
+def test_feed_forward_equals_its_formula(activation):
     network, x = FeedForward(BlockConfig(WIDTH, feed_forward=3, activation=activation)), torch.randn(3, 5, WIDTH)
     up = x @ network.up_proj.weight.T + network.up_proj.bias
     if activation == "swiglu":
         gate = x @ network.gate_proj.weight.T + network.gate_proj.bias
         hidden = gate * gate.sigmoid() * up
-        assert hidden.shape[-1] == 16, "a third projection, so two thirds of the hidden features"
+        assert hidden.shape[-1] == 16, "two thirds of the hidden features, for the third projection"
     else:
         hidden = {"gelu": F.gelu, "relu": F.relu}[activation](up)
     torch.testing.assert_close(network(x), hidden @ network.down_proj.weight.T + network.down_proj.bias)
 
 
-def test_sinusoidal_positions_are_waves_of_growing_length():
+def test_sinusoidal_positions_equal_the_papers_formula():
     added = SinusoidalPositions(50, 6)
     added.scale.data.fill_(1.0)
     table = added(torch.zeros(1, 50, 6))[0]
@@ -78,7 +78,7 @@ def test_sinusoidal_positions_are_waves_of_growing_length():
 
 
 @pytest.mark.parametrize("kind", POSITIONS)
-def test_positions_may_begin_later(kind):
+def test_positions_can_start_at_an_offset(kind):
     added, x = POSITIONS[kind](9, 4), torch.randn(2, 9, 4)
     torch.testing.assert_close(added(x[:, 3:5], 3), added(x)[:, 3:5])
     assert torch.equal(added(x), x) == (kind == "none")
@@ -93,14 +93,14 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_padding_changes_nothing(settings):
+def test_encoder_outputs_are_independent_of_padding(settings):
     spec = TaskSpec(length=LENGTH, features=3, classes=CLASSES, per_token=False)
     network = model(Encoder, mechanisms(), spec, **settings)
     frames = torch.randn(2, 9, 3)
     padded = torch.cat([frames, torch.full((2, 3, 3), torch.nan)], dim=1)
     padding = torch.arange(LENGTH).expand(2, -1) >= 9
-    torch.testing.assert_close(network(asked(padded, padding)), network(asked(frames)))
-    assert network(asked(frames)).shape == (2, CLASSES)
+    torch.testing.assert_close(network(batch_of(padded, padding)), network(batch_of(frames)))
+    assert network(batch_of(frames)).shape == (2, CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_padding_changes_nothing(settings):
         ({}, {"answer_length": 5}, "it needs spaces.models.seq2seq.Seq2Seq"),
     ],
 )
-def test_what_an_encoder_cannot_do_is_refused(settings, spec, message):
+def test_invalid_encoder_settings_are_refused(settings, spec, message):
     taken = TaskSpec(**{"length": LENGTH, "vocabulary": 5, "classes": 2, "per_token": False} | spec)
     with pytest.raises(ValueError, match=message):
         model(Encoder, mechanisms(), taken, **settings)
@@ -139,26 +139,26 @@ decoding = pytest.mark.parametrize(
 
 @decoding
 @pytest.mark.parametrize("settings", [{}, {"positions": "sinusoidal", "activation": "swiglu"}])
-def test_a_decoder_says_token_by_token_what_it_says_at_once(kind, knobs, settings):
+def test_decode_step_gives_the_logits_of_forward(kind, knobs, settings):
     network = model(Decoder, mechanisms(kind, causal=True, **knobs), CAUSAL, **settings)
     ids = torch.randint(CLASSES, (3, LENGTH))
     cache, steps = network.init_cache(3), []
     for token in ids.unbind(1):
         logits, cache = network.decode_step(token, cache)
         steps.append(logits)
-    torch.testing.assert_close(torch.stack(steps, dim=1), network(asked(ids)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(torch.stack(steps, dim=1), network(batch_of(ids)), atol=1e-5, rtol=1e-5)
 
 
 @decoding
-def test_a_decoder_goes_on_with_what_is_likeliest(kind, knobs):
+def test_greedy_generation_takes_the_argmax_of_forward(kind, knobs):
     network = model(Decoder, mechanisms(kind, causal=True, **knobs), CAUSAL)
     ids = prompt = torch.randint(CLASSES, (3, 4))
     while ids.shape[1] < LENGTH:
-        ids = torch.cat([ids, network(asked(ids))[:, -1:].argmax(-1)], dim=1)
+        ids = torch.cat([ids, network(batch_of(ids))[:, -1:].argmax(-1)], dim=1)
     assert torch.equal(network.generate(prompt, LENGTH - 4), ids[:, 4:])
 
 
-def test_a_decoder_draws_by_the_generator_alone():
+def test_sampling_depends_on_the_given_generator_only():
     network = model(Decoder, mechanisms(causal=True), CAUSAL)
     before, prompt = torch.get_rng_state(), torch.zeros(40, 1, dtype=torch.int64)
 
@@ -168,7 +168,7 @@ def test_a_decoder_draws_by_the_generator_alone():
 
     assert torch.equal(draw(0, 1.0), draw(0, 1.0))
     assert not torch.equal(draw(0, 1.0), draw(1, 1.0))
-    assert torch.equal(draw(0, 1e-4), network.generate(prompt, 6)), "cold, it takes what is likeliest"
+    assert torch.equal(draw(0, 1e-4), network.generate(prompt, 6)), "at a low temperature, sampling is greedy"
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -180,7 +180,7 @@ def test_a_decoder_draws_by_the_generator_alone():
         (mechanisms(causal=True), {"causal": False}, "asks for the next token"),
     ],
 )
-def test_what_cannot_be_a_decoder_is_refused(mechanism, spec, message):
+def test_invalid_decoders_are_refused(mechanism, spec, message):
     taken = TaskSpec(**{"length": LENGTH, "vocabulary": 6, "classes": 6, "per_token": True, "causal": True} | spec)
     with pytest.raises(ValueError, match=message):
         model(Decoder, mechanism, taken)
@@ -207,27 +207,27 @@ crossing = pytest.mark.parametrize(
 
 
 @crossing
-def test_an_answer_depends_on_the_source_and_on_what_was_said(cross, knobs):
+def test_seq2seq_logits_depend_on_the_source_and_on_previous_tokens(cross, knobs):
     network = seq2seq(cross, **knobs)
     source, decoder_input_ids = torch.randint(9, (2, LENGTH)), torch.randint(CLASSES, (2, ANSWER))
-    logits = network(asked(source, decoder_input_ids=decoder_input_ids))
+    logits = network(batch_of(source, decoder_input_ids=decoder_input_ids))
     assert logits.shape == (2, ANSWER, CLASSES)
     other = decoder_input_ids.clone()
     other[:, 4:] = (other[:, 4:] + 1) % CLASSES
-    later = network(asked(source, decoder_input_ids=other))
+    later = network(batch_of(source, decoder_input_ids=other))
     torch.testing.assert_close(later[:, :4], logits[:, :4])
     assert not torch.allclose(later[:, 4:], logits[:, 4:])
-    assert not torch.allclose(network(asked(source.flip(1), decoder_input_ids=decoder_input_ids)), logits)
+    assert not torch.allclose(network(batch_of(source.flip(1), decoder_input_ids=decoder_input_ids)), logits)
 
 
 @crossing
-def test_padding_of_the_source_changes_no_answer(cross, knobs):
+def test_seq2seq_logits_are_independent_of_source_padding(cross, knobs):
     network, decoder_input_ids = seq2seq(cross, **knobs), torch.randint(CLASSES, (2, ANSWER))
     source = torch.randint(9, (2, LENGTH))
     padding = torch.arange(LENGTH).expand(2, -1) >= 8
     torch.testing.assert_close(
-        network(asked(source, padding, decoder_input_ids)),
-        network(asked(source[:, :8], decoder_input_ids=decoder_input_ids)),
+        network(batch_of(source, padding, decoder_input_ids)),
+        network(batch_of(source[:, :8], decoder_input_ids=decoder_input_ids)),
         atol=1e-5,
         rtol=1e-5,
     )
@@ -235,21 +235,21 @@ def test_padding_of_the_source_changes_no_answer(cross, knobs):
 
 @crossing
 @pytest.mark.parametrize("decoder", [SoftmaxAttention, GatedAttention])
-def test_answers_are_the_likeliest_token_by_token(cross, knobs, decoder):
+def test_seq2seq_greedy_generation_takes_the_argmax_of_forward(cross, knobs, decoder):
     network = seq2seq(cross, decoder, **knobs)
     source = torch.randint(9, (5, LENGTH))
     ids = torch.full((5, 1), BOS)
     while ids.shape[1] <= ANSWER:
-        ids = torch.cat([ids, network(asked(source, decoder_input_ids=ids))[:, -1:].argmax(-1)], dim=1)
+        ids = torch.cat([ids, network(batch_of(source, decoder_input_ids=ids))[:, -1:].argmax(-1)], dim=1)
     ended = (ids[:, 1:] == EOS).cumsum(1) > 0
     expected = ids[:, 1:].masked_fill(ended, EOS)
-    assert torch.equal(network.generate(asked(source), ANSWER, ignore_eos=True), expected)
+    assert torch.equal(network.generate(batch_of(source), ANSWER, ignore_eos=True), expected)
     last = int((~ended).sum(1).max()) + 1
-    assert torch.equal(network.generate(asked(source), ANSWER), expected[:, :last])
+    assert torch.equal(network.generate(batch_of(source), ANSWER), expected[:, :last])
 
 
 @pytest.mark.parametrize(
-    ("cross", "knobs", "a_source_token"),  # the operations it costs one look, beyond which it must cost nothing
+    ("cross", "knobs", "flops_per_source_token"),  # FLOPs per generated token for each further token of the source
     [
         (SoftmaxAttention, {}, 4 * WIDTH),
         pytest.param(EntmaxAttention, {}, 4 * WIDTH, marks=pytest.mark.slow),
@@ -260,20 +260,20 @@ def test_answers_are_the_likeliest_token_by_token(cross, knobs, decoder):
         pytest.param(NystromformerAttention, {"landmarks": 1}, 0, marks=pytest.mark.slow),
     ],
 )
-def test_a_source_is_read_once_however_long_the_answer(cross, knobs, a_source_token):
-    network = seq2seq(cross, GatedAttention, **knobs)  # each of its tokens costs the same
+def test_a_source_is_encoded_once_per_generated_sequence(cross, knobs, flops_per_source_token):
+    network = seq2seq(cross, GatedAttention, **knobs)  # whose FLOPs are the same for every token
 
     def operations(n, tokens):
-        source = asked(torch.zeros(1, n, dtype=torch.int64))
+        source = batch_of(torch.zeros(1, n, dtype=torch.int64))
         return flops(network, source, use=lambda *given: network.generate(*given[1:], tokens, ignore_eos=True))
 
     growth = {n: operations(n, 2) - operations(n, 1) for n in (1, LENGTH)}
     depth = len(network.decoder.blocks)
-    assert growth[LENGTH] - growth[1] == depth * a_source_token * (LENGTH - 1)
+    assert growth[LENGTH] - growth[1] == depth * flops_per_source_token * (LENGTH - 1)
 
 
 class Reverse(Task):
-    """Say a sequence backwards."""
+    """Reverse a sequence."""
 
     def __init__(self):
         self.spec, self.chance = ANSWERS, 1 / CLASSES
@@ -295,7 +295,7 @@ def tree(roles=None, **extra):
     return {"attention": attention, "model": model, "train": {"epochs": 1}, "roles": roles or {}, **extra}
 
 
-def test_roles_say_which_mechanism_writes_and_which_looks():
+def test_roles_select_the_decoder_and_cross_attention_mechanisms():
     space = Space(tree({"decoder": "softmax", "cross": {"choice": ["softmax", "linformer"]}}, pattern=["fnet"]))
     assert invalid_corners(space, Reverse()) == []
     architectures = list(space.corners())
@@ -312,7 +312,7 @@ def test_roles_say_which_mechanism_writes_and_which_looks():
         assert (block.cross_mechanism.causal, block.cross_mechanism.length) == (False, LENGTH)
 
 
-def test_roles_are_refused_where_nothing_has_one():
+def test_roles_are_refused_without_a_decoder():
     space = Space(tree({"decoder": "softmax"}, model={**tree()["model"], "_target_": "spaces.models.encoder.Encoder"}))
     assert invalid_corners(space, FirstToken()) == [
         "roles: they are for tasks whose answer is a sequence of its own, such as translation"
@@ -328,6 +328,6 @@ def test_roles_are_refused_where_nothing_has_one():
         ({"decoder": "softmax", "cross": "reformer"}, ["softmax"], "attention.reformer as cross:"),
     ],
 )
-def test_what_cannot_serve_a_role_is_refused_with_the_reason(roles, pattern, message):
+def test_a_mechanism_unfit_for_a_role_is_refused_with_the_reason(roles, pattern, message):
     (problem,) = invalid_corners(Space(tree(roles, pattern=pattern)), Reverse())
     assert message in problem

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_task import FirstToken
 
-from search.training.fit import Training, evaluate_split
+from search.training.fit import LightningFit, evaluate_split
 from search.training.settings import TrainSettings
 from spaces.attention import Shape
 from spaces.attention.softmax import SoftmaxAttention
@@ -47,20 +47,22 @@ def test_a_shared_encoder_gives_each_task_the_output_of_a_single_encoder():
 
 def test_evaluation_covers_every_example_once_and_every_training_step_has_all_tasks():
     task = Multitask(tasks=tasks())
-    judged = list(task.batches("validation", 4))
-    assert len(judged) == task.steps("validation", 4) == math.ceil(360 / 4)
+    evaluated = list(task.batches("validation", 4))
+    assert len(evaluated) == task.steps("validation", 4) == math.ceil(360 / 4)
     for at, part in enumerate(task.subtasks.values()):
-        rows = [row for batch in judged if batch.subtasks[at] is not None for row in batch.subtasks[at].inputs.tolist()]
+        rows = [
+            row for batch in evaluated if batch.subtasks[at] is not None for row in batch.subtasks[at].inputs.tolist()
+        ]
         assert rows == part.examples("validation").inputs.tolist()
-    learned = list(task.batches("train", 4, shuffle=3))
-    assert len(learned) == task.steps("train", 4) == 8
-    assert all(part is not None for batch in learned for part in batch.subtasks)
-    few = [tuple(row) for batch in learned for row in batch.subtasks[1].inputs.tolist()]
+    steps = list(task.batches("train", 4, shuffle=3))
+    assert len(steps) == task.steps("train", 4) == 8
+    assert all(part is not None for batch in steps for part in batch.subtasks)
+    few = [tuple(row) for batch in steps for row in batch.subtasks[1].inputs.tolist()]
     assert len(set(few)) == 9 < len(few), "the smallest task is repeated"
     assert sorted(few[:9]) == sorted(few[9:18]), "each repetition contains all examples"
     assert few[:9] != few[9:18], "each repetition has another order"
     again = list(task.batches("train", 4, shuffle=3))
-    for batch, other in zip(learned, again, strict=True):
+    for batch, other in zip(steps, again, strict=True):
         assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(batch.subtasks, other.subtasks, strict=True))
 
 
@@ -84,7 +86,7 @@ def test_progress_is_the_mean_of_the_normalized_metrics():
 def test_all_tasks_are_learned():
     task = Multitask(tasks={"one": FirstToken(), "two": FirstToken(rows=32)})
     shared = network(task)
-    with Training(shared, task, TrainSettings(epochs=14, batch_size=16, lr=0.03), seed=0) as training:
+    with LightningFit(shared, task, TrainSettings(epochs=14, batch_size=16, lr=0.03), seed=0) as training:
         curve = [progress for _, progress in training]
     assert curve[-1] > 0.5 > curve[0]
 
@@ -118,7 +120,7 @@ def test_a_shared_encoder_needs_several_tasks():
 
 @pytest.mark.parametrize("length", [0, 65])
 def test_a_sample_is_at_most_as_long_as_the_longest_task(length):
-    with pytest.raises(ValueError, match=r"it must be 1\.\.64, the sequence length of the task"):
+    with pytest.raises(ValueError, match="the task has sequence lengths from 1 to 64"):
         Multitask(tasks=tasks()).sample(length=length)
     shapes = [part.inputs.shape[1] for part in Multitask(tasks=tasks()).sample(1, 10).subtasks]
     assert shapes == [8, 10, 10]

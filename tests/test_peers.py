@@ -36,7 +36,7 @@ SHAPE = Shape(WIDTH, HEADS, LENGTH)
 
 
 def package(name):
-    """The package, or a skipped test."""
+    """The package; skips the test if it is not installed."""
     with warnings.catch_warnings():
         # performer-pytorch 1.1.4, of 2022 and its last: it compares versions by distutils.
         warnings.filterwarnings("ignore", "distutils Version classes are deprecated", DeprecationWarning)
@@ -45,7 +45,7 @@ def package(name):
 
 @torch.no_grad()
 def give(theirs: nn.Linear, ours: nn.Linear, scale=1.0):
-    """Weights to the package; it gets no bias where we have none."""
+    """Copy the weights of ours to theirs; its bias is set to 0 where ours has none."""
     theirs.weight.copy_(scale * ours.weight)
     if theirs.bias is not None:
         theirs.bias.zero_() if ours.bias is None else theirs.bias.copy_(ours.bias)
@@ -57,7 +57,7 @@ def give_projections(theirs, ours, decoder_input_ids="", suffix="", names=("quer
 
 
 def untied(mechanism):
-    """In double precision, with keys that no longer equal the queries, as they do at the start."""
+    """``ours`` in double precision with key projections that differ from the query projections."""
     torch.manual_seed(0)
     for name, parameter in mechanism.named_parameters():
         if name.endswith("weight"):
@@ -88,7 +88,7 @@ def linformer():
 
 
 def longformer_of_transformers(global_tokens):
-    """Theirs counts both sides of the window; it takes softmax in single precision whatever it is given."""
+    """Its window is the sum of both sides; its softmax is always in single precision."""
     longformer = package("transformers.models.longformer.modeling_longformer")
     config = longformer.LongformerConfig(
         hidden_size=WIDTH, num_attention_heads=HEADS, attention_window=[8], attention_probs_dropout_prob=0.0
@@ -135,8 +135,8 @@ def _local_attention(ours, size, **settings):
 
 
 def reformer_pytorch(causal):
-    """Theirs divides logits by sqrt(head_dim), and all heads hash by the same directions; one round, because in
-    theirs the first chunk of a later round sees the last chunk of the round before."""
+    """It divides logits by sqrt(head_dim), and all heads share hash directions; one round, because its first chunk of
+    a later round attends to the last chunk of the previous round."""
     ours = untied(ReformerAttention(replace(SHAPE, causal=causal), bucket_size=6))
     theirs = package("reformer_pytorch").LSHSelfAttention(WIDTH, HEADS, bucket_size=6, n_hashes=1, causal=causal)
     theirs = theirs.double().eval()
@@ -153,7 +153,7 @@ def reformer_pytorch(causal):
 
 
 def reformer_of_transformers(causal):
-    """Theirs keeps a normalised key from overflowing by adding 1e-6 to its mean square; it has no output projection."""
+    """It adds 1e-6 to the mean square of a key before normalisation; it has no output projection."""
     reformer = package("transformers.models.reformer.modeling_reformer")
     ours = untied(ReformerAttention(replace(SHAPE, causal=causal), bucket_size=6))
     config = reformer.ReformerConfig(
@@ -176,14 +176,13 @@ def reformer_of_transformers(causal):
 
 
 def drawn(*shape):
-    """What a package draws first after it was given the seed 7."""
+    """The first random numbers of a package after seed 7."""
     torch.manual_seed(7)
     return torch.randn(shape, dtype=torch.float64)
 
 
 def performer(causal):
-    """Theirs adds 1e-4 to the features of queries and keys, which weighs values by what is no kernel, ours 1e-6 to
-    those of queries: both are left out."""
+    """It adds 1e-4 to the features of queries and keys, ours adds 1e-6 to those of queries; both are set to 0."""
     module = package("performer_pytorch.performer_pytorch")
     ours = untied(PerformerAttention(replace(SHAPE, causal=causal), features=16))
     theirs = module.SelfAttention(WIDTH, causal=causal, heads=HEADS, dim_head=HEAD_DIM, nb_features=16)
@@ -208,7 +207,7 @@ def performer(causal):
 
 
 def linear_attention_transformer():
-    """Theirs divides queries by sqrt(head_dim), which no softmax undoes."""
+    """It divides queries by sqrt(head_dim) after their softmax."""
     theirs = package("linear_attention_transformer.linear_attention_transformer").SelfAttention(WIDTH, HEADS).double()
     ours = untied(LinearAttention(SHAPE, feature_map="softmax"))
     give_projections(theirs, ours, names=("to_q", "to_k", "to_v"))
@@ -265,8 +264,8 @@ def nystrom_of_transformers():
 
 
 def bigbird():
-    """Theirs gives random blocks in training mode only, other ones to each head, and has the first and the last block
-    be global; ours is given its plan, in which the last block sees all."""
+    """It has random blocks in train mode only, drawn per head, and its first and last blocks are global; ours is given
+    its plan."""
     module = package("transformers.models.big_bird.modeling_big_bird")
     block = 4
     blocks = LENGTH // block
@@ -301,7 +300,7 @@ def bigbird():
 
 
 def fourier():
-    """The paper, and theirs, leave out the division by the square roots of both sizes."""
+    """It uses the unnormalised transform, as the paper does."""
     module = package("transformers.models.fnet.modeling_fnet")
     theirs = module.FNetBasicFourierTransform(module.FNetConfig(hidden_size=WIDTH))
     return FNetAttention(SHAPE), lambda x: theirs(x / (WIDTH * LENGTH) ** 0.5)[0]
@@ -353,7 +352,7 @@ def test_equal_weights_give_equal_outputs_and_gradients(pair):
 
 
 @pytest.mark.parametrize("alpha", [1.2, 1.5, 1.9, 2.0])
-def test_entmax_is_that_of_the_entmax_package(alpha):
+def test_entmax_equals_the_entmax_package(alpha):
     theirs = package("entmax")
     exact = {1.5: theirs.entmax15, 2.0: theirs.sparsemax}
     logits = 3 * torch.randn(5, 2, 7, 31, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

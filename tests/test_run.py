@@ -76,7 +76,7 @@ REFUSED = [  # arguments, and what the message says
     ),
     (["+space=nlp", "task=text", "task.predict=next_byte"], ["attention.linformer", "causal"]),
     (["+space=nlp", "task=text", "task.folder=nowhere"], ["nowhere"]),
-    (["+space=speech", "task=recordings"], ["task: folder=None: name a folder that holds a folder of WAV files"]),
+    (["+space=speech", "task=recordings"], ["task: folder=None: name a folder that contains a folder of audio files"]),
     (["+space=nlp", "storage.url=nonsense"], ["storage: url: not a database URL"]),
 ]
 

@@ -26,7 +26,7 @@ def draws(tree, n=60):
     return [(Space(tree).suggest(trial), trial.params) for trial in trials]
 
 
-def test_a_knob_is_drawn_only_with_its_mechanism():
+def test_settings_of_unused_mechanisms_are_not_sampled():
     for architecture, parameters in draws(TREE):
         (name,) = set(architecture["pattern"])
         assert len(architecture["pattern"]) == architecture["model"]["depth"]
@@ -35,7 +35,7 @@ def test_a_knob_is_drawn_only_with_its_mechanism():
         assert ("attention.longformer.window" in parameters) == (name == "longformer")
 
 
-def test_a_pattern_repeats_over_depth_and_draws_what_it_uses_alone():
+def test_a_pattern_repeats_over_depth_and_samples_only_its_mechanisms():
     seen = set()
     for architecture, parameters in draws(HYBRIDS):
         seen.add(tuple(architecture["pattern"]))
@@ -44,13 +44,13 @@ def test_a_pattern_repeats_over_depth_and_draws_what_it_uses_alone():
     assert seen == {("softmax",) * d for d in (1, 2, 3)} | {(local,), (local, local), (local, local, "softmax")}
 
 
-def test_a_pattern_may_be_fixed_and_be_a_single_name():
+def test_a_pattern_can_be_fixed_or_a_single_name():
     for fixed in (["linformer", "softmax"], "linformer"):
         for architecture, _ in draws({**TREE, "pattern": fixed}, 5):
             assert architecture["pattern"][0] == "linformer"
 
 
-def test_a_branch_that_is_not_drawn_leaves_no_trace():
+def test_dimensions_of_other_branches_are_not_sampled():
     branches = {"choice": {"small": {"_target_": "f.F", "ratio": {"int": [1, 2]}}, "none": None}}
     tree = {**TREE, "model": {**TREE["model"], "feed_forward": branches}}
     for architecture, parameters in draws(tree):
@@ -60,7 +60,7 @@ def test_a_branch_that_is_not_drawn_leaves_no_trace():
 
 
 @pytest.mark.parametrize("tree", [TREE, HYBRIDS])
-def test_corners_are_every_combination_of_ends_once(tree):
+def test_corners_are_all_combinations_of_bounds_without_repetition(tree):
     corners = [key(corner) for corner in Space(tree).corners()]
     assert len(corners) == len(set(corners))
     knobs = {"softmax": [{}], "linformer": [{"rank": 16}, {"rank": 32}], "longformer": [{"window": 8}, {"window": 32}]}
@@ -82,11 +82,11 @@ def test_corners_are_every_combination_of_ends_once(tree):
     assert found == expected
 
 
-def test_train_corners_are_the_ends_of_train():
+def test_train_corners_are_the_bounds_of_train():
     assert list(Space(TREE).train_corners()) == [{"epochs": 2, "lr": 1e-3}, {"epochs": 2, "lr": 1e-2}]
 
 
-def test_the_largest_architecture_of_each_pattern_takes_the_last_ends():
+def test_the_largest_architecture_of_each_pattern_has_the_upper_bounds():
     largest = list(Space(TREE).largest())
     assert [pattern(each) for each in largest] == ["softmax", "linformer", "longformer"]
     assert [short_settings(each).get("rank", short_settings(each).get("window")) for each in largest] == [None, 32, 32]
@@ -123,13 +123,13 @@ def test_the_largest_architecture_of_each_pattern_takes_the_last_ends():
         ),
     ],
 )
-def test_everything_wrong_is_told_at_once(change, messages):
+def test_all_mistakes_are_reported_at_once(change, messages):
     with pytest.raises(ConfigError) as error:
         Space({**TREE, **change})
     assert all(message in str(error.value) for message in messages), str(error.value)
 
 
-def test_an_architecture_survives_json_and_is_told_apart_by_its_key():
+def test_an_architecture_survives_json_and_is_identified_by_its_key():
     architectures = [architecture for architecture, _ in draws(HYBRIDS)]
     for architecture in architectures:
         assert json.loads(key(architecture)) == architecture
@@ -138,7 +138,7 @@ def test_an_architecture_survives_json_and_is_told_apart_by_its_key():
     assert key(a) == key(b)
 
 
-def test_an_architecture_is_shown_by_the_shortest_names_that_tell_its_settings_apart():
+def test_an_architecture_is_described_by_its_shortest_unique_names():
     architecture = {
         "model": {"_target_": "m.M", "depth": 2},
         "pattern": ["linformer", "synthesizer"],
@@ -152,7 +152,7 @@ def test_an_architecture_is_shown_by_the_shortest_names_that_tell_its_settings_a
     assert describe(architecture) == "linformer+synthesizer depth=2 linformer.rank=16 synthesizer.rank=8 lr=0.00123"
 
 
-def test_places_are_those_of_all_dimensions_branches_included():
+def test_dimension_names_include_those_of_branches():
     branches = {"choice": {"small": {"_target_": "f.F", "ratio": {"int": [1, 2]}}, "none": None}}
     tree = {**HYBRIDS, "model": {**TREE["model"], "feed_forward": branches}}
     assert Space(tree).dimension_names() == {
@@ -166,7 +166,7 @@ def test_places_are_those_of_all_dimensions_branches_included():
     }
 
 
-def test_the_smallest_models_are_parameters_that_draw_them():
+def test_smallest_gives_parameters_of_the_smallest_models():
     tree = {**TREE, "model": {**TREE["model"], "width": {"choice": [64, 16, 32]}}}
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for parameters in Space(tree).smallest():
@@ -179,7 +179,7 @@ def test_the_smallest_models_are_parameters_that_draw_them():
     ]
 
 
-def test_a_grid_holds_every_architecture_once():
+def test_the_grid_contains_every_architecture_once():
     tree = {**TREE, "train": {"epochs": 2, "lr": {"float": [0.1, 0.3], "step": 0.1}}}
     tree["attention"] = {**TREE["attention"], "longformer": {"_target_": "w.W", "window": {"int": [8, 32], "step": 8}}}
     space = Space(tree)
@@ -190,6 +190,6 @@ def test_a_grid_holds_every_architecture_once():
     assert drawn <= architectures
 
 
-def test_a_grid_without_end_is_refused_with_the_place():
+def test_a_grid_over_a_continuous_dimension_is_refused():
     with pytest.raises(ConfigError, match=r"train.lr: .* is continuous; a grid search needs a choice or a step"):
         Space(TREE).grid()

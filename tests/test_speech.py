@@ -31,7 +31,7 @@ def templates(task: Speech) -> dict[tuple[int, int], list[float]]:
     return found
 
 
-def heard(frame: list[float], known: dict[tuple[int, int], list[float]]) -> Any:
+def identify(frame: list[float], known: dict[tuple[int, int], list[float]]) -> Any:
     """Sound and voice of a frame, silence, or None within a glide: the template it is a multiple of."""
     loudest = max(frame)
     if loudest < 1e-6:
@@ -48,13 +48,13 @@ def test_labels_follow_from_the_frames(task: Speech) -> None:
     known = templates(task)
     identified = 0
     for row, row_labels in zip(frames.tolist(), labels.tolist(), strict=True):
-        sounds = [heard(frame, known) for frame in row]
+        sounds = [identify(frame, known) for frame in row]
         voices = {sound[1] for sound in sounds if sound not in (None, SILENCE)}
         keys = {sound[0] for sound in sounds if sound not in (None, SILENCE) and sound[0] < task.keys}
         assert len(voices) == 1, "one speaker a row"
         assert len(keys) <= 1, "one key a row"
         where = [at for at, sound in enumerate(sounds) if sound not in (None, SILENCE) and sound[0] in keys]
-        assert not where or where[-1] - where[0] < len(row) // 2, "it is heard once"
+        assert not where or where[-1] - where[0] < len(row) // 2, "the key occurs once"
         for at, sound in enumerate(sounds):
             if sound is SILENCE:
                 assert row_labels[at] == 2 * task.keys + min(voices)
@@ -71,7 +71,9 @@ def test_partners_are_more_often_near_the_key_than_far() -> None:
     frames, _, labels, *_ = task.examples("validation")
     known, distances = templates(task), list[int]()
     for row, row_labels in zip(frames.tolist(), labels.tolist(), strict=True):
-        keys = [at for at, frame in enumerate(row) if (sound := heard(frame, known)) and sound[0] in range(task.keys)]
+        keys = [
+            at for at, frame in enumerate(row) if (sound := identify(frame, known)) and sound[0] in range(task.keys)
+        ]
         if keys:
             distances += [abs(at - keys[0]) for at, label in enumerate(row_labels) if 0 <= label < 2 * task.keys]
     far = task.spec.length // 4

@@ -117,8 +117,8 @@ def test_long_texts_are_truncated_with_a_warning(tmp_path: Path, caplog: pytest.
     assert inputs.shape[1] == 7
     assert padding is not None
     assert {bytes(row[:7].tolist()) for row in inputs if not (row == 0).any()} == {"éééé".encode()[:7]}
-    told = "a.jsonl: 10 of 40 texts (25%) are longer than length=7 bytes and are truncated"
-    assert told in caplog.messages
+    message = "a.jsonl: 10 of 40 texts (25%) are longer than length=7 bytes and are truncated"
+    assert message in caplog.messages
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_the_largest_classes_are_kept_and_the_others_omitted_with_a_warning(
 
 
 def test_quoted_csv_fields_may_contain_separators_and_quotes_mean_nothing_in_tsv(tmp_path: Path) -> None:
-    said = [f'"Line one,\nline ""two""", he said, {"x" * at}' for at in range(30)]
-    task = table(tmp_path / "a.csv", [(text, at % 2) for at, text in enumerate(said)])
-    assert {text for text, _ in every(task)} == set(said)
+    texts = [f'"Line one,\nline ""two""", he said, {"x" * at}' for at in range(30)]
+    task = table(tmp_path / "a.csv", [(text, at % 2) for at, text in enumerate(texts)])
+    assert {text for text, _ in every(task)} == set(texts)
     quoted = [f'"{"x" * at}" said "she, {at}' for at in range(30)]
     task = table(tmp_path / "a.tsv", [(text, at % 2) for at, text in enumerate(quoted)])
     assert {text for text, _ in every(task)} == set(quoted)

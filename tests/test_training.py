@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_task import TREE, FirstToken
 
-from search.training.fit import Training, evaluate_split
+from search.training.fit import LightningFit, evaluate_split
 from search.training.settings import TrainSettings
 from spaces.build import build
 from spaces.space import Space
@@ -22,7 +22,7 @@ def fit(settings=SETTINGS, *, seed=0, stop_after=math.inf, task=None):
     task = task or FirstToken()
     network = build(ARCHITECTURE, task, seed=seed)
     curve = []
-    with Training(network, task, settings, seed=seed) as training:
+    with LightningFit(network, task, settings, seed=seed) as training:
         for epoch, metric in training:
             curve.append((epoch, metric))
             if epoch >= stop_after:
@@ -58,7 +58,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(dropout, tmp_path):
     architecture, task = list(Space(tree).corners())[-1], FirstToken()
     settings = TrainSettings(epochs=5, batch_size=16, lr=0.03, warmup=0.5)
     whole = build(architecture, task, seed=0)
-    with Training(whole, task, settings, seed=3) as training:
+    with LightningFit(whole, task, settings, seed=3) as training:
         curve = []
         for epoch, metric in training:
             curve.append((epoch, metric))
@@ -66,7 +66,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(dropout, tmp_path):
                 training.save(tmp_path / "new" / f"{epoch}.pt")
     for epoch in (2, 4):
         network = build(architecture, task, seed=9)  # other initial weights: the checkpoint replaces them
-        with Training(network, task, settings, seed=3, checkpoint=tmp_path / "new" / f"{epoch}.pt") as training:
+        with LightningFit(network, task, settings, seed=3, checkpoint=tmp_path / "new" / f"{epoch}.pt") as training:
             assert list(training) == curve[epoch:]
         for name, weights in whole.state_dict().items():
             assert torch.equal(weights, network.state_dict()[name]), name
@@ -84,7 +84,7 @@ def test_data_loading_does_not_count_as_time_of_the_model():
 
     settings, shares = TrainSettings(epochs=1, batch_size=16, lr=0.03), []
     for task in (FirstToken(), Slow()):
-        with Training(build(ARCHITECTURE, task), task, settings, seed=0) as training:
+        with LightningFit(build(ARCHITECTURE, task), task, settings, seed=0) as training:
             list(training)
         assert 0 < training.model_s < training.cpu_s
         shares.append(training.model_s / training.cpu_s)
@@ -108,7 +108,7 @@ def test_an_error_in_training_is_raised_in_the_caller():
 
 def test_an_interrupt_ends_the_thread_and_is_raised():
     def interrupt():
-        with Training(build(ARCHITECTURE, FirstToken()), FirstToken(), SETTINGS, seed=0) as training:
+        with LightningFit(build(ARCHITECTURE, FirstToken()), FirstToken(), SETTINGS, seed=0) as training:
             next(iter(training))
             raise KeyboardInterrupt
 

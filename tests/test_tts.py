@@ -41,31 +41,33 @@ def test_a_row_is_a_text_and_one_slot_per_frame() -> None:
 
 def test_the_frames_of_a_character_depend_on_it_and_its_neighbours_only() -> None:
     """The middle frames of a character depend on it and on its neighbours, and no two characters sound alike."""
-    heard: dict[str, Tensor] = {}
+    sounds: dict[str, Tensor] = {}
     inputs, _, labels, *_ = TASK.examples("train")
     for row, frames, text in zip(inputs, labels, texts(TASK, inputs), strict=True):
         at, spoken = 0, frames[row == TASK.slot]
         for before, letter, after in zip(f"^{text}", text, [*text[1:], "$"], strict=False):
             duration = int(TASK.durations[TASK.alphabet.index(letter)])
             sound = spoken[at : at + duration]
-            torch.testing.assert_close(heard.setdefault(before + letter + after, sound), sound)
+            torch.testing.assert_close(sounds.setdefault(before + letter + after, sound), sound)
             at += duration
         assert at == len(spoken)
-    middles = {letter: sound[len(sound) // 2] for (_, letter, _), sound in heard.items()}
+    middles = {letter: sound[len(sound) // 2] for (_, letter, _), sound in sounds.items()}
     pairs = [(a, b) for a in middles for b in middles if a < b]
     assert len(middles) == len(TASK.alphabet)
     assert min((middles[a] - middles[b]).abs().max().item() for a, b in pairs) > 0.5
 
 
 def test_chance_is_the_error_of_the_mean_frame_and_best_that_of_the_labels() -> None:
-    learned, judged = TASK.examples("train"), TASK.examples("validation")
-    mean = learned.labels[learned.inputs == TASK.slot].mean(0)
-    constant = mean.expand_as(judged.labels)
-    assert TASK.compute_metrics([TASK.eval_step(lambda _: constant, judged)])["mel_error"] == pytest.approx(TASK.chance)
-    assert TASK.loss(constant, judged).item() == pytest.approx(TASK.chance, rel=1e-5)
-    assert TASK.compute_metrics([TASK.eval_step(lambda _: judged.labels, judged)])["mel_error"] == TASK.best
-    elsewhere = judged.labels + 9.0 * (judged.inputs != TASK.slot)[..., None]
-    assert TASK.loss(elsewhere, judged).item() == 0, "only slots have labels"
+    train, validation = TASK.examples("train"), TASK.examples("validation")
+    mean = train.labels[train.inputs == TASK.slot].mean(0)
+    constant = mean.expand_as(validation.labels)
+    assert TASK.compute_metrics([TASK.eval_step(lambda _: constant, validation)])["mel_error"] == pytest.approx(
+        TASK.chance
+    )
+    assert TASK.loss(constant, validation).item() == pytest.approx(TASK.chance, rel=1e-5)
+    assert TASK.compute_metrics([TASK.eval_step(lambda _: validation.labels, validation)])["mel_error"] == TASK.best
+    elsewhere = validation.labels + 9.0 * (validation.inputs != TASK.slot)[..., None]
+    assert TASK.loss(elsewhere, validation).item() == 0, "only slots have labels"
 
 
 def hum(seconds: float) -> Tensor:

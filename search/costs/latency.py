@@ -40,6 +40,7 @@ class Latency:
     threads: int
     rounds_ms: tuple[float, ...] = ()  # minimum of each round, noisy ones included
     noisy_rounds: int = 0  # how many of them are noisy
+    reference_ms: float = 0.0  # the minimum of the reference computation alongside; 0 where nothing was measured
 
 
 class Meter(ABC):
@@ -213,6 +214,7 @@ class MeasuredLatency(Meter):
             threads=self.threads,
             rounds_ms=tuple(1e3 * seconds for seconds in times),
             noisy_rounds=len(rounds) - len(quiet),
+            reference_ms=1e3 * min(each.reference for each in rounds),
         )
 
     def _preempted(self, each: _Round) -> bool:

@@ -40,4 +40,4 @@ class MeasuredCosts:
         networks = [build(dict(architecture), self.task) for architecture in architectures]
         latencies = self.meter.measure_all(networks, self.task)
         at = time.time()
-        return [Timing(latency.ms, latency.spread, self.host, at) for latency in latencies]
+        return [Timing(each.ms, each.spread, self.host, at, each.reference_ms) for each in latencies]

@@ -154,6 +154,19 @@ def open_study(
     return study
 
 
+def load_study(storage: RDBStorage, name: str) -> optuna.Study:
+    """A stored study.
+
+    Raises:
+        ConfigError: there is none of that name; the message lists those that there are.
+    """
+    names = optuna.get_all_study_names(storage)
+    if name not in names:
+        url = storage.engine.url.render_as_string(hide_password=True)
+        raise ConfigError(f"there is no study {name!r} in {url}; there are {', '.join(names) or 'none'}")
+    return optuna.load_study(study_name=name, storage=storage)
+
+
 def _differences(stored: object, given: object, where: str = "") -> Iterable[str]:
     if isinstance(stored, Mapping) and isinstance(given, Mapping):
         for name in [*stored, *(name for name in given if name not in stored)]:

@@ -201,6 +201,6 @@ def _record(trial: FrozenTrial) -> Record:
         metric=trial.values[0] if trial.state == TrialState.COMPLETE else None,
         architecture=json.loads(known.get("architecture", "{}")),
         timings=timings,
-        stop=None if stop is None else Stop(**stop),
+        stop=None if stop is None else Stop(**{**stop, "beaten_by": tuple(stop["beaten_by"])}),
         replaces=known.get("replaces"),
     )

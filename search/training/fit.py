@@ -2,7 +2,7 @@
 
 Training waits while the caller decides, and ends when the caller leaves the context::
 
-    with Training(network, task, settings, seed=0) as training:
+    with LightningFit(network, task, settings, seed=0) as training:
         for epoch, metric in training:
             if should_stop(metric):
                 break
@@ -36,7 +36,7 @@ from spaces.tasks import Split, Task
 EVAL_BATCH_FACTOR = 4  # evaluation batches are this much larger than training batches, which is faster
 
 
-class Training:
+class LightningFit:
     """Iterator over ``(epoch, metric)`` of a fit in progress; epochs count from 1, metrics are of the validation split.
 
     Args:
@@ -68,9 +68,7 @@ class Training:
         self._stop_requested = threading.Event()
         self._thread = threading.Thread(target=self._fit, name="training", daemon=True)
         self.cpu_s = 0.0  # CPU-seconds of the fit until the end of the last epoch yielded
-        self.model_s = (
-            0.0  # of these, in training and validation steps, without data loading, hooks and the rest of Lightning
-        )
+        self.model_s = 0.0  # of these, in training and validation steps: without data loading and Lightning itself
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -156,7 +154,7 @@ class _StopTraining(Exception):  # noqa: N818, not an error: the caller needs no
 
 
 class _Callback(lightning.Callback):
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: LightningFit) -> None:
         self._training = training
         self._start = 0.0
 

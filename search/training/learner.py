@@ -52,7 +52,7 @@ class LightningTraining:
         settings = TrainSettings(**record.architecture["train"])
         self.epochs = settings.epochs
         self._network = build(dict(record.architecture), learner.task, seed=learner.seed)
-        self._fit = fit.Training(self._network, learner.task, settings, seed=learner.seed, checkpoint=self._resumed)
+        self._fit = fit.LightningFit(self._network, learner.task, settings, seed=learner.seed, checkpoint=self._resumed)
 
     @property
     def overhead(self) -> float:

@@ -39,9 +39,7 @@ class SynthesizerAttention(Mechanism):
             refuse it.
     """
 
-    no_cross_attention = (
-        "synthesizer cannot attend to another sequence: its weights do not look at the tokens they weigh"
-    )
+    no_cross_attention = "synthesizer cannot attend to another sequence: its weights do not depend on the keys"
 
     def __init__(self, shape: Shape, *, mode: str, rank: int | None = None) -> None:
         super().__init__(shape)

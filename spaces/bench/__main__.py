@@ -23,8 +23,8 @@ MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the tables, write the CSV file and the page; returns the exit code."""
+def argument_parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m spaces.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -54,9 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"skip what takes longer than S seconds for a forward and backward pass {default}",
     )
     parser.add_argument("--out", type=Path, default=Path("paretoformer-bench"), help=f"folder {default}")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the tables, write the CSV file and the page; returns the exit code."""
+    args = argument_parser().parse_args(arguments)
     try:
-        run(given)
+        run(args)
     except ValueError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
@@ -65,56 +70,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(given: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     """Run the benchmark.
 
     Raises:
         ValueError: the arguments are invalid.
     """
     for name in ("rounds", "batch", "width", "heads", "threads", "limit"):
-        if getattr(given, name) <= 0:
-            raise ValueError(f"--{name}={getattr(given, name)}: it must be above 0")
-    lengths = sorted(set(given.lengths))
+        if getattr(args, name) <= 0:
+            raise ValueError(f"--{name}={getattr(args, name)}: it must be above 0")
+    lengths = sorted(set(args.lengths))
     if lengths[0] < 2:
         raise ValueError(f"--lengths {lengths[0]}: it must be at least 2")
-    if given.width % given.heads:
-        raise ValueError(f"--width={given.width} --heads={given.heads}: heads must divide width")
-    implementations = select(given.only)
+    if args.width % args.heads:
+        raise ValueError(f"--width={args.width} --heads={args.heads}: heads must divide width")
+    implementations = select(args.only)
     import torch
 
-    if given.device == "cuda" and not torch.cuda.is_available():
+    if args.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device=cuda: PyTorch finds no GPU; it must be cpu")
     from spaces.bench.measure import BenchConfig, preload
     from spaces.bench.page import write_page
     from spaces.bench.report import tables, write_csv
 
-    torch.set_num_threads(given.threads)
-    config = BenchConfig(
-        given.batch, given.width, given.heads, getattr(torch, given.dtype), given.device, given.threads
-    )
-    say(_header(given, torch.__version__))
+    torch.set_num_threads(args.threads)
+    config = BenchConfig(args.batch, args.width, args.heads, getattr(torch, args.dtype), args.device, args.threads)
+    say(_header(args, torch.__version__))
     missing = sorted({each.package.partition(".")[0] for each in implementations if not each.installed})
     if missing:
         say(f"not installed, so skipped: {', '.join(missing)}; pip install '.[peers]' installs all packages")
     implementations = [each for each in implementations if each.installed]
     preload(implementations)
-    given.out.mkdir(parents=True, exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     results: dict[tuple[str, int], Measurement] = {}
     too_slow: dict[str, str] = {}
     for length in lengths:
-        results |= _at(length, implementations, config, given, too_slow)
-        write_csv(given.out / "bench.csv", implementations, lengths, results)
+        results |= _at(length, implementations, config, args, too_slow)
+        write_csv(args.out / "bench.csv", implementations, lengths, results)
     text = tables(implementations, lengths, results)
     say(f"\n{text}")
-    write_page(given.out / "bench.html", text, implementations, lengths, results)
-    say(f"\nWritten as a table and as plots: {given.out / 'bench.csv'}, {given.out / 'bench.html'}")
+    write_page(args.out / "bench.html", text, implementations, lengths, results)
+    say(f"\nWritten as a table and as plots: {args.out / 'bench.csv'}, {args.out / 'bench.html'}")
 
 
 def _at(
     length: int,
     implementations: Sequence[Implementation],
     config: BenchConfig,
-    given: argparse.Namespace,
+    args: argparse.Namespace,
     too_slow: dict[str, str],
 ) -> dict[tuple[str, int], Measurement]:
     """The measurements at one length; ``too_slow`` maps implementations to skip to the reason, and is updated."""
@@ -124,10 +127,10 @@ def _at(
     subjects: dict[str, Subject] = {}
     for number, each in enumerate(implementations, start=1):
         progress(f"length {length}  memory {number}/{len(implementations)}  {each.name}")
-        found = too_slow.get(each.name) or probe(each, config, length, given.limit)
+        found = too_slow.get(each.name) or probe(each, config, length, args.limit)
         if not isinstance(found, str):
             seconds, peaks[each.name] = found
-            if seconds > given.limit and each.name != BASELINE:
+            if seconds > args.limit and each.name != BASELINE:
                 found = too_slow[each.name] = f"a pass takes {seconds:.1f} s at length {length}"
         if not isinstance(found, str):
             subjects[each.name] = Subject(each, config, length)
@@ -136,18 +139,18 @@ def _at(
         if each.name == BASELINE:  # nothing to compare with
             return {}
     seconds_of = measure_in_rounds(
-        subjects, given.rounds, given.device, lambda text: progress(f"length {length}  {text}")
+        subjects, args.rounds, args.device, lambda text: progress(f"length {length}  {text}")
     )
-    say(f"length {length}: {len(subjects)} measured in {given.rounds} rounds")
+    say(f"length {length}: {len(subjects)} measured in {args.rounds} rounds")
     return {(name, length): Measurement(seconds_of[name], peaks[name]) for name in subjects}
 
 
-def _header(given: argparse.Namespace, version: str) -> str:
+def _header(args: argparse.Namespace, version: str) -> str:
     """The conditions of the benchmark."""
     malloc = ", ".join(f"{name}={os.environ.get(name, 'unset')}" for name in MALLOC)
     return (
-        f"batch {given.batch}, width {given.width}, heads {given.heads}, {given.dtype}, {given.device}, "
-        f"threads {given.threads}; torch {version}, {platform.machine()}\n{malloc}"
+        f"batch {args.batch}, width {args.width}, heads {args.heads}, {args.dtype}, {args.device}, "
+        f"threads {args.threads}; torch {version}, {platform.machine()}\n{malloc}"
     )
 
 

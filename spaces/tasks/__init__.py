@@ -199,7 +199,7 @@ class Task(ABC):
         examples = self.data("validation")
         longest = examples.inputs.shape[1]
         if length is not None and not 1 <= length <= longest:
-            raise ValueError(f"length={length}: it must be 1..{longest}, the sequence length of the task")
+            raise ValueError(f"length={length}: the task has sequence lengths from 1 to {longest}")
         inputs, _, labels, decoder_input_ids, _ = examples.select(torch.arange(batch) % len(examples.inputs))
         return Batch(inputs[:, :length], None, labels, decoder_input_ids)
 

@@ -62,7 +62,7 @@ class Multitask(Task):
     def sample(self, batch: int = 1, length: int | None = None) -> Batch:
         """``batch`` examples of each task, at its own sequence length or at ``length`` if that is shorter."""
         if length is not None and not 1 <= length <= self.spec.length:
-            raise ValueError(f"length={length}: it must be 1..{self.spec.length}, the sequence length of the task")
+            raise ValueError(f"length={length}: the task has sequence lengths from 1 to {self.spec.length}")
         longest = self.spec.length if length is None else length
         return _combine([task.sample(batch, min(longest, task.spec.length)) for task in self.subtasks.values()])
 

@@ -1,0 +1,111 @@
+"""The typed store: what is written of a trial is what any other worker reads."""
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from tiny_task import OBJECTIVES, tiny_study
+
+from search.study.records import COUNTED, State, Stop, Timing
+from search.study.requeue import requeue_interrupted
+from search.study.store import TrialStore
+
+# Tests ask for single trials, where a run lets Optuna optimise.
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
+ARCHITECTURE = {"pattern": ["softmax"], "model": {"depth": 1}, "train": {"epochs": 2}}
+TIMING = Timing(ms=0.25, spread=0.1, host="here", at=5.0, reference_ms=0.1)
+COSTS = {"latency_ms": 0.25, "flops": 9.0}
+STOP = Stop("epoch 1: enough", 1, threshold=0.6, beaten_by=(3, 1))
+RUN = {"timings": (TIMING,), "costs": COSTS, "latency_s": 0.5, "cpu_seconds": [0.25], "curve": [(1, 0.5)]}
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def study(request, tmp_path):
+    if request.param == "sqlite":
+        return tiny_study(f"sqlite:///{tmp_path / 'studies.db'}")
+    return optuna.create_study(directions=["maximize", "minimize"])
+
+
+def reread(study):
+    return TrialStore(study).everything()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        pytest.param({**RUN, "state": State.COMPLETE, "metric": 0.5, "test_metrics": {"accuracy": 0.4}}, [0.5, 0.25]),
+        pytest.param({**RUN, "state": State.PRUNED, "stop": STOP}, None),
+        pytest.param({**RUN, "state": State.PAUSED, "stop": STOP, "training_s": 2.0, "overhead": 0.1}, None),
+        pytest.param({"state": State.DUPLICATE, "duplicate_of": 7, "costs": COSTS}, None),
+        pytest.param({"state": State.DUPLICATE, "duplicate_of": 7, "costs": COSTS}, [0.5, 0.25]),
+    ],
+    ids=["complete", "pruned", "paused", "duplicate of a pruned trial", "duplicate of a complete trial"],
+)
+def test_a_trial_is_read_as_it_was_written(study, changes, told):
+    trial = study.ask()
+    own = TrialStore(study).begin(trial, ARCHITECTURE)
+    assert reread(study)[0] == own.record
+    assert own.record.state == State.RUNNING
+    written = own.write(**changes)
+    study.tell(trial, told, state=TrialState.PRUNED if told is None else TrialState.COMPLETE)
+    read = reread(study)[0]
+    if changes["state"] == State.DUPLICATE:
+        assert (read.state, read.duplicate_of, read.costs) == (State.DUPLICATE, 7, COSTS)
+        return
+    assert read == written
+    assert read.worker.count(":") == 1
+
+
+def test_only_states_that_count_are_among_the_records(study):
+    store = TrialStore(study)
+    for state in (State.COMPLETE, State.PRUNED, State.PAUSED, State.DUPLICATE, State.OVER_QUOTA):
+        trial = study.ask()
+        store.begin(trial, ARCHITECTURE).write(state=state)
+        values = [0.5, 0.25] if state == State.COMPLETE else None
+        study.tell(trial, values, state=TrialState.COMPLETE if values else TrialState.PRUNED)
+    failed = study.ask()
+    study.tell(failed, state=TrialState.FAIL)
+    running = study.ask()
+    assert [record.state for record in store.records()] == ["complete", "pruned", "paused", "failed", "running"]
+    assert {record.state for record in store.everything().values()} - COUNTED == {"duplicate", "over_quota"}
+    study.tell(running, state=TrialState.FAIL)
+    requeue_interrupted(study, study.get_trials(deepcopy=False)[running.number], tries=2)
+    assert store.record(running.number).state == State.REPLACED
+    assert store.successors() == {running.number: running.number + 1}
+    assert store.waiting()
+
+
+def test_current_timings_replace_the_first_ones_everywhere(study):
+    store = TrialStore(study)
+    for ms in (0.5, 0.75):
+        trial = study.ask()
+        own = store.begin(trial, ARCHITECTURE)
+        first = Timing(ms, 0.0, "here", 1.0)
+        own.write(timings=(first,), costs={"latency_ms": ms}, state=State.COMPLETE, metric=0.5)
+        study.tell(trial, [0.5, ms])
+    assert store.complete_when_remeasured() is None
+    store.remeasure({1: TIMING}, OBJECTIVES, complete=2)
+    assert store.complete_when_remeasured() == 2
+    for records in (store.records(), TrialStore(study).records()):
+        assert [record.costs["latency_ms"] for record in records] == [0.5, 0.25]
+        assert [timing.ms for timing in records[1].timings] == [0.75, 0.25]
+        assert records[1].timing == TIMING
+        assert [record.number for record in records if len(record.timings) > 1] == [1]
+
+
+def test_a_resumed_trial_takes_the_row_of_the_paused_one(study):
+    store = TrialStore(study)
+    for state in (State.PAUSED, State.COMPLETE):
+        trial = study.ask()
+        own = store.begin(trial, {**ARCHITECTURE, "model": {"depth": trial.number}})
+        own.write(**RUN, state=state, **({"metric": 0.5} if state == State.COMPLETE else {"stop": STOP}))
+        study.tell(trial, *(([0.5, 0.25],) if state == State.COMPLETE else (None, TrialState.PRUNED)))
+    assert store.history(OBJECTIVES).numbers.tolist() == [0, 1]
+    store.resume(0)
+    assert not store.history(OBJECTIVES).paused.any(), "it cannot be resumed twice"
+    assert store.history(OBJECTIVES).epochs.tolist() == [1, 1], "its curve still informs decisions"
+    trial = study.ask()
+    own = store.begin(trial, {**ARCHITECTURE, "model": {"depth": 0}})
+    assert store.resumes(trial.number).number == 0
+    own.write(**{**RUN, "curve": [(1, 0.5), (2, 0.75)]})
+    assert store.history(OBJECTIVES).numbers.tolist() == [2, 1]
+    assert store.history(OBJECTIVES).epochs.tolist() == [2, 1]
