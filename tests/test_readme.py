@@ -67,7 +67,6 @@ def test_a_command_composes_or_parses(words, monkeypatch):
     monkeypatch.setattr(front, "_load", reached)
     monkeypatch.setattr("search.study.storage.open_read_only", reached)
     monkeypatch.setattr(compare, "compare", check_names)
-    monkeypatch.setattr(tables, "gather", reached)
     monkeypatch.setattr(bench, "run", reached)
     monkeypatch.setattr(costs, "open_read_only", reached)
     monkeypatch.setattr(sys, "argv", [module, *given])
