@@ -14,10 +14,7 @@ def pytest_xdist_auto_num_workers(config):
 
 @pytest.fixture(autouse=True)
 def close_storages():
-    """A connection left open is a warning, and warnings are errors."""
+    """Close the storages that a test opened."""
     yield
-    opened = sys.modules["tiny_task"].opened if "tiny_task" in sys.modules else []
-    while opened:
-        storage = opened.pop()
-        storage.remove_session()
-        storage.engine.dispose()
+    if "tiny_task" in sys.modules:
+        sys.modules["tiny_task"].close_opened()

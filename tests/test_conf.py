@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import optuna
@@ -23,15 +24,17 @@ CONF = ROOT / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
 SPACES = sorted(path.stem for path in (CONF / "space").glob("*.yaml"))
 CONSTRUCTED = ("task", "pruner", "latency", "tracking")
-COMMANDS = {  # those of READMEs are tested in test_readme.py
-    f"{path.relative_to(ROOT)}:{number}": match[1]
+COMMANDS = {  # each once, with the place of its last occurrence; those of READMEs are tested in test_readme.py
+    match[1]: f"{path.relative_to(ROOT)}:{number}"
     for path in FILES
     for number, line in enumerate(path.read_text().splitlines(), start=1)
     if (match := re.search(r"python -m search\.run (\+space=[a-z](?:[^#|`;\s]|\s(?!\s))*)", line))
 }
 
 
+@cache
 def composed(*overrides):
+    """The composed configuration; callers must not change it."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
 
@@ -43,16 +46,33 @@ def test_a_file_starts_with_a_description_and_a_command(path):
     assert re.fullmatch(r"# Try it:  (\w+=\S+ )?python -m search\.run \+space=.*", how)
 
 
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_a_documented_command_composes(command, monkeypatch, tmp_path):
+def overrides_of(command):
+    return shlex.split(command.replace("$seed", "1"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        # Quick are the commands of spaces and of config.yaml.
+        pytest.param(command, id=place, marks=[] if re.match("conf/(space|config)", place) else [pytest.mark.slow])
+        for command, place in COMMANDS.items()
+    ],
+)
+def test_a_documented_command_composes(command, monkeypatch):
     monkeypatch.setenv("PARETOFORMER_STORAGE", "sqlite://")
-    config = composed(*shlex.split(command.replace("$seed", "1")))
+    config = composed(*overrides_of(command))
     validate_config(config)
     Space(config["space"])
 
 
 @pytest.mark.parametrize(
-    ("space", "task"), [("nlp", "Recall"), ("long", "LongRecall"), ("speech", "Speech"), ("vision", "Patches")]
+    ("space", "task"),
+    [
+        ("nlp", "Recall"),
+        pytest.param("long", "LongRecall", marks=pytest.mark.slow),
+        pytest.param("speech", "Speech", marks=pytest.mark.slow),
+        pytest.param("vision", "Patches", marks=pytest.mark.slow),
+    ],
 )
 def test_a_space_sets_its_task_and_the_command_line_overrides_it(space, task):
     assert composed(f"+space={space}")["task"]["_target_"].endswith(f".{task}")
@@ -60,6 +80,7 @@ def test_a_space_sets_its_task_and_the_command_line_overrides_it(space, task):
     assert composed("task=digits", f"+space={space}")["task"]["_target_"].endswith(".Digits")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", CONSTRUCTED)
 def test_every_option_can_be_constructed(group, tmp_path):
     named = {
@@ -77,13 +98,16 @@ def test_every_option_can_be_constructed(group, tmp_path):
         instantiate(composed("+space=smoke", option, *named.get(option, []))[group], group)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_every_sampler_can_be_constructed_from_a_seed():
     for path in sorted((CONF / "sampler").glob("*.yaml")):
         instantiate(composed("+space=smoke", f"sampler={path.stem}")["sampler"], "sampler", seed=1)
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "nlp" else [pytest.mark.slow]) for name in SPACES]
+)
 def test_a_space_samples_architectures_that_can_be_built(name):
     config = composed(f"+space={name}")
     space, task = Space(config["space"]), instantiate(config["task"], "task")

@@ -10,7 +10,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
-from tiny_task import OBJECTIVES, TREE, FirstToken, opened, tiny_study
+from tiny_task import OBJECTIVES, TREE, FirstToken, close_opened, tiny_study
 
 from search.front import main
 from search.study.records import front
@@ -75,9 +75,7 @@ def database(tmp_path_factory):
     add(study, 0.4, [0.5, float("nan")], **stop(2, "epoch 2: accuracy is nan"))  # 10
     add(study, 0.4, [], state=TrialState.PRUNED, outcome="over_quota")  # 11
     study.set_user_attr(REMEASURED, {"complete": 4, "timings": {"1": timing(0.45, 0.01)}})
-    storage = opened.pop()
-    storage.remove_session()
-    storage.engine.dispose()
+    close_opened()
     return file
 
 

@@ -1,8 +1,9 @@
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
-from tiny_task import OBJECTIVES, run_trials, tiny_search, tiny_study
+from tiny_task import OBJECTIVES, close_opened, run_trials, tiny_search, tiny_study
 
 from search.costs.latency import FlopsLatency, Latency
 from search.costs.remeasure import remeasure
@@ -23,11 +24,20 @@ class Drifting(FlopsLatency):
         return [Latency(drift * each.ms, 0.01, 1, 8, 1) for each in super().measure_all(networks, task)]
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """A database with a study of eight complete trials."""
+    file = tmp_path_factory.mktemp("studies") / "studies.db"
+    run_trials(tiny_study(f"sqlite:///{file}"), tiny_search(meter=Drifting()), 8)
+    close_opened()
+    return file
+
+
 @pytest.fixture
-def study(tmp_path):
-    made, search = tiny_study(f"sqlite:///{tmp_path / 'studies.db'}"), tiny_search(meter=Drifting())
-    run_trials(made, search, 8)
-    return TrialStore(made), search.cost_model
+def study(database, tmp_path):
+    """The store of a copy of the study, and its cost model."""
+    copy = shutil.copy(database, tmp_path)
+    return TrialStore(tiny_study(f"sqlite:///{copy}")), tiny_search(meter=Drifting()).cost_model
 
 
 def test_the_front_is_measured_again_in_turns(study):

@@ -112,6 +112,7 @@ def test_a_run_prints_its_trials_and_front_and_can_be_continued(command):
     assert not [line for line in out.splitlines() if line.startswith("   1  ")], "the first two are not repeated"
 
 
+@pytest.mark.slow
 def test_a_study_of_another_space_is_refused(command):
     assert command(*TINY)[0] == 0
     code, _, error = command(*TINY, "space.model.heads=1")
@@ -120,6 +121,7 @@ def test_a_study_of_another_space_is_refused(command):
     assert command(*TINY, "space.model.heads=1", "study=other")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

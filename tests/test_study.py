@@ -105,6 +105,7 @@ def test_a_different_space_is_refused_and_the_difference_is_listed(url):
         assert "study=NAME" in str(error.value)
 
 
+@pytest.mark.slow
 def test_workers_that_start_at_the_same_time_share_one_study(url):
     code = (
         "import sys, optuna; from search.study.storage import open_storage, open_study\n"

@@ -18,6 +18,10 @@ OBJECTIVES = Objectives("accuracy", "maximize", ("latency_ms",), chance=0.1, bes
 SECRET = "hunter2"
 
 
+def slow(value):
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 def record(number, accuracy=0.5, latency_ms=1.0, state="complete", name="linformer", **changes):
     architecture = {
         "model": {"_target_": "spaces.models.encoder.Encoder", "depth": 2, "width": 32 * (number + 1)},
@@ -212,6 +216,7 @@ def test_logging_a_trial_takes_four_calls_and_no_read(server, monkeypatch):
     assert calls == ["create_run", "log_batch", "set_terminated", "log_batch"]
 
 
+@pytest.mark.slow
 def test_workers_share_a_parent_run_and_update_each_others_front_tags(server):
     one, two = server.tracker(), server.tracker()
     one.log(0, [record(0, 0.5, 1.0)])
@@ -226,6 +231,7 @@ def test_workers_share_a_parent_run_and_update_each_others_front_tags(server):
     assert server.on_front() == {2}, "at the latest when the worker of the dominated trial logs its next one"
 
 
+@pytest.mark.slow
 def test_of_parent_runs_created_at_the_same_time_the_oldest_is_kept(server, monkeypatch):
     first = server.tracker()
     first.log(0, [record(0)])
@@ -272,7 +278,10 @@ def test_finish_keeps_the_oldest_of_duplicate_runs(server):
     assert server.children()[0].info.run_id == first
 
 
-@pytest.mark.parametrize("broken", ["create_run", "log_batch", "set_terminated", "search_runs", "log_text"])
+@pytest.mark.parametrize(
+    "broken",
+    ["log_batch", *map(slow, ("create_run", "set_terminated", "search_runs", "log_text"))],
+)
 def test_after_an_outage_missing_trials_are_logged(server, monkeypatch, caplog, broken):
     tracking, trials = server.tracker(), [record(number, 0.5 + number / 10, 1.0 + number) for number in range(4)]
     tracking.log(0, trials[:1])
@@ -296,7 +305,7 @@ def test_after_an_outage_missing_trials_are_logged(server, monkeypatch, caplog, 
     assert len(server.all_runs()) == 5
 
 
-@pytest.mark.parametrize("lost", ["create_run", "log_batch", "set_terminated"])
+@pytest.mark.parametrize("lost", ["create_run", *map(slow, ("log_batch", "set_terminated"))])
 def test_a_lost_response_leads_to_no_duplicate_values(server, monkeypatch, lost):
     tracking, trials = server.tracker(), [record(0, 0.5, 1.0), record(1, 0.6, 2.0)]
     tracking.log(0, trials[:1])
@@ -363,6 +372,7 @@ def test_a_server_that_is_down_only_causes_warnings(server, monkeypatch, caplog)
     assert SECRET not in caplog.text
 
 
+@pytest.mark.slow
 def test_hypervolume_is_logged_by_number_of_ended_trials(server):
     tracking, trials = server.tracker(), []
     for number, accuracy in enumerate([0.3, 0.9, 0.2, 0.8, 0.95, 0.5]):
@@ -379,6 +389,7 @@ def test_hypervolume_is_logged_by_number_of_ended_trials(server):
     assert expected.items() <= parent.data.metrics.items()
 
 
+@pytest.mark.slow
 def test_the_plot_needs_no_network(uri, tmp_path):
     trials = [record(0, 0.5, 1.0), record(1, 0.9, 3.0, name="a<b>"), record(2, state="pruned"), record(3, 0.4, 2.0)]
     server = Server(uri, tmp_path.name)

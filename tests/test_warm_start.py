@@ -10,6 +10,7 @@ from spaces.space import Space
 NARROW = {**TREE, "model": {**TREE["model"], "width": 4}, "train": {**TREE["train"], "lr": {"choice": [0.5]}}}
 
 
+@pytest.mark.slow
 def test_a_study_starts_with_the_front_of_another_one(tmp_path):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     first = tiny_study(url, name="first")

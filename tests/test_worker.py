@@ -41,6 +41,7 @@ def study(tmp_path):
     return tiny_study(f"sqlite:///{tmp_path / 'studies.db'}")
 
 
+@pytest.mark.slow
 def test_n_trials_is_the_total_of_the_study(study):
     ended = []
     assert len(run(study, tiny_search(), 3, ended.append)) == 3
@@ -68,6 +69,7 @@ def test_progress_is_reported_at_the_start_before_training_and_after_each_epoch(
     assert reporter.calls == [("progress", 0, epoch) for epoch in (0, 0, 1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_architectures_and_results(tmp_path):
     def once(name, seed):
         fresh = tiny_study(f"sqlite:///{tmp_path / name}", seed=seed)
@@ -84,6 +86,7 @@ def test_a_stopped_trial_is_pruned_with_its_reason_and_spends_no_more_epochs(stu
         assert trial.costs["latency_ms"] > 0
 
 
+@pytest.mark.slow
 def test_a_trial_over_a_limit_is_pruned_before_training(study):
     cheap, expensive = sorted(trial.costs["latency_ms"] for trial in run(study, tiny_search(), 6))[::5]
     assert cheap < expensive
@@ -112,12 +115,14 @@ def test_no_architecture_is_trained_twice_and_an_exhausted_space_ends_the_run(st
     assert all(frozen.values == study.trials[0].values for frozen in study.trials[1:])  # told to the sampler
 
 
+@pytest.mark.slow
 def test_after_a_duplicate_sample_an_unseen_architecture_is_started(study):
     tree = {**TREE, "train": {**TREE["train"], "lr": 0.01}}  # 6 architectures
     trials = run(study, tiny_search(tree), 9)
     assert len({key(trial.architecture) for trial in trials}) == len(trials) == 6
 
 
+@pytest.mark.slow
 def test_equal_networks_with_different_training_settings_share_their_costs(study, monkeypatch):
     measured = []
     search = tiny_search({**ONE_POINT, "train": TREE["train"]})
@@ -142,6 +147,7 @@ class PausesOnce(Pruner):
         return int(paused.max()) if last and len(paused) else None
 
 
+@pytest.mark.slow
 def test_a_resumed_trial_has_the_same_curve_as_an_uninterrupted_one(study, tmp_path):
     url = study._storage._backend.engine.url.render_as_string()
     uninterrupted = run(tiny_study(url, name="uninterrupted"), tiny_search(), 3)
@@ -156,6 +162,7 @@ def test_a_resumed_trial_has_the_same_curve_as_an_uninterrupted_one(study, tmp_p
     assert not list((tmp_path / "waiting").rglob("*.pt"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pauses", [True, False])
 def test_a_trial_is_not_stopped_after_its_last_epoch(study, tmp_path, pauses):
     pruner = StopsAt(TREE["train"]["epochs"])
@@ -191,6 +198,7 @@ def test_a_paused_trial_without_checkpoint_is_trained_from_scratch(study, tmp_pa
     assert (trial.state, [epoch for epoch, _ in trial.curve]) == ("complete", [1, 2, 3])
 
 
+@pytest.mark.slow
 def test_the_surrogate_sampler_chooses_between_new_and_paused_trials(study, tmp_path):
     search = tiny_search(sampler=SurrogateSampler(candidates=8), pruner=PausesOnce(), checkpoints=tmp_path / "waiting")
     trials = run(study, search, 6)

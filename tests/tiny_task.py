@@ -93,6 +93,14 @@ def run_trials(study: optuna.Study, search: Search, n_trials: int, *, ended=lamb
 opened: list[optuna.storages.RDBStorage] = []  # closed after each test, see conftest.py
 
 
+def close_opened() -> None:
+    """Close the storages opened so far; an open connection is a warning, and warnings are errors."""
+    while opened:
+        storage = opened.pop()
+        storage.remove_session()
+        storage.engine.dispose()
+
+
 class Reports:
     """A reporter that stores its calls."""
 
