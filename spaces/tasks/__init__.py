@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,9 @@ from torch import Tensor, nn
 
 from spaces.dimensions import check_whole as check_whole
 from spaces.seeds import split_seed
+
+if TYPE_CHECKING:
+    from spaces.baselines import Baseline
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -111,6 +114,7 @@ class TaskSpec:
     per_token: bool  # one prediction per token, or one per sequence
     vocabulary: int | None = None  # token ids are 0..vocabulary-1
     features: int | None = None  # numbers per frame
+    ordinal: bool = False  # token ids are quantities, such as gray levels
     causal: bool = False  # output t may depend on inputs 0..t only
     answer_length: int | None = None  # sequence-to-sequence tasks: tokens of the longest target, each one of classes
     subtasks: Mapping[str, TaskSpec] = field(default_factory=dict)  # multi-task: the spec of each subtask by name
@@ -218,6 +222,12 @@ class Task(ABC):
         labelled = labels != IGNORE_INDEX
         correct = network(batch).argmax(-1) == labels
         return int(correct[labelled].sum()), int(labelled.sum())
+
+    def baselines(self) -> Sequence[Baseline]:
+        """The classical models that networks are compared with; by default those that suit the spec."""
+        from spaces.baselines import default_baselines  # which imports this module
+
+        return default_baselines(self)
 
     def compute_metrics(self, outputs: Sequence[Any]) -> dict[str, float]:
         """Metrics by name, including ``metric``, from the results of :meth:`eval_step` on all batches of a split."""

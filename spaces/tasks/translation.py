@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.tasks import (
@@ -33,6 +34,9 @@ from spaces.tasks import (
 from spaces.tasks.sources import parallel_texts
 from spaces.tasks.sources.parallel_texts import Pair
 from spaces.tasks.synthetic import language_pair
+
+if TYPE_CHECKING:
+    from spaces.baselines import Baseline
 
 log = logging.getLogger(__name__)
 UNK = 2  # the id of unknown words
@@ -191,6 +195,24 @@ class Translation(Task):
         """Generate translations of full length, ``(batch, answer_length)``."""
         generated: Tensor = network.generate(batch, self.answer_length, ignore_eos=True)  # type: ignore[operator]
         return generated
+
+    def baselines(self) -> Sequence[Baseline]:
+        """Copying the source, and the translation of the most similar training sentence."""
+        from spaces.baselines.parallel import CopiedSource, NearestPair  # which imports spaces.tasks
+
+        return (CopiedSource(self._source_as_target), NearestPair())
+
+    def _source_as_target(self, batch: Batch) -> Tensor:
+        """The target ids of the words of each source ``(batch, length + 1)``, filled up with ``EOS``."""
+        ids = batch.inputs
+        if self.tokens == "words":
+            sources, targets = self.vocabularies
+            numbers = {word: FIRST + at for at, word in enumerate(targets)}
+            known = [numbers.get(word, UNK) for word in sources]
+            ids = torch.tensor([*range(UNK), UNK, *known])[ids]
+        if batch.padding is not None:
+            ids = ids.masked_fill(batch.padding, EOS)
+        return F.pad(ids, (0, 1), value=EOS)
 
     def eval_step(self, network: nn.Module, batch: Batch) -> list[tuple[str, str]]:
         """Translations and their references."""

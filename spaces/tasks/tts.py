@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,9 @@ from spaces.tasks.sources.audio import write_wav
 from spaces.tasks.synthetic.formants import MIN_BANDS, character_formants, energy, timing
 from spaces.tasks.synthetic.griffin_lim import griffin_lim, magnitudes
 from spaces.tasks.synthetic.lexicon import LONGEST_WORD, alphabet_of, lexicon_of
+
+if TYPE_CHECKING:
+    from spaces.baselines import Baseline
 
 MIN_FRAMES, MAX_FRAMES = 4, 6  # of a character
 PAD = 0  # token id after the last character of a text, and of padding; then come the alphabet and the slot
@@ -121,6 +124,12 @@ class Tts(Task):
         formants = character_formants(len(self.alphabet), self.bands)[ids[at]]
         frames = energy(formants, torch.zeros(1, 1), self.bands)
         return (frames[0] * envelope[0, :, None] + FLOOR).log()
+
+    def baselines(self) -> Sequence[Baseline]:
+        """The mean frame."""
+        from spaces.baselines.majority import MeanFrame  # which imports spaces.tasks
+
+        return (MeanFrame(self.slot),)
 
     def _at_slots(self, frames: Tensor, batch: Batch) -> Tensor:
         """``(batch, length, bands)`` to the frames at the slots, ``(frames, bands)``."""
