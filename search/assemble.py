@@ -89,7 +89,7 @@ def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequen
         objectives=objectives,
         config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": hide_passwords(config["storage"]["url"])})),
     )
-    pool = Pool(space, task, size=getattr(sampler.base, "candidates", 1), limits=limits, seed=seed)
+    pool = Pool(space, costs.counted, size=getattr(sampler.base, "candidates", 1), limits=limits, seed=seed)
     search = Search(
         space=space,
         objectives=objectives,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import optuna
 
-from search.costs import CostModel
+from search.costs import CostModel, excess_over_limits
 from search.lifecycle import Proposer
 from search.pruning import Pruner
 from search.study.attributes import OpenTrial
@@ -114,13 +114,12 @@ def _write_costs(own: OpenTrial, paused: Record | None, store: TrialStore, searc
 
 
 def _over_limit(own: OpenTrial, limits: Mapping[str, float | None]) -> Stop | None:
-    costs, given = own.record.costs, {name: limit for name, limit in limits.items() if limit is not None}
-    for name, limit in given.items():
-        own.constrain(name, costs[name] - limit)
-    over = [
-        f"{name} {costs[name]:.4g} is over the limit {limit:g}" for name, limit in given.items() if costs[name] > limit
-    ]
-    return Stop("; ".join(over), epoch=0) if over else None
+    excess = excess_over_limits(own.record.costs, limits)
+    for name, value in excess.items():
+        own.constrain(name, value)
+    over = [name for name, value in excess.items() if value > 0]
+    reasons = [f"{name} {own.record.costs[name]:.4g} is over the limit {limits[name]:g}" for name in over]
+    return Stop("; ".join(reasons), epoch=0) if over else None
 
 
 def _should_stop(record: Record, store: TrialStore, search: Search) -> Stop | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from search.study.store import TrialStore
 
 FORMATS = (".json", ".csv")
+PLOT_FORMATS = (".svg", ".png", ".html")
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments``, by default those of the command line; return the exit code."""
     parser = _parser()
     asked = parser.parse_args(arguments)
-    if asked.study is None and (asked.why is not None or asked.export is not None):
-        parser.error("--why and --export need the name of a study")
+    if asked.study is None and (asked.why is not None or asked.export is not None or asked.plot is not None):
+        parser.error("--why, --export and --plot need the name of a study")
 
     import optuna
 
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if asked.study is None:
                 _list_studies(storage)
             else:
-                _print_study(_load(storage, asked.study), asked.why, asked.export)
+                _print_study(_load(storage, asked.study), asked.why, asked.export, asked.plot)
     except ConfigError as error:
         return refuse(error)
     return 0
@@ -67,21 +68,21 @@ def _parser() -> argparse.ArgumentParser:
         description="Show the front of a stored study, or explain a trial. The study is only read.",
     )
     parser.add_argument("study", metavar="STUDY", nargs="?", help="name of a study; by default all studies are listed")
-    parser.add_argument(
-        "--why",
-        metavar="N",
-        type=int,
-        help="explain why trial N was stopped or is not on the front",
-    )
+    parser.add_argument("--why", metavar="N", type=int, help="explain why trial N was stopped or is not on the front")
     parser.add_argument("--export", metavar="FILE", type=_export_path, help="write the front to a .json or .csv file")
+    parser.add_argument("--plot", metavar="FILE", type=_plot_path, help="draw the front as .svg, .png or .html")
     parser.add_argument("--storage", metavar="URL", help="of the database; by default that of conf/storage/sqlite.yaml")
     return parser
 
 
-def _export_path(text: str) -> Path:
-    if Path(text).suffix not in FORMATS:
-        raise argparse.ArgumentTypeError(f"{text}: the file name must end in {' or '.join(FORMATS)}")
+def _export_path(text: str, formats: Sequence[str] = FORMATS) -> Path:
+    if Path(text).suffix not in formats:
+        raise argparse.ArgumentTypeError(f"{text}: the file name must end in {' or '.join(formats)}")
     return Path(text)
+
+
+def _plot_path(text: str) -> Path:
+    return _export_path(text, PLOT_FORMATS)
 
 
 def _list_studies(storage: RDBStorage) -> None:
@@ -114,8 +115,8 @@ def _load(storage: RDBStorage, name: str) -> StoredStudy:
     return StoredStudy(store, objectives, Space(identity["space"]).dimension_names())
 
 
-def _print_study(stored: StoredStudy, number: int | None, file: Path | None) -> None:
-    """Print the front or the explanation of a trial, and export the front."""
+def _print_study(stored: StoredStudy, number: int | None, file: Path | None, plot: Path | None) -> None:
+    """Print the front or the explanation of a trial, and write the front to files."""
     from search.report.console import FrontPrinter
 
     printer = FrontPrinter(stored.objectives, stored.dimensions)
@@ -127,6 +128,9 @@ def _print_study(stored: StoredStudy, number: int | None, file: Path | None) -> 
     if file is not None:
         _export(stored, file)
         printer.print(f"The front was written to {file}.")
+    if plot is not None:
+        _plot(stored, plot)
+        printer.print(f"The plot was written to {plot}.")
 
 
 def _explain(stored: StoredStudy, number: int) -> list[str]:
@@ -141,6 +145,16 @@ def _explain(stored: StoredStudy, number: int) -> list[str]:
         return list(explain(number, records, successors, stored.objectives, stored.dimensions))
     replaced = next((old for old, new in successors.items() if new == number), None)
     return [f"trial {number}: queued" + ("" if replaced is None else f"; replaces trial {replaced}")]
+
+
+def _plot(stored: StoredStudy, file: Path) -> None:
+    """Draw the front."""
+    from search.report.figure import save
+
+    try:
+        save(file, stored.store.records(), stored.objectives, title=stored.store.study.study_name)
+    except OSError as error:
+        raise ConfigError(f"{file} can't be written: {error.strerror}") from error
 
 
 def _export(stored: StoredStudy, file: Path) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from search.config import default_storage, refuse
 from search.replay.table import Table, write
-from spaces.architecture import key, network_key
+from spaces.architecture import key
 from spaces.dimensions import ConfigError
 
 if TYPE_CHECKING:
@@ -52,9 +52,8 @@ def build_table(name: str, stores: Sequence[TrialStore]) -> Table:
         raise ConfigError(f"{names}: no architecture is complete in all of these studies")
     task = instantiate(identities[0]["task"], "task")
     records = [runs[0][each] for each in common]
-    networks = {network_key(record.architecture): dict(record.architecture) for record in records}
-    timings = MeasuredCosts(task, MeasuredLatency()).timings(list(networks.values()))
-    ms = {network: round(timing.ms, 5) for network, timing in zip(networks, timings, strict=True)}
+    architectures = [dict(record.architecture) for record in records]
+    timings = MeasuredCosts(task, MeasuredLatency()).timings(architectures)
     epoch_s = [float(np.median([np.diff([0.0, *run[each].cpu_seconds]) for run in runs])) for each in common]
     return Table(
         name=name,
@@ -63,9 +62,11 @@ def build_table(name: str, stores: Sequence[TrialStore]) -> Table:
         direction=task.direction,
         chance=task.chance,
         best=task.best,
-        architectures=[dict(record.architecture) for record in records],
+        architectures=architectures,
         parameters=[stores[0].parameters(record.number) for record in records],
-        costs=[{**record.costs, "latency_ms": ms[network_key(record.architecture)]} for record in records],
+        costs=[
+            {**record.costs, "latency_ms": round(timing.ms, 5)} for record, timing in zip(records, timings, strict=True)
+        ],
         curves=[[[round(metric, 5) for _, metric in run[each].curve] for each in common] for run in runs],
         seconds=[round(seconds, 5) for seconds in epoch_s],
     )

@@ -23,9 +23,9 @@ CONF = ROOT / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
 SPACES = sorted(path.stem for path in (CONF / "space").glob("*.yaml"))
 CONSTRUCTED = ("task", "pruner", "latency", "tracking")
-COMMANDS = {
+COMMANDS = {  # those of READMEs are tested in test_readme.py
     f"{path.relative_to(ROOT)}:{number}": match[1]
-    for path in [*FILES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "spaces/tasks/README.md"]
+    for path in FILES
     for number, line in enumerate(path.read_text().splitlines(), start=1)
     if (match := re.search(r"python -m search\.run (\+space=[a-z](?:[^#|`;\s]|\s(?!\s))*)", line))
 }

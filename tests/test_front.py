@@ -258,7 +258,7 @@ REFUSED = [  # arguments, and the message
     (["--storage", f"postgresql+psycopg://me:{SECRET}@127.0.0.1:1/none"], "me:***@127.0.0.1:1/none can't be opened"),
     (["tiny", "--export", "no/such/folder.csv"], "no/such/folder.csv can't be written: "),
     (["tiny", "--export", "front.txt"], "front.txt: the file name must end in .json or .csv"),
-    (["--why", "3"], "--why and --export need the name of a study"),
+    (["--why", "3"], "--why, --export and --plot need the name of a study"),
 ]
 
 

@@ -26,7 +26,7 @@ def study(request, tmp_path):
 
 
 def reread(study):
-    return TrialStore(study).everything()
+    return TrialStore(study).all_records()
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_only_states_that_count_are_among_the_records(study):
     study.tell(failed, state=TrialState.FAIL)
     running = study.ask()
     assert [record.state for record in store.records()] == ["complete", "pruned", "paused", "failed", "running"]
-    assert {record.state for record in store.everything().values()} - COUNTED == {"duplicate", "over_quota"}
+    assert {record.state for record in store.all_records().values()} - COUNTED == {"duplicate", "over_quota"}
     study.tell(running, state=TrialState.FAIL)
     requeue_interrupted(study, study.get_trials(deepcopy=False)[running.number], tries=2)
     assert store.record(running.number).state == State.REPLACED
@@ -83,7 +83,7 @@ def test_current_timings_replace_the_first_ones_everywhere(study):
         own.write(timings=(first,), costs={"latency_ms": ms}, state=State.COMPLETE, metric=0.5)
         study.tell(trial, [0.5, ms])
     assert store.complete_when_remeasured() is None
-    store.remeasure({1: TIMING}, OBJECTIVES, complete=2)
+    store.write_timings({1: TIMING}, OBJECTIVES, complete=2)
     assert store.complete_when_remeasured() == 2
     for records in (store.records(), TrialStore(study).records()):
         assert [record.costs["latency_ms"] for record in records] == [0.5, 0.25]

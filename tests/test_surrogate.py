@@ -14,6 +14,8 @@ from sklearn.gaussian_process.kernels import RBF
 from tiny_task import TREE, FirstToken
 
 from search.acquisition import extrapolate_final_loss
+from search.costs.latency import FlopsLatency
+from search.costs.measured import MeasuredCosts
 from search.lifecycle import Done, Resume, Sample, Start, proposer_of
 from search.pruning.gain_rate import GainRate
 from search.pruning.none import NoPruner
@@ -73,7 +75,8 @@ def started(*candidates):
 @pytest.fixture
 def pool():
     tree = {**TREE, "train": {**TREE["train"], "lr": 0.01}}
-    return lambda **settings: Pool(Space(tree), FirstToken(), **{"size": 4, "limits": {}, "seed": 0} | settings)
+    counted = MeasuredCosts(FirstToken(), FlopsLatency()).counted
+    return lambda **settings: Pool(Space(tree), counted, **{"size": 4, "limits": {}, "seed": 0} | settings)
 
 
 def test_candidates_are_unseen_and_distinct_and_have_counted_costs(pool):

@@ -61,12 +61,13 @@ def tiny_search(
 ) -> Search:
     """A search with computed latency."""
     space, task, limits, pruner = Space(tree), task or FirstToken(), limits or {}, pruner or NoPruner()
-    pool = Pool(space, task, size=8, limits=limits, seed=seed)
+    costs = MeasuredCosts(task, meter or FlopsLatency())
+    pool = Pool(space, costs.counted, size=8, limits=limits, seed=seed)
     return Search(
         space=space,
         objectives=OBJECTIVES,
         limits=limits,
-        cost_model=MeasuredCosts(task, meter or FlopsLatency()),
+        cost_model=costs,
         proposer=proposer_of(sampler or optuna.samplers.RandomSampler(seed=seed), pruner, pool.unseen),
         pruner=pruner,
         learner=LightningLearner(task, seed, checkpoints or Path(_folder.name)),

@@ -16,6 +16,11 @@ class Costs(NamedTuple):
     timing: Timing
 
 
+def excess_over_limits(costs: Mapping[str, float], limits: Mapping[str, float | None]) -> dict[str, float]:
+    """By how much each cost that is known and limited is above its limit; 0 or less is within."""
+    return {name: costs[name] - limit for name, limit in limits.items() if limit is not None and name in costs}
+
+
 class CostModel(Protocol):
     """Tells costs: measured, or looked up in a recorded table."""
 

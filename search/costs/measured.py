@@ -11,7 +11,7 @@ from search.costs import Costs
 from search.costs.counted import count
 from search.costs.latency import Meter
 from search.study.records import Timing
-from spaces.architecture import Architecture
+from spaces.architecture import Architecture, network_key
 from spaces.build import build
 from spaces.tasks import Task
 
@@ -29,15 +29,25 @@ class MeasuredCosts:
     task: Task
     meter: Meter
     host: str = field(default_factory=platform.node)
+    _counted: dict[str, dict[str, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def costs(self, architecture: Architecture) -> Costs:
         """See :class:`~search.costs.CostModel`."""
         (timing,) = self.timings([architecture])
-        return Costs(count(build(architecture, self.task), self.task), timing)
+        return Costs(self.counted(architecture), timing)
+
+    def counted(self, architecture: Architecture) -> dict[str, float]:
+        """Parameters, FLOPs and memory; counted once per network."""
+        network = network_key(architecture)
+        if network not in self._counted:
+            self._counted[network] = count(build(dict(architecture), self.task), self.task)
+        return self._counted[network]
 
     def timings(self, architectures: Sequence[Architecture]) -> list[Timing]:
-        """The latencies of several architectures, measured in turns under the same conditions."""
-        networks = [build(dict(architecture), self.task) for architecture in architectures]
-        latencies = self.meter.measure_all(networks, self.task)
+        """The latency of each architecture, measured in turns under the same conditions, and once per network."""
+        networks = {network_key(architecture): architecture for architecture in architectures}
+        built = [build(dict(architecture), self.task) for architecture in networks.values()]
+        latencies = dict(zip(networks, self.meter.measure_all(built, self.task), strict=True))
         at = time.time()
-        return [Timing(each.ms, each.spread, self.host, at, each.reference_ms) for each in latencies]
+        measured = [latencies[network_key(architecture)] for architecture in architectures]
+        return [Timing(each.ms, each.spread, self.host, at, each.reference_ms) for each in measured]

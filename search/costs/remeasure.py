@@ -31,12 +31,13 @@ def remeasure(store: TrialStore, measured: MeasuredCosts, objectives: Objectives
         return 0
     own = [record for record in records if record.timing and record.timing.host == measured.host]
     near = [record for record in own if record.state == State.COMPLETE and _near_front(record, records, objectives)]
-    networks = {network_key(record.architecture): dict(record.architecture) for record in near}
+    networks = {network_key(record.architecture) for record in near}
     if not networks:
         return 0
-    timings = dict(zip(networks, measured.timings(list(networks.values())), strict=True))
-    same = {record.number: timings.get(network_key(record.architecture)) for record in own}
-    store.write_timings({number: timing for number, timing in same.items() if timing}, objectives, complete=complete)
+    same = [record for record in own if network_key(record.architecture) in networks]
+    timings = measured.timings([dict(record.architecture) for record in same])
+    numbers = [record.number for record in same]
+    store.write_timings(dict(zip(numbers, timings, strict=True)), objectives, complete=complete)
     return len(networks)
 
 

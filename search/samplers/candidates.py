@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 
-from search.costs.counted import count
+from search.costs import excess_over_limits
 from search.study.history import History
-from spaces.architecture import Architecture, key, network_key
-from spaces.build import build
+from spaces.architecture import Architecture, key
 from spaces.space import Space
-from spaces.tasks import Task
 
 MAX_REJECTIONS = 50  # consecutive rejected draws after which the space counts as exhausted
 
@@ -32,17 +30,24 @@ class Pool:
 
     Args:
         space: they are drawn from.
-        task: costs are counted for its inputs.
+        counted: the costs of an architecture that are known without measuring.
         size: of the pool.
         limits: upper bounds of costs; those of measured costs are ignored.
         seed: of the draws.
     """
 
-    def __init__(self, space: Space, task: Task, *, size: int, limits: Mapping[str, float | None], seed: int) -> None:
-        self._space, self._task, self._size, self._limits = space, task, size, limits
+    def __init__(
+        self,
+        space: Space,
+        counted: Callable[[Architecture], dict[str, float]],
+        *,
+        size: int,
+        limits: Mapping[str, float | None],
+        seed: int,
+    ) -> None:
+        self._space, self._counted, self._size, self._limits = space, counted, size, limits
         self._study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
         self._pool: dict[str, Candidate] = {}
-        self._counted: dict[str, dict[str, float]] = {}
 
     def unseen(self, history: History) -> list[Candidate]:
         """The candidates that are not in ``history``; empty if the space is exhausted."""
@@ -64,15 +69,9 @@ class Pool:
             if name in seen or name in self._pool:
                 rejections += 1
                 continue
-            costs = self._count(architecture)
-            if any(limit is not None and costs.get(cost, 0.0) > limit for cost, limit in self._limits.items()):
+            costs = self._counted(architecture)
+            if any(value > 0 for value in excess_over_limits(costs, self._limits).values()):
                 rejections += 1
                 continue
             rejections = 0
             yield name, Candidate(trial.params, architecture, costs)
-
-    def _count(self, architecture: Architecture) -> dict[str, float]:
-        network = network_key(architecture)
-        if network not in self._counted:
-            self._counted[network] = count(build(architecture, self._task), self._task)
-        return self._counted[network]

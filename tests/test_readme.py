@@ -1,0 +1,181 @@
+"""Every command, link, path and table of a README: commands compose or parse, links lead to files, lines stay short."""
+
+import re
+import runpy
+import shlex
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from search import compare, front, tables
+from search.config import validate_config
+from search.costs import __main__ as costs
+from spaces.bench import __main__ as bench
+from spaces.space import Space
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "search").rglob("*.md"), *(ROOT / "spaces").rglob("*.md")])
+TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
+BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+LINK = re.compile(r"\[[^][]*\]\(([^)\s]+)\)|^\[[^][]+\]: (\S+)", re.MULTILINE)
+PLACEHOLDERS = {"NUMBER": "1", "FILE": "front.svg", "N": "1", "$seed": "1"}
+INVENTED = re.compile(r"\b(mine|pool|parity|NAME)\b|\.\.\.")  # names of what a reader would add
+
+
+def blocks(text, *languages):
+    return [textwrap.dedent(code) for _, language, code in BLOCK.findall(text) if language in languages]
+
+
+def commands(text):
+    """The arguments of every ``python -m`` and ``pip install`` in code, from the module's name on."""
+    lines = [line for code in blocks(text, "sh") for line in code.splitlines()]
+    lines += [line[2:] for code in blocks(text, "") for line in code.splitlines() if line.startswith("$ ")]
+    lines += [" ".join(code.split()) for code in CODE.findall(BLOCK.sub("", text))]
+    for line in lines:
+        for part in re.split(r"&&|;", line):
+            words = shlex.split(part, comments=True)
+            if "python" in words:
+                yield words[words.index("python") + 2 :]
+            elif words and words[0].startswith("+space="):  # short for a search
+                yield ["search.run", *words]
+
+
+COMMANDS = [
+    pytest.param(words, id=f"{name}: {' '.join(words)}") for name, text in TEXTS.items() for words in commands(text)
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_command_composes_or_parses(words, monkeypatch):
+    module, *given = words
+    given = [PLACEHOLDERS.get(word, re.sub(r"\$seed\b", "1", word)) for word in given]
+    if module == "search.run":
+        if not {"--help", "--cfg", "--config-dir"} & set(given):
+            check_composition(given)
+        return
+
+    def reached(*_, **__):
+        raise SystemExit("parsed")
+
+    monkeypatch.setattr(front, "_list_studies", reached)
+    monkeypatch.setattr(front, "_load", reached)
+    monkeypatch.setattr("search.study.storage.open_read_only", reached)
+    monkeypatch.setattr(compare, "compare", check_names)
+    monkeypatch.setattr(bench, "run", reached)
+    monkeypatch.setattr(costs, "open_read_only", reached)
+    monkeypatch.setattr(sys, "argv", [module, *given])
+    entry = {
+        "search.front": front.main,
+        "search.compare": compare.main,
+        "search.tables": tables.main,
+        "search.costs": costs.main,
+        "spaces.bench": bench.main,
+        "search.pruning": lambda: runpy.run_module("search.pruning.__main__") and sys.exit("parsed"),
+    }[module]
+    with pytest.raises(SystemExit, match=r"^parsed$"):
+        entry()
+
+
+def check_composition(overrides):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = OmegaConf.to_container(compose("config", overrides=overrides), resolve=True)
+    validate_config(config)
+    Space(config["space"])
+
+
+def check_names(given):
+    from search.replay.table import shipped
+
+    for name in given.strategies:
+        if not INVENTED.search(name):
+            compare.strategy(name)
+    assert all(INVENTED.search(name) or name in shipped() for name in given.tables)
+    raise SystemExit("parsed")
+
+
+def test_the_readmes_hold_commands_of_every_kind():
+    modules = {words[0] for parameter in COMMANDS for words in parameter.values}
+    assert modules == {
+        "search.run",
+        "search.front",
+        "search.compare",
+        "search.tables",
+        "search.costs",
+        "search.pruning",
+        "spaces.bench",
+    }
+
+
+OPTIONS = re.findall(r"^\| [^|]* \| `([^|]*)` \|$", TEXTS["search/README.md"].split("| to |")[1], re.MULTILINE)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_of_the_table_composes(option):
+    check_composition(["+space=nlp", *shlex.split(option)])
+
+
+def test_the_readme_of_the_search_lists_every_space():
+    listed = dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", TEXTS["search/README.md"], re.MULTILINE))
+    assert set(listed) == {path.stem for path in (ROOT / "conf" / "space").glob("*.yaml")}
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for space, task in listed.items():
+            target = yaml.safe_load((ROOT / "conf" / "task" / f"{task}.yaml").read_text())
+            composed = compose("config", overrides=[f"+space={space}"]).task._target_
+            assert composed.split(".")[-2] == task, (space, target)
+
+
+SNIPPETS = [
+    pytest.param(code, id=f"{name} {number}")
+    for name, text in TEXTS.items()
+    for number, code in enumerate(blocks(text, "python"))
+    if name != "search/pruning/README.md"  # tests/test_plain.py runs it, and looks at the study
+]
+
+
+@pytest.mark.parametrize("code", SNIPPETS)
+def test_a_python_snippet_runs(code):
+    exec(compile(code, "README.md", "exec"), {"__name__": "snippet"})
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_lead_to_files_and_headings(name):
+    for inline, reference in LINK.findall(BLOCK.sub("", TEXTS[name])):
+        target, _, heading = (inline or reference).partition("#")
+        if target.startswith("https://"):
+            continue
+        path = (ROOT / name).parent / target if target else ROOT / name
+        assert path.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", BLOCK.sub("", path.read_text()), re.MULTILINE)
+            assert heading in [re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings]
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if name != "CHANGELOG.md"])  # it has names of the past
+def test_paths_in_code_exist(name):
+    for code in CODE.findall(BLOCK.sub("", TEXTS[name])):
+        if re.fullmatch(r"(search|spaces|conf|tests|\.ci)/[\w/.*]+", code) and not INVENTED.search(code):
+            assert list(ROOT.glob(code)), code
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_lines_and_tables_fit_a_page(name):
+    lines = TEXTS[name].splitlines()
+    assert not [line for line in lines if len(line) > 120]
+    tables = [re.sub(r"`|\[|\]\([^)]*\)", "", line) for line in lines if re.match(r" *\|", line)]  # as rendered
+    assert not [line for line in tables if len(line) > 100]
+
+
+def test_the_main_readme_has_at_most_120_lines():
+    assert len(TEXTS["README.md"].splitlines()) <= 120
+
+
+def test_the_version_is_that_of_the_changelog():
+    version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    released = re.search(r"^## \[(\d.*)\] - \d{4}-\d\d-\d\d$", TEXTS["CHANGELOG.md"], re.MULTILINE)
+    assert version[1] == released[1]
