@@ -27,7 +27,8 @@ from search.study.store import TrialStore
 from search.tracking import Tracking
 from search.training.learner import LightningLearner
 from search.training.settings import TrainSettings
-from spaces.baselines import BaselineResult, evaluate_baselines
+from spaces.baselines import BaselineResult
+from spaces.baselines.of_task import evaluate_baselines
 from spaces.build import instantiate, invalid_corners
 from spaces.dimensions import ConfigError
 from spaces.space import Space

@@ -8,9 +8,10 @@ from collections import Counter
 import pytest
 import torch
 
-from spaces.baselines import evaluate_baselines, one_hot_logits
+from spaces.baselines import one_hot_logits
 from spaces.baselines.majority import Majority
 from spaces.baselines.ngram import NGram
+from spaces.baselines.of_task import evaluate_baselines
 from spaces.baselines.parallel import CopiedSource, NearestPair
 from spaces.baselines.svm import Svm
 from spaces.baselines.tfidf import HASH_BITS, TfidfLogisticRegression, hashed_ngrams

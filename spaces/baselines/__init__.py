@@ -12,7 +12,6 @@ import logging
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -84,33 +83,6 @@ class BaselineResult:
         fit_s = time.perf_counter() - began
         metrics, test_metrics = (baseline.evaluate(task, split) for split in ("validation", "test"))
         return cls(baseline.name, metrics, test_metrics, baseline.latency_ms(task), fit_s)
-
-
-def evaluate_baselines(task: Task) -> list[BaselineResult]:
-    """The results of all baselines of a task. One that fails is left out with a warning."""
-    results = []
-    for baseline in task.baselines():
-        try:
-            results.append(BaselineResult.of(baseline, task))
-        except Exception as error:
-            log.warning("baseline %s failed: %s: %s", baseline.name, type(error).__name__, error)
-    return results
-
-
-def default_baselines(task: Task) -> Sequence[Baseline]:
-    """The baselines that suit a task's spec: a majority class always, and one that learns for whole sequences."""
-    from spaces.baselines.majority import Majority
-    from spaces.baselines.svm import Svm
-    from spaces.baselines.tfidf import TfidfLogisticRegression
-
-    spec = task.spec
-    if spec.subtasks or spec.answer_length is not None:
-        return ()
-    if spec.per_token:
-        return (Majority(),)
-    if spec.features is None:
-        return (Majority(), Svm("values") if spec.ordinal else TfidfLogisticRegression())
-    return (Majority(), Svm("values"), Svm("statistics"))
 
 
 def training_rows(task: Task, limit: int = MAX_ROWS) -> Batch:

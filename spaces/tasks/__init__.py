@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +22,6 @@ from torch import Tensor, nn
 
 from spaces.dimensions import check_whole as check_whole
 from spaces.seeds import split_seed
-
-if TYPE_CHECKING:
-    from spaces.baselines import Baseline
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -223,11 +220,9 @@ class Task(ABC):
         correct = network(batch).argmax(-1) == labels
         return int(correct[labelled].sum()), int(labelled.sum())
 
-    def baselines(self) -> Sequence[Baseline]:
-        """The classical models that networks are compared with; by default those that suit the spec."""
-        from spaces.baselines import default_baselines  # which imports this module
-
-        return default_baselines(self)
+    def baselines(self) -> Sequence[nn.Module] | None:
+        """Classical models that networks are compared with, see :mod:`spaces.baselines`; None: those for the spec."""
+        return None
 
     def compute_metrics(self, outputs: Sequence[Any]) -> dict[str, float]:
         """Metrics by name, including ``metric``, from the results of :meth:`eval_step` on all batches of a split."""

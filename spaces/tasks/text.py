@@ -13,17 +13,15 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.baselines.ngram import NGram
 from spaces.tasks import IGNORE_INDEX, SPLITS, Batch, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
 from spaces.tasks.sources.splits import MIN_TO_SPLIT, digest, largest_classes, split_by_hash
-
-if TYPE_CHECKING:
-    from spaces.baselines import Baseline
 
 log = logging.getLogger(__name__)
 
@@ -186,10 +184,8 @@ class Text(Task):
         generated: Tensor = network.generate(prompt, self.generate)  # type: ignore[operator]
         return generated
 
-    def baselines(self) -> Sequence[Baseline]:
+    def baselines(self) -> Sequence[nn.Module] | None:
         """An n-gram model for the next byte."""
-        from spaces.baselines.ngram import NGram  # which imports spaces.tasks
-
         return (NGram(),) if self.spec.per_token else super().baselines()
 
     def eval_step(self, network: nn.Module, batch: Batch) -> tuple[float, int]:

@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.baselines.parallel import CopiedSource, NearestPair
 from spaces.tasks import (
     BOS,
     EOS,
@@ -34,9 +35,6 @@ from spaces.tasks import (
 from spaces.tasks.sources import parallel_texts
 from spaces.tasks.sources.parallel_texts import Pair
 from spaces.tasks.synthetic import language_pair
-
-if TYPE_CHECKING:
-    from spaces.baselines import Baseline
 
 log = logging.getLogger(__name__)
 UNK = 2  # the id of unknown words
@@ -196,10 +194,8 @@ class Translation(Task):
         generated: Tensor = network.generate(batch, self.answer_length, ignore_eos=True)  # type: ignore[operator]
         return generated
 
-    def baselines(self) -> Sequence[Baseline]:
+    def baselines(self) -> Sequence[nn.Module] | None:
         """Copying the source, and the translation of the most similar training sentence."""
-        from spaces.baselines.parallel import CopiedSource, NearestPair  # which imports spaces.tasks
-
         return (CopiedSource(self._source_as_target), NearestPair())
 
     def _source_as_target(self, batch: Batch) -> Tensor:

@@ -13,20 +13,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.baselines.majority import MeanFrame
 from spaces.tasks import SPLITS, Batch, Split, Task, TaskSpec, check_whole, split_generator, split_sizes
 from spaces.tasks.sources.audio import write_wav
 from spaces.tasks.synthetic.formants import MIN_BANDS, character_formants, energy, timing
 from spaces.tasks.synthetic.griffin_lim import griffin_lim, magnitudes
 from spaces.tasks.synthetic.lexicon import LONGEST_WORD, alphabet_of, lexicon_of
-
-if TYPE_CHECKING:
-    from spaces.baselines import Baseline
 
 MIN_FRAMES, MAX_FRAMES = 4, 6  # of a character
 PAD = 0  # token id after the last character of a text, and of padding; then come the alphabet and the slot
@@ -125,10 +123,8 @@ class Tts(Task):
         frames = energy(formants, torch.zeros(1, 1), self.bands)
         return (frames[0] * envelope[0, :, None] + FLOOR).log()
 
-    def baselines(self) -> Sequence[Baseline]:
+    def baselines(self) -> Sequence[nn.Module] | None:
         """The mean frame."""
-        from spaces.baselines.majority import MeanFrame  # which imports spaces.tasks
-
         return (MeanFrame(self.slot),)
 
     def _at_slots(self, frames: Tensor, batch: Batch) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.tasks import IGNORE_INDEX, Batch, Task
-
-if TYPE_CHECKING:
-    from spaces.baselines import Baseline
 
 BLANK = 0  # the class of the CTC blank; class 1 + k is the k-th character of the alphabet
 
@@ -80,7 +77,7 @@ class Transcription(Task):
             zero_infinity=True,
         )
 
-    def baselines(self) -> Sequence[Baseline]:
+    def baselines(self) -> Sequence[nn.Module] | None:
         """None: the transcript that costs nothing is the empty one, and its error is ``chance``."""
         return ()
 
