@@ -27,13 +27,15 @@ from search.study.store import TrialStore
 from search.tracking import Tracking
 from search.training.learner import LightningLearner
 from search.training.settings import TrainSettings
+from spaces.baselines import BaselineResult
+from spaces.baselines.of_task import evaluate_baselines
 from spaces.build import instantiate, invalid_corners
 from spaces.dimensions import ConfigError
 from spaces.space import Space
 from spaces.tasks import Task
 from spaces.tasks.sources.checks import check_data
 
-MAY_DIFFER = ("study", "n_trials", "storage", "tracking", "checkpoints", "warm_start")  # between workers
+MAY_DIFFER = ("study", "n_trials", "storage", "tracking", "checkpoints", "warm_start", "baselines")  # between workers
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Components:
     costs: MeasuredCosts
     tracking: Tracking
     measuring_s: float  # seconds of measuring the largest networks
+    baselines: Sequence[BaselineResult]
 
 
 def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequence[Mapping[str, Any]]) -> Components:
@@ -82,11 +85,13 @@ def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequen
     ceilings = store.ceilings(lambda: _ceilings(space, costs, config["costs"]))
     measuring = time.perf_counter() - measuring
     objectives = Objectives.of(task, config["costs"], ceilings)
+    baselines = store.baselines((lambda: evaluate_baselines(task)) if config.get("baselines", True) else None)
     store.enqueue_first(initial_params)
     tracking.start(
         config["study"],
         identity=store.study_id(),
         objectives=objectives,
+        baselines=baselines,
         config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": hide_passwords(config["storage"]["url"])})),
     )
     pool = Pool(space, costs.counted, size=getattr(sampler.base, "candidates", 1), limits=limits, seed=seed)
@@ -99,7 +104,7 @@ def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequen
         pruner=pruner,
         learner=LightningLearner(task, seed, Path(config["checkpoints"]) / config["study"]),
     )
-    return Components(store, search, costs, tracking, measuring)
+    return Components(store, search, costs, tracking, measuring, baselines)
 
 
 def _ceilings(space: Space, model: MeasuredCosts, names: Sequence[str]) -> list[float]:

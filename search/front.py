@@ -119,7 +119,7 @@ def _print_study(stored: StoredStudy, number: int | None, file: Path | None, plo
     """Print the front or the explanation of a trial, and write the front to files."""
     from search.report.console import FrontPrinter
 
-    printer = FrontPrinter(stored.objectives, stored.dimensions)
+    printer = FrontPrinter(stored.objectives, stored.dimensions, stored.store.baselines())
     if number is None:
         printer.print_front(stored.store.records())
     else:

@@ -80,6 +80,7 @@ def run(config: Mapping[str, Any]) -> int:
 
     from search.assemble import build_search
     from search.costs.remeasure import remeasure
+    from search.report.baselines import describe_baselines
     from search.report.console import ConsoleReporter
     from search.worker import RepeatedFailureError, Stopped, work
 
@@ -92,13 +93,17 @@ def run(config: Mapping[str, Any]) -> int:
         n_trials, initial_params = config["n_trials"], list(space.smallest())
     built = build_search(config, space, initial_params)
     store, search, tracking = built.store, built.search, built.tracking
-    reporter = ConsoleReporter(search.objectives, n_trials, space.dimension_names(), measuring_s=built.measuring_s)
+    reporter = ConsoleReporter(
+        search.objectives, n_trials, space.dimension_names(), built.baselines, measuring_s=built.measuring_s
+    )
 
     def ended(trial: Record) -> None:
         records = store.records()
         reporter.trial_ended(trial, records)
         tracking.log(trial.number, records)
 
+    if built.baselines:
+        reporter.print(describe_baselines(built.baselines, search.objectives))
     code = 0
     with reporter:
         reporter.update_status(store.records())

@@ -14,9 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from search.report.baselines import describe_baselines, describe_defeat
 from search.report.timings import describe_timings
 from search.study.records import Objectives, Record, State, front
 from spaces.architecture import describe, pattern
+from spaces.baselines import BaselineResult
 
 FILE_WIDTH = 160  # characters per line if the output is not a terminal
 
@@ -27,25 +29,32 @@ class FrontPrinter:
     Args:
         objectives: the metric and the costs.
         dimensions: dotted names of the settings to show: the dimensions of the space.
+        baselines: results of the task's baselines.
     """
 
-    def __init__(self, objectives: Objectives, dimensions: Collection[str]) -> None:
+    def __init__(
+        self, objectives: Objectives, dimensions: Collection[str], baselines: Sequence[BaselineResult] = ()
+    ) -> None:
         self.console = Console(highlight=False, soft_wrap=True)
         if not self.console.is_terminal:
             self.console.width = FILE_WIDTH
-        self._objectives, self._dimensions = objectives, dimensions
+        self._objectives, self._dimensions, self._baselines = objectives, dimensions, baselines
 
     def print(self, text: str) -> None:
         """Print a line."""
         self.console.print(escape(text))
 
     def print_front(self, records: Sequence[Record]) -> None:
-        """Print the front as a table, by ascending cost."""
+        """Print the front as a table, by ascending cost, with the baselines below it."""
         members = front(records, self._objectives)
         if not members:
             self.print("The front is empty: no trial is complete.")
+            if self._baselines:
+                self.print(describe_baselines(self._baselines, self._objectives))
             return
         rows = [_table_row(member, self._objectives, self._dimensions) for member in members]
+        measured = any(member.timing and member.timing.reference_ms for member in members)
+        baselines = [_baseline_row(each, self._objectives, measured=measured) for each in self._baselines]
         table = Table(title=f"The front: {len(members)} of {len(records)} trials", title_justify="left")
         names = dict.fromkeys(name for row in rows for name in row)
         for name in names:
@@ -53,8 +62,14 @@ class FrontPrinter:
             table.add_column(name, justify="left" if text else "right", no_wrap=not text)
         for row in rows:
             table.add_row(*(row.get(name, "") for name in names))
+        if baselines:
+            table.add_section()
+        for row in baselines:
+            table.add_row(*(row.get(name, "") for name in names), style="dim")
         self.console.print(table)
         self.print(self._summary(members))
+        if defeat := describe_defeat(members, self._baselines, self._objectives):
+            self.console.print(escape(defeat), style="bold yellow")
         if timings := describe_timings(members, records, self._objectives):
             self.print(f"{timings[0].upper()}{timings[1:]}.")
 
@@ -77,13 +92,20 @@ class ConsoleReporter(FrontPrinter):
         objectives: as of :class:`FrontPrinter`.
         n_trials: total of the study.
         dimensions: as of :class:`FrontPrinter`.
+        baselines: as of :class:`FrontPrinter`.
         measuring_s: seconds of measuring latency before the first trial.
     """
 
     def __init__(
-        self, objectives: Objectives, n_trials: int, dimensions: Collection[str], *, measuring_s: float = 0.0
+        self,
+        objectives: Objectives,
+        n_trials: int,
+        dimensions: Collection[str],
+        baselines: Sequence[BaselineResult] = (),
+        *,
+        measuring_s: float = 0.0,
     ) -> None:
-        super().__init__(objectives, dimensions)
+        super().__init__(objectives, dimensions, baselines)
         self._n_trials = n_trials
         self._start, self._n_ended = time.monotonic(), 0
         self._study_status, self._trial_status = "", ""
@@ -188,4 +210,15 @@ def _table_row(member: Record, objectives: Objectives, dimensions: Collection[st
         row["on test"] = f"{member.test_metrics[objectives.metric]:.4f}"
     row["parameters"] = f"{member.costs['parameters']:.0f}"
     row["architecture"] = describe(member.architecture, dimensions)
+    return row
+
+
+def _baseline_row(baseline: BaselineResult, objectives: Objectives, *, measured: bool) -> dict[str, str]:
+    """Its latency is left out where that of networks is computed, not ``measured``."""
+    metric = objectives.metric
+    row = {"trial": "baseline", metric: f"{baseline.metrics[metric]:.4f}", "architecture": baseline.name}
+    if measured:
+        row["latency_ms"] = f"{baseline.latency_ms:.4g}"
+    if metric in baseline.test_metrics:
+        row["on test"] = f"{baseline.test_metrics[metric]:.4f}"
     return row

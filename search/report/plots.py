@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from search.report.timings import describe_timings, format_time
 from search.study.records import Objectives, Record, State, front
 from spaces.architecture import describe, format_value, pattern, short_settings
+from spaces.baselines import BaselineResult
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -68,16 +69,20 @@ def markdown(rows: Sequence[Mapping[str, Any]], *, limit: int) -> str:
     return "\n".join(lines)
 
 
-def html(records: Sequence[Record], objectives: Objectives, *, title: str) -> str:
+def html(
+    records: Sequence[Record], objectives: Objectives, *, title: str, baselines: Sequence[BaselineResult] = ()
+) -> str:
     """The plot as an HTML page that includes Plotly's script (4.8 MB), to open without a network."""
-    page: str = plot(records, objectives, title=title).to_html(
+    page: str = plot(records, objectives, title=title, baselines=baselines).to_html(
         include_plotlyjs=True, default_height="96vh", config={"displaylogo": False}
     )
     return page
 
 
-def plot(records: Sequence[Record], objectives: Objectives, *, title: str) -> Figure:
-    """The metric of every trial against the first cost, and the front coloured by mechanism."""
+def plot(
+    records: Sequence[Record], objectives: Objectives, *, title: str, baselines: Sequence[BaselineResult] = ()
+) -> Figure:
+    """The metric of every trial against the first cost, the front coloured by mechanism, and a line per baseline."""
     import plotly.graph_objects as go
 
     cost = objectives.costs[0]
@@ -117,6 +122,14 @@ def plot(records: Sequence[Record], objectives: Objectives, *, title: str) -> Fi
         shown = [record for record in members if mechanism(record.architecture) == name]
         if shown:
             add(name, shown, size=13, line={"color": "white", "width": 1}, **style)
+    for baseline in baselines:
+        metric = baseline.metrics[objectives.metric]
+        figure.add_hline(
+            y=metric,
+            line={"color": GREY, "width": 1, "dash": "dot"},
+            annotation={"text": escape(f"{baseline.name} {_short(metric)}"), "font": {"color": "#666666"}},
+            annotation_position="bottom right",
+        )
     timings = describe_timings(members, [record for record in visible if record.state != State.RUNNING], objectives)
     note = f"<br>{timings}" if timings and cost == "latency_ms" else ""
     figure.update_layout(

@@ -21,6 +21,7 @@ from search.study.history import History
 from search.study.records import COUNTED, Objectives, Record, State, Timing
 from search.study.requeue import requeue, requeue_interrupted
 from search.study.storage import get_or_set_attr, overwrite_values
+from spaces.baselines import BaselineResult
 from spaces.dimensions import ConfigError
 
 REMEASURED = "remeasured"  # study attribute: current timings by trial number, of trials that were measured again
@@ -145,6 +146,17 @@ class TrialStore:
         """
         ceilings = get_or_set_attr(self.study, "ceilings", compute) if compute else self._study_attr("ceilings")
         return list(ceilings)
+
+    def baselines(self, compute: Callable[[], list[BaselineResult]] | None = None) -> list[BaselineResult]:
+        """The results of the task's baselines; ``compute()`` if they are not stored yet, and then stored.
+
+        Empty if they are not stored and ``compute`` is None.
+        """
+        if compute is None:
+            stored = self.study.user_attrs.get("baselines", [])
+        else:
+            stored = get_or_set_attr(self.study, "baselines", lambda: [asdict(result) for result in compute()])
+        return [BaselineResult(**result) for result in stored]
 
     def study_id(self) -> str:
         """A unique id of the study, which distinguishes it from others of the same name."""

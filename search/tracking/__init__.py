@@ -9,12 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from search.study.records import Objectives, Record
+from spaces.baselines import BaselineResult
 
 
 class Tracking:
     """The interface; this base class logs nothing."""
 
-    def start(self, study: str, *, identity: str, objectives: Objectives, config: str) -> None:
+    def start(
+        self,
+        study: str,
+        *,
+        identity: str,
+        objectives: Objectives,
+        config: str,
+        baselines: Sequence[BaselineResult] = (),
+    ) -> None:
         """Find or create the study at the tracker.
 
         Args:
@@ -22,6 +31,7 @@ class Tracking:
             identity: a unique id, which distinguishes it from others of the same name.
             objectives: the metric and the costs.
             config: the composed configuration as YAML.
+            baselines: results of the task's baselines.
         """
 
     def log(self, number: int, records: Sequence[Record]) -> None:

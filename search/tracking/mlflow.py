@@ -21,6 +21,7 @@ from search.report import plots
 from search.study.records import Objectives, Record, State, front
 from search.tracking import Tracking, saved_view, summaries
 from search.tracking.runs import StudyRuns
+from spaces.baselines import BaselineResult
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +46,17 @@ class MlflowTracking(Tracking):
         self._retry_at = 0.0
         self._warned = False
 
-    def start(self, study: str, *, identity: str, objectives: Objectives, config: str) -> None:
+    def start(
+        self,
+        study: str,
+        *,
+        identity: str,
+        objectives: Objectives,
+        config: str,
+        baselines: Sequence[BaselineResult] = (),
+    ) -> None:
         """See :meth:`Tracking.start`."""
-        self.objectives, self.config = objectives, hide_passwords(config)
+        self.objectives, self.config, self.baselines = objectives, hide_passwords(config), baselines
         self._runs = StudyRuns(
             self.uri,
             experiment=self.experiment,
@@ -132,7 +141,7 @@ class MlflowTracking(Tracking):
                 on_front = record.number in members
                 self._runs.log_trial(record.number, data, seconds=summaries.seconds(record), front=on_front)
         self._runs.tag_front(members)
-        self._runs.log_study(summaries.study_data(records, self.objectives, self._runs.links()))
+        self._runs.log_study(summaries.study_data(records, self.objectives, self._runs.links(), self.baselines))
 
     def _log_artifacts(self, records: Sequence[Record]) -> None:
         """Log the large artifacts. Their store may fail independently of that of the runs."""
@@ -142,10 +151,11 @@ class MlflowTracking(Tracking):
         # Named by its hash: workers with the same settings share a file, others add their own.
         config = f"config/{hashlib.sha256(self.config.encode()).hexdigest()[:8]}.yaml"
         try:
+            page = plots.html(records, self.objectives, title=self._runs.study, baselines=self.baselines)
             self._runs.log_view(self.objectives, records)
             self._runs.log_text(config, self.config)
             self._runs.log_text("front.json", json.dumps(table))
-            self._runs.log_text("front.html", plots.html(records, self.objectives, title=self._runs.study))
+            self._runs.log_text("front.html", page)
         except Exception as error:
             self._warn(error)
         self._next_artifacts_at = max(began + ARTIFACTS_EVERY_S, _retry_time(began))

@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 from search.config import hide_passwords
 from search.report import plots
+from search.report.baselines import best_baseline, describe_baselines, describe_defeat
 from search.report.timings import describe_timings
 from search.study.records import Objectives, Record, State, front
 from spaces.architecture import pattern, settings
+from spaces.baselines import BaselineResult
 
 NAME_LIMIT = 250  # characters
 TEXT_LIMIT = 500  # every MLflow server takes that many in a tag or a parameter
@@ -90,8 +92,13 @@ def seconds(record: Record) -> float:
     return record.training_s + record.latency_s
 
 
-def study_data(records: Sequence[Record], objectives: Objectives, links: Mapping[str, str]) -> RunData:
-    """Data of a study: number of trials by state, hypervolume, and the front with ``links`` in the note.
+def study_data(
+    records: Sequence[Record],
+    objectives: Objectives,
+    links: Mapping[str, str],
+    baselines: Sequence[BaselineResult] = (),
+) -> RunData:
+    """Data of a study: number of trials by state, hypervolume, best baseline, and the front with ``links`` in the note.
 
     The step of its metrics is the number of trials that have ended.
     """
@@ -101,12 +108,20 @@ def study_data(records: Sequence[Record], objectives: Objectives, links: Mapping
     members = front(records, objectives)
     share = objectives.hypervolume(members)
     numbers = {"hypervolume": share, "front_size": len(members), **counts}
+    tags = {"ended": str(ended)}
+    if best := best_baseline(baselines, objectives):
+        tags["baseline"] = best.name
+        numbers |= {sanitize(f"baseline_{name}"): value for name, value in best.metrics.items()}
+        numbers |= {sanitize(f"baseline_test_{name}"): value for name, value in best.test_metrics.items()}
+        numbers["baseline_latency_ms"] = best.latency_ms
     arrow = "↑" if objectives.direction == "maximize" else "↓"
     head = "\n\n".join(
         (
             f"**{objectives.metric} {arrow} against {', '.join(f'{cost} ↓' for cost in objectives.costs)}** · "
             f"{ended} trials: {', '.join(f'{count} {state}' for state, count in counts.items())} · "
             f"hypervolume {share:.4f} of 1",
+            *([describe_baselines(baselines, objectives)] if baselines else []),
+            *([defeat] if (defeat := describe_defeat(members, baselines, objectives)) else []),
             *([timings] if (timings := describe_timings(members, records, objectives)) else []),
             " · ".join(f"[{name}]({address})" for name, address in links.items()),
             "",
@@ -114,6 +129,6 @@ def study_data(records: Sequence[Record], objectives: Objectives, links: Mapping
     )
     table = plots.markdown(plots.table_rows(members, objectives), limit=NOTE_LIMIT - len(head))
     return RunData(
-        tags={"ended": str(ended), "mlflow.note.content": hide_passwords(head + table)},
+        tags={**tags, "mlflow.note.content": hide_passwords(head + table)},
         values=[MetricValue(name, float(value), ended) for name, value in numbers.items()],
     )

@@ -111,6 +111,7 @@ class TaskSpec:
     per_token: bool  # one prediction per token, or one per sequence
     vocabulary: int | None = None  # token ids are 0..vocabulary-1
     features: int | None = None  # numbers per frame
+    ordinal: bool = False  # token ids are quantities, such as gray levels
     causal: bool = False  # output t may depend on inputs 0..t only
     answer_length: int | None = None  # sequence-to-sequence tasks: tokens of the longest target, each one of classes
     subtasks: Mapping[str, TaskSpec] = field(default_factory=dict)  # multi-task: the spec of each subtask by name
@@ -218,6 +219,10 @@ class Task(ABC):
         labelled = labels != IGNORE_INDEX
         correct = network(batch).argmax(-1) == labels
         return int(correct[labelled].sum()), int(labelled.sum())
+
+    def baselines(self) -> Sequence[nn.Module] | None:
+        """Classical models that networks are compared with, see :mod:`spaces.baselines`; None: those for the spec."""
+        return None
 
     def compute_metrics(self, outputs: Sequence[Any]) -> dict[str, float]:
         """Metrics by name, including ``metric``, from the results of :meth:`eval_step` on all batches of a split."""

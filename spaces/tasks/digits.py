@@ -23,7 +23,7 @@ class Digits(Task):
     def __init__(self, *, seed: int = 0) -> None:
         check_whole(0, seed=seed)
         self.seed = seed
-        self.spec = TaskSpec(length=64, vocabulary=17, classes=10, per_token=False)  # gray levels 0..16
+        self.spec = TaskSpec(length=64, vocabulary=17, ordinal=True, classes=10, per_token=False)
         self.chance = 0.1  # the classes are about equally frequent
 
     def examples(self, split: Split) -> Batch:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.baselines.ngram import NGram
 from spaces.tasks import IGNORE_INDEX, SPLITS, Batch, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
 from spaces.tasks.sources.splits import MIN_TO_SPLIT, digest, largest_classes, split_by_hash
 
@@ -182,6 +183,10 @@ class Text(Task):
         prompt = batch.inputs[:, : -self.generate]
         generated: Tensor = network.generate(prompt, self.generate)  # type: ignore[operator]
         return generated
+
+    def baselines(self) -> Sequence[nn.Module] | None:
+        """An n-gram model for the next byte."""
+        return (NGram(),) if self.spec.per_token else super().baselines()
 
     def eval_step(self, network: nn.Module, batch: Batch) -> tuple[float, int]:
         """The number of correct predictions, or the sum of bits over the next bytes; and the number of labels."""

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.baselines.parallel import CopiedSource, NearestPair
 from spaces.tasks import (
     BOS,
     EOS,
@@ -191,6 +193,22 @@ class Translation(Task):
         """Generate translations of full length, ``(batch, answer_length)``."""
         generated: Tensor = network.generate(batch, self.answer_length, ignore_eos=True)  # type: ignore[operator]
         return generated
+
+    def baselines(self) -> Sequence[nn.Module] | None:
+        """Copying the source, and the translation of the most similar training sentence."""
+        return (CopiedSource(self._source_as_target), NearestPair())
+
+    def _source_as_target(self, batch: Batch) -> Tensor:
+        """The target ids of the words of each source ``(batch, length + 1)``, filled up with ``EOS``."""
+        ids = batch.inputs
+        if self.tokens == "words":
+            sources, targets = self.vocabularies
+            numbers = {word: FIRST + at for at, word in enumerate(targets)}
+            known = [numbers.get(word, UNK) for word in sources]
+            ids = torch.tensor([*range(UNK), UNK, *known])[ids]
+        if batch.padding is not None:
+            ids = ids.masked_fill(batch.padding, EOS)
+        return F.pad(ids, (0, 1), value=EOS)
 
     def eval_step(self, network: nn.Module, batch: Batch) -> list[tuple[str, str]]:
         """Translations and their references."""

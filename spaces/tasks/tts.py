@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.baselines.majority import MeanFrame
 from spaces.tasks import SPLITS, Batch, Split, Task, TaskSpec, check_whole, split_generator, split_sizes
 from spaces.tasks.sources.audio import write_wav
 from spaces.tasks.synthetic.formants import MIN_BANDS, character_formants, energy, timing
@@ -121,6 +122,10 @@ class Tts(Task):
         formants = character_formants(len(self.alphabet), self.bands)[ids[at]]
         frames = energy(formants, torch.zeros(1, 1), self.bands)
         return (frames[0] * envelope[0, :, None] + FLOOR).log()
+
+    def baselines(self) -> Sequence[nn.Module] | None:
+        """The mean frame."""
+        return (MeanFrame(self.slot),)
 
     def _at_slots(self, frames: Tensor, batch: Batch) -> Tensor:
         """``(batch, length, bands)`` to the frames at the slots, ``(frames, bands)``."""

@@ -55,7 +55,8 @@ class Grid:
     def spec(self, classes: int) -> TaskSpec:
         """The spec of an image classification task."""
         if self.patch is None:
-            return TaskSpec(length=self.height * self.width, vocabulary=256, classes=classes, per_token=False)
+            length = self.height * self.width
+            return TaskSpec(length=length, vocabulary=256, ordinal=True, classes=classes, per_token=False)
         length = self.height * self.width // self.patch**2
         return TaskSpec(length=length, features=self.channels * self.patch**2, classes=classes, per_token=False)
 
