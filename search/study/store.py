@@ -11,7 +11,7 @@ import platform
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -21,8 +21,10 @@ from search.study.history import History
 from search.study.records import COUNTED, Objectives, Record, State, Timing
 from search.study.requeue import requeue, requeue_interrupted
 from search.study.storage import get_or_set_attr, overwrite_values
-from spaces.baselines import BaselineResult
 from spaces.dimensions import ConfigError
+
+if TYPE_CHECKING:
+    from spaces.baselines import BaselineResult
 
 REMEASURED = "remeasured"  # study attribute: current timings by trial number, of trials that were measured again
 
@@ -156,6 +158,8 @@ class TrialStore:
             stored = self.study.user_attrs.get("baselines", [])
         else:
             stored = get_or_set_attr(self.study, "baselines", lambda: [asdict(result) for result in compute()])
+        from spaces.baselines import BaselineResult  # needs torch, which the pruners in a user's own study do without
+
         return [BaselineResult(**result) for result in stored]
 
     def study_id(self) -> str:
