@@ -85,7 +85,7 @@ def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequen
     ceilings = store.ceilings(lambda: _ceilings(space, costs, config["costs"]))
     measuring = time.perf_counter() - measuring
     objectives = Objectives.of(task, config["costs"], ceilings)
-    baselines = store.baselines((lambda: evaluate_baselines(task)) if config.get("baselines", True) else None)
+    baselines = store.baselines((lambda: evaluate_baselines(task)) if config["baselines"] else None)
     store.enqueue_first(initial_params)
     tracking.start(
         config["study"],

@@ -53,6 +53,8 @@ def validate_config(config: Mapping[str, Any]) -> None:
     problems = [
         f"unknown key {name!r}; known: {', '.join((*GROUPS, *KEYS))}" for name in config if name not in (*GROUPS, *KEYS)
     ]
+    if not isinstance(config.get("baselines", True), bool):
+        problems.append(f"baselines={config['baselines']!r}: it must be true or false")
     n_trials, seed, costs, limits = (config[name] for name in ("n_trials", "seed", "costs", "limits"))
     if n_trials is not None and (isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1):
         problems.append(f"n_trials={n_trials!r}: it must be a whole number from 1, or null for every architecture once")

@@ -5,8 +5,10 @@ import pytest
 from rich.console import Console
 from tiny_task import OBJECTIVES
 
+from search.report.baselines import describe_baselines, describe_defeat
 from search.report.console import ConsoleReporter
 from search.study.records import Record, Stop, Timing
+from spaces.baselines import BaselineResult
 
 ARCHITECTURE = {
     "model": {"_target_": "m.M", "depth": 2, "width": 16},
@@ -74,6 +76,37 @@ def test_the_front_is_printed_as_a_table_with_a_summary(reporter):
     assert "0.2 ±2.0%" in shown
     assert "linformer depth=2 rank=8 lr=0.01" in shown
     assert "1 points, 1 mechanisms (linformer). The best accuracy is 0.9000; the cheapest has 1.00 of its" in shown
+
+
+def test_baselines_are_rows_below_the_front_and_a_front_that_loses_is_said_to_lose(reporter):
+    reporter._baselines = [
+        BaselineResult("majority class", {"accuracy": 0.5}, {"accuracy": 0.45}, latency_ms=0.01, fit_s=0.0),
+        BaselineResult("5-gram", {"accuracy": 0.95}, {"accuracy": 0.85}, latency_ms=0.125, fit_s=0.0),
+    ]
+    reporter.print_front([replace(COMPLETE, test_metrics={"accuracy": 0.8}), *TRIALS[1:]])
+    shown = printed(reporter)
+    rows = [line.split() for line in shown.splitlines() if "baseline" in line]
+    assert rows[1][:2] == ["│", "baseline"]
+    assert "0.9500" in rows[1]
+    assert "0.8500" in rows[1]
+    assert "0.125" not in rows[1], "latencies of the networks are not measured"
+    assert "No model on the front beats 5-gram (accuracy 0.9500): the best has 0.9000. Try more epochs" in shown
+
+
+@pytest.mark.parametrize(("accuracy", "loses"), [(0.89, False), (0.9, False), (0.91, True)])
+def test_a_model_as_good_as_the_best_baseline_is_enough(accuracy, loses):
+    baseline = BaselineResult("x", {"accuracy": accuracy}, {"accuracy": 1.0}, latency_ms=1.0, fit_s=0.0)
+    assert bool(describe_defeat([COMPLETE], [baseline], OBJECTIVES)) is loses
+    error = replace(OBJECTIVES, direction="minimize")
+    assert bool(describe_defeat([COMPLETE], [baseline], error)) is (accuracy < 0.9)
+    assert describe_defeat([COMPLETE], [], OBJECTIVES) == describe_defeat([], [baseline], OBJECTIVES) == ""
+
+
+def test_baselines_and_chance_are_described_in_one_line():
+    baseline = BaselineResult("x", {"accuracy": 0.75}, {"accuracy": 1.0}, latency_ms=1.0, fit_s=0.0)
+    described = describe_baselines([baseline], OBJECTIVES)
+    assert described == "Baselines, accuracy on validation: x 0.750; chance 0.333."
+    assert describe_baselines([], OBJECTIVES) == ""
 
 
 def test_an_empty_front_is_printed_as_a_message(reporter):

@@ -77,6 +77,7 @@ REFUSED = [  # arguments, and parts of the message
     (["+space=nlp", "task=text", "task.predict=next_byte"], ["attention.linformer", "causal"]),
     (["+space=nlp", "task=text", "task.folder=nowhere"], ["nowhere"]),
     (["+space=speech", "task=recordings"], ["task: folder=None: name a folder that contains a folder of audio files"]),
+    (["+space=nlp", "baselines=3"], ["baselines=3: it must be true or false"]),
     (["+space=nlp", "storage.url=nonsense"], ["storage: url: not a database URL"]),
 ]
 
@@ -101,10 +102,11 @@ def test_all_invalid_settings_are_reported_at_once(command):
 def test_a_run_prints_its_trials_and_front_and_can_be_continued(command):
     code, out, error = command(*TINY)
     assert (code, error) == (0, "")
+    assert out.startswith("Baselines, accuracy on validation: majority class 0.")
     assert "The front: " in out
     assert "2 trials" in out
     assert "other" in out
-    code, out, _ = command(*TINY, "n_trials=3")
+    code, out, _ = command(*TINY, "n_trials=3", "baselines=false")
     assert code == 0
     assert "3 trials" in out
     printed = [line for line in out.splitlines() if re.match(r" +\d+  latency_ms", line)]

@@ -8,6 +8,7 @@ from tiny_task import OBJECTIVES, tiny_study
 from search.study.records import COUNTED, State, Stop, Timing
 from search.study.requeue import requeue_interrupted
 from search.study.store import TrialStore
+from spaces.baselines import BaselineResult
 
 # Tests ask for single trials, where a run lets Optuna optimise.
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
@@ -109,3 +110,11 @@ def test_a_resumed_trial_takes_the_row_of_the_paused_one(study):
     own.write(**{**RUN, "curve": [(1, 0.5), (2, 0.75)]})
     assert store.history(OBJECTIVES).numbers.tolist() == [2, 1]
     assert store.history(OBJECTIVES).epochs.tolist() == [2, 1]
+
+
+def test_baselines_are_computed_once_a_study(study):
+    result = BaselineResult("5-gram", {"accuracy": 0.95}, {"accuracy": 0.85}, latency_ms=0.125, fit_s=0.5)
+    assert TrialStore(study).baselines() == []
+    assert TrialStore(study).baselines(lambda: [result]) == [result]
+    assert TrialStore(study).baselines(lambda: pytest.fail("computed again")) == [result]
+    assert TrialStore(study).baselines() == [result]

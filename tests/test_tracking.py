@@ -13,6 +13,7 @@ from search.study.records import Objectives, Record, Stop, Timing
 from search.tracking import Tracking, client, runs, summaries
 from search.tracking import mlflow as tracking_by_mlflow
 from search.tracking.mlflow import MlflowTracking
+from spaces.baselines import BaselineResult
 
 OBJECTIVES = Objectives("accuracy", "maximize", ("latency_ms",), chance=0.1, best=1.0, ceilings=(10.0,))
 SECRET = "hunter2"
@@ -428,6 +429,29 @@ def test_the_plot_shows_each_trial_once_and_the_front_as_a_step_line(direction, 
     assert sorted(number for group in shown.values() for number in group) == [0, 1, 2, 3, 4]
     lines = [list(zip(trace.x, trace.y, strict=True)) for trace in traces if trace.mode == "lines"]
     assert lines == ([line] if line else [])
+
+
+BASELINE = BaselineResult("5-gram", {"accuracy": 0.95}, {"accuracy": 0.85}, latency_ms=0.125, fit_s=0.5)
+
+
+def test_a_baseline_is_a_labelled_line_in_the_plot():
+    objectives = Objectives("accuracy", "maximize", ("latency_ms",), chance=0.1, best=1.0, ceilings=(9.0,))
+    layout = plots.plot([record(0, 0.5, 1.0)], objectives, title="x", baselines=[BASELINE]).layout
+    assert [(shape.y0, shape.y1) for shape in layout.shapes] == [(0.95, 0.95)]
+    assert [annotation.text for annotation in layout.annotations] == ["5-gram 0.95"]
+
+
+def test_the_best_baseline_is_logged_in_the_parent_run(server):
+    tracker = MlflowTracking(uri=server.uri, experiment=server.experiment)
+    worse = replace(BASELINE, name="majority class", metrics={"accuracy": 0.5})
+    tracker.start("nlp", identity="id-1", objectives=OBJECTIVES, config="", baselines=[worse, BASELINE])
+    tracker.finish([record(0, 0.5, 1.0)])
+    data = server.parent().data
+    logged = {name: value for name, value in data.metrics.items() if name.startswith("baseline")}
+    assert logged == {"baseline_accuracy": 0.95, "baseline_test_accuracy": 0.85, "baseline_latency_ms": 0.125}
+    assert data.tags["baseline"] == "5-gram"
+    assert "majority class 0.500, 5-gram 0.950" in data.tags["mlflow.note.content"]
+    assert "No model on the front beats 5-gram" in data.tags["mlflow.note.content"]
 
 
 def test_the_front_is_a_table_artifact_and_a_table_in_the_note(server):
