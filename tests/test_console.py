@@ -122,3 +122,32 @@ def test_seconds_are_printed_by_activity(reporter):
     reporter.print_seconds(100.0)
     shares = "training 80 s (80%), measuring latency 15 s (15%), other 5 s (5%)"
     assert printed(reporter).endswith(f"100 s: {shares}; training overhead 4%\n")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The seconds of a monotonic clock, to be changed by the test."""
+    seconds = [0.0]
+    monkeypatch.setattr("search.report.console.time.monotonic", lambda: seconds[0])
+    return seconds
+
+
+def test_the_time_left_is_that_of_the_trials_not_ended_at_the_speed_of_this_worker(clock):
+    made = ConsoleReporter(OBJECTIVES, 9, set())
+    made.console = Console(file=io.StringIO(), width=200, highlight=False)
+    clock[0] = 65.0
+    made.trial_ended(COMPLETE, TRIALS)
+    assert made._status_line().plain.endswith(" · 6:30 left")  # six trials of 65 s
+
+
+def test_remeasuring_counts_as_measuring_latency(reporter, clock):
+    with reporter.remeasuring():
+        clock[0] += 5.0
+    reporter.print_seconds(20.0)
+    assert printed(reporter) == "20 s: training 0 s (0%), measuring latency 5 s (25%), other 15 s (75%)\n"
+
+
+def test_the_summary_has_the_best_trial_and_the_cost_of_the_cheapest(reporter):
+    cheap = replace(COMPLETE, number=4, costs={**COSTS, "latency_ms": 0.05}, metric=0.7)
+    reporter.print_front([COMPLETE, cheap])
+    assert "The best accuracy is 0.9000; the cheapest has 0.25 of its latency_ms." in printed(reporter)

@@ -1,13 +1,15 @@
 import math
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
+import optuna
 import pytest
 from tiny_task import OBJECTIVES, close_opened, run_trials, tiny_search, tiny_study
 
 from search.costs.latency import FlopsLatency, Latency
 from search.costs.remeasure import remeasure
-from search.study.records import front
+from search.study.records import State, Timing, front
 from search.study.store import TrialStore
 
 
@@ -90,3 +92,33 @@ def test_timings_of_other_hosts_are_kept(study):
     before = store.records()
     assert remeasure(store, replace(costs, host="another"), OBJECTIVES) == 0
     assert store.records() == before
+
+
+@pytest.mark.parametrize(
+    ("ms", "host", "state", "depth", "again"),
+    [
+        pytest.param(1.4, "here", State.COMPLETE, 2, True, id="near the front"),
+        pytest.param(1.6, "here", State.COMPLETE, 2, False, id="too slow to be on the front after a drift"),
+        pytest.param(0.5, "here", State.PRUNED, 2, False, id="not complete"),
+        pytest.param(1.0, "here", State.PRUNED, 1, True, id="of a network on the front"),
+        pytest.param(1.0, "there", State.COMPLETE, 1, False, id="of a network on the front, on another host"),
+    ],
+)
+def test_trials_near_the_front_and_of_the_same_networks_are_measured_again(ms, host, state, depth, again):
+    store = TrialStore(optuna.create_study(directions=["maximize", "minimize"]))
+    for timing, ended, layers in [
+        (Timing(1.0, 0.0, "here", 1.0), State.COMPLETE, 1),
+        (Timing(ms, 0.0, host, 1.0), state, depth),
+    ]:
+        trial = store.study.ask()
+        metric = {"metric": 0.9} if ended == State.COMPLETE else {}
+        costs = {"latency_ms": timing.ms}
+        own = store.begin(trial, {"pattern": ["a"], "model": {"depth": layers}, "attention": {"a": {}}})
+        own.write(timings=(timing,), costs=costs, state=ended, **metric)
+        values = [0.9, timing.ms] if metric else None
+        store.study.tell(
+            trial, values, state=optuna.trial.TrialState.COMPLETE if metric else optuna.trial.TrialState.PRUNED
+        )
+    meter = SimpleNamespace(host="here", timings=lambda given: [Timing(2.0, 0.0, "here", 2.0) for _ in given])
+    assert remeasure(store, meter, OBJECTIVES) == (2 if again and depth == 2 else 1)
+    assert [record.costs["latency_ms"] for record in store.records()] == [2.0, 2.0 if again else ms]

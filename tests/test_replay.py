@@ -13,8 +13,9 @@ from tiny_task import run_trials, tiny_search, tiny_study
 
 from search.compare import STRATEGIES, strategy
 from search.pareto import non_dominated
-from search.replay.simulation import Replay, Strategy
+from search.replay.simulation import Replay, Strategy, TableLearner
 from search.replay.table import read, shipped, write
+from search.study.records import Record
 from search.study.store import TrialStore
 from search.tables import build_table
 from spaces.architecture import key
@@ -46,6 +47,15 @@ def test_time_is_the_seconds_of_the_epochs_that_were_trained_and_the_strategys_o
     for seconds, epochs, _ in outcome.trace:
         assert epochs % 6 == 0
         assert 0 <= seconds - ends[epochs // 6 - 1] <= outcome.own_s + 1e-6
+
+
+def test_a_recorded_training_goes_on_after_the_epochs_already_trained():
+    trial = Record(0, "running", curve=[(1, 0.1), (2, 0.2)], architecture=TABLE.architectures[3])
+    with TableLearner(TABLE, world=1).train(trial, resume=None) as training:
+        epochs = list(training)
+    curve = list(enumerate(TABLE.curves[1][3], start=1))
+    assert [(epoch, metric) for epoch, metric, _ in epochs] == curve[2:]
+    assert [epoch.cpu_s for epoch in epochs] == [TABLE.seconds[3] * epoch for epoch, _ in curve[2:]]
 
 
 def test_the_oracle_trains_the_true_front_alone():

@@ -118,3 +118,20 @@ def test_baselines_are_computed_once_a_study(study):
     assert TrialStore(study).baselines(lambda: [result]) == [result]
     assert TrialStore(study).baselines(lambda: pytest.fail("computed again")) == [result]
     assert TrialStore(study).baselines() == [result]
+
+
+def test_an_interrupted_trial_keeps_its_tries_and_the_checkpoint_that_it_resumes(study):
+    """Or a trial that kills its workers would be requeued for ever, and a paused one would lose its epochs."""
+    store = TrialStore(study)
+    paused = study.ask()
+    store.begin(paused, ARCHITECTURE).write(**RUN, state=State.PAUSED, stop=STOP)
+    study.tell(paused, state=TrialState.PRUNED)
+    store.resume(0)
+    for number in (1, 2):
+        interrupted = study.ask()
+        interrupted.set_user_attr("tries", 2)
+        assert (interrupted.number, store.resumes(number).number) == (number, 0)
+        study.tell(interrupted, state=TrialState.FAIL)
+        store.requeue_failed(number)
+        assert study.trials[-1].user_attrs["tries"] == 2
+    assert store.resumes(3).number == 0

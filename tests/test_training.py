@@ -4,12 +4,16 @@ import functools
 import math
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny_task import TREE, FirstToken
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from search.study.records import Record
 from search.training.fit import LightningFit, evaluate_split
+from search.training.learner import LightningLearner
 from search.training.module import EpochLoader
 from search.training.settings import TrainSettings
 from spaces.build import build
@@ -74,7 +78,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(dropout, tmp_path):
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["2.pt", "4.pt"]
 
 
-def test_data_loading_does_not_count_as_time_of_the_model():
+def test_data_loading_does_not_count_as_time_of_the_model(tmp_path):
     class Slow(FirstToken):
         def batches(self, split, batch_size, *, shuffle=None):
             for batch in super().batches(split, batch_size, shuffle=shuffle):
@@ -90,6 +94,11 @@ def test_data_loading_does_not_count_as_time_of_the_model():
         assert 0 < training.model_s < training.cpu_s
         shares.append(training.model_s / training.cpu_s)
     assert shares[1] < shares[0] / 2
+    trainings = [LightningLearner(task, 0, tmp_path).train(TRIAL, resume=None) for task in (FirstToken(), Slow())]
+    for training in trainings:
+        with training:
+            next(iter(training))
+    assert trainings[0].overhead < trainings[1].overhead < 1
 
 
 def test_leaving_the_context_ends_the_thread():
@@ -160,3 +169,65 @@ def test_each_epoch_has_its_own_order_of_examples_also_when_resumed():
     first, second = epoch(loader), epoch(loader)
     assert not torch.equal(first, second)
     assert torch.equal(second, epoch(EpochLoader(FirstToken(), "train", 16, shuffle=0, epochs_done=1)))
+
+
+TRIAL = Record(0, "running", architecture=ARCHITECTURE)
+
+
+@pytest.fixture
+def paused(tmp_path):
+    """A learner with the checkpoint of a trial that was paused after its first epoch, and the trial that resumes it."""
+    learner = LightningLearner(FirstToken(), 0, tmp_path)
+    with learner.train(TRIAL, resume=None) as training:
+        epoch, metric, _ = next(iter(training))
+        training.save()
+    return learner, replace(TRIAL, number=1, curve=[(epoch, metric)], cpu_seconds=[100.0])
+
+
+def test_the_cpu_seconds_of_a_resumed_trial_include_those_before_it_was_paused(paused):
+    learner, resumed = paused
+    with learner.train(resumed, resume=0) as training:
+        seconds = [epoch.cpu_s for epoch in training]
+    assert 100 < seconds[0] < seconds[1]
+
+
+def test_the_checkpoint_is_kept_until_the_resumed_training_has_ended_in_order(paused):
+    learner, resumed = paused
+
+    def interrupt():
+        with learner.train(resumed, resume=0) as training:
+            next(iter(training))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert learner.can_resume(0)
+    with learner.train(resumed, resume=0) as training:
+        list(training)
+    assert not learner.can_resume(0)
+
+
+def test_test_metrics_are_those_of_the_test_split(tmp_path):
+    class UnknownTestLabels(FirstToken):
+        def examples(self, split):
+            batch = super().examples(split)
+            return batch._replace(labels=torch.full_like(batch.labels, 3)) if split == "test" else batch
+
+    with LightningLearner(UnknownTestLabels(), 0, tmp_path).train(TRIAL, resume=None) as training:
+        assert all(epoch.metric > 0 for epoch in training)
+        assert training.test_metrics() == {"accuracy": 0.0}
+
+
+def test_gradients_are_clipped_to_the_maximum_norm():
+    norms = []
+
+    def add_norm(optimizer, *_):
+        norms.append(torch.nn.utils.get_total_norm([p.grad for p in optimizer.param_groups[0]["params"]]).item())
+
+    hook = register_optimizer_step_post_hook(add_norm)
+    try:
+        fit(replace(SETTINGS, clip=0.01), stop_after=1)
+    finally:
+        hook.remove()
+    assert len(norms) == 4
+    assert max(norms) == pytest.approx(0.01, rel=1e-3)

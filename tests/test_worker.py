@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -108,8 +109,9 @@ ONE_POINT = {
 
 
 def test_no_architecture_is_trained_twice_and_an_exhausted_space_ends_the_run(study):
-    first = run(study, tiny_search(ONE_POINT), 3)
-    assert [trial.number for trial in first] == [0]
+    ended = []
+    first = run(study, tiny_search(ONE_POINT), 3, ended.append)
+    assert [trial.number for trial in first] == [trial.number for trial in ended] == [0]
     states = [record.state for record in TrialStore(study).all_records().values()]
     assert all(state == "duplicate" for state in states[1:])
     assert all(frozen.values == study.trials[0].values for frozen in study.trials[1:])  # told to the sampler
@@ -132,6 +134,15 @@ def test_equal_networks_with_different_training_settings_share_their_costs(study
     assert len({trial.architecture["train"]["lr"] for trial in trials}) == 3
     assert len({trial.costs["latency_ms"] for trial in trials}) == 1
     assert len(measured) == 1
+
+
+def test_equal_networks_are_measured_once_per_host(study):
+    here = tiny_search({**ONE_POINT, "train": TREE["train"]})
+    there = replace(here, cost_model=replace(here.cost_model, host="another"))
+    run(study, here, 1)
+    trials = run(study, there, 3)
+    assert [trial.timing.host for trial in trials] == [here.cost_model.host, "another", "another"]
+    assert [trial.latency_s > 0 for trial in trials] == [True, True, False]
 
 
 class PausesOnce(Pruner):
@@ -160,6 +171,14 @@ def test_a_resumed_trial_has_the_same_curve_as_an_uninterrupted_one(study, tmp_p
     }
     assert all(len(trial.cpu_seconds) == 3 for trial in trials)
     assert not list((tmp_path / "waiting").rglob("*.pt"))
+
+
+def test_a_resumed_trial_keeps_its_costs(study, tmp_path):
+    ended = []
+    run(study, tiny_search(pruner=PausesOnce(), checkpoints=tmp_path / "waiting"), 1, ended.append)
+    paused, resumed = ended
+    assert (resumed.replaces, resumed.costs, resumed.timings) == (paused.number, paused.costs, paused.timings)
+    assert paused.latency_s > 0 == resumed.latency_s, "it is not measured again"
 
 
 @pytest.mark.slow
@@ -226,6 +245,18 @@ def test_repeated_failures_end_the_run(study):
 
     with pytest.raises(RepeatedFailureError, match="3 trials in a row failed; the last one: RuntimeError: test error"):
         run(study, tiny_search(task=Broken()), 9)
+
+
+def test_failures_that_are_not_in_a_row_do_not_end_the_run(study):
+    class SometimesBroken(FirstToken):
+        def loss(self, logits, batch):
+            if len(TrialStore(study).records()) % 2:
+                raise RuntimeError("test error")
+            return super().loss(logits, batch)
+
+    tree = {**TREE, "train": {**TREE["train"], "epochs": 1}}
+    trials = run(study, tiny_search(tree, task=SometimesBroken()), 5)
+    assert [trial.state for trial in trials] == ["failed", "complete", "failed", "complete", "failed"]
 
 
 class Interrupting(Reports):
