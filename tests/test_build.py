@@ -1,10 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
 
 from spaces.architecture import describe
-from spaces.attention import Mechanism
-from spaces.build import build, instantiate, invalid_corners
+from spaces.attention import Mechanism, Shape
+from spaces.build import _shape, build, instantiate, invalid_corners
 from spaces.models.trunk import ShortConvolution
 from spaces.space import Space
 from spaces.tasks import Batch, Task, TaskSpec
@@ -173,3 +175,10 @@ def test_short_convolution_equals_a_depthwise_conv1d_with_kernel_size_3(causal):
     padded = torch.nn.functional.pad(x.transpose(1, 2), (2, 0) if causal else (1, 1))
     slow = torch.nn.functional.conv1d(padded, shift.taps.T[:, None], shift.bias, groups=4).transpose(1, 2)
     torch.testing.assert_close(shift(x), x + slow)
+
+
+@pytest.mark.parametrize(("role", "length", "causal"), [("", 8, True), ("decoder", 4, True), ("cross", 8, False)])
+def test_cross_attention_is_never_causal_and_a_decoder_always_is(role, length, causal):
+    spec = TaskSpec(length=8, vocabulary=3, classes=3, per_token=True, causal=True, answer_length=4)
+    shape = _shape({"model": {"width": 4, "heads": 2}}, SimpleNamespace(spec=spec), role)
+    assert shape == Shape(4, 2, length, causal)

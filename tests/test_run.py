@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from tiny_task import TREE, FirstToken
 
+from search.assemble import _ceilings
+from search.costs.latency import FlopsLatency
+from search.costs.measured import MeasuredCosts
 from search.run import main
+from spaces.space import Space
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["task=digits", "tracking=none", "latency=flops", "sampler=random"]
@@ -162,3 +167,10 @@ def test_the_composed_configuration_is_printed(command):
     assert code == 0
     assert "linformer" in out
     assert "n_trials: " in out
+
+
+def test_no_architecture_costs_more_than_the_reference_point():
+    names, costs = ["latency_ms", "parameters", "flops"], MeasuredCosts(FirstToken(), FlopsLatency())
+    every = [costs.costs(corner) for corner in Space(TREE).corners()]
+    columns = [[each.timing.ms for each in every], *([each.counted[name] for each in every] for name in names[1:])]
+    assert _ceilings(Space(TREE), costs, names) == [max(column) for column in columns]
