@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
-from tiny_task import TREE, FirstToken
+from tiny_task import TREE, FirstToken, opened
 
-from search.assemble import _ceilings
+from search.assemble import _ceilings, build_search
 from search.costs.latency import FlopsLatency
 from search.costs.measured import MeasuredCosts
 from search.run import main
@@ -174,3 +174,33 @@ def test_no_architecture_costs_more_than_the_reference_point():
     every = [costs.costs(corner) for corner in Space(TREE).corners()]
     columns = [[each.timing.ms for each in every], *([each.counted[name] for each in every] for name in names[1:])]
     assert _ceilings(Space(TREE), costs, names) == [max(column) for column in columns]
+
+
+def test_candidates_of_a_run_are_within_its_limits(tmp_path):
+    def candidates(study, limits):
+        config = {
+            "study": study,
+            "space": TREE,
+            "task": {"_target_": "tiny_task.FirstToken"},
+            "sampler": {"_target_": "search.samplers.surrogate.SurrogateSampler", "candidates": 8},
+            "pruner": {"_target_": "search.pruning.none.NoPruner"},
+            "latency": {"_target_": "search.costs.latency.FlopsLatency"},
+            "storage": {"url": f"sqlite:///{tmp_path / 'studies.db'}"},
+            "tracking": {"_target_": "search.tracking.Tracking"},
+            "checkpoints": str(tmp_path),
+            "limits": limits,
+            "costs": ["latency_ms"],
+            "seed": 0,
+            "warm_start": None,
+            "baselines": False,
+        }
+        built = build_search(config, Space(TREE), [])
+        opened.append(built.store.study._storage._backend)
+        return built.search.proposer.candidates(built.store.history(built.search.objectives))
+
+    parameters = sorted(each.costs["parameters"] for each in candidates("free", {"parameters": None}))
+    limit = parameters[len(parameters) // 2]
+    assert limit < parameters[-1]
+    limited = candidates("limited", {"parameters": limit})
+    assert limited
+    assert all(each.costs["parameters"] <= limit for each in limited)
