@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -69,6 +70,7 @@ def module_name(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def import_graph():
     """The imports of each module, also those inside functions, by its dotted name."""
     paths = {module_name(path): path for path in SOURCES}
@@ -125,7 +127,7 @@ def test_no_module_of_search_imports_a_higher_layer():
 )
 def test_an_import_of_a_higher_layer_or_a_command_is_found(module, target):
     graph = import_graph()
-    graph[module].add(target)
+    graph = {**graph, module: graph[module] | {target}}
     assert list(upward_imports(graph)) == [f"{module} -> {target}"]
 
 
