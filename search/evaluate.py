@@ -106,11 +106,12 @@ def _write_costs(own: OpenTrial, paused: Record | None, store: TrialStore, searc
     same = (other for other in store.records() if network_key(other.architecture) == network)
     known = paused or next((other for other in same if other.timing and other.timing.host == host), None)
     if known and known.timing:
-        own.write(timings=(known.timing,), costs=dict(known.costs))
+        own.write(costs=dict(known.costs), timings=(known.timing,))
         return
     start = time.perf_counter()
     counted, timing = search.cost_model.costs(dict(own.record.architecture))
-    own.write(timings=(timing,), latency_s=time.perf_counter() - start, costs={"latency_ms": timing.ms, **counted})
+    # The timing last: a worker that sees it takes the costs over.
+    own.write(latency_s=time.perf_counter() - start, costs={"latency_ms": timing.ms, **counted}, timings=(timing,))
 
 
 def _over_limit(own: OpenTrial, limits: Mapping[str, float | None]) -> Stop | None:

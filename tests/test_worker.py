@@ -145,6 +145,16 @@ def test_equal_networks_are_measured_once_per_host(study):
     assert [trial.latency_s > 0 for trial in trials] == [True, True, False]
 
 
+def test_costs_are_stored_before_the_timing_that_lets_other_workers_take_them_over(study, monkeypatch):
+    written = []
+    write = optuna.Trial.set_user_attr
+    monkeypatch.setattr(
+        optuna.Trial, "set_user_attr", lambda self, key, value: (written.append(key), write(self, key, value))
+    )
+    run(study, tiny_search({**ONE_POINT, "train": TREE["train"]}), 2)  # the second trial takes over the costs
+    assert [key for key in written if key in ("costs", "timing")] == ["costs", "timing"] * 2
+
+
 class PausesOnce(Pruner):
     """Pauses every trial after its first epoch; resumes the latest one when no new trial may be started."""
 

@@ -70,7 +70,7 @@ def read_record(trial: FrozenTrial) -> Record:
     return Record(
         number=trial.number,
         state=State(known.get("outcome", STATES[trial.state])) if trial.state.is_finished() else STATES[trial.state],
-        **plain | {"costs": {**({"latency_ms": timings[0].ms} if timings else {}), **plain.get("costs", {})}},
+        **plain,
         curve=[(int(epoch), float(metric)) for epoch, metric in known.get("curve", [])],
         metric=trial.values[0] if trial.state == TrialState.COMPLETE else None,
         architecture=json.loads(known.get("architecture", "{}")),
