@@ -1,7 +1,8 @@
 """An architecture: one point of a space, as plain nested values; its keys for comparison and its descriptions.
 
-It has the sections ``model``, ``pattern`` (the name of a mechanism per block), ``roles`` where a decoder's mechanisms
-differ from the encoder's, ``attention`` (the settings of those mechanisms) and ``train``.
+It has the sections ``input`` (settings of the task's input, if the space has any), ``model``, ``pattern`` (the name of
+a mechanism per block), ``roles`` where a decoder's mechanisms differ from the encoder's, ``attention`` (the settings of
+those mechanisms) and ``train``.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def pattern(architecture: Mapping[str, Any]) -> str:
 
 def settings(architecture: Mapping[str, Any]) -> dict[str, Any]:
     """All values by dotted name, such as ``model.depth``, without classes and pattern."""
-    sections = {name: architecture.get(name, {}) for name in ("model", "roles", "attention", "train")}
+    sections = {name: architecture.get(name, {}) for name in ("input", "model", "roles", "attention", "train")}
     return dict(_leaves(sections, ()))
 
 

@@ -64,19 +64,18 @@ def check_arguments(
     where: str,
     *,
     given: Mapping[str, Any] | None = None,
+    name: str | None = None,
 ) -> None:
-    """Raise :class:`ConfigError` unless ``target`` can be called with ``arguments`` and ``given``."""
-    given = given or {}
+    """Raise :class:`ConfigError`, with ``name``, unless ``target`` can be called with ``arguments`` and ``given``."""
+    given, owner = given or {}, name or target.__name__
     parameters = _parameters(target)
     takes = [name for name, parameter in parameters.items() if name not in given and parameter.kind in _BY_KEYWORD]
     accepted = ", ".join(takes) or "no settings"
     problems = [
-        f"{where}: {target.__name__} does not take {name!r}; it takes {accepted}"
-        for name in arguments
-        if name not in takes
+        f"{where}: {owner} does not take {name!r}; it takes {accepted}" for name in arguments if name not in takes
     ]
     problems += [
-        f"{where}.{name}: missing; {target.__name__} takes {accepted}"
+        f"{where}.{name}: missing; {owner} takes {accepted}"
         for name in takes
         if parameters[name].default is inspect.Parameter.empty and name not in arguments
     ]
@@ -111,10 +110,25 @@ def build(architecture: Architecture, task: Task, *, seed: int = 0) -> nn.Module
     Raises:
         ConfigError: the architecture does not fit the task.
     """
+    task = task_of(architecture, task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _check_model(architecture, task)
         return _model(architecture, task, lambda name, role: _mechanism(architecture, name, role, task))
+
+
+def task_of(architecture: Mapping[str, Any], task: Task) -> Task:
+    """The task with the settings of the architecture's ``input``.
+
+    Raises:
+        ConfigError: a setting is unknown or invalid.
+    """
+    settings = architecture.get("input") or {}
+    check_arguments(task.with_input, settings, "input", name=type(task).__name__)
+    try:
+        return task.variant(settings)
+    except (TypeError, ValueError) as error:
+        raise ConfigError("\n".join(f"input: {line}" for line in str(error).splitlines())) from error
 
 
 def invalid_corners(space: Space, task: Task) -> list[str]:
@@ -126,40 +140,43 @@ def invalid_corners(space: Space, task: Task) -> list[str]:
     found: dict[str, None] = {}
     tried: dict[str, Any] = {}
 
-    def attempt(part: str, construct: Callable[[], Any]) -> Any:
+    def attempt(part: str, construct: Callable[[], Any], device: str = "meta") -> Any:
         if part not in tried:
             try:
-                tried[part] = construct()
+                with torch.device(device):
+                    tried[part] = construct()
             except ConfigError as error:
                 tried[part] = None
                 found.update(dict.fromkeys(str(error).splitlines()))
         return tried[part]
 
-    with torch.device("meta"):
-        for corner in space.corners():
-            model = corner["model"]
-            if not attempt(f"sizes {key(model)}", lambda: _check_model(corner, task)):  # noqa: B023, called immediately
-                continue
-            sizes = key({name: model.get(name) for name in ("width", "heads")})
-            fitting = {
-                (name, role): attempt(
-                    f"{name} {role} {key(corner['attention'][name])} {sizes}",
-                    lambda: _mechanism(corner, name, role, task),  # noqa: B023
-                )
-                for role, names in _roles(corner, task).items()
-                for name in dict.fromkeys(names)
-            }
-            if None not in fitting.values():
-                attempt(f"model {key(model)}", lambda: _model(corner, task, lambda *which: fitting[which]))  # noqa: B023
+    # Each construction is called at once, within the iteration that defines it.
+    for corner in space.corners():
+        given, model = key(corner.get("input") or {}), key(corner["model"])
+        fitted = attempt(f"input {given}", lambda: task_of(corner, task), "cpu")  # noqa: B023
+        if not fitted or not attempt(f"sizes {given} {model}", lambda: _check_model(corner, fitted)):  # noqa: B023
+            continue
+        fitting = {
+            (name, role): attempt(
+                f"{name} {role} {key(corner['attention'][name])} {_shape(corner, fitted, role)}",
+                lambda: _mechanism(corner, name, role, fitted),  # noqa: B023
+            )
+            for role, names in _roles(corner, fitted).items()
+            for name in dict.fromkeys(names)
+        }
+        if None not in fitting.values():
+            attempt(f"model {given} {model}", lambda: _model(corner, fitted, lambda *which: fitting[which]))  # noqa: B023
     return list(found) or _failures(space, task)
 
 
 def _failures(space: Space, task: Task) -> list[str]:
     """Error messages of a forward pass and a prediction per pattern: a mechanism that can be built may fail to run."""
     found = []
-    batch = task.sample()
-    expected = [(1, *spec.answer_shape) for spec in (task.spec.subtasks or {"": task.spec}).values()]
+    base = task
     for architecture in space.largest():
+        task = task_of(architecture, base)
+        batch = task.sample()
+        expected = [(1, *spec.answer_shape) for spec in (task.spec.subtasks or {"": task.spec}).values()]
         try:
             with torch.inference_mode():
                 network = build(architecture, task).eval()
@@ -188,7 +205,9 @@ def _check_model(architecture: Architecture, task: Task) -> bool:
 def _shape(architecture: Architecture, task: Task, role: str = "") -> Shape:
     """The shape of the mechanisms of a role; see :func:`_roles`."""
     model, spec = architecture["model"], task.spec
-    length = (spec.answer_length or spec.length) if role == "decoder" else spec.length
+    length = -(-spec.length // model.get("stride", 1))
+    if role == "decoder":
+        length = spec.answer_length or length
     causal = role == "decoder" or (spec.causal and not role)
     return Shape(model.get("width"), model.get("heads"), length, causal)
 

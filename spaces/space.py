@@ -1,7 +1,8 @@
 """A search space: the composed YAML tree, from which architectures are sampled.
 
-A space has these sections. ``model`` contains the model's class and sizes, ``attention`` the mechanisms by name with
-their settings, ``train`` the training settings. ``pattern`` assigns mechanisms to blocks: a list of names that is
+A space has these sections. ``input`` contains settings of the task's input, such as tokenizer, sequence length or patch
+size, ``model`` the model's class and sizes, ``attention`` the mechanisms by name with their settings, ``train`` the
+training settings. ``pattern`` assigns mechanisms to blocks: a list of names that is
 repeated over depth, by default a choice of one mechanism for all blocks. ``roles`` may name a mechanism for the
 decoder's self-attention (``decoder``) and for its cross-attention to the encoder (``cross``).
 
@@ -20,7 +21,7 @@ from spaces.architecture import Architecture
 from spaces.combinations import Pick, combinations
 from spaces.dimensions import ConfigError, Dimension, Trial, Value, parse
 
-SECTIONS = ("attention", "model", "pattern", "roles", "train")
+SECTIONS = ("input", "attention", "model", "pattern", "roles", "train")
 ROLES = ("decoder", "cross")
 MAX_CORNERS = 20_000
 
@@ -44,12 +45,14 @@ class Space:
                 problems.append(f"{section}: missing; a space needs the sections attention, model and train")
         if problems:
             raise ConfigError("\n".join(problems))
+        self.input: Mapping[str, Any] = tree.get("input") or {}
         self.attention: Mapping[str, Any] = tree["attention"]
         self.model: Mapping[str, Any] = tree["model"]
         self.train: Mapping[str, Any] = tree["train"]
         self.roles: Mapping[str, Any] = tree.get("roles") or {}
         self.pattern = tree.get("pattern") or {"choice": [[name] for name in self.attention]}
-        problems += [problem for name in ("model", "attention", "train") for problem in _problems(tree[name], name)]
+        sections = {name: getattr(self, name) for name in ("model", "attention", "train", "input")}
+        problems += [problem for name in sections for problem in _problems(sections[name], name)]
         problems += self._pattern_problems()
         problems += self._role_problems()
         if not problems:
@@ -143,8 +146,11 @@ class Space:
         return parameters
 
     def dimension_names(self) -> set[str]:
-        """The dotted names of all dimensions, such as ``model.depth``."""
-        return {where for where, _ in self._all()}
+        """The dotted names of all dimensions, such as ``model.depth``, and of what differs between named branches."""
+        names = set[str]()
+        for where, dimension in self._all():
+            names |= {where}.union(*(_leaves(branch, where) for branch in dimension.bounds()))
+        return names
 
     def _all(self) -> Iterator[tuple[str, Dimension]]:
         """All dimensions with their names."""
@@ -153,6 +159,7 @@ class Space:
             yield from _dimensions(node, section)
 
     def _draw(self, pick: Pick) -> Architecture:
+        given = {"input": _draw(self.input, "input", pick)} if self.input else {}
         model = _draw(self.model, "model", pick)
         pattern = _draw(self.pattern, "pattern", pick)
         names = [pattern] if isinstance(pattern, str) else pattern
@@ -162,8 +169,8 @@ class Space:
         used = sorted({*blocks, *roles.values()}, key=list(self.attention).index)
         attention = {name: _draw(self.attention[name], f"attention.{name}", pick) for name in used}
         train = _draw(self.train, "train", pick)
-        given = {"roles": roles} if roles else {}
-        return {"model": model, "pattern": blocks, **given, "attention": attention, "train": train}
+        between = {"roles": roles} if roles else {}
+        return {**given, "model": model, "pattern": blocks, **between, "attention": attention, "train": train}
 
 
 def _bounds(node: Any, where: str) -> list[Any]:
@@ -193,6 +200,15 @@ def _dimensions(node: Any, where: str) -> Iterator[tuple[str, Dimension]]:
             yield from _dimensions(value, f"{where}.{name}")
 
 
+def _leaves(node: Any, where: str) -> Iterator[str]:
+    """The names of the values below a named branch."""
+    if isinstance(node, Mapping) and parse(node, where) is None:
+        for name, value in node.items():
+            if name != "_target_":
+                yield f"{where}.{name}"
+            yield from _leaves(value, f"{where}.{name}")
+
+
 def _first_label(parameters: dict[str, Any], dimension: Dimension, where: str) -> Any:
     parameters[where] = dimension.labels()[0]
     return dimension.bounds()[0]
@@ -213,7 +229,7 @@ def _problems(node: Any, where: str) -> Iterator[str]:
         for branch in dimension.bounds():
             yield from _problems(branch, where)
     elif isinstance(node, Mapping):
-        if "_target_" not in node and where not in ("attention", "train"):
+        if "_target_" not in node and where not in ("input", "attention", "train"):
             if where == "model" or (where.startswith("attention.") and where.count(".") == 1):
                 yield f"{where}: names no class; write _target_: package.module.Class"
                 return

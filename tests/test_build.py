@@ -6,12 +6,15 @@ from torch import Tensor
 
 from spaces.architecture import describe
 from spaces.attention import Mechanism, Shape
-from spaces.build import _shape, build, instantiate, invalid_corners
+from spaces.build import _shape, build, instantiate, invalid_corners, task_of
 from spaces.models.trunk import ShortConvolution
 from spaces.space import Space
 from spaces.tasks import Batch, Task, TaskSpec
 
-ENCODER_TAKES = "width, feed_forward, dropout, activation, positions, front_end, pooling"
+ENCODER_TAKES = (
+    "width, feed_forward, dropout, activation, positions, front_end, "
+    "ngrams, buckets, stride, embedding_dropout, pooling"
+)
 
 
 class Constant(Task):
@@ -182,3 +185,44 @@ def test_cross_attention_is_never_causal_and_a_decoder_always_is(role, length, c
     spec = TaskSpec(length=8, vocabulary=3, classes=3, per_token=True, causal=True, answer_length=4)
     shape = _shape({"model": {"width": 4, "heads": 2}}, SimpleNamespace(spec=spec), role)
     assert shape == Shape(4, 2, length, causal)
+
+
+class Cut(Constant):
+    """Its length is a setting of its input."""
+
+    def with_input(self, *, length: int | None = None) -> Task:
+        if length is not None and length > self.spec.length:
+            raise ValueError(f"length={length}: it must be at most {self.spec.length}")
+        return Cut(length=length or self.spec.length)
+
+
+def with_input(settings):
+    softmax = {"_target_": "spaces.attention.softmax.SoftmaxAttention"}
+    return Space({"attention": {"softmax": softmax}, "model": MODEL, "train": {"epochs": 1}, "input": settings})
+
+
+def test_input_settings_change_the_task_of_an_architecture():
+    searched, task = with_input({"length": {"choice": [8, 16]}}), Cut()
+    assert invalid_corners(searched, task) == []
+    assert {corner["input"]["length"] for corner in searched.corners()} == {8, 16}
+    for corner in searched.corners():
+        found = task_of(corner, task)
+        assert found.spec.length == corner["input"]["length"]
+        assert build(corner, task).trunk.positions.table.shape[0] == corner["input"]["length"]
+        assert task_of(corner, task) is found, "kept with its data"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"length": {"choice": [8, 64]}}, "input: length=64: it must be at most 31"),
+        ({"patch": 4}, "input: Cut does not take 'patch'; it takes length"),
+    ],
+)
+def test_invalid_input_settings_are_reported(given, message):
+    assert message in invalid_corners(with_input(given), Cut())
+
+
+def test_a_task_without_input_settings_refuses_them():
+    problems = invalid_corners(with_input({"length": 8}), Constant())
+    assert problems == ["input: Constant does not take 'length'; it takes no settings"]

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from search.costs.counted import count, flops, memory_mb, parameters
 from spaces.attention import Shape
 from spaces.attention.softmax import SoftmaxAttention
-from spaces.models.block import BlockConfig
+from spaces.models.config import ModelConfig
 from spaces.models.encoder import Encoder
 from tests.tiny_task import FirstToken
 
@@ -74,7 +74,7 @@ def test_flops_equal_counts_by_hand(network, expected):
 def test_flops_of_an_encoder_are_the_sum_over_its_layers():
     task = FirstToken(length=16)
     mechanism = SoftmaxAttention(Shape(8, 2, 16))
-    network = Encoder([mechanism], BlockConfig(8, feed_forward=2.0), spec=task.spec)
+    network = Encoder([mechanism], ModelConfig(8, feed_forward=2.0), spec=task.spec)
     attention, feed_forward, head = 4 * 16 * 16 * 8, 2 * 2 * 16 * 8 * 16, 2 * 8 * 3
     projections = 4 * 2 * 16 * 8 * 8
     assert flops(network, task.sample()) == projections + attention + feed_forward + head
@@ -150,7 +150,7 @@ def test_counting_does_not_change_the_network():
 def test_count_returns_every_cost_and_is_reproducible():
     task = FirstToken()
     mechanism = SoftmaxAttention(Shape(4, 1, 8))
-    network = Encoder([mechanism], BlockConfig(4), spec=task.spec)
+    network = Encoder([mechanism], ModelConfig(4), spec=task.spec)
     first = count(network, task)
     assert first == count(network, task)
     assert list(first) == ["parameters", "flops", "memory_mb"]

@@ -139,7 +139,7 @@ def test_there_are_at_most_twice_as_many_rounds():
 def test_networks_measured_together_are_interleaved():
     machine, log = FakeMachine(), []
     slow, fast = Timed(machine, 5.0, log=log), Timed(machine, 2.0, log=log)
-    latencies = meter(machine).measure_all([slow, fast], TASK)
+    latencies = meter(machine).measure_all([slow, fast], [TASK, TASK])
     assert [latency.ms for latency in latencies] == pytest.approx([5.0, 2.0])
     assert [network for network, *_ in log] == [slow, fast] * 7
 
@@ -147,12 +147,12 @@ def test_networks_measured_together_are_interleaved():
 def test_only_networks_with_noisy_rounds_get_further_rounds():
     machine = FakeMachine()
     quiet, noisy = Timed(machine, 2.0), Timed(machine, (0.0, 0.0), (9.0, 5.0), (9.0, 5.0), (5.0, 5.0))
-    latencies = meter(machine).measure_all([quiet, noisy], TASK)
+    latencies = meter(machine).measure_all([quiet, noisy], [TASK, TASK])
     assert [len(latency.rounds_ms) for latency in latencies] == [3, 4]
 
 
 def test_without_networks_there_are_no_latencies():
-    assert MeasuredLatency().measure_all([], TASK) == []
+    assert MeasuredLatency().measure_all([], []) == []
 
 
 def test_forward_passes_run_in_inference_mode_with_the_requested_inputs():

@@ -21,8 +21,10 @@ from spaces.attention.reformer import ReformerAttention
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.attention.topk import TopkAttention
 from spaces.build import build, instantiate, invalid_corners
-from spaces.models.block import ACTIVATIONS, BlockConfig, FeedForward
+from spaces.models.block import FeedForward
+from spaces.models.config import ACTIVATIONS, ModelConfig
 from spaces.models.decoder import Decoder
+from spaces.models.embedding import Embedding
 from spaces.models.encoder import POOLINGS, Encoder
 from spaces.models.positions import POSITIONS, SinusoidalPositions
 from spaces.models.seq2seq import Seq2Seq
@@ -42,7 +44,7 @@ def mechanisms(kind=SoftmaxAttention, *, depth=2, length=LENGTH, causal=False, *
 
 
 def model(kind, mechanisms, spec, **settings):
-    """A model constructed as from YAML, with the fields of its ``BlockConfig`` as keys."""
+    """A model constructed as from YAML, with the fields of its ``ModelConfig`` as keys."""
     node = {"_target_": f"{kind.__module__}.{kind.__name__}", "width": WIDTH, **settings}
     return instantiate(node, "model", mechanisms=mechanisms, spec=spec).eval()
 
@@ -56,7 +58,7 @@ def batch_of(inputs, padding=None, decoder_input_ids=None):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_feed_forward_equals_its_formula(activation):
-    network, x = FeedForward(BlockConfig(WIDTH, feed_forward=3, activation=activation)), torch.randn(3, 5, WIDTH)
+    network, x = FeedForward(ModelConfig(WIDTH, feed_forward=3, activation=activation)), torch.randn(3, 5, WIDTH)
     up = x @ network.up_proj.weight.T + network.up_proj.bias
     if activation == "swiglu":
         gate = x @ network.gate_proj.weight.T + network.gate_proj.bias
@@ -89,6 +91,8 @@ SETTINGS = [
     *({"positions": kind} for kind in ("sinusoidal", "none")),
     *({"pooling": pooling} for pooling in POOLINGS),
     {"front_end": "convolution"},
+    {"front_end": "convolution", "stride": 2},
+    {"stride": 4},
 ]
 
 
@@ -103,9 +107,62 @@ def test_encoder_outputs_are_independent_of_padding(settings):
     assert network(batch_of(frames)).shape == (2, CLASSES)
 
 
+@pytest.mark.parametrize("settings", [{"ngrams": 3}, {"stride": 4}, {"ngrams": 2, "stride": 5}], ids=str)
+def test_embeddings_of_ids_are_independent_of_padding(settings):
+    embedding = trained_embedding(**settings)
+    ids, lengths = torch.randint(5, (3, LENGTH)), (LENGTH, 9, 1)
+    padding = torch.arange(LENGTH) >= torch.tensor(lengths)[:, None]
+    x, padded = embedding(ids, padding)
+    for row, length in enumerate(lengths):
+        alone, _ = embedding(ids[row : row + 1, :length], None)
+        torch.testing.assert_close(x[row, : alone.shape[1]], alone[0])
+        assert (~padded[row]).sum() == alone.shape[1]
+    assert not x[padded].any()
+
+
+@pytest.mark.parametrize(("ngrams", "stride"), [(1, 3), (2, 1), (3, 4)])
+def test_embeddings_of_ids_equal_a_sum_over_ngrams_and_a_mean_over_the_stride(ngrams, stride):
+    embedding = trained_embedding(ngrams=ngrams, stride=stride)
+    ids, table = torch.randint(5, (2, LENGTH)), embedding.first
+    sums = torch.zeros(2, LENGTH, WIDTH)
+    for token in range(LENGTH):
+        for n in range(ngrams):
+            # The row of an n-gram depends on its own ids only, so that of a short sequence is the same.
+            start = max(0, token - max(n, 1))
+            sums[:, token] += table.weight[table.rows(ids[:, start : token + 1])[:, -1, n]]
+    expected = torch.stack([part.mean(1) for part in sums.split(stride, dim=1)], dim=1)
+    torch.testing.assert_close(embedding(ids, None)[0], expected)
+
+
+def test_distinct_ngrams_have_distinct_rows_but_for_collisions():
+    table = trained_embedding(ngrams=3, buckets=4096).first
+    ids = torch.cartesian_prod(*[torch.arange(5)] * 3)
+    rows = table.rows(ids)[:, -1]
+    assert torch.equal(rows >= torch.tensor([0, 5, 5 + 4096]), rows >= 0)
+    assert torch.equal(rows < torch.tensor([5, 5 + 4096, 5 + 2 * 4096]), rows >= 0)
+    assert rows[:, 1].unique().numel() >= 24
+    assert rows[:, 2].unique().numel() >= 120, "125 trigrams collide about twice in 4096 buckets"
+    pairs = torch.cartesian_prod(torch.arange(256), torch.arange(256))
+    counts = trained_embedding(ngrams=2, buckets=64, vocabulary=256).first.rows(pairs)[:, -1, 1].bincount()[256:]
+    assert len(counts) == 64
+    assert 850 < counts.min() <= counts.max() < 1200, "buckets are used evenly"
+
+
+def trained_embedding(vocabulary=5, **settings):
+    spec = TaskSpec(length=LENGTH, vocabulary=vocabulary, classes=2, per_token=False)
+    embedding = Embedding(spec, ModelConfig(WIDTH, **settings)).eval()
+    with torch.no_grad():
+        embedding.first.weight.normal_()  # those of n-grams begin at 0
+    return embedding
+
+
 @pytest.mark.parametrize(
     ("settings", "spec", "message"),
     [
+        ({"ngrams": 0}, {}, "ngrams=0: it must be a whole number from 1"),
+        ({"ngrams": 2}, {"vocabulary": None, "features": 2}, "ngrams=2: they are of token ids"),
+        ({"stride": 2}, {"per_token": True}, "stride=2: this task has an output per token"),
+        ({"embedding_dropout": 1.0}, {}, "embedding_dropout=1.0: it must be at least 0 and below 1"),
         ({"activation": "tanh"}, {}, "activation='tanh': it must be gelu, relu, swiglu"),
         ({"positions": "rotary"}, {}, "positions='rotary': it must be learned, sinusoidal, none"),
         ({"pooling": "last"}, {}, "pooling='last': it must be mean, max, first"),
@@ -138,7 +195,7 @@ decoding = pytest.mark.parametrize(
 
 
 @decoding
-@pytest.mark.parametrize("settings", [{}, {"positions": "sinusoidal", "activation": "swiglu"}])
+@pytest.mark.parametrize("settings", [{}, {"positions": "sinusoidal", "activation": "swiglu"}, {"ngrams": 3}])
 def test_decode_step_gives_the_logits_of_forward(kind, knobs, settings):
     network = model(Decoder, mechanisms(kind, causal=True, **knobs), CAUSAL, **settings)
     ids = torch.randint(CLASSES, (3, LENGTH))
@@ -194,7 +251,7 @@ ANSWERS = TaskSpec(length=LENGTH, vocabulary=9, classes=CLASSES, per_token=True,
 def seq2seq(cross=SoftmaxAttention, decoder=SoftmaxAttention, **knobs):
     return Seq2Seq(
         mechanisms(),
-        BlockConfig(WIDTH),
+        ModelConfig(WIDTH),
         decoder_mechanisms=mechanisms(decoder, length=ANSWER, causal=True),
         cross_mechanisms=mechanisms(cross, **knobs),
         spec=ANSWERS,

@@ -10,7 +10,7 @@ from search.training.fit import LightningFit, evaluate_split
 from search.training.settings import TrainSettings
 from spaces.attention import Shape
 from spaces.attention.softmax import SoftmaxAttention
-from spaces.models.block import BlockConfig
+from spaces.models.config import ModelConfig
 from spaces.models.encoder import Encoder
 from spaces.models.shared import SharedEncoder
 from spaces.tasks import TaskSpec
@@ -32,14 +32,14 @@ def tasks(**more):
 def network(task):
     torch.manual_seed(0)
     mechanism = SoftmaxAttention(Shape(8, 2, task.spec.length))
-    return SharedEncoder([mechanism], BlockConfig(8), spec=task.spec).eval()
+    return SharedEncoder([mechanism], ModelConfig(8), spec=task.spec).eval()
 
 
 def test_a_shared_encoder_gives_each_task_the_output_of_a_single_encoder():
     task = Multitask(tasks=tasks())
     shared, batch = network(task), Multitask(tasks=tasks()).sample(2)
     for (name, part), answers in zip(task.subtasks.items(), shared(batch), strict=True):
-        own = Encoder([shared.trunk.blocks[0].mechanism], BlockConfig(8), spec=part.spec).eval()
+        own = Encoder([shared.trunk.blocks[0].mechanism], ModelConfig(8), spec=part.spec).eval()
         own.embedding, own.trunk, own.head = shared.embeddings[name], shared.trunk, shared.heads[name]
         torch.testing.assert_close(own(part.sample(2)), answers)
         assert answers.shape == (2, *part.spec.answer_shape)
@@ -115,7 +115,7 @@ def test_tasks_that_cannot_share_a_trunk_are_refused(parts, message):
 
 def test_a_shared_encoder_needs_several_tasks():
     with pytest.raises(ValueError, match="this task is a single one"):
-        SharedEncoder([], BlockConfig(8), spec=FirstToken().spec)
+        SharedEncoder([], ModelConfig(8), spec=FirstToken().spec)
 
 
 @pytest.mark.parametrize("length", [0, 65])

@@ -20,10 +20,10 @@ class Drifting(FlopsLatency):
         super().__init__()
         self.measured = []
 
-    def measure_all(self, networks, task):
+    def measure_all(self, networks, tasks):
         self.measured.append(len(networks))
         drift = 1.0 if len(networks) > 1 else 1.0 + len(self.measured) % 2
-        return [Latency(drift * each.ms, 0.01, 1, 8, 1) for each in super().measure_all(networks, task)]
+        return [Latency(drift * each.ms, 0.01, 1, 8, 1) for each in super().measure_all(networks, tasks)]
 
 
 @pytest.fixture(scope="module")

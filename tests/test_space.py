@@ -96,7 +96,7 @@ def test_the_largest_architecture_of_each_pattern_has_the_upper_bounds():
 @pytest.mark.parametrize(
     ("change", "messages"),
     [
-        ({"atention": {}}, ["space: 'atention' is unknown; it accepts attention, model, pattern, roles, train"]),
+        ({"atention": {}}, ["space: 'atention' is unknown; it accepts input, attention, model, pattern, roles, train"]),
         ({"attention": {}}, ["attention: missing"]),
         ({"model": {"_target_": "m.M"}}, ["model.depth: None: it must be a positive integer"]),
         ({"model": {"_target_": "m.M", "depth": {"choice": [1, "deep"]}}}, ["model.depth: 'deep': it must be"]),

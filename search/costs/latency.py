@@ -57,11 +57,11 @@ class Meter(ABC):
 
     def measure(self, network: nn.Module, task: Task) -> Latency:
         """The latency of one network; its training mode is restored."""
-        return self.measure_all([network], task)[0]
+        return self.measure_all([network], [task])[0]
 
     @abstractmethod
-    def measure_all(self, networks: Sequence[nn.Module], task: Task) -> list[Latency]:
-        """The latencies of several networks under the same conditions, in their order."""
+    def measure_all(self, networks: Sequence[nn.Module], tasks: Sequence[Task]) -> list[Latency]:
+        """The latencies of several networks, each on its task, under the same conditions, in their order."""
 
 
 class FlopsLatency(Meter):
@@ -79,12 +79,13 @@ class FlopsLatency(Meter):
             raise ValueError(f"gflops_per_s={gflops_per_s}: it must be above 0")
         self.gflops_per_s = gflops_per_s
 
-    def measure_all(self, networks: Sequence[nn.Module], task: Task) -> list[Latency]:
+    def measure_all(self, networks: Sequence[nn.Module], tasks: Sequence[Task]) -> list[Latency]:
         """The latencies, from :func:`search.costs.counted.flops`."""
-        inputs = task.sample(self.batch, self.length)
-        batch, length = self.batch, self.length or task.spec.length
-        times = [flops(network, inputs, use=task.predict) / self.gflops_per_s / 1e6 for network in networks]
-        return [Latency(ms, spread=0.0, batch=batch, length=length, threads=1) for ms in times]
+        latencies = []
+        for network, task in zip(networks, tasks, strict=True):
+            ms = flops(network, task.sample(self.batch, self.length), use=task.predict) / self.gflops_per_s / 1e6
+            latencies.append(Latency(ms, 0.0, self.batch, self.length or task.spec.length, threads=1))
+        return latencies
 
 
 class Machine:
@@ -146,10 +147,12 @@ class MeasuredLatency(Meter):
         self.seconds, self.sleep_s = seconds, sleep_s
         self.machine = machine or Machine()
 
-    def measure_all(self, networks: Sequence[nn.Module], task: Task) -> list[Latency]:
+    def measure_all(self, networks: Sequence[nn.Module], tasks: Sequence[Task]) -> list[Latency]:
         """The latencies, interleaved within each round, so that drift of the machine's speed affects all alike."""
-        inputs = task.sample(self.batch, self.length)
-        forwards = [partial(task.predict, network, inputs) for network in networks]
+        forwards = [
+            partial(task.predict, network, task.sample(self.batch, self.length))
+            for network, task in zip(networks, tasks, strict=True)
+        ]
         with ExitStack() as stack:
             for network in networks:
                 _check_on_cpu(network)
@@ -158,8 +161,8 @@ class MeasuredLatency(Meter):
             stack.enter_context(torch_threads(self.threads))
             stack.enter_context(torch.inference_mode())
             measured = self._measure_rounds(forwards)
-        batch, length = self.batch, self.length or task.spec.length
-        return [self._summary(rounds, batch, length) for rounds in measured]
+        lengths = [self.length or task.spec.length for task in tasks]
+        return [self._summary(rounds, self.batch, length) for rounds, length in zip(measured, lengths, strict=True)]
 
     def _measure_rounds(self, forwards: Sequence[Callable[[], object]]) -> list[list[_Round]]:
         """The rounds of each forward pass: until ``rounds`` are not noisy, at most twice as many."""

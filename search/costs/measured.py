@@ -12,7 +12,7 @@ from search.costs.counted import count
 from search.costs.latency import Meter
 from search.study.records import Timing
 from spaces.architecture import Architecture, network_key
-from spaces.build import build
+from spaces.build import build, task_of
 from spaces.tasks import Task
 
 
@@ -40,14 +40,15 @@ class MeasuredCosts:
         """Parameters, FLOPs and memory; counted once per network."""
         network = network_key(architecture)
         if network not in self._counted:
-            self._counted[network] = count(build(dict(architecture), self.task), self.task)
+            self._counted[network] = count(build(dict(architecture), self.task), task_of(architecture, self.task))
         return self._counted[network]
 
     def timings(self, architectures: Sequence[Architecture]) -> list[Timing]:
         """The latency of each architecture, measured in turns under the same conditions, and once per network."""
         networks = {network_key(architecture): architecture for architecture in architectures}
         built = [build(dict(architecture), self.task) for architecture in networks.values()]
-        latencies = dict(zip(networks, self.meter.measure_all(built, self.task), strict=True))
+        tasks = [task_of(architecture, self.task) for architecture in networks.values()]
+        latencies = dict(zip(networks, self.meter.measure_all(built, tasks), strict=True))
         at = time.time()
         measured = [latencies[network_key(architecture)] for architecture in architectures]
         return [Timing(each.ms, each.spread, self.host, at, each.reference_ms) for each in measured]

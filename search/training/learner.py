@@ -11,7 +11,7 @@ from typing import Self
 from search.study.records import Record
 from search.training import Epoch, fit
 from search.training.settings import TrainSettings
-from spaces.build import build
+from spaces.build import build, task_of
 from spaces.tasks import Task
 
 
@@ -52,7 +52,8 @@ class LightningTraining:
         settings = TrainSettings(**record.architecture["train"])
         self.epochs = settings.epochs
         self._network = build(dict(record.architecture), learner.task, seed=learner.seed)
-        self._fit = fit.LightningFit(self._network, learner.task, settings, seed=learner.seed, checkpoint=self._resumed)
+        self._task = task_of(record.architecture, learner.task)
+        self._fit = fit.LightningFit(self._network, self._task, settings, seed=learner.seed, checkpoint=self._resumed)
 
     @property
     def overhead(self) -> float:
@@ -80,4 +81,4 @@ class LightningTraining:
 
     def test_metrics(self) -> dict[str, float]:
         """See :class:`~search.training.Training`."""
-        return fit.evaluate_split(self._network, self._learner.task, "test")
+        return fit.evaluate_split(self._network, self._task, "test")

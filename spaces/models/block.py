@@ -6,47 +6,10 @@ cross-attention comes between the two (Vaswani et al., "Attention Is All You Nee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import DecodeCache, Mechanism, SourceCache
-from spaces.models.positions import POSITIONS
-
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "swiglu": F.silu}
-
-
-@dataclass(frozen=True)
-class BlockConfig:
-    """The settings that all models share. In YAML they are keys of ``model``.
-
-    Args:
-        width: features per token (the hidden size).
-        feed_forward: hidden size of the feed-forward network as a multiple of ``width``.
-        dropout: dropout rate after each mechanism and each feed-forward network.
-        activation: of the feed-forward network: ``gelu``, ``relu`` or ``swiglu``.
-        positions: position embeddings: ``learned``, ``sinusoidal`` or ``none``.
-
-    Raises:
-        ValueError: a value is out of range.
-    """
-
-    width: int
-    feed_forward: float = 2.0
-    dropout: float = 0.0
-    activation: str = "gelu"
-    positions: str = "learned"
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout={self.dropout}: it must be at least 0 and below 1")
-        if self.feed_forward <= 0:
-            raise ValueError(f"feed_forward={self.feed_forward}: it must be above 0")
-        for name, accepted in (("activation", ACTIVATIONS), ("positions", POSITIONS)):
-            if getattr(self, name) not in accepted:
-                raise ValueError(f"{name}={getattr(self, name)!r}: it must be {', '.join(accepted)}")
+from spaces.models.config import ACTIVATIONS, ModelConfig
 
 
 class FeedForward(nn.Module):
@@ -56,7 +19,7 @@ class FeedForward(nn.Module):
     of weights stays the same (Shazeer, "GLU Variants Improve Transformer", 2020).
     """
 
-    def __init__(self, config: BlockConfig) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
         gated = config.activation == "swiglu"
@@ -83,7 +46,7 @@ class Block(nn.Module):
         cross_mechanism: attends to a source.
     """
 
-    def __init__(self, mechanism: Mechanism, config: BlockConfig, *, cross_mechanism: Mechanism | None = None) -> None:
+    def __init__(self, mechanism: Mechanism, config: ModelConfig, *, cross_mechanism: Mechanism | None = None) -> None:
         super().__init__()
         self.mechanism = mechanism
         self.mechanism_norm = nn.LayerNorm(config.width)

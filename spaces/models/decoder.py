@@ -6,15 +6,23 @@ Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from spaces.attention import Mechanism
-from spaces.models.block import BlockConfig
+from spaces.models.config import ModelConfig
 from spaces.models.encoder import Encoder
 from spaces.models.trunk import TrunkCache
 from spaces.tasks import TaskSpec
+
+
+class DecoderCache(NamedTuple):
+    """What a decoder keeps of the tokens so far."""
+
+    recent: Tensor  # the latest token ids, at most as many as the longest n-gram of the embedding: (batch, n)
+    trunk: TrunkCache
 
 
 class Decoder(Encoder):
@@ -26,21 +34,24 @@ class Decoder(Encoder):
         spec: the task's specification.
     """
 
-    def __init__(self, mechanisms: Sequence[Mechanism], config: BlockConfig, *, spec: TaskSpec) -> None:
+    def __init__(self, mechanisms: Sequence[Mechanism], config: ModelConfig, *, spec: TaskSpec) -> None:
         if not spec.causal or not spec.per_token or spec.vocabulary != spec.classes:
             raise ValueError("a decoder needs a task that asks for the next token, such as text with predict=next_byte")
         for mechanism in mechanisms:
             mechanism.init_cache(1)  # raises, with the reason, if it cannot decode
         super().__init__(mechanisms, config, spec=spec)
+        self.ngrams = config.ngrams
 
-    def init_cache(self, batch: int) -> TrunkCache:
+    def init_cache(self, batch: int) -> DecoderCache:
         """The cache before the first token of ``batch`` sequences."""
-        return self.trunk.init_cache(batch)
+        recent = torch.zeros(batch, 0, dtype=torch.int64, device=self.head.weight.device)
+        return DecoderCache(recent, self.trunk.init_cache(batch))
 
-    def decode_step(self, ids: Tensor, cache: TrunkCache) -> tuple[Tensor, TrunkCache]:
+    def decode_step(self, ids: Tensor, cache: DecoderCache) -> tuple[Tensor, DecoderCache]:
         """Token ids ``(batch,)`` to the logits of the next token, ``(batch, classes)``, and the next cache."""
-        x, cache = self.trunk.decode_step(self.embedding(ids[:, None], None)[:, 0], cache)
-        return self.head(x), cache
+        recent = torch.cat([cache.recent, ids[:, None]], dim=1)[:, -self.ngrams :]
+        x, trunk = self.trunk.decode_step(self.embedding(recent, None)[0][:, -1], cache.trunk)
+        return self.head(x), DecoderCache(recent, trunk)
 
     @torch.no_grad()
     def generate(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism
-from spaces.models.block import BlockConfig
+from spaces.models.config import ModelConfig
 from spaces.models.embedding import Embedding
 from spaces.models.trunk import Trunk
 from spaces.tasks import Batch, TaskSpec
@@ -24,19 +24,17 @@ class Encoder(nn.Module):
         mechanisms: one per block, first block first.
         config: the settings that all models share.
         spec: the task's specification.
-        front_end: embedding of frames: ``linear`` or ``convolution``.
         pooling: over the tokens, where a sequence has one output: ``mean``, ``max`` or ``first``.
     """
 
-    config_class: ClassVar = BlockConfig
+    config_class: ClassVar = ModelConfig
 
     def __init__(
         self,
         mechanisms: Sequence[Mechanism],
-        config: BlockConfig,
+        config: ModelConfig,
         *,
         spec: TaskSpec,
-        front_end: str = "linear",
         pooling: str = "mean",
     ) -> None:
         super().__init__()
@@ -47,15 +45,16 @@ class Encoder(nn.Module):
         if spec.per_token and pooling != "mean":
             raise ValueError(f"pooling={pooling!r}: this task has an output per token, so nothing is pooled")
         self.pooling = None if spec.per_token else pooling
-        self.embedding = Embedding(spec, width=config.width, front_end=front_end)
-        self.trunk = Trunk(mechanisms, config, length=spec.length, causal=spec.causal)
+        self.embedding = Embedding(spec, config)
+        self.trunk = Trunk(mechanisms, config, length=-(-spec.length // config.stride), causal=spec.causal)
         self.head = nn.Linear(config.width, spec.classes)
 
     def forward(self, batch: Batch) -> Tensor:
         """``(batch, n, classes)`` where the task has an output per token, else ``(batch, classes)``."""
-        x = self.trunk(self.embedding(batch.inputs, batch.padding), batch.padding)
+        x, padding = self.embedding(batch.inputs, batch.padding)
+        x = self.trunk(x, padding)
         if self.pooling is not None:
-            x = pool(x, batch.padding, self.pooling)
+            x = pool(x, padding, self.pooling)
         logits: Tensor = self.head(x)
         return logits
 

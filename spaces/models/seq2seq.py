@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism, SourceCache
-from spaces.models.block import BlockConfig
+from spaces.models.config import ModelConfig
 from spaces.models.embedding import Embedding
 from spaces.models.trunk import Trunk
 from spaces.tasks import BOS, EOS, Batch, TaskSpec
@@ -29,26 +29,24 @@ class Seq2Seq(nn.Module):
         decoder_mechanisms: the decoder's, causal, one per block.
         cross_mechanisms: the decoder's cross-attention, one per block.
         spec: the task's specification, with an ``answer_length``.
-        front_end: embedding of frames: ``linear`` or ``convolution``.
     """
 
-    config_class: ClassVar = BlockConfig
+    config_class: ClassVar = ModelConfig
 
     def __init__(
         self,
         mechanisms: Sequence[Mechanism],
-        config: BlockConfig,
+        config: ModelConfig,
         *,
         decoder_mechanisms: Sequence[Mechanism],
         cross_mechanisms: Sequence[Mechanism],
         spec: TaskSpec,
-        front_end: str = "linear",
     ) -> None:
         super().__init__()
         if spec.answer_length is None:
             raise ValueError("this task's answer is no sequence of its own: it needs spaces.models.encoder.Encoder")
-        self.embedding = Embedding(spec, width=config.width, front_end=front_end)
-        self.encoder = Trunk(mechanisms, config, length=spec.length, causal=False)
+        self.embedding = Embedding(spec, config)
+        self.encoder = Trunk(mechanisms, config, length=-(-spec.length // config.stride), causal=False)
         self.answer_embedding = nn.Embedding(spec.classes, config.width)
         self.decoder = Trunk(
             decoder_mechanisms, config, length=spec.answer_length, causal=True, cross_mechanisms=cross_mechanisms
@@ -82,5 +80,5 @@ class Seq2Seq(nn.Module):
 
     def _encode(self, batch: Batch) -> tuple[SourceCache, ...]:
         """The source cache of each decoder block, computed once from the encoder's output."""
-        source = self.encoder(self.embedding(batch.inputs, batch.padding), batch.padding)
-        return self.decoder.encode_source(source, batch.padding)
+        x, padding = self.embedding(batch.inputs, batch.padding)
+        return self.decoder.encode_source(self.encoder(x, padding), padding)

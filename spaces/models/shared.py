@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism
-from spaces.models.block import BlockConfig
+from spaces.models.config import ModelConfig
 from spaces.models.embedding import Embedding
 from spaces.models.encoder import pool
 from spaces.models.trunk import Trunk
@@ -24,16 +24,17 @@ class SharedEncoder(nn.Module):
         spec: the specification of a multi-task task.
     """
 
-    config_class: ClassVar = BlockConfig
+    config_class: ClassVar = ModelConfig
 
-    def __init__(self, mechanisms: Sequence[Mechanism], config: BlockConfig, *, spec: TaskSpec) -> None:
+    def __init__(self, mechanisms: Sequence[Mechanism], config: ModelConfig, *, spec: TaskSpec) -> None:
         super().__init__()
         if not spec.subtasks:
             raise ValueError("this task is a single one: it needs spaces.models.encoder.Encoder")
-        self.spec, width = spec, config.width
-        self.embeddings = nn.ModuleDict({name: Embedding(part, width=width) for name, part in spec.subtasks.items()})
-        self.trunk = Trunk(mechanisms, config, length=spec.length, causal=False)
-        self.heads = nn.ModuleDict({name: nn.Linear(width, part.classes) for name, part in spec.subtasks.items()})
+        self.spec = spec
+        self.embeddings = nn.ModuleDict({name: Embedding(part, config) for name, part in spec.subtasks.items()})
+        self.trunk = Trunk(mechanisms, config, length=-(-spec.length // config.stride), causal=False)
+        heads = {name: nn.Linear(config.width, part.classes) for name, part in spec.subtasks.items()}
+        self.heads = nn.ModuleDict(heads)
 
     def forward(self, batch: Batch) -> tuple[Tensor | None, ...]:
         """:meth:`forward_task` for each part of the batch; None where the batch has none."""
@@ -42,8 +43,9 @@ class SharedEncoder(nn.Module):
 
     def forward_task(self, name: str, batch: Batch) -> Tensor:
         """One task: ``(batch, n, classes)`` where it has an output per token, else ``(batch, classes)``."""
-        x = self.trunk(self.embeddings[name](batch.inputs, batch.padding), batch.padding)
+        x, padding = self.embeddings[name](batch.inputs, batch.padding)
+        x = self.trunk(x, padding)
         if not self.spec.subtasks[name].per_token:
-            x = pool(x, batch.padding, "mean")
+            x = pool(x, padding, "mean")
         logits: Tensor = self.heads[name](x)
         return logits

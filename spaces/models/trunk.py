@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import DecodeCache, Mechanism, SourceCache
-from spaces.models.block import Block, BlockConfig
+from spaces.models.block import Block
+from spaces.models.config import ModelConfig
 from spaces.models.positions import POSITIONS
 
 
@@ -63,7 +64,7 @@ class Trunk(nn.Module):
     def __init__(
         self,
         mechanisms: Sequence[Mechanism],
-        config: BlockConfig,
+        config: ModelConfig,
         *,
         length: int,
         causal: bool,

@@ -7,6 +7,7 @@ compares architectures on the validation split; the final front is also evaluate
 
 from __future__ import annotations
 
+import json
 import random
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -14,64 +15,23 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.batch import BOS as BOS
+from spaces.batch import EOS as EOS
+from spaces.batch import IGNORE_INDEX as IGNORE_INDEX
+from spaces.batch import Batch as Batch
+from spaces.batch import bucket_by_length
 from spaces.dimensions import check_whole as check_whole
 from spaces.seeds import split_seed
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-IGNORE_INDEX = -100  # the label of a position that contributes neither to the loss nor to the metric
-BOS, EOS = 0, 1  # token ids of a target sequence: beginning and end of sequence
-
-
-class Batch(NamedTuple):
-    """A batch of examples.
-
-    Args:
-        inputs: token ids ``(batch, length)`` int64, or frames ``(batch, length, features)`` float32.
-        padding: ``(batch, length)`` bool, true at padding; None if there is none.
-        labels: ``(batch, length)`` for a prediction per token, else ``(batch,)``; int64 with ``IGNORE_INDEX`` at
-            positions without a label, or whatever the task's loss accepts.
-        decoder_input_ids: for a target sequence, the labels shifted right, ``(batch, answer_length)``, beginning with
-            ``BOS``; ``labels`` then has the same shape.
-        subtasks: for a multi-task batch, one batch per subtask, None for a subtask that has no examples left; the
-            other fields are then those of the first batch.
-    """
-
-    inputs: Tensor
-    padding: Tensor | None
-    labels: Tensor
-    decoder_input_ids: Tensor | None = None
-    subtasks: tuple[Batch | None, ...] = ()
-
-    def select(self, indices: Tensor) -> Batch:
-        """The examples at ``indices``, in that order."""
-        inputs, padding, labels, decoder_input_ids, _ = self
-        return Batch(
-            inputs[indices],
-            None if padding is None else padding[indices],
-            labels[indices],
-            None if decoder_input_ids is None else decoder_input_ids[indices],
-        )
-
-    def trim_padding(self) -> Batch:
-        """Cut to the longest example of the batch. Outputs and losses stay the same, with less computation."""
-        inputs, padding, labels, decoder_input_ids, _ = self
-        if padding is not None:
-            longest = int((~padding).sum(1).max())
-            if labels.shape[:2] == padding.shape and decoder_input_ids is None:
-                labels = labels[:, :longest]
-            inputs, padding = inputs[:, :longest], padding[:, :longest]
-            padding = padding if padding.any() else None
-        if decoder_input_ids is not None:
-            longest = int((labels != IGNORE_INDEX).sum(1).max())
-            labels, decoder_input_ids = labels[:, :longest], decoder_input_ids[:, :longest]
-        return Batch(inputs, padding, labels, decoder_input_ids)
+MAX_VARIANTS = 8  # of a task with other input settings: trials in a row often have the same
 
 
 def split_generator(seed: int, split: Split) -> torch.Generator:
@@ -155,6 +115,31 @@ class Task(ABC):
     def examples(self, split: Split) -> Batch:
         """Read or generate all examples of a split as one batch; deterministic for the same settings."""
 
+    def with_input(self) -> Task:
+        """This task with other settings of its input, given by keyword; a task that has such settings overrides it.
+
+        The examples, their labels and their splits stay the same, so metrics are comparable.
+
+        Raises:
+            ValueError: a setting is invalid.
+        """
+        return self
+
+    def variant(self, settings: Mapping[str, Any]) -> Task:
+        """:meth:`with_input`; the ``MAX_VARIANTS`` latest are kept, with their data."""
+        if not settings:
+            return self
+        name = json.dumps(settings, sort_keys=True)
+        task = self._variants.pop(name, None) or self.with_input(**settings)
+        self._variants[name] = task
+        if len(self._variants) > MAX_VARIANTS:
+            del self._variants[next(iter(self._variants))]
+        return task
+
+    @cached_property
+    def _variants(self) -> dict[str, Task]:
+        return {}
+
     def data(self, split: Split) -> Batch:
         """:meth:`examples`, loaded at first use and kept on this task object."""
         if split not in self._loaded:
@@ -185,7 +170,7 @@ class Task(ABC):
             order = torch.randperm(len(order), generator=generator)
         batches = order.split(batch_size)
         if shuffle is not None and examples.padding is not None:
-            batches = _bucket_by_length(order, (~examples.padding).sum(1), batch_size, generator)
+            batches = bucket_by_length(order, (~examples.padding).sum(1), batch_size, generator)
         for indices in batches:
             yield examples.select(indices).trim_padding()
 
@@ -227,13 +212,3 @@ class Task(ABC):
     def compute_metrics(self, outputs: Sequence[Any]) -> dict[str, float]:
         """Metrics by name, including ``metric``, from the results of :meth:`eval_step` on all batches of a split."""
         return {self.metric: sum(total for total, _ in outputs) / sum(count for _, count in outputs)}
-
-
-BUCKET_BATCHES = 16  # batches that are sorted by length together: more means less padding, fewer a better shuffle
-
-
-def _bucket_by_length(order: Tensor, lengths: Tensor, batch_size: int, generator: torch.Generator) -> Sequence[Tensor]:
-    """``order`` cut into batches of examples of similar length, in a random order of batches."""
-    buckets = order.split(BUCKET_BATCHES * batch_size)
-    batches = torch.cat([bucket[lengths[bucket].argsort(stable=True)] for bucket in buckets]).split(batch_size)
-    return [batches[at] for at in torch.randperm(len(batches), generator=generator).tolist()]
