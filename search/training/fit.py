@@ -138,6 +138,7 @@ class LightningFit:
             logging.getLogger(name).setLevel(logging.WARNING)
         return lightning.Trainer(
             accelerator="cpu",
+            accumulate_grad_batches=self._settings.accumulate,
             callbacks=[_Callback(self)],
             enable_checkpointing=False,
             enable_model_summary=False,

@@ -11,6 +11,8 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from search.training.loss import TrainingLoss
+from search.training.schedule import learning_rate_factor
 from search.training.settings import TrainSettings
 from spaces.seeds import epoch_seed
 from spaces.tasks import Batch, Split, Task
@@ -32,6 +34,7 @@ class TrainingModule(lightning.LightningModule):
         super().__init__()
         self.network, self.task, self.settings = network, task, settings
         self.seed, self.epochs_done, self.optimizer_state = seed, epochs_done, optimizer_state
+        self.loss = TrainingLoss(task, settings)
         self.metric = float("nan")
         self._outputs: list[Any] = []
 
@@ -40,7 +43,7 @@ class TrainingModule(lightning.LightningModule):
         torch.manual_seed(epoch_seed(self.seed, self.epochs_done + self.current_epoch))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        return self.task.loss(self.network(batch), batch)
+        return self.loss(self.network(batch), batch)
 
     def on_validation_epoch_start(self) -> None:
         self._outputs = []
@@ -59,11 +62,12 @@ class TrainingModule(lightning.LightningModule):
         )
         if self.optimizer_state is not None:
             optimizer.load_state_dict(self.optimizer_state)
+        # Optimizer steps of an epoch: with accumulated gradients fewer than batches.
         steps = int(self.trainer.estimated_stepping_batches) // (settings.epochs - self.epochs_done)
-        warmup = max(1, round(settings.warmup * steps * settings.epochs))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min(1.0, (step + 1) / warmup), last_epoch=self.epochs_done * steps - 1
+        factor = learning_rate_factor(
+            settings.schedule, steps * settings.epochs, warmup=settings.warmup, decay=settings.decay
         )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=self.epochs_done * steps - 1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

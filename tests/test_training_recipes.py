@@ -1,0 +1,145 @@
+"""Training recipes: schedules, accumulation, losses, which weights count, each also in resumed trainings."""
+
+import functools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_task import TREE, FirstToken
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from search.training.check import validate_settings
+from search.training.fit import LightningFit
+from search.training.loss import TrainingLoss
+from search.training.schedule import SCHEDULES, learning_rate_factor
+from search.training.settings import TrainSettings
+from spaces.build import build
+from spaces.dimensions import ConfigError
+from spaces.space import Space
+from spaces.tasks import Batch
+
+ARCHITECTURE = list(Space(TREE).corners())[-1]
+SETTINGS = TrainSettings(epochs=3, batch_size=16, lr=0.03)
+
+
+@pytest.mark.parametrize(
+    ("settings", "factors"),
+    [
+        ({}, [0.5, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+        ({"name": "linear"}, [0.5, 1, 8 / 9, 7 / 9, 6 / 9, 5 / 9, 4 / 9, 3 / 9, 2 / 9, 1 / 9]),
+        ({"name": "cosine"}, [0.5, *((1 + math.cos(math.pi * step / 9)) / 2 for step in range(9))]),
+        ({"name": "wsd", "decay": 1 / 3}, [0.5, 1, 1, 1, 1, 1, 1, 1, 2 / 3, 1 / 3]),
+        ({"name": "linear", "warmup": 0.0}, [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]),
+    ],
+)
+def test_the_learning_rate_follows_the_schedule(settings, factors):
+    factor = learning_rate_factor(**{"name": "constant", "total_steps": 10, "warmup": 0.2, "decay": 0.2, **settings})
+    assert [factor(step) for step in range(10)] == pytest.approx(factors)
+    assert 0 <= factor(10) <= 1  # Lightning asks for it after the last step
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("total", [1, 2, 37])
+def test_no_learning_rate_is_0_before_the_end(schedule, total):
+    factor = learning_rate_factor(schedule, total, warmup=0.05, decay=0.2)
+    assert all(0 < factor(step) <= 1 for step in range(total))
+
+
+def learning_rates(settings):
+    """The learning rate of each optimizer step of a training."""
+    rates = []
+    hook = register_optimizer_step_post_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    try:
+        with LightningFit(build(ARCHITECTURE, FirstToken()), FirstToken(), settings, seed=0) as training:
+            list(training)
+    finally:
+        hook.remove()
+    return rates
+
+
+def test_the_schedule_counts_optimizer_steps():
+    settings = replace(SETTINGS, epochs=2, accumulate=3, schedule="linear")  # 4 batches an epoch: steps of 3 and 1
+    factor = learning_rate_factor("linear", 4, warmup=settings.warmup, decay=settings.decay)
+    assert learning_rates(settings) == pytest.approx([0.03 * factor(step) for step in range(4)])
+
+
+def train(settings, *, checkpoint=None, save=None, seed=3, task=None, network_seed=0):
+    """The network and the curve of a training; ``save`` is where to write a checkpoint after the first epoch."""
+    tree = {**TREE, "model": {**TREE["model"], "dropout": 0.3}}
+    task = task or FirstToken()
+    network = build(list(Space(tree).corners())[-1], task, seed=network_seed)
+    curve = []
+    with LightningFit(network, task, settings, seed=seed, checkpoint=checkpoint) as training:
+        for epoch, metric in training:
+            curve.append((epoch, metric))
+            if save and epoch == 1:
+                training.save(save)
+    return training, network, curve
+
+
+RECIPES = {
+    "linear": {"schedule": "linear"},
+    "cosine": {"schedule": "cosine", "accumulate": 3},
+    "wsd": {"schedule": "wsd", "label_smoothing": 0.1},
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_a_resumed_training_equals_an_uninterrupted_one(recipe, tmp_path):
+    settings = replace(SETTINGS, warmup=0.3, **recipe)
+    _, whole, curve = train(settings, save=tmp_path / "1.pt")
+    _, resumed, rest = train(settings, checkpoint=tmp_path / "1.pt", network_seed=9)
+    assert rest == curve[1:]
+    for name, weights in whole.state_dict().items():
+        assert torch.equal(weights, resumed.state_dict()[name]), name
+
+
+@functools.cache
+def logits_and_batch():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0, 2, 2, 1, 0, -100])
+    return torch.randn(6, 3, generator=generator), Batch(torch.zeros(6, 8, dtype=torch.long), None, labels)
+
+
+def slow_loss(logits, labels, *, smoothing=0.0):
+    """Cross-entropy with the targets written out, example by example."""
+    terms = []
+    for row, label in zip(logits.log_softmax(-1), labels.tolist(), strict=True):
+        if label >= 0:
+            target = torch.full((3,), smoothing / 3)
+            target[label] += 1 - smoothing
+            terms.append(-(target * row).sum())
+    return torch.stack(terms).mean()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_labels_are_smoothed_in_the_training_loss(smoothing):
+    logits, batch = logits_and_batch()
+    loss = TrainingLoss(FirstToken(), replace(SETTINGS, label_smoothing=smoothing))(logits, batch)
+    torch.testing.assert_close(loss, slow_loss(logits, batch.labels, smoothing=smoothing))
+
+
+class OwnLoss(FirstToken):
+    def loss(self, logits, batch):
+        return F.mse_loss(logits.softmax(-1), F.one_hot(batch.labels, 3).float())
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "message"),
+    [
+        (
+            OwnLoss(),
+            {"label_smoothing": 0.1},
+            "train: label_smoothing=0.1: it is for tasks whose loss is cross-entropy",
+        ),
+        (FirstToken(), {"schedule": "step"}, "train: schedule='step': it must be constant, linear, cosine, wsd"),
+        (FirstToken(), {"decay": 0.0}, "train: decay=0.0: it must be above 0"),
+        (FirstToken(), {"accumulate": 0}, "train: accumulate=0: it must be a whole number from 1"),
+        (FirstToken(), {"label_smoothing": 1.0}, "train: label_smoothing=1.0: it must be at least 0 and below 1"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(task, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        validate_settings({"epochs": 1, "lr": 0.1, **settings}, task)
