@@ -1,17 +1,20 @@
 """Training recipes: schedules, accumulation, losses, which weights count, each also in resumed trainings."""
 
+import copy
 import functools
+import itertools
 import math
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_task import TREE, FirstToken
+from tiny_task import TREE, FirstToken, run_trials, tiny_search, tiny_study
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from search.training.check import validate_settings
-from search.training.fit import LightningFit
+from search.training.fit import LightningFit, evaluate_split
+from search.training.learner import LightningLearner
 from search.training.loss import TrainingLoss
 from search.training.schedule import SCHEDULES, learning_rate_factor
 from search.training.settings import TrainSettings
@@ -83,17 +86,101 @@ RECIPES = {
     "linear": {"schedule": "linear"},
     "cosine": {"schedule": "cosine", "accumulate": 3},
     "wsd": {"schedule": "wsd", "label_smoothing": 0.1},
+    "best of averages": {"ema": 0.9, "keep_best": True},
 }
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
 def test_a_resumed_training_equals_an_uninterrupted_one(recipe, tmp_path):
     settings = replace(SETTINGS, warmup=0.3, **recipe)
-    _, whole, curve = train(settings, save=tmp_path / "1.pt")
-    _, resumed, rest = train(settings, checkpoint=tmp_path / "1.pt", network_seed=9)
-    assert rest == curve[1:]
+    uninterrupted, whole, curve = train(settings, save=tmp_path / "1.pt")
+    training, resumed, rest = train(settings, checkpoint=tmp_path / "1.pt", network_seed=9)
+    assert (rest, training.metric) == (curve[1:], uninterrupted.metric)
+    assert training.evaluate("test") == uninterrupted.evaluate("test")
     for name, weights in whole.state_dict().items():
         assert torch.equal(weights, resumed.state_dict()[name]), name
+
+
+class Scripted(FirstToken):
+    """Its validation metrics are given, by epoch; the others are computed."""
+
+    def __init__(self, metrics, direction="maximize"):
+        super().__init__()
+        self.metrics, self.direction = iter(metrics), direction
+
+    def compute_metrics(self, outputs):
+        return {"accuracy": next(self.metrics)}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "direction", "best"),
+    [
+        ([0.5, 0.7, 0.6], "maximize", 2),
+        ([0.5, 0.7, 0.6], "minimize", 1),
+        ([0.7, 0.7, 0.6], "maximize", 1),
+        ([math.nan, 0.5, math.nan], "maximize", 2),
+        ([math.nan, math.nan, 0.1], "minimize", 3),
+    ],
+)
+@pytest.mark.parametrize("resume_after", [None, 1])
+def test_the_best_epoch_is_kept(metrics, direction, best, resume_after, tmp_path):
+    settings = replace(SETTINGS, keep_best=True)
+    network, weights = build(ARCHITECTURE, FirstToken()), {}
+    task = Scripted(metrics, direction)
+    with LightningFit(network, task, settings, seed=0) as training:
+        for epoch, _ in training:
+            weights[epoch] = copy.deepcopy(network.state_dict())
+            training.save(tmp_path / f"{epoch}.pt")
+    if resume_after:
+        network, task = build(ARCHITECTURE, FirstToken(), seed=9), Scripted(metrics[resume_after:], direction)
+        training = LightningFit(network, task, settings, seed=0, checkpoint=tmp_path / f"{resume_after}.pt")
+        with training:
+            assert [epoch for epoch, _ in training] == [2, 3]
+    assert training.metric == metrics[best - 1]
+    evaluated = []
+    task.eval_step = lambda network, batch: evaluated.append(copy.deepcopy(network.state_dict()))
+    task.metrics = iter([0.0])
+    training.evaluate("test")
+    for name, tensor in weights[best].items():
+        assert torch.equal(evaluated[0][name], tensor)
+    for name, tensor in weights[3].items():
+        assert torch.equal(network.state_dict()[name], tensor), "evaluation has changed the trained network"
+
+
+def test_a_trial_counts_with_its_best_epoch_and_keeps_the_measured_curve(tmp_path):
+    task = Scripted([0.3, 0.9, 0.4, 0.8])  # three epochs on validation, then the test split
+    tree = {**TREE, "train": {**TREE["train"], "keep_best": True}}
+    search = replace(tiny_search(tree), learner=LightningLearner(task, 0, tmp_path))
+    (trial,) = run_trials(tiny_study(f"sqlite:///{tmp_path}/db"), search, 1)
+    assert trial.state == "complete"
+    assert trial.curve == [(1, 0.3), (2, 0.9), (3, 0.4)]
+    assert (trial.metric, trial.test_metrics) == (0.9, {"accuracy": 0.8})
+
+
+def test_the_moving_average_of_the_weights_is_evaluated():
+    network = build(ARCHITECTURE, FirstToken())
+    expected = {name: tensor.double() for name, tensor in network.state_dict().items()}
+    step = itertools.count()
+
+    def update(*_):
+        decay = min(0.6, (1 + (n := next(step))) / (10 + n))
+        for name, tensor in network.state_dict().items():
+            expected[name] = decay * expected[name] + (1 - decay) * tensor.double()
+
+    hook = register_optimizer_step_post_hook(update)
+    task = FirstToken()
+    try:
+        with LightningFit(network, task, replace(SETTINGS, ema=0.6), seed=0) as training:
+            curve = list(training)
+            metrics = training.evaluate("validation")
+    finally:
+        hook.remove()
+    average = build(ARCHITECTURE, task, seed=9)
+    average.load_state_dict({name: tensor.float() for name, tensor in expected.items()})
+    assert next(step) == 12
+    assert evaluate_split(average, task, "validation") == metrics == {"accuracy": curve[-1][1]}
+    for name, tensor in training._module.evaluated.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name].float())
 
 
 @functools.cache

@@ -11,6 +11,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from search.training.average import WeightAverage
 from search.training.loss import TrainingLoss
 from search.training.schedule import learning_rate_factor
 from search.training.settings import TrainSettings
@@ -19,7 +20,10 @@ from spaces.tasks import Batch, Split, Task
 
 
 class TrainingModule(lightning.LightningModule):
-    """The remaining epochs of a training, of which ``epochs_done`` are completed; ``optimizer_state`` is from there."""
+    """The remaining epochs of a training, of which ``epochs_done`` are completed; ``optimizer_state`` is from there.
+
+    ``evaluated`` is the network that is evaluated: the trained one, or the average of its weights.
+    """
 
     def __init__(
         self,
@@ -35,8 +39,11 @@ class TrainingModule(lightning.LightningModule):
         self.network, self.task, self.settings = network, task, settings
         self.seed, self.epochs_done, self.optimizer_state = seed, epochs_done, optimizer_state
         self.loss = TrainingLoss(task, settings)
+        self.average = WeightAverage(network, settings.ema) if settings.ema else None
+        self.evaluated: nn.Module = network if self.average is None else self.average.network
         self.metric = float("nan")
         self._outputs: list[Any] = []
+        self._steps_done = 0
 
     def on_train_epoch_start(self) -> None:
         # A seed for each epoch, so that a resumed training draws the same as an uninterrupted one.
@@ -45,11 +52,17 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         return self.loss(self.network(batch), batch)
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update(self.network, self._steps_done)
+        self._steps_done += 1
+
     def on_validation_epoch_start(self) -> None:
         self._outputs = []
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        self._outputs.append(self.task.eval_step(self.network, batch))
+        self._outputs.append(self.task.eval_step(self.evaluated, batch))
 
     def on_validation_epoch_end(self) -> None:
         self.metric = self.task.compute_metrics(self._outputs)[self.task.metric]
@@ -58,16 +71,17 @@ class TrainingModule(lightning.LightningModule):
         settings = self.settings
         # beta2 of 0.99 instead of 0.999: a training has only some hundreds of steps.
         optimizer = torch.optim.AdamW(
-            self.parameters(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
+            self.network.parameters(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
         )
         if self.optimizer_state is not None:
             optimizer.load_state_dict(self.optimizer_state)
         # Optimizer steps of an epoch: with accumulated gradients fewer than batches.
         steps = int(self.trainer.estimated_stepping_batches) // (settings.epochs - self.epochs_done)
+        self._steps_done = self.epochs_done * steps
         factor = learning_rate_factor(
             settings.schedule, steps * settings.epochs, warmup=settings.warmup, decay=settings.decay
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=self.epochs_done * steps - 1)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=self._steps_done - 1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -25,6 +25,8 @@ class TrainSettings:
         weight_decay: of AdamW.
         clip: maximum gradient norm.
         label_smoothing: probability mass that the training loss spreads over all classes (Szegedy et al., 2016).
+        ema: decay per step of the moving average of the weights, which is evaluated in place of them; 0: no average.
+        keep_best: whether the weights of the epoch with the best validation metric count, instead of the last ones.
     """
 
     epochs: int
@@ -37,6 +39,8 @@ class TrainSettings:
     weight_decay: float = 0.01
     clip: float = 1.0
     label_smoothing: float = 0.0
+    ema: float = 0.0
+    keep_best: bool = False
 
     def __post_init__(self) -> None:
         check_whole(1, epochs=self.epochs, accumulate=self.accumulate)
@@ -50,5 +54,8 @@ class TrainSettings:
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule={self.schedule!r}: it must be {', '.join(SCHEDULES)}")
         check_number(0.0, weight_decay=self.weight_decay)
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ValueError(f"label_smoothing={self.label_smoothing!r}: it must be at least 0 and below 1")
+        for name in ("label_smoothing", "ema"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name}={getattr(self, name)!r}: it must be at least 0 and below 1")
+        if not isinstance(self.keep_best, bool):
+            raise ValueError(f"keep_best={self.keep_best!r}: it must be true or false")
