@@ -4,11 +4,14 @@ import copy
 import functools
 import itertools
 import math
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from tiny_task import TREE, FirstToken, run_trials, tiny_search, tiny_study
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -16,12 +19,14 @@ from search.training.check import validate_settings
 from search.training.fit import LightningFit, evaluate_split
 from search.training.learner import LightningLearner
 from search.training.loss import TrainingLoss
+from search.training.module import TrainingModule
 from search.training.schedule import SCHEDULES, learning_rate_factor
 from search.training.settings import TrainSettings
+from spaces.augmentation.mixing import mixup
 from spaces.build import build
 from spaces.dimensions import ConfigError
 from spaces.space import Space
-from spaces.tasks import Batch
+from spaces.tasks import Batch, TaskSpec
 
 ARCHITECTURE = list(Space(TREE).corners())[-1]
 SETTINGS = TrainSettings(epochs=3, batch_size=16, lr=0.03)
@@ -87,6 +92,7 @@ RECIPES = {
     "cosine": {"schedule": "cosine", "accumulate": 3},
     "wsd": {"schedule": "wsd", "label_smoothing": 0.1},
     "best of averages": {"ema": 0.9, "keep_best": True},
+    "augmented": {"token_dropout": 0.2},
 }
 
 
@@ -99,6 +105,55 @@ def test_a_resumed_training_equals_an_uninterrupted_one(recipe, tmp_path):
     assert training.evaluate("test") == uninterrupted.evaluate("test")
     for name, weights in whole.state_dict().items():
         assert torch.equal(weights, resumed.state_dict()[name]), name
+
+
+class Watched(FirstToken):
+    """Frames, of which the network's loss and evaluation are recorded."""
+
+    def __init__(self):
+        super().__init__()
+        self.spec = TaskSpec(length=8, features=3, classes=3, per_token=False)
+        self.trained, self.evaluated = [], []
+
+    def examples(self, split):
+        batch = super().examples(split)
+        return batch._replace(inputs=F.one_hot(batch.inputs, 3).float())
+
+    def loss(self, logits, batch):
+        self.trained.append(batch)
+        return super().loss(logits, batch)
+
+    def eval_step(self, network, batch):
+        self.evaluated.append(batch)
+        return super().eval_step(network, batch)
+
+
+def test_only_training_batches_are_augmented():
+    task = Watched()
+    train(replace(SETTINGS, time_shift=0.3, mixup=1.0), task=task)
+    known = {tuple(row.flatten().tolist()) for split in ("train", "validation") for row in task.data(split).inputs}
+
+    def unknown(batches):
+        rows = [row for batch in batches for row in batch.inputs]
+        return sum(tuple(row.flatten().tolist()) not in known for row in rows) / len(rows)
+
+    assert unknown(task.trained) > 0.5
+    assert unknown(task.evaluated) == 0
+
+
+def test_the_loss_of_a_mixed_batch_is_that_of_both_labels():
+    task, settings = Watched(), replace(SETTINGS, mixup=1.0)
+    module = TrainingModule(
+        build(ARCHITECTURE, task), task, settings, seed=0, epochs_done=0, optimizer_state=None
+    ).eval()
+    batch = task.data("train")
+    torch.manual_seed(5)
+    loss = module.training_step(batch, 0)
+    torch.manual_seed(5)
+    mixed, others, share = mixup(batch, 1.0)
+    probabilities = module.network(mixed).log_softmax(-1)
+    target = share * F.one_hot(batch.labels, 3) + (1 - share) * F.one_hot(others, 3)
+    torch.testing.assert_close(loss, -(target * probabilities).sum(-1).mean())
 
 
 class Scripted(FirstToken):
@@ -208,6 +263,19 @@ def test_labels_are_smoothed_in_the_training_loss(smoothing):
     torch.testing.assert_close(loss, slow_loss(logits, batch.labels, smoothing=smoothing))
 
 
+def test_the_readme_lists_every_setting_with_its_default():
+    section = (Path(__file__).parents[1] / "search" / "README.md").read_text().split("## Training settings")[1]
+    rows = re.findall(r"^\| (`.*?`) \| (.*?) \|", section.split("\n## ")[0], re.MULTILINE)
+    listed: dict[str, str] = {}
+    for names, defaults in rows:
+        listed |= dict(zip(re.findall(r"`(\w+)`", names), [*defaults.split(", "), *[""] * 3], strict=False))
+    settings = {each.name: each.default for each in fields(TrainSettings)}
+    assert set(listed) == set(settings)
+    for name, default in settings.items():
+        if name not in ("epochs", "lr", "batch_size"):
+            assert yaml.safe_load(listed[name]) == default, name
+
+
 class OwnLoss(FirstToken):
     def loss(self, logits, batch):
         return F.mse_loss(logits.softmax(-1), F.one_hot(batch.labels, 3).float())
@@ -221,6 +289,10 @@ class OwnLoss(FirstToken):
             {"label_smoothing": 0.1},
             "train: label_smoothing=0.1: it is for tasks whose loss is cross-entropy",
         ),
+        (FirstToken(), {"flip": 0.5}, "train: flip=0.5: it is for images; FirstToken has token ids"),
+        (OwnLoss(), {"token_dropout": 0.5}, "train: token_dropout=0.5: it is for token ids of texts, and a loss over"),
+        (FirstToken(), {"ema": 1.0}, "train: ema=1.0: it must be at least 0 and below 1"),
+        (FirstToken(), {"keep_best": "last"}, "train: keep_best='last': it must be true or false"),
         (FirstToken(), {"schedule": "step"}, "train: schedule='step': it must be constant, linear, cosine, wsd"),
         (FirstToken(), {"decay": 0.0}, "train: decay=0.0: it must be above 0"),
         (FirstToken(), {"accumulate": 0}, "train: accumulate=0: it must be a whole number from 1"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from search.training.loss import uses_cross_entropy
 from search.training.settings import TrainSettings
+from spaces.augmentation import unsupported
 from spaces.build import instantiate
 from spaces.dimensions import ConfigError
 from spaces.tasks import Task
@@ -31,8 +31,8 @@ def check_settings(settings: TrainSettings, task: Task) -> None:
     Raises:
         ValueError: with a line for each setting that the task does not support.
     """
-    problems = []
-    if settings.label_smoothing and not uses_cross_entropy(task):
+    problems = unsupported(settings, task)
+    if settings.label_smoothing and not task.uses_cross_entropy:
         problems.append(
             f"label_smoothing={settings.label_smoothing!r}: it is for tasks whose loss is cross-entropy over classes; "
             f"{type(task).__name__} has its own loss"

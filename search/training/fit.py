@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from search.costs.exclusive import lower_thread_priority
+from search.training.check import check_settings
 from search.training.module import EpochLoader, TrainingModule
 from search.training.settings import TrainSettings
 from spaces.tasks import Split, Task
@@ -46,12 +47,16 @@ class LightningFit:
         settings: of the whole training, also when it is resumed.
         seed: of data order and dropout; each epoch derives its own.
         checkpoint: a file written by :meth:`save`; training resumes exactly where it was saved.
+
+    Raises:
+        ValueError: the task does not support the settings.
     """
 
     def __init__(
         self, network: nn.Module, task: Task, settings: TrainSettings, *, seed: int, checkpoint: Path | None = None
     ) -> None:
         self._task, self._settings, self._seed = task, settings, seed
+        check_settings(settings, task)
         saved = None if checkpoint is None else torch.load(checkpoint, weights_only=True)
         self._epochs_done: int = saved["epoch"] if saved else 0
         if saved:

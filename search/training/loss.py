@@ -11,11 +11,6 @@ from search.training.settings import TrainSettings
 from spaces.tasks import IGNORE_INDEX, Batch, Task
 
 
-def uses_cross_entropy(task: Task) -> bool:
-    """Whether the task's loss is that of :class:`~spaces.tasks.Task`."""
-    return type(task).loss is Task.loss
-
-
 class TrainingLoss:
     """``loss(logits, batch)``, the mean training loss of a batch.
 

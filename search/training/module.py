@@ -15,6 +15,8 @@ from search.training.average import WeightAverage
 from search.training.loss import TrainingLoss
 from search.training.schedule import learning_rate_factor
 from search.training.settings import TrainSettings
+from spaces.augmentation import augmentations
+from spaces.augmentation.mixing import mixup
 from spaces.seeds import epoch_seed
 from spaces.tasks import Batch, Split, Task
 
@@ -39,6 +41,7 @@ class TrainingModule(lightning.LightningModule):
         self.network, self.task, self.settings = network, task, settings
         self.seed, self.epochs_done, self.optimizer_state = seed, epochs_done, optimizer_state
         self.loss = TrainingLoss(task, settings)
+        self.augmentations = augmentations(settings, task)
         self.average = WeightAverage(network, settings.ema) if settings.ema else None
         self.evaluated: nn.Module = network if self.average is None else self.average.network
         self.metric = float("nan")
@@ -50,7 +53,14 @@ class TrainingModule(lightning.LightningModule):
         torch.manual_seed(epoch_seed(self.seed, self.epochs_done + self.current_epoch))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        return self.loss(self.network(batch), batch)
+        for augment in self.augmentations:
+            batch = augment(batch)
+        if not self.settings.mixup:
+            return self.loss(self.network(batch), batch)
+        batch, other_labels, share = mixup(batch, self.settings.mixup)
+        logits = self.network(batch)
+        other = self.loss(logits, batch._replace(labels=other_labels))
+        return share * self.loss(logits, batch) + (1 - share) * other
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

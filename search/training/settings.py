@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from search.training.schedule import SCHEDULES
+from spaces.augmentation import AugmentSettings
 from spaces.dimensions import check_number, check_whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
+class TrainSettings(AugmentSettings):
     """The ``train`` section of an architecture: AdamW with linear warm-up, then a schedule of the learning rate.
 
-    No schedule depends on when a trial is stopped, so metrics at the same epoch are comparable.
+    No schedule depends on when a trial is stopped, so metrics at the same epoch are comparable. The settings of
+    :class:`~spaces.augmentation.AugmentSettings` are keys of the same section.
 
     Args:
         epochs: passes over the training split.
@@ -43,6 +45,7 @@ class TrainSettings:
     keep_best: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_whole(1, epochs=self.epochs, accumulate=self.accumulate)
         if self.batch_size is not None:
             check_whole(1, batch_size=self.batch_size)
