@@ -8,17 +8,19 @@ import re
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from sklearn.utils.class_weight import compute_class_weight
 from tiny_task import TREE, FirstToken, run_trials, tiny_search, tiny_study
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from search.training.check import validate_settings
 from search.training.fit import LightningFit, evaluate_split
 from search.training.learner import LightningLearner
-from search.training.loss import TrainingLoss
+from search.training.loss import TrainingLoss, balanced_weights
 from search.training.module import TrainingModule
 from search.training.schedule import SCHEDULES, learning_rate_factor
 from search.training.settings import TrainSettings
@@ -245,15 +247,16 @@ def logits_and_batch():
     return torch.randn(6, 3, generator=generator), Batch(torch.zeros(6, 8, dtype=torch.long), None, labels)
 
 
-def slow_loss(logits, labels, *, smoothing=0.0):
+def slow_loss(logits, labels, *, smoothing=0.0, weights=(1.0, 1.0, 1.0)):
     """Cross-entropy with the targets written out, example by example."""
-    terms = []
+    terms, norm = [], 0.0
     for row, label in zip(logits.log_softmax(-1), labels.tolist(), strict=True):
         if label >= 0:
             target = torch.full((3,), smoothing / 3)
             target[label] += 1 - smoothing
-            terms.append(-(target * row).sum())
-    return torch.stack(terms).mean()
+            terms.append(-(target * row * torch.tensor(weights)).sum())
+            norm += weights[label]
+    return torch.stack(terms).sum() / norm
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
@@ -276,6 +279,25 @@ def test_the_readme_lists_every_setting_with_its_default():
             assert yaml.safe_load(listed[name]) == default, name
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_balanced_classes_count_by_their_inverse_frequency(smoothing):
+    class Unbalanced(FirstToken):
+        def examples(self, split):
+            labels = torch.tensor([0] * 6 + [1] * 3 + [2] if split == "train" else [1] * 10)
+            return Batch(torch.zeros(10, 8, dtype=torch.long), None, labels)
+
+    weights = compute_class_weight("balanced", classes=np.arange(3), y=Unbalanced().data("train").labels.numpy())
+    logits, batch = logits_and_batch()
+    settings = replace(SETTINGS, class_weights="balanced", label_smoothing=smoothing)
+    loss = TrainingLoss(Unbalanced(), settings)(logits, batch)
+    torch.testing.assert_close(loss, slow_loss(logits, batch.labels, smoothing=smoothing, weights=weights.tolist()))
+
+
+def test_the_weights_of_absent_classes_and_of_tokens_without_a_label():
+    weights = balanced_weights(torch.tensor([[0, 0, -100], [0, 2, -100]]), 4)
+    assert weights.tolist() == pytest.approx([4 / (2 * 3), 0, 4 / 2, 0])
+
+
 class OwnLoss(FirstToken):
     def loss(self, logits, batch):
         return F.mse_loss(logits.softmax(-1), F.one_hot(batch.labels, 3).float())
@@ -291,6 +313,8 @@ class OwnLoss(FirstToken):
         ),
         (FirstToken(), {"flip": 0.5}, "train: flip=0.5: it is for images; FirstToken has token ids"),
         (OwnLoss(), {"token_dropout": 0.5}, "train: token_dropout=0.5: it is for token ids of texts, and a loss over"),
+        (OwnLoss(), {"class_weights": "balanced"}, "train: class_weights='balanced': it is for tasks whose loss is"),
+        (FirstToken(), {"class_weights": "auto"}, "train: class_weights='auto': it must be none or balanced"),
         (FirstToken(), {"ema": 1.0}, "train: ema=1.0: it must be at least 0 and below 1"),
         (FirstToken(), {"keep_best": "last"}, "train: keep_best='last': it must be true or false"),
         (FirstToken(), {"schedule": "step"}, "train: schedule='step': it must be constant, linear, cosine, wsd"),

@@ -32,10 +32,15 @@ def check_settings(settings: TrainSettings, task: Task) -> None:
         ValueError: with a line for each setting that the task does not support.
     """
     problems = unsupported(settings, task)
-    if settings.label_smoothing and not task.uses_cross_entropy:
-        problems.append(
-            f"label_smoothing={settings.label_smoothing!r}: it is for tasks whose loss is cross-entropy over classes; "
-            f"{type(task).__name__} has its own loss"
-        )
+    changed = {
+        "label_smoothing": settings.label_smoothing > 0,
+        "class_weights": settings.class_weights != "none",
+    }
+    problems += [
+        f"{name}={getattr(settings, name)!r}: it is for tasks whose loss is cross-entropy over classes; "
+        f"{type(task).__name__} has its own loss"
+        for name in changed
+        if changed[name] and not task.uses_cross_entropy
+    ]
     if problems:
         raise ValueError("\n".join(problems))

@@ -8,6 +8,8 @@ from search.training.schedule import SCHEDULES
 from spaces.augmentation import AugmentSettings
 from spaces.dimensions import check_number, check_whole
 
+CLASS_WEIGHTS = ("none", "balanced")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(AugmentSettings):
@@ -27,6 +29,7 @@ class TrainSettings(AugmentSettings):
         weight_decay: of AdamW.
         clip: maximum gradient norm.
         label_smoothing: probability mass that the training loss spreads over all classes (Szegedy et al., 2016).
+        class_weights: ``none``, or ``balanced``: in the training loss, a class counts by the inverse of its frequency.
         ema: decay per step of the moving average of the weights, which is evaluated in place of them; 0: no average.
         keep_best: whether the weights of the epoch with the best validation metric count, instead of the last ones.
     """
@@ -41,6 +44,7 @@ class TrainSettings(AugmentSettings):
     weight_decay: float = 0.01
     clip: float = 1.0
     label_smoothing: float = 0.0
+    class_weights: str = "none"
     ema: float = 0.0
     keep_best: bool = False
 
@@ -60,5 +64,7 @@ class TrainSettings(AugmentSettings):
         for name in ("label_smoothing", "ema"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name}={getattr(self, name)!r}: it must be at least 0 and below 1")
+        if self.class_weights not in CLASS_WEIGHTS:
+            raise ValueError(f"class_weights={self.class_weights!r}: it must be {' or '.join(CLASS_WEIGHTS)}")
         if not isinstance(self.keep_best, bool):
             raise ValueError(f"keep_best={self.keep_best!r}: it must be true or false")
