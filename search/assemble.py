@@ -25,8 +25,8 @@ from search.study.records import Direction, Objectives
 from search.study.storage import open_storage, open_study
 from search.study.store import TrialStore
 from search.tracking import Tracking
+from search.training.check import validate_settings
 from search.training.learner import LightningLearner
-from search.training.settings import TrainSettings
 from spaces.baselines import BaselineResult
 from spaces.baselines.of_task import evaluate_baselines
 from spaces.build import instantiate, invalid_corners
@@ -127,7 +127,7 @@ def validate_space(space: Space, task: Task) -> None:
     problems = invalid_corners(space, task)
     for settings in space.train_corners():
         try:
-            instantiate({"_target_": f"{TrainSettings.__module__}.{TrainSettings.__qualname__}", **settings}, "train")
+            validate_settings(settings, task)
         except ConfigError as error:
             problems += [line for line in str(error).splitlines() if line not in problems]
     if problems:

@@ -91,9 +91,8 @@ class TableLearner:
     def train(self, record: Record, *, resume: int | None) -> nullcontext[TableTraining]:
         """See :class:`~search.training.Learner`."""
         row = self.rows[key(record.architecture)]
-        return nullcontext(
-            TableTraining(self.table.curves[self.world][row], self.table.seconds[row], done=record.epochs)
-        )
+        training = TableTraining(self.table.curves[self.world][row], self.table.seconds[row], done=record.epochs)
+        return nullcontext(training)
 
 
 @dataclass
@@ -109,6 +108,11 @@ class TableTraining:
     def epochs(self) -> int:
         """Of the whole training."""
         return len(self.curve)
+
+    @property
+    def metric(self) -> float:
+        """Of the last epoch."""
+        return self.curve[-1]
 
     def __iter__(self) -> Iterator[Epoch]:
         for epoch in range(self.done + 1, self.epochs + 1):
@@ -229,10 +233,9 @@ class Replay:
     def _advance(self, running: _Running) -> bool:
         """Let a trial take its next step; whether it trains another epoch."""
         record = next(running.steps)
-        if record.state == State.RUNNING:
-            return True
-        self._tell(running.trial, record)
-        return False
+        if record.state != State.RUNNING:
+            self._tell(running.trial, record)
+        return record.state == State.RUNNING
 
     def _tell(self, trial: Trial, record: Record) -> None:
         result = values(record, self.store, self.objectives)

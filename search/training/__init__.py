@@ -28,6 +28,10 @@ class Training(Protocol):
     def overhead(self) -> float:
         """The share of its CPU time so far outside forward, backward and optimizer steps."""
 
+    @property
+    def metric(self) -> float:
+        """The result so far: the metric on validation of the last epoch, or of the best one where that one is kept."""
+
     def __iter__(self) -> Iterator[Epoch]:
         """The epochs that are left."""
 
@@ -35,7 +39,7 @@ class Training(Protocol):
         """Write a checkpoint of the epoch that was handed over last."""
 
     def test_metrics(self) -> dict[str, float]:
-        """The metrics on the test split by name, after the epoch that was handed over last."""
+        """The metrics on the test split by name, of the weights that :attr:`metric` is of."""
 
 
 class Learner(Protocol):

@@ -14,21 +14,23 @@ core. And Ctrl-C is raised in the main thread, not inside Lightning, which would
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import lightning
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from search.costs.exclusive import lower_thread_priority
+from search.training.check import check_settings
 from search.training.module import EpochLoader, TrainingModule
 from search.training.settings import TrainSettings
 from spaces.tasks import Split, Task
@@ -45,12 +47,16 @@ class LightningFit:
         settings: of the whole training, also when it is resumed.
         seed: of data order and dropout; each epoch derives its own.
         checkpoint: a file written by :meth:`save`; training resumes exactly where it was saved.
+
+    Raises:
+        ValueError: the task does not support the settings.
     """
 
     def __init__(
         self, network: nn.Module, task: Task, settings: TrainSettings, *, seed: int, checkpoint: Path | None = None
     ) -> None:
         self._task, self._settings, self._seed = task, settings, seed
+        check_settings(settings, task)
         saved = None if checkpoint is None else torch.load(checkpoint, weights_only=True)
         self._epochs_done: int = saved["epoch"] if saved else 0
         if saved:
@@ -63,6 +69,10 @@ class LightningFit:
             epochs_done=self._epochs_done,
             optimizer_state=saved and saved["optimizer"],
         )
+        if saved and self._module.average is not None:
+            self._module.evaluated.load_state_dict(saved["average"])
+        self._metric = float("nan")  # after the last epoch yielded
+        self._best: dict[str, Any] | None = saved["best"] if saved else None  # with keep_best: the best epoch so far
         self._results: queue.Queue[tuple[int, float] | BaseException | None] = queue.Queue()
         self._resume = threading.Semaphore(0)
         self._stop_requested = threading.Event()
@@ -92,11 +102,31 @@ class LightningFit:
         state = {
             "epoch": self._epochs_done,
             "network": self._module.network.state_dict(),
+            "average": None if self._module.average is None else self._module.evaluated.state_dict(),
             "optimizer": self._module.trainer.optimizers[0].state_dict(),
+            "best": self._best,
         }
         temporary = path.with_suffix(f".{os.getpid()}")
         torch.save(state, temporary)
         temporary.replace(path)  # atomic: a reader never sees half a file
+
+    @property
+    def metric(self) -> float:
+        """The metric after the last epoch yielded, or with ``keep_best`` that of the best epoch so far."""
+        metric: float = self._metric if self._best is None else self._best["metric"]
+        return metric
+
+    def evaluate(self, split: Split) -> dict[str, float]:
+        """The metrics on a split, by name, of the weights that :attr:`metric` is of; only while the fit waits."""
+        network = self._module.evaluated
+        if self._best is None:
+            return evaluate_split(network, self._task, split)
+        current = _copied(network.state_dict())
+        try:
+            network.load_state_dict(self._best["network"])
+            return evaluate_split(network, self._task, split)
+        finally:
+            network.load_state_dict(current)
 
     def _next(self) -> tuple[int, float] | None:
         result = self._results.get()
@@ -106,10 +136,19 @@ class LightningFit:
 
     def _on_epoch_end(self, epoch: int, metric: float) -> None:
         """Called in the thread of the fit: hand over the metric and wait for the caller."""
-        self.cpu_s, self._epochs_done = time.thread_time(), epoch
+        self.cpu_s, self._epochs_done, self._metric = time.thread_time(), epoch, metric
+        if self._settings.keep_best and self._is_best(metric):
+            self._best = {"metric": metric, "network": _copied(self._module.evaluated.state_dict())}
         self._results.put((epoch, metric))
         self._resume.acquire()
         self._raise_if_stopped()
+
+    def _is_best(self, metric: float) -> bool:
+        """Whether ``metric`` is better than that of all earlier epochs; NaN never is."""
+        if self._best is None:
+            return not math.isnan(metric)
+        best = self._best["metric"]
+        return bool(metric > best if self._task.direction == "maximize" else metric < best)
 
     def _raise_if_stopped(self) -> None:
         if self._stop_requested.is_set():
@@ -138,6 +177,7 @@ class LightningFit:
             logging.getLogger(name).setLevel(logging.WARNING)
         return lightning.Trainer(
             accelerator="cpu",
+            accumulate_grad_batches=self._settings.accumulate,
             callbacks=[_Callback(self)],
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -174,6 +214,10 @@ class _Callback(lightning.Callback):
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
         self._training._on_epoch_end(module.epochs_done + trainer.current_epoch + 1, module.metric)
+
+
+def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in state.items()}
 
 
 def evaluate_split(network: nn.Module, task: Task, split: Split) -> dict[str, float]:

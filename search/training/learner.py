@@ -51,14 +51,19 @@ class LightningTraining:
         self._before_s = record.cpu_seconds[-1] if record.cpu_seconds else 0.0
         settings = TrainSettings(**record.architecture["train"])
         self.epochs = settings.epochs
-        self._network = build(dict(record.architecture), learner.task, seed=learner.seed)
-        self._task = task_of(record.architecture, learner.task)
-        self._fit = fit.LightningFit(self._network, self._task, settings, seed=learner.seed, checkpoint=self._resumed)
+        task = task_of(record.architecture, learner.task)
+        network = build(dict(record.architecture), learner.task, seed=learner.seed)
+        self._fit = fit.LightningFit(network, task, settings, seed=learner.seed, checkpoint=self._resumed)
 
     @property
     def overhead(self) -> float:
         """Share of the CPU time outside forward, backward and optimizer steps."""
         return 1 - self._fit.model_s / self._fit.cpu_s if self._fit.cpu_s else 0.0
+
+    @property
+    def metric(self) -> float:
+        """See :class:`~search.training.Training`."""
+        return self._fit.metric
 
     def __enter__(self) -> Self:
         self._fit.__enter__()
@@ -81,4 +86,4 @@ class LightningTraining:
 
     def test_metrics(self) -> dict[str, float]:
         """See :class:`~search.training.Training`."""
-        return fit.evaluate_split(self._network, self._task, "test")
+        return self._fit.evaluate("test")

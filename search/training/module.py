@@ -11,13 +11,21 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from search.training.average import WeightAverage
+from search.training.loss import TrainingLoss
+from search.training.schedule import learning_rate_factor
 from search.training.settings import TrainSettings
+from spaces.augmentation import augmentations
+from spaces.augmentation.mixing import mixup
 from spaces.seeds import epoch_seed
 from spaces.tasks import Batch, Split, Task
 
 
 class TrainingModule(lightning.LightningModule):
-    """The remaining epochs of a training, of which ``epochs_done`` are completed; ``optimizer_state`` is from there."""
+    """The remaining epochs of a training, of which ``epochs_done`` are completed; ``optimizer_state`` is from there.
+
+    ``evaluated`` is the network that is evaluated: the trained one, or the average of its weights.
+    """
 
     def __init__(
         self,
@@ -32,21 +40,39 @@ class TrainingModule(lightning.LightningModule):
         super().__init__()
         self.network, self.task, self.settings = network, task, settings
         self.seed, self.epochs_done, self.optimizer_state = seed, epochs_done, optimizer_state
+        self.loss = TrainingLoss(task, settings)
+        self.augmentations = augmentations(settings, task)
+        self.average = WeightAverage(network, settings.ema) if settings.ema else None
+        self.evaluated: nn.Module = network if self.average is None else self.average.network
         self.metric = float("nan")
         self._outputs: list[Any] = []
+        self._steps_done = 0
 
     def on_train_epoch_start(self) -> None:
         # A seed for each epoch, so that a resumed training draws the same as an uninterrupted one.
         torch.manual_seed(epoch_seed(self.seed, self.epochs_done + self.current_epoch))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        return self.task.loss(self.network(batch), batch)
+        for augment in self.augmentations:
+            batch = augment(batch)
+        if not self.settings.mixup:
+            return self.loss(self.network(batch), batch)
+        batch, other_labels, share = mixup(batch, self.settings.mixup)
+        logits = self.network(batch)
+        other = self.loss(logits, batch._replace(labels=other_labels))
+        return share * self.loss(logits, batch) + (1 - share) * other
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update(self.network, self._steps_done)
+        self._steps_done += 1
 
     def on_validation_epoch_start(self) -> None:
         self._outputs = []
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        self._outputs.append(self.task.eval_step(self.network, batch))
+        self._outputs.append(self.task.eval_step(self.evaluated, batch))
 
     def on_validation_epoch_end(self) -> None:
         self.metric = self.task.compute_metrics(self._outputs)[self.task.metric]
@@ -55,15 +81,17 @@ class TrainingModule(lightning.LightningModule):
         settings = self.settings
         # beta2 of 0.99 instead of 0.999: a training has only some hundreds of steps.
         optimizer = torch.optim.AdamW(
-            self.parameters(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
+            self.network.parameters(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
         )
         if self.optimizer_state is not None:
             optimizer.load_state_dict(self.optimizer_state)
+        # Optimizer steps of an epoch: with accumulated gradients fewer than batches.
         steps = int(self.trainer.estimated_stepping_batches) // (settings.epochs - self.epochs_done)
-        warmup = max(1, round(settings.warmup * steps * settings.epochs))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min(1.0, (step + 1) / warmup), last_epoch=self.epochs_done * steps - 1
+        self._steps_done = self.epochs_done * steps
+        factor = learning_rate_factor(
+            settings.schedule, steps * settings.epochs, warmup=settings.warmup, decay=settings.decay
         )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=self._steps_done - 1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -100,6 +100,7 @@ class Task(ABC):
         class_names: names of the classes, if there are any, for messages.
         subtasks: for a multi-task, the tasks by name.
         spec: shapes of the data.
+        image_shape: channels, height and width of the images whose patches or pixels the tokens are; None: no images.
     """
 
     metric: str = "accuracy"
@@ -109,6 +110,7 @@ class Task(ABC):
     class_names: Sequence[str] = ()
     subtasks: Mapping[str, Task] = MappingProxyType({})
     spec: TaskSpec
+    image_shape: tuple[int, int, int] | None = None
     chance: float
 
     @abstractmethod
@@ -197,6 +199,11 @@ class Task(ABC):
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """The mean training loss of a batch."""
         return F.cross_entropy(logits.flatten(0, -2), batch.labels.flatten(), ignore_index=IGNORE_INDEX)
+
+    @property
+    def uses_cross_entropy(self) -> bool:
+        """Whether the loss is the one above, so that labels can be smoothed and classes weighted."""
+        return type(self).loss is Task.loss
 
     def eval_step(self, network: nn.Module, batch: Batch) -> Any:
         """The statistics of a batch for :meth:`compute_metrics`; by default correct predictions and labels."""

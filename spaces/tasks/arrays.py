@@ -95,6 +95,7 @@ class Arrays(Task):
         parts = _read(self.file, inputs, labels, padding)
         kinds = np.unique(np.concatenate([part.labels[_labelled(part.labels)] for part in parts]))
         self.spec, self.grid = _spec(inputs, parts, patch, classes=len(kinds), causal=causal)
+        self.image_shape = None if self.grid is None else self.grid.shape
         self.class_names = tuple(map(str, kinds))
         generator = np.random.default_rng(seed)
         orders = [generator.permutation(len(part.inputs)) for part in parts]

@@ -57,6 +57,7 @@ class Cifar10(Task):
     ) -> None:
         self.limits = split_sizes(train=train, validation=validation, test=test)
         self.grid = square_grid(SIDE, channels, patch)
+        self.image_shape = self.grid.shape
         parent = existing_folder(folder, "data_batch_1.bin or data_batch_1 of CIFAR-10")
         self.files, self.read = _find_files(parent)
         self.spec = self.grid.spec(len(self.class_names))

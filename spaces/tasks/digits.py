@@ -10,6 +10,7 @@ import torch
 from spaces.tasks import Batch, Split, Task, TaskSpec, check_whole
 
 IMAGES = 1797
+PIXELS = 8  # height and width
 BOUNDS = {"train": (0, 1077), "validation": (1077, 1437), "test": (1437, IMAGES)}  # 60, 20 and 20 percent
 
 
@@ -23,6 +24,7 @@ class Digits(Task):
     def __init__(self, *, seed: int = 0) -> None:
         check_whole(0, seed=seed)
         self.seed = seed
+        self.image_shape = (1, PIXELS, PIXELS)
         self.spec = TaskSpec(length=64, vocabulary=17, ordinal=True, classes=10, per_token=False)
         self.chance = 0.1  # the classes are about equally frequent
 

@@ -57,6 +57,7 @@ class Images(Task):
     ) -> None:
         check_whole(2, classes=classes)
         self.grid = square_grid(side, channels, patch)
+        self.image_shape = self.grid.shape
         self.folder = existing_folder(folder, "a folder of images for each class")
         train_files = class_files(self.folder, SUFFIXES, inside="train/")
         splits = self._split_folders(train_files) if train_files else self._class_folders()

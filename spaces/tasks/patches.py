@@ -9,10 +9,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 
 from spaces.tasks import Batch, Split, Task, TaskSpec, check_whole
-from spaces.tasks.digits import BOUNDS, Digits
+from spaces.tasks.digits import BOUNDS, PIXELS, Digits
 from spaces.tasks.sources.image_patches import extract_patches
 
-PIXELS = 8  # height and width of the original images
 WHITE = 16  # the largest gray level
 
 
@@ -38,6 +37,7 @@ class Patches(Task):
             raise ValueError(f"train={train}: it must be 1..{available}")
         self.digits = Digits(seed=seed)
         self.side, self.patch, self.train = side, patch, train
+        self.image_shape = (1, side, side)
         self.spec = TaskSpec(length=(side // patch) ** 2, features=patch**2, classes=10, per_token=False)
         self.chance = self.digits.chance
 

@@ -56,6 +56,7 @@ class Pathfinder(Task):
         test: int = 2000,
     ) -> None:
         self.grid = square_grid(side, "gray", patch)
+        self.image_shape = self.grid.shape
         parent = existing_folder(folder, "curv_contour_length_14 and other difficulties, such as pathfinder32")
         self.folder = parent / difficulty
         if not self.folder.is_dir():

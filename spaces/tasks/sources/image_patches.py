@@ -60,6 +60,11 @@ class Grid:
         length = self.height * self.width // self.patch**2
         return TaskSpec(length=length, features=self.channels * self.patch**2, classes=classes, per_token=False)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return self.channels, self.height, self.width
+
     def tokens(self, images: Tensor) -> Tensor:
         """``(images, channels, height, width)`` uint8 to ids ``(images, length)`` or ``(images, length, features)``."""
         if self.patch is None:
@@ -70,6 +75,12 @@ class Grid:
 def extract_patches(images: Tensor, side: int) -> Tensor:
     """``(images, channels, height, width)`` to ``(images, patches, channels * side * side)``, in row-major order."""
     return F.unfold(images, kernel_size=side, stride=side).transpose(1, 2).contiguous()
+
+
+def merge_patches(patches: Tensor, side: int, channels: int, height: int, width: int) -> Tensor:
+    """The inverse of :func:`extract_patches`, for images of ``(channels, height, width)``."""
+    squares = patches.view(-1, height // side, width // side, channels, side, side)
+    return squares.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, height, width)
 
 
 def square_grid(side: int, channels: str, patch: int | None) -> Grid:
