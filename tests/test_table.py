@@ -63,11 +63,16 @@ def test_the_text_alone_determines_its_split(tmp_path: Path) -> None:
 
 
 def test_copies_of_a_text_are_in_the_same_split(tmp_path: Path) -> None:
-    tail = [(f"{text} with an ending that is cut off", label) for text, label in REVIEWS]
-    task = table(tmp_path / "a.csv", [*REVIEWS, *REVIEWS, *tail], length=13)
+    task = table(tmp_path / "a.csv", [*REVIEWS, *REVIEWS])
     texts = [{text for text, _ in pairs(task, split)} for split in SPLITS]
-    assert sum(map(len, texts)) == len(set.union(*texts))
-    assert len(every(task)) == 3 * len(REVIEWS)
+    assert sum(map(len, texts)) == len(set.union(*texts)) == len(REVIEWS)
+
+
+def test_texts_are_split_by_all_of_their_content_before_they_are_truncated(tmp_path: Path) -> None:
+    preamble = [(f"the same preamble, then number {at}", at % 2) for at in range(60)]
+    task = table(tmp_path / "a.csv", preamble, length=17)
+    assert [len(task.rows[split]) for split in SPLITS] == [48, 6, 6]
+    assert len({text for text, _ in every(task)}) == 1
 
 
 def test_a_split_with_its_own_file_is_that_file(tmp_path: Path) -> None:
@@ -117,7 +122,7 @@ def test_long_texts_are_truncated_with_a_warning(tmp_path: Path, caplog: pytest.
     assert inputs.shape[1] == 7
     assert padding is not None
     assert {bytes(row[:7].tolist()) for row in inputs if not (row == 0).any()} == {"éééé".encode()[:7]}
-    message = "a.jsonl: 10 of 40 texts (25%) are longer than length=7 bytes and are truncated"
+    message = "10 of 40 texts (25%) are longer than length=7 bytes and are truncated"
     assert message in caplog.messages
 
 

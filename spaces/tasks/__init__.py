@@ -138,6 +138,14 @@ class Task(ABC):
             del self._variants[next(iter(self._variants))]
         return task
 
+    def contents(self, split: Split) -> Sequence[Hashable]:
+        """What copies of an example have in common, one per example: by default its input without padding."""
+        inputs, padding, *_ = self.data(split)
+        if padding is None:
+            return [row.numpy().tobytes() for row in inputs]
+        lengths = (~padding).sum(1).tolist()
+        return [row[:length].numpy().tobytes() for row, length in zip(inputs, lengths, strict=True)]
+
     @cached_property
     def _variants(self) -> dict[str, Task]:
         return {}

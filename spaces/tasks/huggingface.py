@@ -26,7 +26,9 @@ class HuggingFace(LabelledTexts):
         train_split: the data set's split for training.
         validation_split: its split for validation; null: a tenth of ``train_split``.
         test_split: its split for testing; null: another tenth.
-        length: bytes of a text at most; longer texts are truncated, and their share is logged.
+        tokens: ``bytes``, ``characters``, ``words``, ``bpe``, ``wordpiece``, ``unigram``, or a file tokenizer.json.
+        vocabulary: number of tokens that are learned from train at most; null: 8192.
+        length: tokens of a text at most; longer texts are truncated, and their share is logged.
         classes: number of classes at most; the largest are kept, and the omitted ones are logged.
         train: training examples at most.
         validation: validation examples at most.
@@ -43,6 +45,8 @@ class HuggingFace(LabelledTexts):
         train_split: str = "train",
         validation_split: str | None = None,
         test_split: str | None = None,
+        tokens: str = "bytes",
+        vocabulary: int | None = None,
         length: int = 512,
         classes: int = 20,
         train: int = 2000,
@@ -50,7 +54,15 @@ class HuggingFace(LabelledTexts):
         test: int = 1000,
     ) -> None:
         super().__init__(
-            text=text, label=label, length=length, classes=classes, train=train, validation=validation, test=test
+            text=text,
+            label=label,
+            tokens=tokens,
+            vocabulary=vocabulary,
+            length=length,
+            classes=classes,
+            train=train,
+            validation=validation,
+            test=test,
         )
         if dataset is None:
             raise ValueError(

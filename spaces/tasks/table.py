@@ -29,7 +29,9 @@ class Table(LabelledTexts):
         label: the column of labels: texts or integers.
         validation_file: a table for validation; null: a tenth of ``file``.
         test_file: a table for testing; null: another tenth of ``file``.
-        length: bytes of a text at most; longer texts are truncated, and their share is logged.
+        tokens: ``bytes``, ``characters``, ``words``, ``bpe``, ``wordpiece``, ``unigram``, or a file tokenizer.json.
+        vocabulary: number of tokens that are learned from train at most; null: 8192.
+        length: tokens of a text at most; longer texts are truncated, and their share is logged.
         classes: number of classes at most; the largest are kept, and the omitted ones are logged.
         train: training examples at most.
         validation: validation examples at most.
@@ -44,6 +46,8 @@ class Table(LabelledTexts):
         label: str = "label",
         validation_file: str | None = None,
         test_file: str | None = None,
+        tokens: str = "bytes",
+        vocabulary: int | None = None,
         length: int = 512,
         classes: int = 20,
         train: int = 2000,
@@ -51,7 +55,15 @@ class Table(LabelledTexts):
         test: int = 1000,
     ) -> None:
         super().__init__(
-            text=text, label=label, length=length, classes=classes, train=train, validation=validation, test=test
+            text=text,
+            label=label,
+            tokens=tokens,
+            vocabulary=vocabulary,
+            length=length,
+            classes=classes,
+            train=train,
+            validation=validation,
+            test=test,
         )
         if file is None:
             raise ValueError(f"file=None: name a table that ends in {', '.join(READERS)}")

@@ -1,47 +1,28 @@
-"""Real text as bytes from a folder of files: classification by subfolder, or language modelling.
+"""Real text from a folder of files: classification by subfolder, or language modelling byte by byte.
 
 Files, not windows, are split 8:1:1, so that no file is in two splits.
 """
 
 from __future__ import annotations
 
-import logging
+import copy
 import math
-import os
 import sysconfig
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from itertools import accumulate, groupby
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.baselines.ngram import NGram
 from spaces.tasks import IGNORE_INDEX, SPLITS, Batch, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
-from spaces.tasks.sources.splits import MIN_TO_SPLIT, digest, largest_classes, split_by_hash
-
-log = logging.getLogger(__name__)
-
-SUFFIXES = (".py", ".txt", ".md", ".rst")
-SKIPPED_DIRS = {"site-packages", "dist-packages", "node_modules", "__pycache__"}  # installed or generated files
-
-
-class File(NamedTuple):
-    """A text file; ``name`` is its path relative to the folder, with slashes on every platform."""
-
-    name: str
-    size: int  # bytes
-
-
-class Window(NamedTuple):
-    """At most ``length`` consecutive bytes of a file; ``label`` is the index of its subfolder."""
-
-    file: File
-    start: int
-    label: int
+from spaces.tasks.sources.splits import MIN_TO_SPLIT, largest_classes
+from spaces.tasks.sources.text_windows import SUFFIXES, File, choose_windows, read_windows, text_files
+from spaces.tasks.sources.tokens import DERIVED, Encoder, Ids, TokenSettings, pad_ids
 
 
 class Text(Task):
@@ -53,7 +34,9 @@ class Text(Task):
         folder: searched recursively; null: the source code of the Python standard library. Hidden folders and those of
             installed packages are skipped.
         predict: ``label``, the subfolder of ``folder`` that contains the file, or ``next_byte``.
-        length: bytes per window; the last one of a file may be shorter and is padded.
+        tokens: with ``label``, what a token is, see :class:`~spaces.tasks.sources.tokens.TokenSettings`.
+        vocabulary: number of tokens that are learned from train at most; null: a default.
+        length: bytes per window, and tokens at most; the last window of a file may be shorter and is padded.
         generate: with ``next_byte``, the number of bytes at the end of a window that are generated when latency is
             measured, with the others as the prompt; 0 measures one forward pass over the window instead.
         classes: with ``label``, number of subfolders at most; the largest by bytes are kept.
@@ -70,6 +53,8 @@ class Text(Task):
         *,
         folder: str | None = None,
         predict: Literal["label", "next_byte"] = "label",
+        tokens: str = "bytes",
+        vocabulary: int | None = None,
         length: int = 512,
         generate: int = 0,
         classes: int = 8,
@@ -89,23 +74,54 @@ class Text(Task):
             raise ValueError(f"generate={generate}: only next bytes can be generated; it needs predict=next_byte")
         if generate >= length:
             raise ValueError(f"generate={generate}: with length={length} it must be 0..{length - 1}")
-        self.target, self.generate = predict, generate
+        self.tokens = TokenSettings(tokens, vocabulary)
+        if predict == "next_byte" and tokens != "bytes":
+            raise ValueError(f"tokens={tokens!r}: with predict=next_byte they are bytes")
+        self._rows: dict[Split, list[tuple[int, bytes]]] = {}  # shared with variants
+        self.target, self.generate, self.length, self.window = predict, generate, length, length
         self.folder = Path(sysconfig.get_path("stdlib") if folder is None else folder).expanduser()
         if not self.folder.is_dir():
             raise ValueError(f"folder={str(self.folder)!r}: no such folder")
-        files = sorted(_text_files(self.folder, tuple(suffix.lower() for suffix in suffixes)))
+        files = sorted(text_files(self.folder, tuple(suffix.lower() for suffix in suffixes)))
         if not files:
             raise ValueError(f"folder={str(self.folder)!r}: no files ending in {', '.join(suffixes)}; see suffixes")
         self.subfolders = self._largest_subfolders(files, classes) if predict == "label" else ()
         groups = [[file for file in files if file.name.startswith(f"{name}/")] for name in self.subfolders] or [files]
-        self.windows = {split: self._windows(groups, split, length, limits[split]) for split in SPLITS}
+        unlabelled = predict == "next_byte"  # the last byte of a file has no next one, so no window starts there
+        self.windows = {
+            split: choose_windows(self.folder, groups, split, length, limits[split], end=int(unlabelled))
+            for split in SPLITS
+        }
         if predict == "next_byte":
             self.metric, self.direction, self.best = "bits_per_byte", "minimize", 0.0
-            self.spec = TaskSpec(length=length, vocabulary=256, classes=256, per_token=True, causal=True)
             self.chance = 8.0  # a uniform distribution over all bytes
         else:
-            self.spec = TaskSpec(length=length, vocabulary=256, classes=len(groups), per_token=False)
             self.chance = majority_share(window.label for window in self.windows["validation"])
+
+    @cached_property
+    def spec(self) -> TaskSpec:  # type: ignore[override]
+        """Of bytes, or of the tokens of the longest window, at most ``length``."""
+        if self.target == "next_byte":
+            return TaskSpec(length=self.length, vocabulary=256, classes=256, per_token=True, causal=True)
+        length, vocabulary = self.length, 256
+        if self.tokens.tokens != "bytes":
+            length = min(length, max(len(ids) for texts in self.ids.values() for ids in texts))
+            vocabulary = self.encoder.vocabulary
+        return TaskSpec(length=length, vocabulary=vocabulary, classes=len(self.subfolders), per_token=False)
+
+    def with_input(
+        self, *, tokens: str | None = None, vocabulary: int | None = None, length: int | None = None
+    ) -> Text:
+        """The same windows as other tokens, or cut to the first ``length``; what is not given stays."""
+        if self.target == "next_byte":
+            raise ValueError("with predict=next_byte the input cannot vary")
+        varied = copy.copy(self)
+        varied.__dict__ = {name: value for name, value in vars(self).items() if name not in DERIVED}
+        varied.tokens = self.tokens.varied(tokens, vocabulary)
+        if length is not None:
+            check_whole(1, length=length)
+            varied.length = length
+        return varied
 
     def _largest_subfolders(self, files: Sequence[File], classes: int) -> tuple[str, ...]:
         sizes: dict[str, list[int]] = {}
@@ -120,57 +136,42 @@ class Text(Task):
             )
         return largest_classes({name: sum(sizes[name]) for name in enough}, classes)
 
-    def _windows(self, groups: Sequence[Sequence[File]], split: Split, length: int, limit: int) -> list[Window]:
-        """At most ``limit`` windows of a split, equally many of each group, evenly spaced within it."""
-        if limit < len(groups):
-            raise ValueError(f"{split}={limit}: with {len(groups)} classes it must be at least {len(groups)}")
-        unlabelled = self.target == "next_byte"  # the last byte of a file has no next one, so no window starts there
-        chosen = []
-        for label, group in enumerate(groups):
-            if len(group) < MIN_TO_SPLIT:
-                found = f"{len(group)} text files; splitting by file needs {MIN_TO_SPLIT}"
-                raise ValueError(f"folder={str(self.folder)!r}: {found}")
-            files = sorted(split_by_hash(group, key=_name)[split], key=lambda file: digest(file.name))
-            ends = list(accumulate(math.ceil((file.size - unlabelled) / length) for file in files))
-            kept = min(ends[-1], limit // len(groups))
-            for number in (index * ends[-1] // kept for index in range(kept)):
-                at = bisect_right(ends, number)
-                before = ends[at - 1] if at else 0
-                chosen.append(Window(files[at], (number - before) * length, label))
-        return chosen
+    def rows(self, split: Split) -> list[tuple[int, bytes]]:
+        """The label and the bytes of each window, and the byte after it if there is one; read at first use."""
+        if split not in self._rows:
+            self._rows[split] = read_windows(self.folder, self.windows[split], self.window + 1, split)
+        return self._rows[split]
+
+    @cached_property
+    def ids(self) -> dict[Split, list[Ids]]:
+        """The token ids of each window."""
+        return {split: self.encoder.encode(self._texts(split)) for split in SPLITS}
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Learned from the training windows."""
+        return self.tokens.encoder(self._texts("train"))
+
+    def _texts(self, split: Split) -> list[str]:
+        return [content[: self.window].decode(errors="ignore") for _, content in self.rows(split)]
 
     def examples(self, split: Split) -> Batch:
-        """Bytes ``(windows, length)``; labels ``(windows,)``, or ``(windows, length)`` for the next byte.
-
-        Files that cannot be read are skipped with a warning.
-        """
-        length, rows = self.spec.length, list[tuple[int, bytes]]()
-        for file, windows in groupby(self.windows[split], key=lambda window: window.file):
-            try:
-                rows += self._read(file, list(windows))
-            except OSError as error:
-                log.warning("skipped %s: %s", file.name, error)
-        if not rows:
-            raise ValueError(f"folder={str(self.folder)!r}: none of the {split} files can be read")
+        """Token ids ``(windows, length)``; labels ``(windows,)``, or ``(windows, length)`` for the next byte."""
+        rows, length = self.rows(split), self.length
+        if self.target == "label":
+            labels = torch.tensor([label for label, _ in rows])
+            if self.tokens.tokens == "bytes":  # also of a character that is cut at the end of a window
+                ids = [np.frombuffer(content[:length], np.uint8).astype(np.int32) for _, content in rows]
+            else:
+                ids = [each[:length] for each in self.ids[split]]
+            return pad_ids(ids, self.spec.length, labels)
         inputs, padding, next_bytes = (torch.full((len(rows), length), fill) for fill in (0, True, IGNORE_INDEX))
         for row, (_, content) in enumerate(rows):
             codes = torch.tensor(list(content))
             inputs[row, : len(codes[:length])] = codes[:length]
             padding[row, : len(codes[:length])] = False
             next_bytes[row, : len(codes[1:])] = codes[1:]
-        labels = next_bytes if self.spec.per_token else torch.tensor([label for label, _ in rows])
-        return Batch(inputs, padding if padding.any() else None, labels)
-
-    def _read(self, file: File, windows: Sequence[Window]) -> list[tuple[int, bytes]]:
-        """The label and the bytes of each window, and the byte after it if there is one."""
-        rows = []
-        with (self.folder / file.name).open("rb") as source:
-            if os.fstat(source.fileno()).st_size != file.size:
-                raise OSError("its size has changed since the folder was listed")
-            for window in windows:
-                source.seek(window.start)
-                rows.append((window.label, source.read(self.spec.length + 1)))
-        return rows
+        return Batch(inputs, padding if padding.any() else None, next_bytes)
 
     def predict(self, network: nn.Module, batch: Batch) -> Any:
         """A forward pass, or a prompt with ``generate`` new bytes after it, ``(batch, length)``."""
@@ -196,22 +197,3 @@ class Text(Task):
         logits = network(batch).flatten(0, -2)
         nats = F.cross_entropy(logits, batch.labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
         return nats.item() / math.log(2), int((batch.labels != IGNORE_INDEX).sum())
-
-
-def _name(file: File) -> str:
-    return file.name
-
-
-def _text_files(folder: Path, suffixes: tuple[str, ...], inside: str = "") -> Iterator[File]:
-    """Files of at least two bytes whose names end in one of ``suffixes``; symbolic links to folders are ignored."""
-    try:
-        with os.scandir(folder / inside) as entries:
-            for entry in entries:
-                name = f"{inside}{entry.name}"
-                if entry.is_dir(follow_symlinks=False):
-                    if entry.name not in SKIPPED_DIRS and not entry.name.startswith("."):
-                        yield from _text_files(folder, suffixes, f"{name}/")
-                elif name.lower().endswith(suffixes) and entry.is_file() and (size := entry.stat().st_size) > 1:
-                    yield File(name, size)
-    except OSError as error:
-        log.warning("skipped %s: %s", folder / inside, error)

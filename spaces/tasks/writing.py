@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spaces.tasks.text import SUFFIXES, Text
+from spaces.tasks.sources.text_windows import SUFFIXES
+from spaces.tasks.text import Text
 
 
 class Writing(Text):

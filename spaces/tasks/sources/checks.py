@@ -29,9 +29,9 @@ def check_data(task: Task) -> None:
             raise ValueError(f"{split}: no labels; all are {IGNORE_INDEX}")
     if not splits["train"].labels.is_floating_point() and splits["train"].decoder_input_ids is None:
         _check_classes(task, splits)
-    seen = set(_contents(splits["train"]))
+    seen = set(task.contents("train"))
     for split in SPLITS[1:]:
-        repeated = sum(content in seen for content in _contents(splits[split]))
+        repeated = sum(content in seen for content in task.contents(split))
         if repeated:
             log.warning("%d of %d %s examples are also in train", repeated, len(splits[split].inputs), split)
 
@@ -57,12 +57,3 @@ def _check_classes(task: Task, splits: Mapping[Split, Batch]) -> None:
 def _named(task: Task, classes: set[int]) -> str:
     names = task.class_names
     return ", ".join(repr(names[number]) if names else f"class {number}" for number in sorted(classes))
-
-
-def _contents(examples: Batch) -> list[bytes]:
-    """The tokens of each example, without padding."""
-    inputs, padding = examples.inputs, examples.padding
-    if padding is None:
-        return [row.numpy().tobytes() for row in inputs]
-    lengths = (~padding).sum(1).tolist()
-    return [row[:length].numpy().tobytes() for row, length in zip(inputs, lengths, strict=True)]

@@ -1,13 +1,14 @@
-"""Text classification on the user's own data, with UTF-8 bytes as tokens: from rows of any source to examples."""
+"""Text classification on the user's own data: from rows of any source to examples of token ids."""
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import torch
 from spaces.tasks import SPLITS, Batch, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
 from spaces.tasks.sources.bad_rows import warn_or_refuse
 from spaces.tasks.sources.splits import digest, largest_classes, split_by_hash
+from spaces.tasks.sources.tokens import DERIVED, Encoder, Ids, TokenSettings, pad_ids
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +39,9 @@ class Source(NamedTuple):
 
 
 class Example(NamedTuple):
-    """The first bytes of a text, and its class name."""
+    """A text and its class name."""
 
-    content: bytes
+    text: str
     label: str
 
 
@@ -52,17 +54,32 @@ class LabelledTexts(Task):
     Args:
         text: the column of texts.
         label: the column of labels.
-        length: bytes of a text at most; longer texts are truncated, and their share is logged.
+        tokens: what a token is, see :class:`~spaces.tasks.sources.tokens.TokenSettings`; learned from train alone.
+        vocabulary: number of tokens that are learned at most; null: a default.
+        length: tokens of a text at most; longer texts are truncated, and their share is logged.
         classes: number of classes at most; the largest are kept, and the omitted ones are logged.
         train: training examples at most, a random subset if there are more.
         validation: validation examples at most, likewise.
         test: test examples at most, likewise.
     """
 
+    varied = False  # whether the input settings are those of an architecture
+
     def __init__(
-        self, *, text: str, label: str, length: int, classes: int, train: int, validation: int, test: int
+        self,
+        *,
+        text: str,
+        label: str,
+        tokens: str,
+        vocabulary: int | None,
+        length: int,
+        classes: int,
+        train: int,
+        validation: int,
+        test: int,
     ) -> None:
         check_whole(1, length=length)
+        self.tokens = TokenSettings(tokens, vocabulary)
         check_whole(2, classes=classes)
         if text == label:
             raise ValueError(f"text={text!r}, label={label!r}: they must be two different columns")
@@ -85,25 +102,20 @@ class LabelledTexts(Task):
         kept = self._largest_classes(sizes)
         found = {split: [each for each in examples if each.label in kept] for split, examples in found.items()}
         held_out = [split for split in SPLITS if split not in found]
-        splits = split_by_hash(found["train"], key=_content_of, stratify=_label_of, held_out=held_out)
+        splits = split_by_hash(found["train"], key=_text_of, stratify=_label_of, held_out=held_out)
         splits |= {split: examples for split, examples in found.items() if split != "train"}
         return {split: _subset(splits[split], self.limits[split]) for split in SPLITS}
 
     def _usable(self, source: Source) -> list[Example]:
-        kept, problems, truncated = list[Example](), list[str](), 0
+        kept, problems = list[Example](), list[str]()
         for row in source.rows:
             try:
                 if row.problem:
                     raise ValueError(row.problem)
-                content = _content(row.text)
-                kept.append(Example(content[: self.length], _label(row.label)))
-                truncated += len(content) > self.length
+                kept.append(Example(_text(row.text), _label(row.label)))
             except ValueError as error:
                 problems.append(f"{row.where}: {error}")
         warn_or_refuse(problems, len(kept) + len(problems), where=source.name, what="rows")
-        if truncated:
-            share = f"{truncated} of {len(kept)} texts ({truncated / len(kept):.0%})"
-            log.warning("%s: %s are longer than length=%d bytes and are truncated", source.name, share, self.length)
         return kept
 
     def _largest_classes(self, sizes: Mapping[str, int]) -> set[str]:
@@ -119,11 +131,46 @@ class LabelledTexts(Task):
         """Labels in the order of their class numbers: integers by value, then others alphabetically."""
         return sorted({label for examples in self.rows.values() for _, label in examples}, key=_label_order)
 
+    def with_input(
+        self, *, tokens: str | None = None, vocabulary: int | None = None, length: int | None = None
+    ) -> LabelledTexts:
+        """The same texts and labels as other tokens; what is not given stays, and the vocabulary is that of tokens."""
+        varied = copy.copy(self)
+        shared = {"rows": self.rows, "class_names": self.class_names, "chance": self.chance}
+        varied.__dict__ = {name: value for name, value in vars(self).items() if name not in DERIVED} | shared
+        varied.varied = True
+        varied.tokens = self.tokens.varied(tokens, vocabulary)
+        if length is not None:
+            check_whole(1, length=length)
+            varied.length = length
+        return varied
+
+    def contents(self, split: Split) -> Sequence[Hashable]:
+        """The whole texts."""
+        return [text for text, _ in self.rows[split]]
+
+    @cached_property
+    def ids(self) -> dict[Split, list[Ids]]:
+        """The token ids of each text."""
+        found = {split: self.encoder.encode([text for text, _ in self.rows[split]]) for split in SPLITS}
+        lengths = [len(ids) for texts in found.values() for ids in texts]
+        if truncated := sum(length > self.length for length in lengths):
+            share = f"{truncated} of {len(lengths)} texts ({truncated / len(lengths):.0%})"
+            level = logging.INFO if self.varied else logging.WARNING
+            log.log(level, "%s are longer than length=%d %s and are truncated", share, self.length, self.tokens.unit)
+        return {split: [ids[: self.length] for ids in texts] for split, texts in found.items()}
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Learned from the training texts."""
+        return self.tokens.encoder(text for text, _ in self.rows["train"])
+
     @cached_property
     def spec(self) -> TaskSpec:  # type: ignore[override]
         """The sequence length is that of the longest text, at most ``length``."""
-        longest = max((len(content) for examples in self.rows.values() for content, _ in examples), default=1)
-        return TaskSpec(length=longest, vocabulary=256, classes=len(self.class_names), per_token=False)
+        longest = max((len(ids) for texts in self.ids.values() for ids in texts), default=1)
+        vocabulary = self.encoder.vocabulary
+        return TaskSpec(length=longest, vocabulary=vocabulary, classes=len(self.class_names), per_token=False)
 
     @cached_property
     def chance(self) -> float:  # type: ignore[override]
@@ -131,14 +178,10 @@ class LabelledTexts(Task):
         return majority_share(label for _, label in self.rows["validation"])
 
     def examples(self, split: Split) -> Batch:
-        """Bytes ``(texts, length)``, padded, and classes ``(texts,)``."""
-        rows, length = self.rows[split], self.spec.length
-        inputs = torch.zeros(len(rows), length, dtype=torch.int64)
-        for at, (content, _) in enumerate(rows):
-            inputs[at, : len(content)] = torch.tensor(list(content))
-        padding = torch.arange(length) >= torch.tensor([len(content) for content, _ in rows])[:, None]
-        labels = torch.tensor([self.class_names.index(label) for _, label in rows], dtype=torch.int64)
-        return Batch(inputs, padding if padding.any() else None, labels)
+        """Token ids ``(texts, length)``, padded, and classes ``(texts,)``."""
+        classes = {name: number for number, name in enumerate(self.class_names)}
+        labels = torch.tensor([classes[label] for _, label in self.rows[split]], dtype=torch.int64)
+        return pad_ids(self.ids[split], self.spec.length, labels)
 
 
 def check_columns(columns: Iterable[str], *, source: str, text: str, label: str) -> None:
@@ -164,12 +207,12 @@ def arrow_rows(batches: Iterable[Any], *, text: str, label: str) -> Iterator[Row
             yield row
 
 
-def _content(text: object) -> bytes:
+def _text(text: object) -> str:
     if text is None or (isinstance(text, str) and not text.strip()):
         raise ValueError("empty text")
     if not isinstance(text, str):
         raise ValueError(f"{str(text)[:40]} is not a text")
-    return _utf8(text)
+    return _checked(text)
 
 
 def _label(label: object) -> str:
@@ -179,18 +222,19 @@ def _label(label: object) -> str:
         raise ValueError("no label")
     if not isinstance(label, int | str):
         raise ValueError(f"{str(label)[:40]} is not a label: it must be a text or an integer")
-    return _utf8(str(label).strip()).decode()
+    return _checked(str(label).strip())
 
 
-def _utf8(text: str) -> bytes:
+def _checked(text: str) -> str:
     try:
-        return text.encode()
+        text.encode()
     except UnicodeEncodeError:  # undecodable bytes were read as surrogates, which cannot be encoded
         raise ValueError("not UTF-8") from None
+    return text
 
 
-def _content_of(example: Example) -> bytes:
-    return example.content
+def _text_of(example: Example) -> str:
+    return example.text
 
 
 def _label_of(example: Example) -> str:
@@ -203,5 +247,5 @@ def _label_order(label: str) -> tuple[float, str]:
 
 def _subset(examples: Sequence[Example], limit: int) -> list[Example]:
     """At most ``limit`` examples in their order, chosen by the hashes of their texts."""
-    chosen = sorted(range(len(examples)), key=lambda at: digest(examples[at].content))[:limit]
+    chosen = sorted(range(len(examples)), key=lambda at: digest(examples[at].text))[:limit]
     return [examples[at] for at in sorted(chosen)]

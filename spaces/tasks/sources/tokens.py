@@ -1,0 +1,205 @@
+"""Texts as token ids: bytes, characters, words or subwords, learned from the texts of the training split.
+
+Subwords are those of byte-pair encoding (Sennrich et al., "Neural Machine Translation of Rare Words with Subword
+Units", 2016), WordPiece (Schuster and Nakajima, "Japanese and Korean Voice Search", 2012) or a unigram language model
+(Kudo, "Subword Regularization", 2018), all by the library ``tokenizers``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spaces.batch import Batch
+from spaces.dimensions import check_whole
+
+Ids = np.ndarray[Any, Any]  # of one text, int32
+LEARNED = ("characters", "words", "bpe", "wordpiece", "unigram")
+DEFAULT_VOCABULARY = 8192
+DERIVED = {"spec", "ids", "encoder", "_loaded", "_variants"}  # attributes of a task that depend on its tokens
+UNKNOWN = "[UNK]"  # the token, of id 0, of what is not in the vocabulary
+# Scripts that write no spaces between words: in words each of their characters is one, subwords may join them.
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+SPACED = rf"[\p{{L}}\p{{M}}\p{{N}}_&&[^{UNSPACED}]]+"
+MARK = r"[^\s\p{L}\p{M}\p{N}_]"
+
+
+class Encoder(Protocol):
+    """Maps texts to ids."""
+
+    vocabulary: int  # ids are 0..vocabulary-1
+
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        """The ids of each text, at least one."""
+
+
+@dataclass(frozen=True)
+class TokenSettings:
+    """What the tokens of a text are.
+
+    Args:
+        tokens: ``bytes``, ``characters``, ``words``, ``bpe``, ``wordpiece``, ``unigram``, or a file ``tokenizer.json``
+            of the library ``tokenizers``.
+        vocabulary: number of tokens that are learned at most; null: ``DEFAULT_VOCABULARY``. Bytes and files have none.
+
+    Raises:
+        ValueError: a setting is unknown or will not be used.
+    """
+
+    tokens: str = "bytes"
+    vocabulary: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens not in ("bytes", *LEARNED) and not str(self.tokens).endswith(".json"):
+            known = ", ".join(("bytes", *LEARNED))
+            raise ValueError(f"tokens={self.tokens!r}: it must be {known} or a file that ends in .json")
+        if self.vocabulary is not None:
+            if self.tokens not in LEARNED:
+                raise ValueError(f"vocabulary={self.vocabulary}: with tokens={self.tokens} nothing is learned")
+            check_whole(2, vocabulary=self.vocabulary)
+
+    @property
+    def unit(self) -> str:
+        """What the sequence length counts."""
+        return self.tokens if self.tokens in ("bytes", "characters", "words") else "tokens"
+
+    def varied(self, tokens: str | None, vocabulary: int | None) -> TokenSettings:
+        """These settings with other tokens or, None for the same tokens, another vocabulary."""
+        if tokens is None and vocabulary is None:
+            return self
+        return TokenSettings(self.tokens if tokens is None else tokens, vocabulary)
+
+    def encoder(self, texts: Iterable[str]) -> Encoder:
+        """The encoder, learned from ``texts``, those of the training split.
+
+        Raises:
+            ValueError: the tokenizer file cannot be read.
+        """
+        if self.tokens == "bytes":
+            return ByteEncoder()
+        if self.tokens in LEARNED:
+            return LibraryEncoder(learn(self.tokens, self.vocabulary or DEFAULT_VOCABULARY, texts))
+        return LibraryEncoder(_read(Path(self.tokens).expanduser()))
+
+
+class ByteEncoder:
+    """UTF-8 bytes."""
+
+    vocabulary = 256
+
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        """See :meth:`Encoder.encode`."""
+        return [np.frombuffer(text.encode(), np.uint8).astype(np.int32) for text in texts]
+
+
+class LibraryEncoder:
+    """A tokenizer of the library ``tokenizers``.
+
+    Args:
+        tokenizer: a ``tokenizers.Tokenizer``.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.vocabulary: int = max(tokenizer.get_vocab().values()) + 1
+
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        """See :meth:`Encoder.encode`."""
+        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(each.ids or [0], np.int32) for each in found]
+
+
+def pad_ids(texts: Sequence[Ids], length: int, labels: Tensor) -> Batch:
+    """Ids ``(texts, length)`` with a padding mask, if there is padding, and labels as they are."""
+    inputs = torch.zeros(len(texts), length, dtype=torch.int64)
+    for row, ids in zip(inputs, texts, strict=True):
+        row[: len(ids)] = torch.from_numpy(ids)
+    padding = torch.arange(length) >= torch.tensor([len(ids) for ids in texts])[:, None]
+    return Batch(inputs, padding if padding.any() else None, labels)
+
+
+def learn(kind: str, vocabulary: int, texts: Iterable[str]) -> Any:
+    """A ``tokenizers.Tokenizer`` of one of the kinds ``LEARNED``, without case, with at most ``vocabulary`` tokens.
+
+    It is the same in every process, as a trial may be resumed by another one.
+    """
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    model: Any
+    trainer: Any
+    options: dict[str, Any] = {"vocab_size": vocabulary, "special_tokens": [UNKNOWN], "show_progress": False}
+    if kind in ("bpe", "wordpiece"):
+        model, trainer = models.BPE(unk_token=UNKNOWN), trainers.BpeTrainer(**options)
+    elif kind == "unigram":
+        model, trainer = models.Unigram(), trainers.UnigramTrainer(unk_token=UNKNOWN, **options)
+    else:
+        model, trainer = models.WordLevel(unk_token=UNKNOWN), trainers.WordLevelTrainer(**options)
+    unspaced = f"[{UNSPACED}]" if kind == "words" else f"[{UNSPACED}]+"
+    pieces = r"\S" if kind == "characters" else f"{unspaced}|{SPACED}|{MARK}"
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    # What matches no piece, white space, is removed: inverted, the pieces are the delimiters that are kept.
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), behavior="removed", invert=True)
+    texts = list(texts)
+    if kind in ("bpe", "wordpiece", "unigram"):
+        normalized = [tokenizer.normalizer.normalize_str(text) for text in texts]
+        texts = _without_rare_characters(normalized, limit=vocabulary // 2)
+    tokenizer.train_from_iterator(texts, trainer)
+    if kind == "wordpiece":
+        # The library's own trainer for WordPiece, also by byte-pair encoding, breaks ties at random.
+        pieces_of = _word_pieces(tokenizer, texts, vocabulary)
+        tokenizer.model = models.WordPiece(pieces_of, unk_token=UNKNOWN)
+    return _with_sorted_ids(tokenizer) if kind == "unigram" else tokenizer
+
+
+def _without_rare_characters(texts: Sequence[str], limit: int) -> list[str]:
+    """The texts with at most ``limit`` characters, the most frequent ones, and spaces in place of others.
+
+    Of thousands of characters, as in Chinese, the rare ones leave room in the vocabulary for what is longer.
+    """
+    counts = Counter(character for text in texts for character in text if not character.isspace())
+    ordered = sorted(counts, key=lambda character: (-counts[character], character))
+    rare = dict.fromkeys(map(ord, ordered[limit:]), " ")
+    return [text.translate(rare) for text in texts]
+
+
+def _word_pieces(tokenizer: Any, texts: Sequence[str], vocabulary: int) -> dict[str, int]:
+    """The most frequent tokens of a byte-pair encoding by id, with ``##`` where they continue a word."""
+    counts: Counter[str] = Counter()
+    for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
+        for before, word, token in zip([None, *encoding.word_ids], encoding.word_ids, encoding.tokens, strict=False):
+            counts[f"##{token}" if word == before else token] += 1
+    del counts[UNKNOWN]
+    ordered = sorted(counts, key=lambda token: (-counts[token], token))
+    return {token: number for number, token in enumerate([UNKNOWN, *ordered][:vocabulary])}
+
+
+def _with_sorted_ids(tokenizer: Any) -> Any:
+    """A unigram model with ids in the order of the tokens; the library's order differs between two runs."""
+    from tokenizers import Tokenizer
+
+    state = json.loads(tokenizer.to_str())
+    # The last digits of the scores depend on the order of a parallel sum.
+    scores = {token: round(score, 6) for token, score in state["model"]["vocab"]}
+    tokens = [UNKNOWN, *sorted(scores.keys() - {UNKNOWN})]
+    state["model"] |= {"vocab": [[token, scores[token]] for token in tokens], "unk_id": 0}
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def _read(path: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    if not path.is_file():
+        raise ValueError(f"tokens={str(path)!r}: no such file")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain exceptions
+        raise ValueError(f"tokens={str(path)!r}: no tokenizer file: {error}") from error

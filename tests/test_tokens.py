@@ -1,0 +1,138 @@
+"""Tokenizers: what the tokens of texts are, learned from the training split alone, the same in every process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from text_tables import write_table
+
+from spaces.tasks import SPLITS
+from spaces.tasks.sources.tokens import LEARNED, UNKNOWN, LibraryEncoder, TokenSettings, learn
+from spaces.tasks.table import Table
+from spaces.tasks.text import Text
+
+TEXTS = ["The cats sat, and the cat sat.", "It's 3.14: naïve Naïve_x!", "我喜欢这本书。とても良い本です", "สวัสดี 한국어"]
+ROWS = [(f"{TEXTS[at % 4]} {at % 7} words of {'praise' if at % 3 else 'blame'}", at % 3) for at in range(90)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "tokens"),
+    [
+        ("words", "The cats sat, it's 3.14 Naïve_x!", "the cats sat , it ' s 3 . 14 naïve_x !"),
+        ("words", "我喜欢 とても สวัสดี 한국어", "我 喜 欢 と て も ส ว ั ส ด ี 한국어"),
+        ("characters", "A, b 书", "a , b 书"),
+        ("bpe", "The cats sat", "the cats sat"),
+        ("wordpiece", "The cats sat", "the cats sat"),
+    ],
+)
+def test_texts_are_split_into_tokens_without_case_and_white_space(kind, text, tokens):
+    tokenizer = learn(kind, 500, [text.lower() for text in TEXTS] * 9 + [text])
+    assert tokenizer.encode(text).tokens == tokens.split()
+
+
+@pytest.mark.parametrize("kind", LEARNED)
+def test_a_vocabulary_is_learned_up_to_its_size_with_the_unknown_token_first(kind):
+    tokenizer = learn(kind, 40, TEXTS)
+    vocabulary = tokenizer.get_vocab()
+    assert len(vocabulary) <= 40
+    assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
+    assert vocabulary[UNKNOWN] == 0
+    (ids,) = LibraryEncoder(tokenizer).encode(["\N{SNOWMAN}"])
+    assert set(ids.tolist()) == {0}
+
+
+def test_subwords_join_frequent_neighbours_of_scripts_without_spaces():
+    for kind in ("bpe", "wordpiece"):
+        assert learn(kind, 100, ["这本书很好", "这本书不好", "我的这本书", "这本书"]).encode("这本书").tokens == [
+            "这本书"
+        ]
+
+
+@pytest.mark.slow
+def test_tokenizers_are_the_same_in_every_process():
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:]\n"
+        "from test_tokens import LEARNED, ROWS, learn\n"
+        "texts = [text for text, _ in ROWS]\n"
+        "learned = [learn(kind, 60, texts) for kind in LEARNED]\n"
+        "print([(sorted(each.get_vocab().items()), [each.encode(text).ids for text in texts]) for each in learned])"
+    )
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    runs = [subprocess.run([sys.executable, "-c", code, *folders], capture_output=True, check=True) for _ in range(3)]
+    assert len({run.stdout for run in runs}) == 1
+    assert len(runs[0].stdout) > 1000
+
+
+@pytest.mark.parametrize("kind", LEARNED)
+def test_ids_of_a_table_are_those_of_a_tokenizer_learned_from_train(tmp_path, kind):
+    task = Table(file=str(write_table(tmp_path / "a.csv", ROWS)), text="review", label="stars")
+    varied = task.with_input(tokens=kind, vocabulary=60, length=12)
+    tokenizer = learn(kind, 60, [text for text, _ in task.rows["train"]])
+    assert varied.spec.vocabulary == tokenizer.get_vocab_size()
+    for split in SPLITS:
+        inputs, padding, labels, *_ = varied.data(split)
+        assert torch.equal(labels, task.data(split).labels)
+        kept = torch.ones_like(inputs, dtype=torch.bool) if padding is None else ~padding
+        found = [row[real].tolist() for row, real in zip(inputs, kept, strict=True)]
+        assert found == [tokenizer.encode(text).ids[:12] for text, _ in task.rows[split]]
+    assert task.spec.vocabulary == 256, "the task itself is unchanged"
+
+
+def test_input_settings_that_are_not_given_stay(tmp_path):
+    file = str(write_table(tmp_path / "a.csv", ROWS))
+    task = Table(file=file, text="review", label="stars", tokens="words", vocabulary=30, length=6)
+    shorter, larger, pieces = (
+        task.with_input(**settings) for settings in ({"length": 3}, {"vocabulary": 40}, {"tokens": "bpe"})
+    )
+    assert (shorter.tokens, shorter.spec.length) == (TokenSettings("words", 30), 3)
+    assert (larger.tokens, larger.spec.length) == (TokenSettings("words", 40), 6)
+    assert pieces.tokens == TokenSettings("bpe"), "a vocabulary is one of a kind of tokens"
+
+
+def test_a_tokenizer_file_is_read(tmp_path):
+    learn("words", 50, TEXTS).save(str(tmp_path / "mine.json"))
+    file = str(write_table(tmp_path / "a.csv", ROWS))
+    task = Table(file=file, text="review", label="stars", tokens=str(tmp_path / "mine.json"))
+    assert task.spec.vocabulary == learn("words", 50, TEXTS).get_vocab_size()
+    (tmp_path / "broken.json").write_text("{}")
+    for name, message in (("no.json", "no such file"), ("broken.json", "no tokenizer file")):
+        with pytest.raises(ValueError, match=message):
+            _ = task.with_input(tokens=str(tmp_path / name)).spec
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tokens": "sentences"}, "tokens='sentences': it must be bytes, characters, words, bpe, wordpiece, unigram"),
+        ({"vocabulary": 100}, "vocabulary=100: with tokens=bytes nothing is learned"),
+        ({"tokens": "bpe", "vocabulary": 1}, "vocabulary=1: it must be a whole number from 2"),
+        ({"tokens": "bpe", "length": 0}, "length=0: it must be a whole number from 1"),
+    ],
+)
+def test_invalid_input_settings_of_texts_are_refused(tmp_path, settings, message):
+    task = Table(file=str(write_table(tmp_path / "a.csv", ROWS)), text="review", label="stars")
+    with pytest.raises(ValueError, match=message):
+        task.with_input(**settings)
+
+
+def test_windows_of_text_files_are_encoded_by_a_learned_tokenizer(tmp_path):
+    for label in ("a", "b"):
+        for number in range(4):
+            (tmp_path / label).mkdir(exist_ok=True)
+            (tmp_path / label / f"{number}.txt").write_text(f"{TEXTS[number]} {label} " * 9, encoding="utf-8")
+    task = Text(folder=str(tmp_path), length=24)
+    varied = task.with_input(tokens="words", vocabulary=30, length=8)
+    tokenizer = learn("words", 30, [content[:24].decode(errors="ignore") for _, content in task.rows("train")])
+    assert varied.spec.length <= 8
+    for split in SPLITS:
+        inputs, padding, labels, *_ = varied.data(split)
+        assert torch.equal(labels, task.data(split).labels)
+        lengths = [8] * len(inputs) if padding is None else (~padding).sum(1).tolist()
+        expected = [tokenizer.encode(each[:24].decode(errors="ignore")).ids[:8] for _, each in task.rows(split)]
+        assert [row[:n].tolist() for row, n in zip(inputs, lengths, strict=True)] == expected
+    with pytest.raises(ValueError, match="with predict=next_byte they are bytes"):
+        Text(folder=str(tmp_path), length=24, predict="next_byte", tokens="words")
