@@ -16,7 +16,7 @@ import torch
 
 from spaces.tasks import SPLITS, Batch, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
 from spaces.tasks.sources.bad_rows import warn_or_refuse
-from spaces.tasks.sources.splits import digest, largest_classes, split_by_hash
+from spaces.tasks.sources.splits import largest_classes, split_by_hash, subset_by_hash
 from spaces.tasks.sources.tokens import DERIVED, Encoder, Ids, TokenSettings, pad_ids
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class LabelledTexts(Task):
         held_out = [split for split in SPLITS if split not in found]
         splits = split_by_hash(found["train"], key=_text_of, stratify=_label_of, held_out=held_out)
         splits |= {split: examples for split, examples in found.items() if split != "train"}
-        return {split: _subset(splits[split], self.limits[split]) for split in SPLITS}
+        return {split: subset_by_hash(splits[split], self.limits[split], key=_text_of) for split in SPLITS}
 
     def _usable(self, source: Source) -> list[Example]:
         kept, problems = list[Example](), list[str]()
@@ -243,9 +243,3 @@ def _label_of(example: Example) -> str:
 
 def _label_order(label: str) -> tuple[float, str]:
     return (int(label) if re.fullmatch(r"-?\d+", label) else math.inf, label)
-
-
-def _subset(examples: Sequence[Example], limit: int) -> list[Example]:
-    """At most ``limit`` examples in their order, chosen by the hashes of their texts."""
-    chosen = sorted(range(len(examples)), key=lambda at: digest(examples[at].text))[:limit]
-    return [examples[at] for at in sorted(chosen)]

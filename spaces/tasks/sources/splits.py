@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from spaces.tasks import SPLITS, Split, check_whole
@@ -47,6 +47,12 @@ def split_by_hash(
     for item in items:
         splits[split_of.get(key(item), "train")].append(item)
     return splits
+
+
+def subset_by_hash(items: Sequence[T], limit: int, *, key: Callable[[T], str | bytes]) -> list[T]:
+    """At most ``limit`` items in their order, chosen by the hashes of their keys."""
+    chosen = sorted(range(len(items)), key=lambda at: digest(key(items[at])))[:limit]
+    return [items[at] for at in sorted(chosen)]
 
 
 def balanced(
