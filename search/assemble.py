@@ -26,6 +26,7 @@ from search.study.storage import open_storage, open_study
 from search.study.store import TrialStore
 from search.tracking import Tracking
 from search.training.check import validate_settings
+from search.training.device import select_device
 from search.training.learner import LightningLearner
 from spaces.baselines import BaselineResult
 from spaces.baselines.of_task import evaluate_baselines
@@ -35,7 +36,17 @@ from spaces.space import Space
 from spaces.tasks import Task
 from spaces.tasks.sources.checks import check_data
 
-MAY_DIFFER = ("study", "n_trials", "storage", "tracking", "checkpoints", "warm_start", "baselines")  # between workers
+MAY_DIFFER = (  # between workers
+    "study",
+    "n_trials",
+    "storage",
+    "tracking",
+    "checkpoints",
+    "warm_start",
+    "baselines",
+    "device",
+    "compile",
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,7 @@ def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequen
     costs = MeasuredCosts(task, instantiate(config["latency"], "latency"))
     tracking: Tracking = instantiate(config["tracking"], "tracking")
     seed, limits = config["seed"], config["limits"]
+    device = select_device(config["device"], precision=config["precision"], compile_network=config["compile"])
     sampler = SeededPerTrial(lambda seed: instantiate(config["sampler"], "sampler", seed=seed), seed=seed)
     validate_space(space, task)
     storage = instantiate(
@@ -79,8 +91,7 @@ def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequen
         warm = warm_start.initial_params(storage, config["warm_start"], space, objectives)
         initial_params = [*warm, *initial_params]
     directions: dict[str, Direction] = {task.metric: task.direction, **dict.fromkeys(config["costs"], "minimize")}
-    identity = {name: config[name] for name in config if name not in MAY_DIFFER}
-    study = open_study(storage, config["study"], directions=directions, sampler=sampler, identity=identity)
+    study = open_study(storage, config["study"], directions=directions, sampler=sampler, identity=identity_of(config))
     store, measuring = TrialStore(study), time.perf_counter()
     ceilings = store.ceilings(lambda: _ceilings(space, costs, config["costs"]))
     measuring = time.perf_counter() - measuring
@@ -102,9 +113,17 @@ def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequen
         cost_model=costs,
         proposer=proposer_of(sampler.base, pruner, pool.unseen),
         pruner=pruner,
-        learner=LightningLearner(task, seed, Path(config["checkpoints"]) / config["study"]),
+        learner=LightningLearner(task, seed, Path(config["checkpoints"]) / config["study"], device),
     )
     return Components(store, search, costs, tracking, measuring, baselines)
+
+
+def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that all workers of a study must share."""
+    identity = {name: config[name] for name in config if name not in MAY_DIFFER}
+    if identity["precision"] == "32-true":
+        del identity["precision"]  # studies of version 0.2 have no such setting, and can be continued
+    return identity
 
 
 def _ceilings(space: Space, model: MeasuredCosts, names: Sequence[str]) -> list[float]:

@@ -19,7 +19,19 @@ CONF = Path(__file__).parents[1] / "conf"
 BAD_INPUT = 2  # exit code; after a signal it is 128 + its number, as shells expect
 COSTS = ("latency_ms", "parameters", "flops", "memory_mb")
 GROUPS = ("space", "task", "sampler", "pruner", "latency", "storage", "tracking")
-KEYS = ("study", "n_trials", "seed", "costs", "limits", "checkpoints", "warm_start", "baselines")
+KEYS = (
+    "study",
+    "n_trials",
+    "seed",
+    "costs",
+    "limits",
+    "checkpoints",
+    "warm_start",
+    "baselines",
+    "device",
+    "precision",
+    "compile",
+)
 
 
 def refuse(error: object) -> int:

@@ -71,6 +71,9 @@ REFUSED = [  # arguments, and parts of the message
     (["+space=nlp", "+space.model.depht=3"], ["model: Encoder does not take 'depht'; it takes width, feed_forward"]),
     (["+space=nlp", "space.train.lr=-1"], ["train: lr=-1: it must be above 0"]),
     (["+space=nlp", "+space.train.momentum=1"], ["train: TrainSettings does not take 'momentum'"]),
+    (["+space=nlp", "+space.train.flip=0.5"], ["train: flip=0.5: it is for images; Recall has token ids"]),
+    (["+space=nlp", "device=gpu"], ["device='gpu': it must be auto, cpu, mps, cuda"]),
+    (["+space=nlp", "precision=16"], ["precision=16: it must be 32-true, bf16-mixed, 16-mixed"]),
     (["+space=nlp", "+pruner.etta=3"], ["pruner: GainRate does not take 'etta'"]),
     (["+space=nlp", "pruner=moasha", "pruner.eta=1"], ["pruner: eta=1"]),
     (["+space=nlp", "+sampler.population=3"], ["sampler: SurrogateSampler does not take 'population'"]),
@@ -197,6 +200,9 @@ def test_candidates_of_a_run_are_within_its_limits(tmp_path):
             "seed": 0,
             "warm_start": None,
             "baselines": False,
+            "device": "cpu",
+            "precision": "32-true",
+            "compile": False,
         }
         built = build_search(config, Space(TREE), [])
         opened.append(built.store.study._storage._backend)

@@ -14,27 +14,31 @@ core. And Ctrl-C is raised in the main thread, not inside Lightning, which would
 from __future__ import annotations
 
 import logging
-import math
 import os
 import queue
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import lightning
 import torch
-from torch import Tensor, nn
+from lightning.fabric.utilities import move_data_to_device
+from torch import nn
 
 from search.costs.exclusive import lower_thread_priority
+from search.training.best import BestEpoch
 from search.training.check import check_settings
+from search.training.device import Device
 from search.training.module import EpochLoader, TrainingModule
 from search.training.settings import TrainSettings
 from spaces.tasks import Split, Task
 
+CPU = Device()
 EVAL_BATCH_FACTOR = 4  # evaluation batches are this much larger than training batches, which is faster
 
 
@@ -46,6 +50,7 @@ class LightningFit:
         task: data, loss and metric.
         settings: of the whole training, also when it is resumed.
         seed: of data order and dropout; each epoch derives its own.
+        device: where and in which precision the network is trained.
         checkpoint: a file written by :meth:`save`; training resumes exactly where it was saved.
 
     Raises:
@@ -53,11 +58,19 @@ class LightningFit:
     """
 
     def __init__(
-        self, network: nn.Module, task: Task, settings: TrainSettings, *, seed: int, checkpoint: Path | None = None
+        self,
+        network: nn.Module,
+        task: Task,
+        settings: TrainSettings,
+        *,
+        seed: int,
+        device: Device = CPU,
+        checkpoint: Path | None = None,
     ) -> None:
-        self._task, self._settings, self._seed = task, settings, seed
         check_settings(settings, task)
-        saved = None if checkpoint is None else torch.load(checkpoint, weights_only=True)
+        self._task, self._settings, self._seed, self._device = task, settings, seed, device
+        # To the CPU first: the checkpoint may be from another device.
+        saved = None if checkpoint is None else torch.load(checkpoint, weights_only=True, map_location="cpu")
         self._epochs_done: int = saved["epoch"] if saved else 0
         if saved:
             network.load_state_dict(saved["network"])
@@ -68,11 +81,13 @@ class LightningFit:
             seed=seed,
             epochs_done=self._epochs_done,
             optimizer_state=saved and saved["optimizer"],
+            fused=device.precision == "32-true",
         )
+        self._scaler_state: dict[str, Any] = saved["scaler"] if saved else {}
         if saved and self._module.average is not None:
             self._module.evaluated.load_state_dict(saved["average"])
         self._metric = float("nan")  # after the last epoch yielded
-        self._best: dict[str, Any] | None = saved["best"] if saved else None  # with keep_best: the best epoch so far
+        self._best = BestEpoch(task.direction, saved and saved["best"]) if settings.keep_best else None
         self._results: queue.Queue[tuple[int, float] | BaseException | None] = queue.Queue()
         self._resume = threading.Semaphore(0)
         self._stop_requested = threading.Event()
@@ -104,7 +119,8 @@ class LightningFit:
             "network": self._module.network.state_dict(),
             "average": None if self._module.average is None else self._module.evaluated.state_dict(),
             "optimizer": self._module.trainer.optimizers[0].state_dict(),
-            "best": self._best,
+            "scaler": self._module.trainer.precision_plugin.state_dict(),  # of the loss, in the precision 16-mixed
+            "best": None if self._best is None else self._best.state_dict(),
         }
         temporary = path.with_suffix(f".{os.getpid()}")
         torch.save(state, temporary)
@@ -113,20 +129,15 @@ class LightningFit:
     @property
     def metric(self) -> float:
         """The metric after the last epoch yielded, or with ``keep_best`` that of the best epoch so far."""
-        metric: float = self._metric if self._best is None else self._best["metric"]
-        return metric
+        best = None if self._best is None else self._best.metric
+        return self._metric if best is None else best
 
     def evaluate(self, split: Split) -> dict[str, float]:
         """The metrics on a split, by name, of the weights that :attr:`metric` is of; only while the fit waits."""
         network = self._module.evaluated
-        if self._best is None:
+        weights = nullcontext() if self._best is None else self._best.loaded_into(network)
+        with weights, self._module.trainer.precision_plugin.forward_context():
             return evaluate_split(network, self._task, split)
-        current = _copied(network.state_dict())
-        try:
-            network.load_state_dict(self._best["network"])
-            return evaluate_split(network, self._task, split)
-        finally:
-            network.load_state_dict(current)
 
     def _next(self) -> tuple[int, float] | None:
         result = self._results.get()
@@ -137,18 +148,11 @@ class LightningFit:
     def _on_epoch_end(self, epoch: int, metric: float) -> None:
         """Called in the thread of the fit: hand over the metric and wait for the caller."""
         self.cpu_s, self._epochs_done, self._metric = time.thread_time(), epoch, metric
-        if self._settings.keep_best and self._is_best(metric):
-            self._best = {"metric": metric, "network": _copied(self._module.evaluated.state_dict())}
+        if self._best is not None:
+            self._best.update(metric, self._module.evaluated)
         self._results.put((epoch, metric))
         self._resume.acquire()
         self._raise_if_stopped()
-
-    def _is_best(self, metric: float) -> bool:
-        """Whether ``metric`` is better than that of all earlier epochs; NaN never is."""
-        if self._best is None:
-            return not math.isnan(metric)
-        best = self._best["metric"]
-        return bool(metric > best if self._task.direction == "maximize" else metric < best)
 
     def _raise_if_stopped(self) -> None:
         if self._stop_requested.is_set():
@@ -161,7 +165,11 @@ class LightningFit:
             # The random generator is global: dropout must depend on this trial alone.
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", module="lightning")
-                self._trainer().fit(
+                trainer = self._trainer()
+                trainer.precision_plugin.load_state_dict(self._scaler_state)
+                if self._device.compile:  # in place: the names of the weights in checkpoints stay the same
+                    self._module.network.compile()
+                trainer.fit(
                     self._module,
                     EpochLoader(task, "train", batch_size, shuffle=self._seed, epochs_done=self._epochs_done),
                     EpochLoader(task, "validation", EVAL_BATCH_FACTOR * task.batch_size),
@@ -176,7 +184,9 @@ class LightningFit:
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
         return lightning.Trainer(
-            accelerator="cpu",
+            accelerator=self._device.accelerator,
+            devices=self._device.devices,
+            precision=self._device.precision,
             accumulate_grad_batches=self._settings.accumulate,
             callbacks=[_Callback(self)],
             enable_checkpointing=False,
@@ -216,14 +226,10 @@ class _Callback(lightning.Callback):
         self._training._on_epoch_end(module.epochs_done + trainer.current_epoch + 1, module.metric)
 
 
-def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in state.items()}
-
-
 def evaluate_split(network: nn.Module, task: Task, split: Split) -> dict[str, float]:
-    """The metrics of a network on a split, by name."""
+    """The metrics of a network on a split, by name; computed on the network's device."""
     network.eval()
+    device = next(network.parameters()).device
+    batches = task.batches(split, EVAL_BATCH_FACTOR * task.batch_size)
     with torch.inference_mode():
-        return task.compute_metrics(
-            [task.eval_step(network, batch) for batch in task.batches(split, EVAL_BATCH_FACTOR * task.batch_size)]
-        )
+        return task.compute_metrics([task.eval_step(network, move_data_to_device(batch, device)) for batch in batches])

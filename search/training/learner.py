@@ -10,6 +10,7 @@ from typing import Self
 
 from search.study.records import Record
 from search.training import Epoch, fit
+from search.training.device import Device
 from search.training.settings import TrainSettings
 from spaces.build import build, task_of
 from spaces.tasks import Task
@@ -23,11 +24,13 @@ class LightningLearner:
         task: data, loss and metric.
         seed: of weights, of the order of examples and of dropout.
         folder: of the checkpoints.
+        device: where and in which precision networks are trained.
     """
 
     task: Task
     seed: int
     folder: Path
+    device: Device = fit.CPU
 
     def checkpoint(self, number: int) -> Path:
         """The checkpoint of a trial."""
@@ -53,7 +56,9 @@ class LightningTraining:
         self.epochs = settings.epochs
         task = task_of(record.architecture, learner.task)
         network = build(dict(record.architecture), learner.task, seed=learner.seed)
-        self._fit = fit.LightningFit(network, task, settings, seed=learner.seed, checkpoint=self._resumed)
+        self._fit = fit.LightningFit(
+            network, task, settings, seed=learner.seed, device=learner.device, checkpoint=self._resumed
+        )
 
     @property
     def overhead(self) -> float:

@@ -36,6 +36,7 @@ class TrainingModule(lightning.LightningModule):
         seed: int,
         epochs_done: int,
         optimizer_state: dict[str, Any] | None,
+        fused: bool = True,
     ) -> None:
         super().__init__()
         self.network, self.task, self.settings = network, task, settings
@@ -44,6 +45,7 @@ class TrainingModule(lightning.LightningModule):
         self.augmentations = augmentations(settings, task)
         self.average = WeightAverage(network, settings.ema) if settings.ema else None
         self.evaluated: nn.Module = network if self.average is None else self.average.network
+        self.fused = fused
         self.metric = float("nan")
         self._outputs: list[Any] = []
         self._steps_done = 0
@@ -79,9 +81,14 @@ class TrainingModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.settings
+        # In mixed precision Lightning refuses to clip gradients if the optimizer is fused.
         # beta2 of 0.99 instead of 0.999: a training has only some hundreds of steps.
         optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
+            self.network.parameters(),
+            lr=settings.lr,
+            betas=(0.9, 0.99),
+            weight_decay=settings.weight_decay,
+            fused=self.fused,
         )
         if self.optimizer_state is not None:
             optimizer.load_state_dict(self.optimizer_state)

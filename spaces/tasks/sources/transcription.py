@@ -66,12 +66,11 @@ class Transcription(Task):
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """The CTC loss: the mean over transcripts of the negative log probability per character."""
         target_lengths = (batch.labels != IGNORE_INDEX).sum(1)
-        length = logits.shape[1]
-        input_lengths = torch.full((len(logits),), length) if batch.padding is None else (~batch.padding).sum(1)
+        real = logits.new_ones(logits.shape[:2]).bool() if batch.padding is None else ~batch.padding
         return F.ctc_loss(
             logits.log_softmax(-1).transpose(0, 1),
             batch.labels.clamp(min=BLANK),
-            input_lengths,
+            real.sum(1),
             target_lengths,
             blank=BLANK,
             zero_infinity=True,
