@@ -30,8 +30,9 @@ from search.training.device import select_device
 from search.training.learner import LightningLearner
 from spaces.baselines import BaselineResult
 from spaces.baselines.of_task import evaluate_baselines
-from spaces.build import instantiate, invalid_corners
+from spaces.build import invalid_corners
 from spaces.dimensions import ConfigError
+from spaces.instantiate import instantiate
 from spaces.space import Space
 from spaces.tasks import Task
 from spaces.tasks.sources.checks import check_data

@@ -106,7 +106,7 @@ def _load(storage: RDBStorage, name: str) -> StoredStudy:
     from search.study.records import Objectives
     from search.study.storage import load_study
     from search.study.store import TrialStore
-    from spaces.build import instantiate
+    from spaces.instantiate import instantiate
     from spaces.space import Space
 
     store = TrialStore(load_study(storage, name))

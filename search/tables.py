@@ -37,7 +37,7 @@ def build_table(name: str, stores: Sequence[TrialStore]) -> Table:
     from search.costs.latency import MeasuredLatency
     from search.costs.measured import MeasuredCosts
     from search.study.records import State
-    from spaces.build import instantiate
+    from spaces.instantiate import instantiate
 
     names = ", ".join(store.study.study_name for store in stores)
     identities = [{**store.identity(), "seed": None} for store in stores]

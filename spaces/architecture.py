@@ -11,6 +11,8 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from spaces.relative import RELATIVE
+
 Architecture = dict[str, Any]
 
 
@@ -50,10 +52,11 @@ def short_settings(architecture: Mapping[str, Any], names: Collection[str] | Non
     With ``names``, such as :meth:`spaces.space.Space.dimension_names`, only those settings.
     """
     values = {name: value for name, value in settings(architecture).items() if names is None or name in names}
-    last = [name.split(".")[-1] for name in values]
+    parts = [[part for part in name.split(".") if part not in RELATIVE] for name in values]
+    last = [part[-1] for part in parts]
     return {
-        short if last.count(short) == 1 else ".".join(name.split(".")[-2:]): value
-        for (name, value), short in zip(values.items(), last, strict=True)
+        part[-1] if last.count(part[-1]) == 1 else ".".join(part[-2:]): value
+        for part, value in zip(parts, values.values(), strict=True)
     }
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from spaces.architecture import Architecture
 from spaces.combinations import Pick, combinations
 from spaces.dimensions import ConfigError, Dimension, Trial, Value, parse
+from spaces.relative import is_relative
 
 SECTIONS = ("input", "attention", "model", "pattern", "roles", "train")
 ROLES = ("decoder", "cross")
@@ -229,7 +230,8 @@ def _problems(node: Any, where: str) -> Iterator[str]:
         for branch in dimension.bounds():
             yield from _problems(branch, where)
     elif isinstance(node, Mapping):
-        if "_target_" not in node and where not in ("input", "attention", "train"):
+        relative = is_relative(node) and where.startswith("attention.")
+        if "_target_" not in node and not relative and where not in ("input", "attention", "train"):
             if where == "model" or (where.startswith("attention.") and where.count(".") == 1):
                 yield f"{where}: names no class; write _target_: package.module.Class"
                 return

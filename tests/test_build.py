@@ -6,8 +6,10 @@ from torch import Tensor
 
 from spaces.architecture import describe
 from spaces.attention import Mechanism, Shape
-from spaces.build import _shape, build, instantiate, invalid_corners, task_of
+from spaces.build import _shape, build, invalid_corners, task_of
+from spaces.instantiate import instantiate
 from spaces.models.trunk import ShortConvolution
+from spaces.relative import in_tokens
 from spaces.space import Space
 from spaces.tasks import Batch, Task, TaskSpec
 
@@ -226,3 +228,59 @@ def test_invalid_input_settings_are_reported(given, message):
 def test_a_task_without_input_settings_refuses_them():
     problems = invalid_corners(with_input({"length": 8}), Constant())
     assert problems == ["input: Constant does not take 'length'; it takes no settings"]
+
+
+LENGTH_SETTINGS = [
+    ("adaptive_span.AdaptiveSpanAttention", "max_span"),
+    ("linformer.LinformerAttention", "rank"),
+    ("longformer.LongformerAttention", "window"),
+    ("nystromformer.NystromformerAttention", "landmarks"),
+    ("local.LocalAttention", "block_size"),
+    ("reformer.ReformerAttention", "bucket_size"),
+    ("topk.TopkAttention", "k"),
+]
+
+
+@pytest.mark.parametrize(("mechanism", "setting"), LENGTH_SETTINGS, ids=str)
+@pytest.mark.parametrize("relative", [{"share": {"choice": [0.02, 0.5, 1.0]}}, {"clip": {"choice": [1, 16, 512]}}])
+def test_relative_settings_fit_every_length(mechanism, setting, relative):
+    others = {"local": {"neighbours": 0}}.get(mechanism.split(".")[0], {})
+    node = {"_target_": f"spaces.attention.{mechanism}", setting: relative, **others}
+    searched = space(mechanism=node)
+    for length in (2, 3, 31, 100):
+        assert invalid_corners(searched, Constant(length=length)) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "length", "tokens"),
+    [
+        ({"share": 0.25}, 64, 16),
+        ({"share": 0.001}, 64, 1),
+        ({"share": 1.0}, 64, 63),
+        ({"clip": 16}, 64, 16),
+        ({"clip": 16}, 9, 8),
+        (7, 3, 7),
+    ],
+)
+def test_relative_settings_are_converted_to_tokens(given, length, tokens):
+    assert in_tokens({"window": given, "mode": "a"}, length) == {"window": tokens, "mode": "a"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"share": 1.5}, r"rank: share=1.5: it must be above 0 and at most 1"),
+        ({"share": 0}, r"rank: share=0: it must be above 0 and at most 1"),
+        ({"clip": 0}, r"rank: clip=0: it must be a whole number from 1"),
+        ({"clip": 0.5}, r"rank: clip=0.5: it must be a whole number from 1"),
+    ],
+)
+def test_invalid_relative_settings_are_reported(given, message):
+    found = invalid_corners(space(linformer={**LINFORMER, "rank": given}), Constant())
+    assert found == [f"attention.linformer.{message}"]
+
+
+def test_relative_settings_are_described_by_the_name_of_the_setting():
+    searched = space(linformer={**LINFORMER, "rank": {"share": {"choice": [0.25, 0.5]}}})
+    corner = next(searched.corners())
+    assert describe(corner, searched.dimension_names()) == "linformer depth=1 heads=1 rank=0.25"

@@ -16,7 +16,8 @@ from text_tables import write_table
 
 from search.config import validate_config
 from spaces.architecture import describe
-from spaces.build import build, instantiate, invalid_corners
+from spaces.build import build, invalid_corners
+from spaces.instantiate import instantiate
 from spaces.space import Space
 
 ROOT = Path(__file__).parents[1]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from image_files import pixels, write_images
 from PIL import Image
 
@@ -297,3 +298,16 @@ def test_unusable_folders_and_invalid_settings_are_refused_at_construction(
     damage(write_images(tmp_path))
     with pytest.raises(ValueError, match=message):
         Images(**{"folder": str(tmp_path), "side": 4} | settings)
+
+
+def test_other_patches_are_of_the_same_images(tmp_path):
+    task = Images(folder=str(write_images(tmp_path)), side=8, patch=4)
+    varied = task.with_input(patch=2)
+    for split in SPLITS:
+        own, other = task.data(split), varied.data(split)
+        assert torch.equal(own.labels, other.labels)
+        assert (own.inputs.shape[1:], other.inputs.shape[1:]) == ((4, 48), (16, 12))
+        pixels = [F.fold(each.inputs.transpose(1, 2), 8, size, stride=size) for each, size in ((own, 4), (other, 2))]
+        assert torch.equal(*pixels)
+    with pytest.raises(ValueError, match="patch=3: it must divide the image size"):
+        task.with_input(patch=3)

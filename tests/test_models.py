@@ -20,7 +20,8 @@ from spaces.attention.performer import PerformerAttention
 from spaces.attention.reformer import ReformerAttention
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.attention.topk import TopkAttention
-from spaces.build import build, instantiate, invalid_corners
+from spaces.build import build, invalid_corners
+from spaces.instantiate import instantiate
 from spaces.models.block import FeedForward
 from spaces.models.config import ACTIVATIONS, ModelConfig
 from spaces.models.decoder import Decoder

@@ -23,7 +23,7 @@ from text_tables import REVIEWS, save_dataset, write_table
 from tiny_task import FirstToken
 from torch.utils._pytree import tree_leaves
 
-from spaces.build import instantiate
+from spaces.instantiate import instantiate
 from spaces.tasks import BOS, EOS, IGNORE_INDEX, Batch, Split, Task, TaskSpec
 from spaces.tasks.arrays import Arrays
 from spaces.tasks.asr import Asr

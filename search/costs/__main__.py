@@ -21,8 +21,8 @@ from search.study.records import Timing
 from search.study.storage import load_study, open_read_only
 from search.study.store import TrialStore
 from spaces.architecture import network_key
-from spaces.build import instantiate
 from spaces.dimensions import ConfigError
+from spaces.instantiate import instantiate
 
 FEWEST = 3  # networks below which a rank correlation says nothing
 

@@ -11,7 +11,7 @@ from search.config import options
 from search.pruning import Pruner
 from search.study.history import History
 from search.study.records import Objectives, Record, State
-from spaces.build import instantiate
+from spaces.instantiate import instantiate
 
 EPOCHS, RUNGS, DECISIONS = 27, (3, 6, 12, 24), 10
 COSTS = ("latency_ms", "parameters", "memory_mb")

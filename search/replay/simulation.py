@@ -31,7 +31,7 @@ from search.study.records import Direction, Record, State, Timing
 from search.study.store import TrialStore
 from search.training import Epoch
 from spaces.architecture import Architecture, key
-from spaces.build import instantiate
+from spaces.instantiate import instantiate
 from spaces.space import Space
 
 CANDIDATES = 64  # unseen architectures that a proposer may choose from, as in conf/sampler/surrogate.yaml

@@ -7,8 +7,8 @@ from typing import Any
 
 from search.training.settings import TrainSettings
 from spaces.augmentation import unsupported
-from spaces.build import instantiate
 from spaces.dimensions import ConfigError
+from spaces.instantiate import instantiate
 from spaces.tasks import Task
 
 

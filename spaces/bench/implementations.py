@@ -64,8 +64,8 @@ def _create(mechanism: str, knobs: Knobs | None, shape: Shape) -> nn.Module:
     """The class of a mechanism's YAML, with ``knobs`` or, without any, the YAML's first bound of each dimension."""
     import yaml
 
-    from spaces.build import instantiate
     from spaces.dimensions import parse
+    from spaces.instantiate import instantiate
 
     where = f"attention.{mechanism}"
     node: Mapping[str, Any] = yaml.safe_load((_CONF / f"{mechanism}.yaml").read_text())[mechanism]

@@ -7,6 +7,8 @@ Folders whose names begin with ``_`` or a dot are no classes.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -79,6 +81,14 @@ class Images(Task):
                 raise ValueError(f"folder={str(self.folder)!r}: no {split} images of {', '.join(self.class_names)}")
         self.spec = self.grid.spec(len(self.class_names))
         self.chance = majority_share(map(class_of, self.files["validation"]))
+
+    def with_input(self, *, patch: int | None) -> Images:
+        """The same images, cut into other patches."""
+        varied = copy.copy(self)
+        varied.__dict__ = {name: value for name, value in vars(self).items() if name not in ("_loaded", "_variants")}
+        varied.grid = dataclasses.replace(self.grid, patch=patch)
+        varied.spec = varied.grid.spec(len(self.class_names))
+        return varied
 
     def _class_folders(self) -> dict[Split, FilesByClass]:
         """Files by split and class, if there are class folders only."""

@@ -41,6 +41,12 @@ class Patches(Task):
         self.spec = TaskSpec(length=(side // patch) ** 2, features=patch**2, classes=10, per_token=False)
         self.chance = self.digits.chance
 
+    def with_input(self, *, patch: int) -> Patches:
+        """The same images, cut into other patches."""
+        varied = Patches(side=self.side, patch=patch, train=self.train, seed=self.digits.seed)
+        varied.digits = self.digits  # with its data
+        return varied
+
     def examples(self, split: Split) -> Batch:
         """Patches in row-major order, ``(images, patches, pixels of a patch)`` in -1..1, and digits ``(images,)``."""
         pixels, _, digits, *_ = self.digits.data(split)
