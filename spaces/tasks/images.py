@@ -82,8 +82,10 @@ class Images(Task):
         self.spec = self.grid.spec(len(self.class_names))
         self.chance = majority_share(map(class_of, self.files["validation"]))
 
-    def with_input(self, *, patch: int | None) -> Images:
+    def with_input(self, *, patch: int | None = None) -> Images:
         """The same images, cut into other patches."""
+        if patch is None:
+            return self
         varied = copy.copy(self)
         varied.__dict__ = {name: value for name, value in vars(self).items() if name not in ("_loaded", "_variants")}
         varied.grid = dataclasses.replace(self.grid, patch=patch)

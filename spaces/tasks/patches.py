@@ -41,9 +41,9 @@ class Patches(Task):
         self.spec = TaskSpec(length=(side // patch) ** 2, features=patch**2, classes=10, per_token=False)
         self.chance = self.digits.chance
 
-    def with_input(self, *, patch: int) -> Patches:
+    def with_input(self, *, patch: int | None = None) -> Patches:
         """The same images, cut into other patches."""
-        varied = Patches(side=self.side, patch=patch, train=self.train, seed=self.digits.seed)
+        varied = Patches(side=self.side, patch=patch or self.patch, train=self.train, seed=self.digits.seed)
         varied.digits = self.digits  # with its data
         return varied
 
