@@ -7,6 +7,7 @@ would mix two devices there, as it would on a GPU.
 import functools
 import inspect
 import pkgutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +142,35 @@ def test_a_compiled_training_gives_the_same_and_can_go_on_uncompiled(tmp_path):
     resumed, *_ = train(Device(), settings=settings, checkpoint=tmp_path / "1.pt")
     for name, weights in resumed.state_dict().items():
         torch.testing.assert_close(weights, network.state_dict()[name], atol=1e-3, rtol=1e-2)
+
+
+def test_waiting_for_the_caller_does_not_count_as_training():
+    now = [1000.0]
+
+    class OneSecondABatch(FirstToken):
+        def loss(self, logits, batch):
+            now[0] += 1
+            return super().loss(logits, batch)
+
+    task = OneSecondABatch()
+    network = build(list(Space(TREE).corners())[-1], task)
+    fit, seconds = LightningFit(network, task, SETTINGS, seed=0), []
+    fit._clock = lambda: now[0]
+    with fit as training:
+        for _ in training:
+            seconds.append(training.cpu_s)
+            now[0] += 100
+    assert seconds == [4, 8]
+    assert LightningFit(network, task, SETTINGS, seed=0)._clock is time.thread_time
+    assert LightningFit(network, task, SETTINGS, seed=0, device=Device(name="cuda"))._clock is time.perf_counter
+
+
+def test_a_checkpoint_of_version_0_2_is_resumed(tmp_path):
+    _, curve, _ = train(Device(), save=tmp_path / "1.pt")
+    saved = torch.load(tmp_path / "1.pt")
+    torch.save({name: saved[name] for name in ("epoch", "network", "optimizer")}, tmp_path / "old.pt")
+    _, rest, _ = train(Device(), checkpoint=tmp_path / "old.pt")
+    assert rest == curve[1:]
 
 
 def test_a_batch_is_moved_with_all_its_parts():

@@ -14,7 +14,7 @@ class Epoch(NamedTuple):
 
     number: int  # from 1
     metric: float  # on the validation split
-    cpu_s: float  # CPU-seconds of training from its start until now
+    cpu_s: float  # CPU-seconds, on a GPU seconds, of training from its start until now
 
 
 class Training(Protocol):

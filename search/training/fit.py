@@ -83,16 +83,19 @@ class LightningFit:
             optimizer_state=saved and saved["optimizer"],
             fused=device.precision == "32-true",
         )
-        self._scaler_state: dict[str, Any] = saved["scaler"] if saved else {}
+        self._scaler_state: dict[str, Any] = saved.get("scaler", {}) if saved else {}
         if saved and self._module.average is not None:
             self._module.evaluated.load_state_dict(saved["average"])
         self._metric = float("nan")  # after the last epoch yielded
-        self._best = BestEpoch(task.direction, saved and saved["best"]) if settings.keep_best else None
+        self._best = BestEpoch(task.direction, saved and saved.get("best")) if settings.keep_best else None
         self._results: queue.Queue[tuple[int, float] | BaseException | None] = queue.Queue()
         self._resume = threading.Semaphore(0)
         self._stop_requested = threading.Event()
         self._thread = threading.Thread(target=self._fit, name="training", daemon=True)
-        self.cpu_s = 0.0  # CPU-seconds of the fit until the end of the last epoch yielded
+        # A GPU computes while the thread waits, so CPU time would not be the time of training.
+        self._clock = time.thread_time if device.accelerator == "cpu" else time.perf_counter
+        self._idle_s = 0.0  # by the clock, before the fit began and while it waited for the caller
+        self.cpu_s = 0.0  # CPU-seconds, on a GPU seconds, of the fit until the end of the last epoch yielded
         self.model_s = 0.0  # of these, in training and validation steps: without data loading and Lightning itself
 
     def __enter__(self) -> Self:
@@ -147,11 +150,13 @@ class LightningFit:
 
     def _on_epoch_end(self, epoch: int, metric: float) -> None:
         """Called in the thread of the fit: hand over the metric and wait for the caller."""
-        self.cpu_s, self._epochs_done, self._metric = time.thread_time(), epoch, metric
+        now = self._clock()
+        self.cpu_s, self._epochs_done, self._metric = now - self._idle_s, epoch, metric
         if self._best is not None:
             self._best.update(metric, self._module.evaluated)
         self._results.put((epoch, metric))
         self._resume.acquire()
+        self._idle_s += self._clock() - now
         self._raise_if_stopped()
 
     def _raise_if_stopped(self) -> None:
@@ -162,6 +167,7 @@ class LightningFit:
         task, batch_size = self._task, self._settings.batch_size
         try:
             lower_thread_priority()
+            self._idle_s = self._clock()
             # The random generator is global: dropout must depend on this trial alone.
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", module="lightning")
@@ -210,16 +216,16 @@ class _Callback(lightning.Callback):
 
     def on_train_batch_start(self, *args: Any) -> None:
         self._training._raise_if_stopped()
-        self._start = time.thread_time()
+        self._start = self._training._clock()
 
     def on_train_batch_end(self, *args: Any) -> None:
-        self._training.model_s += time.thread_time() - self._start
+        self._training.model_s += self._training._clock() - self._start
 
     def on_validation_batch_start(self, *args: Any) -> None:
-        self._start = time.thread_time()
+        self._start = self._training._clock()
 
     def on_validation_batch_end(self, *args: Any) -> None:
-        self._training.model_s += time.thread_time() - self._start
+        self._training.model_s += self._training._clock() - self._start
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
