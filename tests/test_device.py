@@ -321,4 +321,5 @@ def test_augmentation_and_loss_create_no_tensor_on_another_device(task, settings
             batch = augment(batch)
         if isinstance(task, (Digits, Patches)):
             batch, *_ = mixup(batch, 0.5)
-        assert loss(logits_of(task, batch), batch).device.type == "meta"
+        for each in (batch, batch._replace(padding=None)):
+            assert loss(logits_of(task, each), each).device.type == "meta"

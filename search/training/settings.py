@@ -22,7 +22,8 @@ class TrainSettings(AugmentSettings):
         epochs: passes over the training split.
         lr: learning rate after warm-up, the highest of the schedule.
         batch_size: examples a batch; None for the task's default.
-        accumulate: batches per optimizer step, whose gradients are averaged; the last step of an epoch may have fewer.
+        accumulate: batches per optimizer step; the sum of their gradients is divided by this number, also where fewer
+            are left at the end of an epoch.
         warmup: share of all steps.
         schedule: after warm-up: ``constant``, ``linear``, ``cosine`` or ``wsd``, see :mod:`search.training.schedule`.
         decay: of ``wsd``: the share of the steps after warm-up in which the learning rate decays.
