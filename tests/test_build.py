@@ -15,7 +15,7 @@ from spaces.tasks import Batch, Task, TaskSpec
 
 ENCODER_TAKES = (
     "width, feed_forward, dropout, activation, positions, front_end, "
-    "ngrams, buckets, stride, embedding_dropout, pooling"
+    "ngrams, buckets, embedding_std, stride, embedding_dropout, pooling"
 )
 
 

@@ -149,6 +149,14 @@ def test_distinct_ngrams_have_distinct_rows_but_for_collisions():
     assert 850 < counts.min() <= counts.max() < 1200, "buckets are used evenly"
 
 
+@pytest.mark.parametrize("settings", [{}, {"ngrams": 2}, {"stride": 2}])
+def test_embeddings_begin_with_a_given_standard_deviation_and_those_of_ngrams_at_0(settings):
+    spec = TaskSpec(length=LENGTH, vocabulary=500, classes=2, per_token=False)
+    weight = Embedding(spec, ModelConfig(WIDTH, embedding_std=0.1, **settings)).first.weight
+    assert weight[:500].std().item() == pytest.approx(0.1, rel=0.05)
+    assert not weight[500:].any()
+
+
 def trained_embedding(vocabulary=5, **settings):
     spec = TaskSpec(length=LENGTH, vocabulary=vocabulary, classes=2, per_token=False)
     embedding = Embedding(spec, ModelConfig(WIDTH, **settings)).eval()
@@ -163,6 +171,7 @@ def trained_embedding(vocabulary=5, **settings):
         ({"ngrams": 0}, {}, "ngrams=0: it must be a whole number from 1"),
         ({"ngrams": 2}, {"vocabulary": None, "features": 2}, "ngrams=2: they are of token ids"),
         ({"stride": 2}, {"per_token": True}, "stride=2: this task has an output per token"),
+        ({"embedding_std": 0.0}, {}, "embedding_std=0.0: it must be above 0"),
         ({"embedding_dropout": 1.0}, {}, "embedding_dropout=1.0: it must be at least 0 and below 1"),
         ({"activation": "tanh"}, {}, "activation='tanh': it must be gelu, relu, swiglu"),
         ({"positions": "rotary"}, {}, "positions='rotary': it must be learned, sinusoidal, none"),

@@ -28,6 +28,8 @@ class ModelConfig:
         front_end: embedding of frames: ``linear``, or ``convolution`` with kernel sizes 5 and 3.
         ngrams: of token ids: each token has the embeddings of the n-grams of 1 to ``ngrams`` tokens that end at it.
         buckets: into which the n-grams of each length are hashed.
+        embedding_std: standard deviation of the initial embeddings of ids. With a small one, ids that are rare in
+            training contribute little, which suits large vocabularies.
         stride: tokens or frames that the embedding joins into one position; the mechanisms see that many times fewer.
         embedding_dropout: dropout rate after the embedding.
 
@@ -43,6 +45,7 @@ class ModelConfig:
     front_end: str = "linear"
     ngrams: int = 1
     buckets: int = 4096
+    embedding_std: float = 1.0
     stride: int = 1
     embedding_dropout: float = 0.0
 
@@ -52,6 +55,8 @@ class ModelConfig:
                 raise ValueError(f"{name}={getattr(self, name)}: it must be at least 0 and below 1")
         if self.feed_forward <= 0:
             raise ValueError(f"feed_forward={self.feed_forward}: it must be above 0")
+        if not self.embedding_std > 0:
+            raise ValueError(f"embedding_std={self.embedding_std}: it must be above 0")
         check_whole(1, ngrams=self.ngrams, buckets=self.buckets, stride=self.stride)
         for name, accepted in (("activation", ACTIVATIONS), ("positions", POSITIONS), ("front_end", FRONT_ENDS)):
             if getattr(self, name) not in accepted:

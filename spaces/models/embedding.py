@@ -48,6 +48,8 @@ class Embedding(nn.Module):
             assert spec.vocabulary is not None, "a TaskSpec has one of the two"
             joined = config.ngrams > 1 or config.stride > 1
             self.first = IdBags(spec.vocabulary, config) if joined else nn.Embedding(spec.vocabulary, config.width)
+            with torch.no_grad():
+                self.first.weight[: spec.vocabulary] *= config.embedding_std
         elif config.front_end == "convolution":
             self.first = nn.Conv1d(spec.features, config.width, 5, padding=2)
             self.second = nn.Conv1d(config.width, config.width, 3, padding=1)
