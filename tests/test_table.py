@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import logging
 import random
 from collections import Counter
@@ -264,8 +265,17 @@ def test_many_unusable_rows_are_refused(tmp_path: Path) -> None:
         ("csv", b"body,stars\na,1\n", "text='review': reviews.csv has no such column; there are body, stars"),
         ("csv", b"", "text='review': reviews.csv has no such column; there are none"),
         ("csv", b'"review,stars\n', "reviews.csv: unexpected end of data"),
-        ("csv", "review,stars\na,1\n".encode("utf-16"), r"there are \\udcff\\udcfer"),
         ("tsv", b"review\tlabel\na\t1\n", "label='stars': reviews.tsv has no such column; there are review, label"),
+        ("json", b'[{"review": "a"}]', "label='stars': reviews.json has no such column; there are review"),
+        ("json", b'{"review": "a", "stars": 1}', "'review' and 'stars' must be arrays of the same length"),
+        ("json", b'{"review": ["a"], "stars": []}', "'review' and 'stars' must be arrays of the same length"),
+        ("json", b'{"b": ["a"]}', "text='review': reviews.json has no such column; there are b"),
+        ("json", b'"review"', "reviews.json: it must be an array of objects, or an object of columns"),
+        ("json", b'[{"review": 1},\n}', "reviews.json: not JSON: .* at line 2, column 1"),
+        ("csv.gz", b"review,stars\na,1\n", "reviews.csv.gz: Not a gzipped file"),
+        ("csv.gz", gzip.compress(b"review,stars\na,1\n")[:-9], "reviews.csv.gz: Compressed file ended before"),
+        ("csv.bz2", b"review,stars\na,1\n", "reviews.csv.bz2: Invalid data stream"),
+        ("csv.xz", b"review,stars\na,1\n", "reviews.csv.xz: Input format not supported"),
         ("jsonl", b'{"review": "a", "b": 1}\n\n{"c": 2}\n', "label='stars': .*; there are review, b, c"),
         ("jsonl", b"review,stars\na,1\n", "reviews.jsonl: 2 of 2 rows are unusable, such as line 1: not JSON"),
         ("parquet", b"review,stars\na,1\n", r"reviews\.parquet: Parquet magic bytes not found"),
@@ -287,7 +297,10 @@ def test_a_missing_parquet_column_is_refused_with_a_list_of_columns(tmp_path: Pa
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"file": None}, r"file=None: name a table that ends in \.csv, \.tsv, \.jsonl, \.parquet"),
+        (
+            {"file": None},
+            r"file=None: name a table that ends in \.csv, .*, \.parquet, with or without \.gz, ",
+        ),
         ({"file": "nowhere.csv"}, "^file='nowhere.csv': no such file"),
         ({"file": "reviews.xlsx"}, r"^file='reviews\.xlsx': it must end in \.csv, "),
         ({"test_file": "nowhere.csv"}, "^test_file='nowhere.csv': no such file"),
@@ -295,6 +308,10 @@ def test_a_missing_parquet_column_is_refused_with_a_list_of_columns(tmp_path: Pa
         ({"classes": 1}, "classes=1: it must be a whole number from 2"),
         ({"length": 0}, "length=0: it must be a whole number from 1"),
         ({"train": 0}, "train=0"),
+        ({"separator": ";;"}, "separator=';;': it must be one character, such as ';'"),
+        ({"separator": '"'}, "separator='\"': it must be one character"),
+        ({"encoding": "latin-0"}, "encoding='latin-0': unknown encoding"),
+        ({"encoding": "base64"}, "encoding='base64': .* name one of Python's, such as latin-1"),
     ],
 )
 def test_invalid_settings_are_refused_at_construction(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
