@@ -206,7 +206,7 @@ def test_files_and_folders_that_are_no_classes_are_ignored(tmp_path: Path, caplo
     (tmp_path / "cat" / "._0.png").write_bytes(b"what a Mac leaves behind")
     with caplog.at_level(logging.WARNING):
         assert file_sets(Images(folder=str(tmp_path), side=4)) == before
-        assert not caplog.text
+        assert caplog.messages == [f"{tmp_path}: 36 .png files are read; not read, by their ending: 1 .txt"]
         write_images(tmp_path, names=["rare"], count=2)
         assert file_sets(Images(folder=str(tmp_path), side=4)) == before
     assert "fewer than 3 images, too few to split: rare" in caplog.text
