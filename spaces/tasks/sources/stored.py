@@ -57,9 +57,10 @@ class StoredExamples:
         return len(self.labels)
 
     @property
-    def lengths(self) -> Tensor:
-        """Tokens of each example, ``(examples,)``."""
-        return torch.from_numpy(np.diff(self._ends, prepend=0))
+    def lengths(self) -> Tensor | None:
+        """Tokens of each example, ``(examples,)``; None if all are equally long."""
+        lengths = torch.from_numpy(np.diff(self._ends, prepend=0))
+        return None if (lengths == self.length).all() else lengths
 
     def select(self, indices: Tensor) -> Batch:
         """The examples at ``indices``, in that order, padded to the longest of all."""
