@@ -6,6 +6,7 @@ import io
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -311,3 +312,28 @@ def test_other_patches_are_of_the_same_images(tmp_path):
         assert torch.equal(*pixels)
     with pytest.raises(ValueError, match="patch=3: it must divide the image size"):
         task.with_input(patch=3)
+
+
+@pytest.mark.parametrize("settings", [{}, {"patch": 2, "channels": "gray"}, {"patch": None, "channels": "gray"}])
+def test_large_splits_are_stored_and_give_the_same_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, settings: dict[str, Any]
+) -> None:
+    folder = write_images(tmp_path / "images")
+    shortened(folder / "cat" / "0.png")
+    monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path / "cache"))
+    in_memory = Images(folder=str(folder), side=8, **settings)
+    batches = {split: list(in_memory.batches(split, 5, shuffle=3)) for split in SPLITS}
+    warnings = caplog.messages
+    caplog.clear()
+    monkeypatch.setattr("spaces.tasks.images.LARGE", 1)
+    monkeypatch.setattr("spaces.tasks.images.CHUNK", 7)
+    for _ in range(2):  # stored, and found
+        stored = Images(folder=str(folder), side=8, **settings)
+        assert stored.sample(2).inputs.equal(in_memory.sample(2).inputs)
+        for split in SPLITS:
+            for found, expected in zip(stored.batches(split, 5, shuffle=3), batches[split], strict=True):
+                assert torch.equal(found.inputs, expected.inputs)
+                assert found.padding is expected.padding is None
+                assert torch.equal(found.labels, expected.labels)
+    assert warnings == caplog.messages
+    assert len(list((tmp_path / "cache").iterdir())) == 3

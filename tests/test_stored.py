@@ -11,7 +11,7 @@ import torch
 
 from spaces.tasks import Batch
 from spaces.tasks.sources import stored
-from spaces.tasks.sources.stored import Chunk, cache_folder, cache_name, find_examples, store_examples
+from spaces.tasks.sources.stored import Chunk, StoredExamples, cache_folder, cache_name, stored_examples
 
 LENGTHS = np.array([3, 1, 5, 2, 5, 4])
 
@@ -34,6 +34,10 @@ def chunks(examples: list[np.ndarray], size: int) -> Iterator[Chunk]:
         yield Chunk(np.concatenate(part), np.array([len(each) for each in part]), labels)
 
 
+def store(chunks: Iterator[Chunk]) -> StoredExamples:
+    return stored_examples("a", lambda: chunks, length=5)
+
+
 @pytest.mark.parametrize(("features", "dtype"), [((), "uint8"), ((), "uint16"), ((), "uint32"), ((12,), "uint8")])
 @pytest.mark.parametrize("size", [1, 4, 6])
 def test_selected_examples_are_those_of_one_batch(features: tuple[int, ...], dtype: str, size: int) -> None:
@@ -44,7 +48,7 @@ def test_selected_examples_are_those_of_one_batch(features: tuple[int, ...], dty
         row[: len(each)] = tokens / 127.5 - 1 if features else tokens
     padding = torch.arange(5) >= torch.from_numpy(LENGTHS)[:, None]
     batch = Batch(inputs, padding, torch.arange(6) % 3)
-    found = store_examples("a", chunks(examples, size), length=5)
+    found = store(chunks(examples, size))
     assert (found.size, found.length, found.lengths.tolist()) == (6, 5, LENGTHS.tolist())
     for indices in ([0], [5, 0, 3], [2, 4], [1, 1], range(6)):
         selected, expected = (each.select(torch.tensor(indices)).trim_padding() for each in (found, batch))
@@ -55,20 +59,17 @@ def test_selected_examples_are_those_of_one_batch(features: tuple[int, ...], dty
 
 
 def test_stored_examples_are_found_again_and_nothing_else_is_left(cache: Path) -> None:
-    assert find_examples("a") is None
-    store_examples("a", chunks(rows((), "uint8"), 2), length=5)
-    found = find_examples("a")
-    assert found is not None
-    assert torch.equal(found.labels, torch.arange(6) % 3)
+    store(chunks(rows((), "uint8"), 2))
+    assert torch.equal(store(iter(())).labels, torch.arange(6) % 3)
     assert [path.name for path in cache.iterdir()] == ["a"]
 
 
 def test_examples_stored_by_another_process_meanwhile_are_used(cache: Path) -> None:
     def slow() -> Iterator[Chunk]:
-        store_examples("a", chunks(rows((), "uint8"), 2), length=5)
+        store(chunks(rows((), "uint8"), 2))
         yield from chunks(rows((), "uint8"), 6)
 
-    assert store_examples("a", slow(), length=5).size == 6
+    assert store(slow()).size == 6
     assert [path.name for path in cache.iterdir()] == ["a"]
 
 
@@ -78,7 +79,7 @@ def test_nothing_is_left_if_the_examples_cannot_be_encoded(cache: Path) -> None:
         raise ValueError("unreadable")
 
     with pytest.raises(ValueError, match="unreadable"):
-        store_examples("a", failing(), length=5)
+        store(failing())
     assert not list(cache.iterdir())
 
 

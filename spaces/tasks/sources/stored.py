@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,8 @@ from torch import Tensor
 from spaces.tasks import Batch
 
 log = logging.getLogger(__name__)
+LARGE = 64 * 2**20  # bytes of a split's examples in memory from which on a task stores them
+CHUNK = 1000  # examples that are encoded and written together
 FORMAT = 1  # of the files; to be increased when it, or the encoding of any task, changes
 
 
@@ -92,25 +94,21 @@ def cache_name(files: Sequence[Path], settings: object) -> str:
     return name.hexdigest()
 
 
-def find_examples(name: str) -> StoredExamples | None:
-    """The examples stored under ``name``; None if there are none."""
-    folder = cache_folder() / name
-    return StoredExamples(folder) if folder.is_dir() else None
-
-
-def store_examples(name: str, chunks: Iterable[Chunk], *, length: int) -> StoredExamples:
-    """Store examples under ``name``, chunk by chunk; if another process did so meanwhile, its files are used.
+def stored_examples(name: str, chunks: Callable[[], Iterable[Chunk]], *, length: int) -> StoredExamples:
+    """The examples stored under ``name``; at first they are stored, unless another process does so meanwhile.
 
     Args:
         name: as of :func:`cache_name`.
-        chunks: all examples; their tokens have the same type and features.
+        chunks: yields all examples; their tokens have the same type and features.
         length: tokens of the longest example.
     """
     root = cache_folder()
+    if (root / name).is_dir():
+        return StoredExamples(root / name)
     root.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=root, prefix="writing-"))
     try:
-        _write(folder, chunks, length)
+        _write(folder, chunks(), length)
         with suppress(OSError):  # the folder is there already
             folder.rename(root / name)
     finally:
