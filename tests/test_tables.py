@@ -7,12 +7,16 @@ import gzip
 import json
 import logging
 import lzma
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 from text_tables import FORMATS, REVIEWS, write_table
 
+from spaces.tasks import SPLITS
 from spaces.tasks.sources.tables import Settings, read_table
 from spaces.tasks.table import Table
 
@@ -134,3 +138,71 @@ def test_an_element_that_is_no_object_is_unusable(tmp_path: Path) -> None:
     rows = list(read_table(tmp_path / "a.json", Settings("review", "stars")))
     assert [(row.where, row.problem) for row in rows if row.problem] == [("row 4", "not a JSON object")]
     assert len(rows) == 61
+
+
+def write_groups(path: Path, rows: Sequence[tuple[str, object, object]]) -> Path:
+    """A table of texts, labels and users in the format of its name."""
+    names = ("review", "stars", "user")
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    if path.suffix == ".parquet":
+        parquet.write_table(pyarrow.table(columns), path)
+    elif path.suffix == ".csv":
+        lines = [names, *(["" if value is None else value for value in row] for row in rows)]
+        path.write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
+    else:
+        path.write_text(json.dumps(columns))
+    return path
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
+def test_rows_of_a_group_are_in_one_split_and_groups_are_split_by_their_most_frequent_class(
+    tmp_path: Path, ending: str
+) -> None:
+    # 40 users of class 0 and 10 of class 1, of whom each has one row of the other class, which is the first.
+    labels = [int(user >= 40) for user in range(50)]
+    rows = [(f"text {user} {at}", labels[user] ^ (at == 0), user) for user in range(50) for at in range(4)]
+    path = write_groups(tmp_path / f"a.{ending}", [*rows, ("alone", 0, None)])
+    task = Table(file=str(path), text="review", label="stars", group="user")
+    users = {split: {example.group for example in task.rows[split]} for split in SPLITS}
+    assert sum(map(len, users.values())) == len(set.union(*users.values())) == 51
+    assert sum(len(task.rows[split]) for split in SPLITS) == 201
+    for split in SPLITS[1:]:
+        assert sorted(labels[int(str(user))] for user in users[split] - {None}) == [0] * 4 + [1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"group": "stars"}, "group='stars': it must be another column than those of texts and labels"),
+        ({"group": "users"}, r"group='users': a\.csv has no such column; there are review, stars, user"),
+    ],
+)
+def test_an_invalid_group_is_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    path = write_groups(tmp_path / "a.csv", [("text", 0, 0)])
+    with pytest.raises(ValueError, match=message):
+        _ = Table(file=str(path), text="review", label="stars", **settings).rows
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
+def test_rows_without_a_label_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str
+) -> None:
+    rows = [(f"text {at}", None if at % 3 else at % 2, at) for at in range(90)]
+    path = write_groups(tmp_path / f"a.{ending}", [*rows, (" ", 1, 90)])
+    with caplog.at_level(logging.WARNING):
+        task = Table(file=str(path), text="review", label="stars")
+        assert sorted(each.text for split in SPLITS for each in task.rows[split]) == sorted(
+            text for text, label, _ in rows if label is not None
+        )
+    assert [message.partition(", such as ")[0] for message in caplog.messages] == [
+        f"a.{ending}: skipped: 1 of 31 rows are unusable",
+        f"a.{ending}: left out 60 of 90 rows, without a label",
+    ]
+    assert task.class_names == ["0", "1"]
+
+
+@pytest.mark.parametrize("label", [None, "", " ", float("nan")])
+def test_a_table_without_any_label_is_refused(tmp_path: Path, label: object) -> None:
+    path = write_groups(tmp_path / "a.json", [("a text", label, 1), ("another", label, 2)])
+    with pytest.raises(ValueError, match=r"a\.json: none of its 2 rows has a label in 'stars'"):
+        _ = Table(file=str(path), text="review", label="stars").rows

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 
 from spaces.tasks import Split
-from spaces.tasks.sources.labelled_texts import LabelledTexts, Source
+from spaces.tasks.sources.labelled_texts import LabelledTexts
+from spaces.tasks.sources.rows import Source
 from spaces.tasks.sources.tables import COMPRESSIONS, FORMATS, Settings, read_table, table_format
 
 SEPARATED = {".csv", ".tsv"}  # the formats whose columns are separated by a character
@@ -20,7 +21,8 @@ class Table(LabelledTexts):
     Args:
         file: ends in .csv, .tsv, .json, .jsonl or .parquet, or in .csv.gz and so on (.gz, .bz2, .xz).
         text: the column of texts.
-        label: the column of labels: texts or integers.
+        label: the column of labels: texts or integers; rows without one are left out and counted.
+        group: the column of users, documents or the like whose rows must be in the same split; null: there is none.
         validation_file: a table for validation; null: a tenth of ``file``.
         test_file: a table for testing; null: another tenth of ``file``.
         separator: of the columns of .csv and .tsv, one character; null: comma, semicolon, tab or bar, by the header.
@@ -41,6 +43,7 @@ class Table(LabelledTexts):
         file: str | None = None,
         text: str = "text",
         label: str = "label",
+        group: str | None = None,
         validation_file: str | None = None,
         test_file: str | None = None,
         separator: str | None = None,
@@ -56,6 +59,7 @@ class Table(LabelledTexts):
         super().__init__(
             text=text,
             label=label,
+            group=group,
             tokens=tokens,
             vocabulary=vocabulary,
             length=length,
@@ -76,7 +80,9 @@ class Table(LabelledTexts):
             if not path.is_file():
                 raise ValueError(f"{setting}: no such file")
         formats = {table_format(path) for path in self.files.values()}
-        self.settings = Settings(text, label, check_separator(separator, formats), check_encoding(encoding, formats))
+        self.settings = Settings(
+            text, label, group, check_separator(separator, formats), check_encoding(encoding, formats)
+        )
 
     def sources(self) -> Mapping[Split, Source]:
         """The files of the splits."""

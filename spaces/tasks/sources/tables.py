@@ -14,12 +14,12 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from spaces.tasks.sources.labelled_texts import Row, arrow_rows, check_columns
+from spaces.tasks.sources.rows import Row, arrow_rows, check_columns
 from spaces.tasks.sources.text_encoding import marked_encoding, recognise_encoding
 
 FIELD_LIMIT = 2**31 - 1  # the default limit of Python's csv is too small for long documents
@@ -32,8 +32,18 @@ class Settings(NamedTuple):
 
     text: str  # the column of texts
     label: str  # the column of labels
+    group: str | None = None  # the column of groups; None: there are no groups
     separator: str | None = None  # of CSV; None: recognised by the header
     encoding: str | None = None  # of all but Parquet; None: recognised
+
+    @property
+    def columns(self) -> list[str]:
+        """Those of texts, of labels and, if there are any, of groups: the order of :class:`Row`."""
+        return [self.text, self.label, *([] if self.group is None else [self.group])]
+
+    def check(self, columns: Iterable[str], path: Path) -> None:
+        """Raise ``ValueError`` unless the table has all needed columns."""
+        check_columns(columns, source=path.name, text=self.text, label=self.label, group=self.group)
 
 
 def table_format(path: Path) -> str | None:
@@ -81,19 +91,18 @@ def read_separated(
         dialect: the rules of quoting.
         separators: those to choose from if the settings name none, the most likely first.
     """
-    text, label = settings.text, settings.label
     with open_table(path) as content:
         encoding = settings.encoding or recognise_encoding(content, path.name)
     limit = csv.field_size_limit(FIELD_LIMIT)
     try:
         with _decoded(path, encoding, newline="") as file:
             candidates = [settings.separator] if settings.separator else separators
-            separator, header = _header(file, dialect, candidates, {text, label})
-            check_columns(header, source=path.name, text=text, label=label)
+            separator, header = _header(file, dialect, candidates, set(settings.columns))
+            settings.check(header, path)
             file.seek(0)
             lines = csv.reader(file, dialect, delimiter=separator, strict=True)
             next(lines)
-            places = header.index(text), header.index(label)
+            places = [header.index(column) for column in settings.columns]
             while True:
                 where = f"line {lines.line_num + 1}"
                 try:
@@ -164,11 +173,11 @@ def read_json(path: Path, settings: Settings) -> Iterator[Row]:
             raise ValueError(
                 f"{path.name}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
             ) from error
-    if isinstance(found, dict) and not {settings.text, settings.label} <= found.keys():
+    if isinstance(found, dict) and not set(settings.columns) <= found.keys():
         found = found["data"] if isinstance(found.get("data"), list) else found
     if isinstance(found, dict):
-        check_columns(found, source=path.name, text=settings.text, label=settings.label)
-        yield from _column_rows(path, found[settings.text], found[settings.label], settings)
+        settings.check(found, path)
+        yield from _column_rows(path, {name: found[name] for name in settings.columns})
         return
     if not isinstance(found, list):
         raise ValueError(f"{path.name}: it must be an array of objects, or an object of columns")
@@ -182,23 +191,23 @@ def _object_row(where: str, found: object, settings: Settings, columns: dict[str
     if not isinstance(found, dict):
         return Row(where, problem="not a JSON object")
     columns |= dict.fromkeys(found)
-    return Row(where, found.get(settings.text), found.get(settings.label))
+    return Row(where, *map(found.get, settings.columns))
 
 
 def _check_objects(path: Path, settings: Settings, columns: Mapping[str, None]) -> None:
     """Raise ``ValueError`` if a column is missing from all objects."""
     if columns:  # otherwise no row was an object, and each has its own problem
-        check_columns(columns, source=path.name, text=settings.text, label=settings.label)
+        settings.check(columns, path)
 
 
-def _column_rows(path: Path, texts: object, labels: object, settings: Settings) -> Iterator[Row]:
-    if isinstance(texts, dict) and isinstance(labels, dict) and texts.keys() == labels.keys():
-        texts, labels = list(texts.values()), [labels[name] for name in texts]
-    if not isinstance(texts, list) or not isinstance(labels, list) or len(texts) != len(labels):
-        named = f"{settings.text!r} and {settings.label!r}"
-        raise ValueError(f"{path.name}: {named} must be arrays of the same length, one value per row")
-    for number, pair in enumerate(zip(texts, labels, strict=True), start=1):
-        yield Row(f"row {number}", *pair)
+def _column_rows(path: Path, columns: Mapping[str, Any]) -> Iterator[Row]:
+    arrays = list(columns.values())
+    if all(isinstance(each, dict) for each in arrays) and len({tuple(each) for each in arrays}) == 1:
+        arrays = [list(each.values()) for each in arrays]
+    if not all(isinstance(each, list) for each in arrays) or len({len(each) for each in arrays}) > 1:
+        raise ValueError(f"{path.name}: {', '.join(columns)} must be arrays of the same length, one value per row")
+    for number, values in enumerate(zip(*arrays, strict=True), start=1):
+        yield Row(f"row {number}", *values)
 
 
 def read_parquet(path: Path, settings: Settings) -> Iterator[Row]:
@@ -214,12 +223,11 @@ def read_parquet(path: Path, settings: Settings) -> Iterator[Row]:
         raise ValueError(
             f"{path.name}: reading Parquet needs pyarrow, which is not installed: pip install pyarrow"
         ) from error
-    text, label = settings.text, settings.label
     compressed = path.suffix.lower() in COMPRESSIONS
     try:
         with open_table(path) as source, parquet.ParquetFile(io.BytesIO(source.read()) if compressed else path) as file:
-            check_columns(file.schema_arrow.names, source=path.name, text=text, label=label)
-            yield from arrow_rows(file.iter_batches(columns=[text, label]), text=text, label=label)
+            settings.check(file.schema_arrow.names, path)
+            yield from arrow_rows(file.iter_batches(columns=settings.columns), settings.columns)
     except pyarrow.ArrowException as error:
         raise ValueError(f"{path.name}: {error}") from error
 
