@@ -35,7 +35,7 @@ def chunks(examples: list[np.ndarray], size: int) -> Iterator[Chunk]:
 
 
 def store(chunks: Iterator[Chunk]) -> StoredExamples:
-    return stored_examples("a", lambda: chunks, length=5)
+    return stored_examples("a", lambda: chunks)
 
 
 @pytest.mark.parametrize(("features", "dtype"), [((), "uint8"), ((), "uint16"), ((), "uint32"), ((12,), "uint8")])

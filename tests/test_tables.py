@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow
 import pytest
+import torch
 from pyarrow import parquet
 from text_tables import FORMATS, REVIEWS, write_table
 
@@ -206,3 +207,27 @@ def test_a_table_without_any_label_is_refused(tmp_path: Path, label: object) -> 
     path = write_groups(tmp_path / "a.json", [("a text", label, 1), ("another", label, 2)])
     with pytest.raises(ValueError, match=r"a\.json: none of its 2 rows has a label in 'stars'"):
         _ = Table(file=str(path), text="review", label="stars").rows
+
+
+@pytest.mark.parametrize("settings", [{}, {"tokens": "words"}, {"tokens": "bpe", "vocabulary": 300, "length": 9}])
+def test_large_splits_are_stored_and_give_the_same_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    path = write_table(tmp_path / "a.csv")
+    monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path / "cache"))
+    in_memory = Table(file=str(path), text="review", label="stars", **settings)
+    batches = {split: list(in_memory.batches(split, 5, shuffle=3)) for split in SPLITS}
+    monkeypatch.setattr("spaces.tasks.sources.labelled_texts.LARGE", 1)
+    monkeypatch.setattr("spaces.tasks.sources.labelled_texts.CHUNK", 7)
+    for _ in range(2):  # stored, and found
+        stored = Table(file=str(path), text="review", label="stars", **settings)
+        assert stored.spec == in_memory.spec
+        assert stored.sample(8).inputs.equal(in_memory.sample(8).inputs)
+        for split in SPLITS:
+            assert stored.contents(split) == in_memory.contents(split)
+            for found, expected in zip(stored.batches(split, 5, shuffle=3), batches[split], strict=True):
+                assert torch.equal(found.inputs, expected.inputs)
+                assert (found.padding is None) == (expected.padding is None)
+                assert expected.padding is None or torch.equal(found.padding, expected.padding)
+                assert torch.equal(found.labels, expected.labels)
+    assert len(list((tmp_path / "cache").iterdir())) == 3

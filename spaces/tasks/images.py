@@ -144,7 +144,7 @@ class Images(Task):
         grid, files = self.grid, self.files[split]
         if 4 * len(files) * grid.channels * grid.height * grid.width >= LARGE:
             name = cache_name([self.folder / file for file in files], [asdict(grid), self.class_names, files])
-            return stored_examples(name, lambda: self._chunks(split), length=self.spec.length)
+            return stored_examples(name, lambda: self._chunks(split))
         kept, images = read_usable(self.folder, split, self.files[split], self._read, IMAGE_ERRORS)
         labels = torch.tensor([self.class_names.index(class_of(file)) for file in kept])
         return Batch(self.grid.tokens(torch.stack(images)), None, labels)

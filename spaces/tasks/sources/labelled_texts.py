@@ -8,32 +8,22 @@ import math
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from spaces.tasks import SPLITS, Batch, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
+from spaces.tasks import SPLITS, Examples, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
 from spaces.tasks.sources.bad_rows import warn_or_refuse
-from spaces.tasks.sources.rows import Source, checked, is_missing, label_of, text_of
+from spaces.tasks.sources.rows import Example, Source, checked, is_missing, label_of, label_of_group, text_of
 from spaces.tasks.sources.splits import largest_classes, split_by_hash, subset_by_hash
+from spaces.tasks.sources.stored import CHUNK, LARGE, Chunk, StoredExamples, cache_name, stored_examples
 from spaces.tasks.sources.tokens import DERIVED, Encoder, Ids, TokenSettings, pad_ids
 
 log = logging.getLogger(__name__)
-
-
-class Example(NamedTuple):
-    """A text, its class name and its group if it has one."""
-
-    text: str
-    label: str
-    group: str | None = None
-
-    @property
-    def key(self) -> str:
-        """What determines its split."""
-        return self.group or self.text
+ID_BYTES = 8  # of an id in a batch
 
 
 class LabelledTexts(Task):
@@ -99,7 +89,7 @@ class LabelledTexts(Task):
         kept = self._largest_classes(sizes)
         found = {split: [each for each in examples if each.label in kept] for split, examples in found.items()}
         held_out = [split for split in SPLITS if split not in found]
-        stratify = _label_of if self.group is None else _label_of_group(found["train"])
+        stratify = _label_of if self.group is None else label_of_group(found["train"])
         splits = split_by_hash(found["train"], key=_key_of, stratify=stratify, held_out=held_out)
         splits |= {split: examples for split, examples in found.items() if split != "train"}
         return {split: subset_by_hash(splits[split], self.limits[split], key=_text_of) for split in SPLITS}
@@ -157,15 +147,44 @@ class LabelledTexts(Task):
         return [each.text for each in self.rows[split]]
 
     @cached_property
-    def ids(self) -> dict[Split, list[Ids]]:
-        """The token ids of each text."""
-        found = {split: self.encoder.encode([each.text for each in self.rows[split]]) for split in SPLITS}
-        lengths = [len(ids) for texts in found.values() for ids in texts]
-        if truncated := sum(length > self.length for length in lengths):
-            share = f"{truncated} of {len(lengths)} texts ({truncated / len(lengths):.0%})"
+    def ids(self) -> dict[Split, list[Ids] | StoredExamples]:
+        """The token ids of each text; those of a large split are stored."""
+        self._truncated = 0
+        found = {split: self._encode(split) for split in SPLITS}
+        if self._truncated:
+            texts = sum(map(len, self.rows.values()))
+            share = f"{self._truncated} of {texts} texts ({self._truncated / texts:.0%})"
             level = logging.INFO if self.varied else logging.WARNING
             log.log(level, "%s are longer than length=%d %s and are truncated", share, self.length, self.tokens.unit)
-        return {split: [ids[: self.length] for ids in texts] for split, texts in found.items()}
+        return found
+
+    def _encode(self, split: Split) -> list[Ids] | StoredExamples:
+        rows = self.rows[split]
+        longest = min(self.length, max((len(each.text) for each in rows), default=0))
+        if ID_BYTES * longest * len(rows) < LARGE:
+            return [ids for part in self._encoded_parts(split) for ids in part]
+        content = (part for each in rows for part in each[:2])
+        name = cache_name(content, [self.encoder.state, self.length, self.class_names])
+        return stored_examples(name, lambda: self._chunks(split))
+
+    def _encoded_parts(self, split: Split) -> Iterator[list[Ids]]:
+        rows = self.rows[split]
+        for at in range(0, len(rows), CHUNK):
+            found = self.encoder.encode([each.text for each in rows[at : at + CHUNK]])
+            self._truncated += sum(len(ids) > self.length for ids in found)
+            yield [ids[: self.length] for ids in found]
+
+    def _chunks(self, split: Split) -> Iterator[Chunk]:
+        labels, at = self._labels(split), 0
+        ids_type = np.min_scalar_type(self.encoder.vocabulary - 1)
+        for part in self._encoded_parts(split):
+            lengths = np.array([len(ids) for ids in part])
+            yield Chunk(np.concatenate(part).astype(ids_type), lengths, labels[at : at + len(part)].numpy())
+            at += len(part)
+
+    def _labels(self, split: Split) -> Tensor:
+        classes = {name: number for number, name in enumerate(self.class_names)}
+        return torch.tensor([classes[each.label] for each in self.rows[split]], dtype=torch.int64)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -175,7 +194,7 @@ class LabelledTexts(Task):
     @cached_property
     def spec(self) -> TaskSpec:  # type: ignore[override]
         """The sequence length is that of the longest text, at most ``length``."""
-        longest = max((len(ids) for texts in self.ids.values() for ids in texts), default=1)
+        longest = max(map(_longest, self.ids.values()))
         vocabulary = self.encoder.vocabulary
         return TaskSpec(length=longest, vocabulary=vocabulary, classes=len(self.class_names), per_token=False)
 
@@ -184,11 +203,17 @@ class LabelledTexts(Task):
         """The share of the majority class in validation."""
         return majority_share(each.label for each in self.rows["validation"])
 
-    def examples(self, split: Split) -> Batch:
+    def examples(self, split: Split) -> Examples:
         """Token ids ``(texts, length)``, padded, and classes ``(texts,)``."""
-        classes = {name: number for number, name in enumerate(self.class_names)}
-        labels = torch.tensor([classes[each.label] for each in self.rows[split]], dtype=torch.int64)
-        return pad_ids(self.ids[split], self.spec.length, labels)
+        found, length = self.ids[split], self.spec.length
+        if isinstance(found, StoredExamples):
+            found.length = length
+            return found
+        return pad_ids(found, length, self._labels(split))
+
+
+def _longest(found: list[Ids] | StoredExamples) -> int:
+    return found.length if isinstance(found, StoredExamples) else max(map(len, found), default=1)
 
 
 def _text_of(example: Example) -> str:
@@ -201,15 +226,6 @@ def _key_of(example: Example) -> str:
 
 def _label_of(example: Example) -> str:
     return example.label
-
-
-def _label_of_group(examples: Iterable[Example]) -> Callable[[Example], str]:
-    """Maps an example to the most frequent label of its group, of equally frequent ones the first."""
-    counts: dict[str, Counter[str]] = {}
-    for example in examples:
-        counts.setdefault(example.key, Counter())[example.label] += 1
-    majority = {name: max(count, key=count.__getitem__) for name, count in counts.items()}
-    return lambda example: majority[example.key]
 
 
 def _label_order(label: str) -> tuple[float, str]:

@@ -1,8 +1,9 @@
-"""Rows of any source of labelled texts, as found there; and what makes their texts and labels unusable."""
+"""Rows of any source of labelled texts, as found there; what makes them unusable; and the examples of usable ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 
@@ -21,6 +22,19 @@ class Source(NamedTuple):
 
     name: str
     rows: Iterable[Row]
+
+
+class Example(NamedTuple):
+    """A text, its class name and its group if it has one."""
+
+    text: str
+    label: str
+    group: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What determines its split."""
+        return self.group or self.text
 
 
 def check_columns(columns: Iterable[str], *, source: str, text: str, label: str, group: str | None = None) -> None:
@@ -81,3 +95,12 @@ def checked(text: str) -> str:
     except UnicodeEncodeError:  # undecodable bytes were read as surrogates, which cannot be encoded
         raise ValueError("not UTF-8") from None
     return text
+
+
+def label_of_group(examples: Iterable[Example]) -> Callable[[Example], str]:
+    """Maps an example to the most frequent label of its group, of equally frequent ones the first."""
+    counts: dict[str, Counter[str]] = {}
+    for example in examples:
+        counts.setdefault(example.key, Counter())[example.label] += 1
+    majority = {name: max(count, key=count.__getitem__) for name, count in counts.items()}
+    return lambda example: majority[example.key]

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +51,7 @@ class StoredExamples:
         self._tokens = np.memmap(folder / "tokens.bin", dtype=meta["dtype"], mode="r", shape=shape)
         self._ends = np.load(folder / "ends.npy", mmap_mode="r")
         self.labels = torch.from_numpy(np.load(folder / "labels.npy"))
-        self.length: int = meta["length"]
+        self.length = int(np.diff(self._ends, prepend=0).max())  # that examples are padded to; may be increased
 
     @property
     def size(self) -> int:
@@ -60,12 +60,12 @@ class StoredExamples:
 
     @property
     def lengths(self) -> Tensor | None:
-        """Tokens of each example, ``(examples,)``; None if all are equally long."""
+        """Tokens of each example, ``(examples,)``; None if none is padded."""
         lengths = torch.from_numpy(np.diff(self._ends, prepend=0))
         return None if (lengths == self.length).all() else lengths
 
     def select(self, indices: Tensor) -> Batch:
-        """The examples at ``indices``, in that order, padded to the longest of all."""
+        """The examples at ``indices``, in that order, padded to ``length``, at first that of the longest of all."""
         rows = np.zeros((len(indices), self.length, *self._tokens.shape[1:]), dtype=self._tokens.dtype)
         padding = torch.ones(rows.shape[:2], dtype=torch.bool)
         for row, at in enumerate(indices.tolist()):
@@ -85,22 +85,24 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "paretoformer"
 
 
-def cache_name(files: Sequence[Path], settings: object) -> str:
-    """SHA-256 of the contents of files and of settings (anything that JSON can express)."""
+def cache_name(content: Iterable[Path | str], settings: object) -> str:
+    """SHA-256 of the contents of files, of texts, and of settings (anything that JSON can express)."""
     name = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode())
-    for path in files:
-        with path.open("rb") as file:
-            name.update(hashlib.file_digest(file, "sha256").digest())
+    for each in content:
+        if isinstance(each, str):
+            name.update(hashlib.sha256(each.encode()).digest())
+        else:
+            with each.open("rb") as file:
+                name.update(hashlib.file_digest(file, "sha256").digest())
     return name.hexdigest()
 
 
-def stored_examples(name: str, chunks: Callable[[], Iterable[Chunk]], *, length: int) -> StoredExamples:
+def stored_examples(name: str, chunks: Callable[[], Iterable[Chunk]]) -> StoredExamples:
     """The examples stored under ``name``; at first they are stored, unless another process does so meanwhile.
 
     Args:
         name: as of :func:`cache_name`.
         chunks: yields all examples; their tokens have the same type and features.
-        length: tokens of the longest example.
     """
     root = cache_folder()
     if (root / name).is_dir():
@@ -108,7 +110,7 @@ def stored_examples(name: str, chunks: Callable[[], Iterable[Chunk]], *, length:
     root.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=root, prefix="writing-"))
     try:
-        _write(folder, chunks(), length)
+        _write(folder, chunks())
         with suppress(OSError):  # the folder is there already
             folder.rename(root / name)
     finally:
@@ -117,7 +119,7 @@ def stored_examples(name: str, chunks: Callable[[], Iterable[Chunk]], *, length:
     return StoredExamples(root / name)
 
 
-def _write(folder: Path, chunks: Iterable[Chunk], length: int) -> None:
+def _write(folder: Path, chunks: Iterable[Chunk]) -> None:
     lengths, labels, total, meta = list[NDArray[Any]](), list[NDArray[Any]](), 0, dict[str, Any]()
     with (folder / "tokens.bin").open("wb") as file:  # written, not mapped, so that it takes no memory
         for chunk in chunks:
@@ -129,4 +131,4 @@ def _write(folder: Path, chunks: Iterable[Chunk], length: int) -> None:
             meta = {"dtype": str(chunk.tokens.dtype), "features": chunk.tokens.shape[1:]}
     np.save(folder / "ends.npy", np.concatenate(lengths).astype(np.int64).cumsum())
     np.save(folder / "labels.npy", np.concatenate(labels))
-    (folder / "meta.json").write_text(json.dumps({**meta, "tokens": total, "length": length}))
+    (folder / "meta.json").write_text(json.dumps({**meta, "tokens": total}))
