@@ -27,13 +27,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("data", choices=COUNTS, help="texts of 10 to 50 words, or images of 32 by 32 pixels in colour")
     parser.add_argument("--count", type=int, help="texts or images (default: 1,000,000 or 100,000)")
     given = parser.parse_args(arguments)
-    count = given.count or COUNTS[given.data]
+    run(given.data, given.count or COUNTS[given.data])
+    return 0
+
+
+def run(data: str, count: int) -> None:
+    """Measure ``count`` generated ``texts`` or ``images``."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PARETOFORMER_CACHE"] = f"{folder}/cache"
-        task = _texts(Path(folder), count) if given.data == "texts" else _images(Path(folder), count)
+        task = _texts(Path(folder), count) if data == "texts" else _images(Path(folder), count)
         batches = _read(task)
-        print(f"{count} {given.data}, {batches} training batches: peak memory {peak_gib():.2f} GiB")  # noqa: T201
-    return 0
+    sys.stdout.write(f"{count} {data}, {batches} training batches: peak memory {peak_gib():.2f} GiB\n")
 
 
 def peak_gib() -> float:
