@@ -57,13 +57,16 @@ def _run_composed(config: DictConfig) -> None:
 
 
 def _composition_error(error: BaseException) -> str:
-    """Hydra's message; of an unknown key one that lists the known keys."""
+    """Hydra's message; of an unknown key one that lists the known keys, of a value that cannot be merged the remedy."""
     cause: BaseException | None = error
     while cause is not None:
         parent, key = getattr(cause, "parent_node", None), getattr(cause, "full_key", None)
         if isinstance(parent, DictConfig) and key and "not in struct" in str(cause):
             known = ", ".join(map(str, parent))
             return f"{key}: unknown key; known: {known}\nto add it: +{key}=VALUE"
+        if key and "Cannot merge" in str(cause):
+            override = str(error).removeprefix("Error merging override ")
+            return f"{key}: a list and a mapping cannot be merged\nto replace it as a whole: '~{key}' '+{override}'"
         cause = cause.__cause__
     return str(error)
 

@@ -61,7 +61,12 @@ def short_settings(architecture: Mapping[str, Any], names: Collection[str] | Non
 
 
 def describe(architecture: Mapping[str, Any], names: Collection[str] | None = None) -> str:
-    """One line: ``linformer depth=2 width=32 ... rank=16``; ``names`` as in :func:`short_settings`."""
+    """One line: ``linformer depth=2 width=32 ... rank=16``; ``names`` as in :func:`short_settings`.
+
+    Where none of these settings exist, as in a space whose every dimension is fixed, depth and width are shown.
+    """
+    if names is not None and not short_settings(architecture, names):
+        names = ("model.depth", "model.width")
     values = " ".join(f"{name}={format_value(value)}" for name, value in short_settings(architecture, names).items())
     return f"{pattern(architecture)} {values}".strip()
 

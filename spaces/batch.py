@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 IGNORE_INDEX = -100  # the label of a position that contributes neither to the loss nor to the metric
 BOS, EOS = 0, 1  # token ids of a target sequence: beginning and end of sequence
+
+
+class Examples(Protocol):
+    """All examples of a split: one :class:`Batch`, or files of which batches are made when they are selected."""
+
+    @property
+    def labels(self) -> Tensor:
+        """As of :class:`Batch`."""
+
+    @property
+    def size(self) -> int:
+        """The number of examples."""
+
+    @property
+    def lengths(self) -> Tensor | None:
+        """Tokens of each example without padding, ``(examples,)``; None if there is no padding."""
+
+    def select(self, indices: Tensor) -> Batch:
+        """The examples at ``indices``, in that order, with their padding."""
 
 
 class Batch(NamedTuple):
@@ -31,6 +50,16 @@ class Batch(NamedTuple):
     labels: Tensor
     decoder_input_ids: Tensor | None = None
     subtasks: tuple[Batch | None, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """The number of examples."""
+        return len(self.inputs)
+
+    @property
+    def lengths(self) -> Tensor | None:
+        """Tokens of each example without padding, ``(batch,)``; None if there is no padding."""
+        return None if self.padding is None else (~self.padding).sum(1)
 
     def select(self, indices: Tensor) -> Batch:
         """The examples at ``indices``, in that order."""

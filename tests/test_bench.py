@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spaces.bench import measure
+from spaces.bench import measure, memory
 from spaces.bench.__main__ import argument_parser, main
 from spaces.bench.implementations import IMPLEMENTATIONS, select
 from spaces.bench.measure import (
@@ -233,3 +233,13 @@ def test_probe_returns_the_error_or_the_peak_memory_of_a_pass():
     assert 2 * logits <= peak < 8 * logits
     assert seconds > 0
     assert probe(fnet, SMALL, 1024, 10.0)[1] < logits
+
+
+@pytest.mark.parametrize("data", memory.COUNTS)
+def test_the_memory_of_large_data_is_measured_on_stored_examples(data, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path))  # restored after the command has set it
+    monkeypatch.setattr("spaces.tasks.images.LARGE", 1)
+    monkeypatch.setattr("spaces.tasks.sources.labelled_texts.LARGE", 1)
+    assert memory.main([data, "--count", "200"]) == 0
+    found = re.fullmatch(rf"200 {data}, 5 training batches: peak memory (\d\.\d\d) GiB\n", capsys.readouterr().out)
+    assert float(found[1]) > 0

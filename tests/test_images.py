@@ -6,6 +6,7 @@ import io
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,7 +207,7 @@ def test_files_and_folders_that_are_no_classes_are_ignored(tmp_path: Path, caplo
     (tmp_path / "cat" / "._0.png").write_bytes(b"what a Mac leaves behind")
     with caplog.at_level(logging.WARNING):
         assert file_sets(Images(folder=str(tmp_path), side=4)) == before
-        assert not caplog.text
+        assert caplog.messages == [f"{tmp_path}: 36 .png files are read; not read, by their ending: 1 .txt"]
         write_images(tmp_path, names=["rare"], count=2)
         assert file_sets(Images(folder=str(tmp_path), side=4)) == before
     assert "fewer than 3 images, too few to split: rare" in caplog.text
@@ -311,3 +312,28 @@ def test_other_patches_are_of_the_same_images(tmp_path):
         assert torch.equal(*pixels)
     with pytest.raises(ValueError, match="patch=3: it must divide the image size"):
         task.with_input(patch=3)
+
+
+@pytest.mark.parametrize("settings", [{}, {"patch": 2, "channels": "gray"}, {"patch": None, "channels": "gray"}])
+def test_large_splits_are_stored_and_give_the_same_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, settings: dict[str, Any]
+) -> None:
+    folder = write_images(tmp_path / "images")
+    shortened(folder / "cat" / "0.png")
+    monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path / "cache"))
+    in_memory = Images(folder=str(folder), side=8, **settings)
+    batches = {split: list(in_memory.batches(split, 5, shuffle=3)) for split in SPLITS}
+    warnings = caplog.messages
+    caplog.clear()
+    monkeypatch.setattr("spaces.tasks.images.LARGE", 1)
+    monkeypatch.setattr("spaces.tasks.images.CHUNK", 7)
+    for _ in range(2):  # stored, and found
+        stored = Images(folder=str(folder), side=8, **settings)
+        assert stored.sample(2).inputs.equal(in_memory.sample(2).inputs)
+        for split in SPLITS:
+            for found, expected in zip(stored.batches(split, 5, shuffle=3), batches[split], strict=True):
+                assert torch.equal(found.inputs, expected.inputs)
+                assert found.padding is expected.padding is None
+                assert torch.equal(found.labels, expected.labels)
+    assert warnings == caplog.messages
+    assert len(list((tmp_path / "cache").iterdir())) == 3

@@ -16,6 +16,7 @@ from search.config import validate_config
 from search.costs import __main__ as costs
 from search.pruning import __main__ as pruning
 from spaces.bench import __main__ as bench
+from spaces.bench import memory
 from spaces.space import Space
 
 ROOT = Path(__file__).parents[1]
@@ -68,6 +69,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
     monkeypatch.setattr("search.study.storage.open_read_only", reached)
     monkeypatch.setattr(compare, "compare", check_names)
     monkeypatch.setattr(bench, "run", reached)
+    monkeypatch.setattr(memory, "run", reached)
     monkeypatch.setattr(costs, "open_read_only", reached)
     monkeypatch.setattr(pruning, "main", reached)  # it has no options, so nothing to parse
     assert module != "search.pruning" or not given
@@ -78,6 +80,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
         "search.tables": tables.main,
         "search.costs": costs.main,
         "spaces.bench": bench.main,
+        "spaces.bench.memory": memory.main,
         "search.pruning": pruning.main,
     }[module]
     with pytest.raises(SystemExit, match=r"^parsed$"):

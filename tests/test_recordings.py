@@ -160,3 +160,27 @@ def test_an_unusable_folder_is_refused_at_construction(
     damage(write_recordings(tmp_path))
     with pytest.raises(ValueError, match=message):
         Recordings(folder=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], None),
+        (["_background_noise_/a.m4a", "yes/.hidden.m4a", "notes.txt"], None),
+        (["yes/a.FLAC", "no/b.flac"], "2 .flac, 48 .wav files are read"),
+        (
+            ["yes/a.m4a", "no/b.M4A", "up/c"],
+            "48 .wav files are read; not read, by their ending: 2 .m4a, 1 without an ending",
+        ),
+    ],
+)
+def test_several_formats_and_files_that_are_not_read_are_counted_in_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, files: list[str], message: str | None
+) -> None:
+    write_recordings(tmp_path)
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    with caplog.at_level(logging.WARNING):
+        Recordings(folder=str(tmp_path))
+    assert caplog.messages == ([f"{tmp_path}: {message}"] if message else [])

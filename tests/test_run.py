@@ -65,6 +65,10 @@ REFUSED = [  # arguments, and parts of the message
     (["+space=nlp", "space.model.width.choice=[]"], ["model.width: the choice is empty"]),
     (["+space=nlp", "+space.pattern=[softmx]"], ["pattern: 'softmx' is not among this space's mechanisms: softmax"]),
     (
+        ["+space=translation", "space.pattern=[softmax]"],
+        ["space.pattern: a list and a mapping cannot be merged", "'~space.pattern' '+space.pattern=[softmax]'"],
+    ),
+    (
         ["+space=nlp", "space.model.width=24", "space.model.heads=5"],
         ["width=24, heads=5: heads must divide"],
     ),

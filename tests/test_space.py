@@ -150,6 +150,7 @@ def test_an_architecture_is_described_by_its_shortest_unique_names():
         describe(architecture, {"model.depth", "attention.synthesizer.rank"}) == "linformer+synthesizer depth=2 rank=8"
     )
     assert describe(architecture) == "linformer+synthesizer depth=2 linformer.rank=16 synthesizer.rank=8 lr=0.00123"
+    assert describe(architecture, set()) == "linformer+synthesizer depth=2"  # nothing is searched
 
 
 def test_dimension_names_include_those_of_branches():

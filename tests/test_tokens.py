@@ -71,14 +71,14 @@ def test_tokenizers_are_the_same_in_every_process():
 def test_ids_of_a_table_are_those_of_a_tokenizer_learned_from_train(tmp_path, kind):
     task = Table(file=str(write_table(tmp_path / "a.csv", ROWS)), text="review", label="stars")
     varied = task.with_input(tokens=kind, vocabulary=60, length=12)
-    tokenizer = learn(kind, 60, [text for text, _ in task.rows["train"]])
+    tokenizer = learn(kind, 60, [each.text for each in task.rows["train"]])
     assert varied.spec.vocabulary == tokenizer.get_vocab_size()
     for split in SPLITS:
         inputs, padding, labels, *_ = varied.data(split)
         assert torch.equal(labels, task.data(split).labels)
         kept = torch.ones_like(inputs, dtype=torch.bool) if padding is None else ~padding
         found = [row[real].tolist() for row, real in zip(inputs, kept, strict=True)]
-        assert found == [tokenizer.encode(text).ids[:12] for text, _ in task.rows[split]]
+        assert found == [tokenizer.encode(each.text).ids[:12] for each in task.rows[split]]
     assert task.spec.vocabulary == 256, "the task itself is unchanged"
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from spaces.tasks import BOS, EOS, IGNORE_INDEX, SPLITS
+from spaces.tasks.sources.checks import check_data
 from spaces.tasks.synthetic import language_pair
 from spaces.tasks.translation import FIRST, UNK, Translation
 
@@ -144,6 +145,16 @@ def test_without_other_files_train_is_split_by_source_sentence(parallel):
     assert sum(map(len, sources.values())) == 60 == len(set.union(*sources.values()))
     assert sum(map(len, pairs.values())) == 120
     assert [len(sources[split]) for split in SPLITS] == [48, 6, 6]
+
+
+def test_sentences_in_two_splits_are_counted_by_their_text_not_by_ids_with_unknown_words(parallel, caplog):
+    sentences = {"train": ["das rote Haus", "das Haus", "das"], "val": ["das blaue Haus", "das grüne Haus", "das Haus"]}
+    for split, lines in sentences.items():
+        for ending in ("de", "en"):
+            (parallel / f"{split}.{ending}").write_text("".join(f"{line}\n" for line in lines))
+    task = Translation(folder=str(parallel), source="de", target="en", words=2)
+    check_data(task)
+    assert caplog.messages == ["1 of 3 validation examples are also in train"]
 
 
 def test_the_answer_length_includes_the_end_of_sequence(parallel):

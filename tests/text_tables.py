@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 Rows = Sequence[tuple[object, object]]
 REVIEWS: Rows = [(f"number {at}, {'good' if at % 3 else 'bad'}: é{'x' * at}", at % 3) for at in range(60)]
-FORMATS = ("csv", "tsv", "jsonl", "parquet")
+FORMATS = ("csv", "tsv", "json", "jsonl", "parquet")
 
 
 def write_table(path: Path, rows: Rows = REVIEWS, *, text: str = "review", label: str = "stars") -> Path:
@@ -24,6 +24,8 @@ def write_table(path: Path, rows: Rows = REVIEWS, *, text: str = "review", label
     if path.suffix == ".parquet":
         arrays = [list(values) for values in zip(*found, strict=True)]
         parquet.write_table(pyarrow.table(dict(zip(columns, arrays, strict=True))), path, row_group_size=16)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps([dict(zip(columns, row, strict=True)) for row in found]))
     elif path.suffix == ".jsonl":
         path.write_text("".join(f"{json.dumps(dict(zip(columns, row, strict=True)))}\n" for row in found))
     elif path.suffix == ".tsv":

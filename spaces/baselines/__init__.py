@@ -88,7 +88,7 @@ class BaselineResult:
 def training_rows(task: Task, limit: int = MAX_ROWS) -> Batch:
     """The labelled training examples, at most ``limit``: a random subset of fixed seed, in the order of the data."""
     examples = task.data("train")
-    rows = torch.arange(len(examples.inputs))
+    rows = torch.arange(examples.size)
     if examples.labels.dim() == 1:
         rows = rows[examples.labels != IGNORE_INDEX]
     if len(rows) > limit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spaces.baselines import Baseline, one_hot_logits
+from spaces.baselines import Baseline, one_hot_logits, training_rows
 from spaces.tasks import IGNORE_INDEX, Batch, Task
 
 
@@ -37,7 +37,7 @@ class MeanFrame(Baseline):
 
     def fit(self, task: Task) -> None:
         """See :meth:`Baseline.fit`."""
-        examples = task.data("train")
+        examples = training_rows(task)
         self.frame = examples.labels[examples.inputs == self.positions].mean(0)
 
     def forward(self, batch: Batch) -> Tensor:

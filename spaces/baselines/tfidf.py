@@ -39,19 +39,20 @@ class TfidfLogisticRegression(Baseline):
         assert vocabulary is not None
         self.longest = CHARACTER_NGRAM if vocabulary <= CHARACTER_VOCABULARY else WORD_NGRAM
         examples = task.data("train")
-        tokens = examples.inputs.numel() if examples.padding is None else int((~examples.padding).sum())
-        counts_per_row = tokens * self.longest * self.classes / len(examples.inputs)
-        examples = training_rows(task, min(MAX_ROWS, max(1, int(MAX_COUNTS / counts_per_row))))
-        counts = hashed_ngrams(examples, self.longest)
+        lengths = examples.lengths
+        tokens = examples.size * task.spec.length if lengths is None else int(lengths.sum())
+        counts_per_row = tokens * self.longest * self.classes / examples.size
+        rows = training_rows(task, min(MAX_ROWS, max(1, int(MAX_COUNTS / counts_per_row))))
+        counts = hashed_ngrams(rows, self.longest)
         frequencies = np.bincount(counts.indices, minlength=counts.shape[1])
         order = np.argsort(-frequencies, kind="stable")[:MAX_COLUMNS]
-        kept = np.sort(order[frequencies[order] >= min(MIN_EXAMPLES, len(examples.inputs))])
+        kept = np.sort(order[frequencies[order] >= min(MIN_EXAMPLES, rows.size)])
         self.column_of = np.full(counts.shape[1], -1, np.int32)
         self.column_of[kept] = np.arange(len(kept))
         self.tfidf = TfidfTransformer(sublinear_tf=True)
         vectors = self.tfidf.fit_transform(counts[:, kept])
         self.model = LogisticRegression(C=INVERSE_REGULARIZATION, max_iter=100)
-        self.model.fit(vectors, examples.labels.numpy())
+        self.model.fit(vectors, rows.labels.numpy())
 
     def forward(self, batch: Batch) -> Tensor:
         """See :meth:`Baseline.forward`."""

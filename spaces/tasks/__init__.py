@@ -7,6 +7,7 @@ compares architectures on the validation split; the final front is also evaluate
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from abc import ABC, abstractmethod
@@ -25,6 +26,7 @@ from spaces.batch import BOS as BOS
 from spaces.batch import EOS as EOS
 from spaces.batch import IGNORE_INDEX as IGNORE_INDEX
 from spaces.batch import Batch as Batch
+from spaces.batch import Examples as Examples
 from spaces.batch import bucket_by_length
 from spaces.dimensions import check_whole as check_whole
 from spaces.seeds import split_seed
@@ -114,8 +116,8 @@ class Task(ABC):
     chance: float
 
     @abstractmethod
-    def examples(self, split: Split) -> Batch:
-        """Read or generate all examples of a split as one batch; deterministic for the same settings."""
+    def examples(self, split: Split) -> Examples:
+        """Read or generate all examples of a split, by default one batch; deterministic for the same settings."""
 
     def with_input(self) -> Task:
         """This task with other settings of its input, given by keyword; a task that has such settings overrides it.
@@ -139,30 +141,32 @@ class Task(ABC):
         return task
 
     def contents(self, split: Split) -> Sequence[Hashable]:
-        """What copies of an example have in common, one per example: by default its input without padding."""
-        inputs, padding, *_ = self.data(split)
-        if padding is None:
-            return [row.numpy().tobytes() for row in inputs]
-        lengths = (~padding).sum(1).tolist()
-        return [row[:length].numpy().tobytes() for row, length in zip(inputs, lengths, strict=True)]
+        """What copies of an example have in common, one per example: by default a hash of its input without padding."""
+        examples, found = self.data(split), list[bytes]()
+        for indices in torch.arange(examples.size).split(1000):
+            inputs, padding, *_ = examples.select(indices)
+            lengths = [inputs.shape[1]] * len(inputs) if padding is None else (~padding).sum(1).tolist()
+            rows = (row[:length].numpy().tobytes() for row, length in zip(inputs, lengths, strict=True))
+            found += (hashlib.blake2b(row, digest_size=16).digest() for row in rows)
+        return found
 
     @cached_property
     def _variants(self) -> dict[str, Task]:
         return {}
 
-    def data(self, split: Split) -> Batch:
+    def data(self, split: Split) -> Examples:
         """:meth:`examples`, loaded at first use and kept on this task object."""
         if split not in self._loaded:
             self._loaded[split] = self.examples(split)
         return self._loaded[split]
 
     @cached_property
-    def _loaded(self) -> dict[Split, Batch]:
+    def _loaded(self) -> dict[Split, Examples]:
         return {}
 
     def steps(self, split: Split, batch_size: int) -> int:
         """Number of batches of a split."""
-        return -(-len(self.data(split).inputs) // batch_size)
+        return -(-self.data(split).size // batch_size)
 
     def batches(self, split: Split, batch_size: int, *, shuffle: int | None = None) -> Iterator[Batch]:
         """Batches of a split without superfluous padding; the last one may be smaller.
@@ -174,13 +178,13 @@ class Task(ABC):
                 order of the data.
         """
         examples = self.data(split)
-        order = torch.arange(len(examples.inputs))
+        order = torch.arange(examples.size)
         generator = torch.Generator().manual_seed(shuffle or 0)
         if shuffle is not None:
             order = torch.randperm(len(order), generator=generator)
         batches = order.split(batch_size)
-        if shuffle is not None and examples.padding is not None:
-            batches = bucket_by_length(order, (~examples.padding).sum(1), batch_size, generator)
+        if shuffle is not None and (lengths := examples.lengths) is not None:
+            batches = bucket_by_length(order, lengths, batch_size, generator)
         for indices in batches:
             yield examples.select(indices).trim_padding()
 
@@ -194,10 +198,10 @@ class Task(ABC):
             ValueError: ``length`` exceeds that of the task.
         """
         examples = self.data("validation")
-        longest = examples.inputs.shape[1]
+        inputs, _, labels, decoder_input_ids, _ = examples.select(torch.arange(batch) % examples.size)
+        longest = inputs.shape[1]
         if length is not None and not 1 <= length <= longest:
             raise ValueError(f"length={length}: the task has sequence lengths from 1 to {longest}")
-        inputs, _, labels, decoder_input_ids, _ = examples.select(torch.arange(batch) % len(examples.inputs))
         return Batch(inputs[:, :length], None, labels, decoder_input_ids)
 
     def predict(self, network: nn.Module, batch: Batch) -> Any:

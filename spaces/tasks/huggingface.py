@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from spaces.tasks import Split
-from spaces.tasks.sources.labelled_texts import LabelledTexts, Row, Source, arrow_rows, check_columns
+from spaces.tasks.sources.labelled_texts import LabelledTexts
+from spaces.tasks.sources.rows import Row, Source, arrow_rows, check_columns
 
 
 class HuggingFace(LabelledTexts):
@@ -109,7 +110,7 @@ class HuggingFace(LabelledTexts):
         check_columns(rows.column_names, source=source, text=self.text, label=self.label)
         names = getattr(rows.features[self.label], "names", None)
         batches = rows.select_columns([self.text, self.label]).with_format("arrow").iter(batch_size=1000)
-        for row in arrow_rows(batches, text=self.text, label=self.label):
+        for row in arrow_rows(batches, [self.text, self.label]):
             yield row if names is None else row._replace(label=_class_name(names, row.label))
 
 

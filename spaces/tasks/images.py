@@ -10,17 +10,21 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from spaces.tasks import SPLITS, Batch, Split, Task, check_whole, majority_share, split_sizes
-from spaces.tasks.sources.bad_rows import read_usable
+from spaces.tasks import SPLITS, Batch, Examples, Split, Task, check_whole, majority_share, split_sizes
+from spaces.tasks.sources.bad_rows import iterate_usable, read_usable
 from spaces.tasks.sources.folders import class_files, class_of, existing_folder
 from spaces.tasks.sources.image_patches import IMAGE_ERRORS, read_image, square_grid
 from spaces.tasks.sources.splits import HELD_OUT, MIN_TO_SPLIT, balanced, largest_classes, split_by_hash
+from spaces.tasks.sources.stored import CHUNK, LARGE, Chunk, cache_name, stored_examples
 
 log = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
@@ -32,7 +36,8 @@ FilesByClass = dict[str, list[str]]
 class Images(Task):
     """Accuracy of image classification.
 
-    An image takes ``4 * side ** 2`` bytes of memory per channel, twice that as single pixels.
+    An image takes ``4 * side ** 2`` bytes of memory per channel, twice that as single pixels. From ``LARGE`` bytes on,
+    the pixels are in memory-mapped files instead, see :mod:`spaces.tasks.sources.stored`.
 
     Args:
         folder: contains the class folders, or ``train/`` and other splits with the class folders in them.
@@ -131,14 +136,25 @@ class Images(Task):
         filled: list[Split] = ["train", *held_out]
         return {split: {name: part[split] for name, part in parts.items()} for split in filled}
 
-    def examples(self, split: Split) -> Batch:
+    def examples(self, split: Split) -> Examples:
         """Patches ``(images, length, features)`` or pixels ``(images, length)``, and classes ``(images,)``.
 
-        Unusable files are skipped and counted in a warning.
+        Unusable files are skipped and counted in a warning; those of stored examples when they are stored.
         """
+        grid, files = self.grid, self.files[split]
+        if 4 * len(files) * grid.channels * grid.height * grid.width >= LARGE:
+            name = cache_name([self.folder / file for file in files], [asdict(grid), self.class_names, files])
+            return stored_examples(name, lambda: self._chunks(split))
         kept, images = read_usable(self.folder, split, self.files[split], self._read, IMAGE_ERRORS)
         labels = torch.tensor([self.class_names.index(class_of(file)) for file in kept])
         return Batch(self.grid.tokens(torch.stack(images)), None, labels)
+
+    def _chunks(self, split: Split) -> Iterator[Chunk]:
+        usable = iterate_usable(self.folder, split, self.files[split], self._read, IMAGE_ERRORS)
+        while part := list(islice(usable, CHUNK)):
+            labels = np.array([self.class_names.index(class_of(file)) for file, _ in part])
+            tokens = self.grid.stored_tokens(torch.stack([image for _, image in part]))
+            yield Chunk(tokens, np.full(len(part), self.spec.length), labels)
 
     def _read(self, file: str) -> Tensor:
         return read_image(Path(self.folder, file), self.grid.channels, side=self.grid.height)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.seeds import repetition_seed
-from spaces.tasks import Batch, Split, Task, TaskSpec
+from spaces.tasks import Batch, Examples, Split, Task, TaskSpec
 
 
 class Multitask(Task):
@@ -44,7 +44,7 @@ class Multitask(Task):
 
     def examples(self, split: Split) -> Batch:
         """All examples of every task."""
-        return _combine([task.data(split) for task in self.subtasks.values()])
+        return _combine([_all(task.data(split)) for task in self.subtasks.values()])
 
     def steps(self, split: Split, batch_size: int) -> int:
         """Number of batches of the largest task."""
@@ -103,6 +103,10 @@ class _SubtaskNetwork(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         logits: Tensor = self.network.forward_task(self.name, batch)  # type: ignore[operator]
         return logits
+
+
+def _all(examples: Examples) -> Batch:
+    return examples if isinstance(examples, Batch) else examples.select(torch.arange(examples.size))
 
 
 def _combine(batches: Sequence[Batch | None]) -> Batch:

@@ -49,7 +49,7 @@ class Patches(Task):
 
     def examples(self, split: Split) -> Batch:
         """Patches in row-major order, ``(images, patches, pixels of a patch)`` in -1..1, and digits ``(images,)``."""
-        pixels, _, digits, *_ = self.digits.data(split)
+        pixels, _, digits, *_ = self.digits.examples(split)
         rows = slice(self.train if split == "train" else None)
         images = pixels[rows].view(-1, 1, PIXELS, PIXELS) * 2.0 / WHITE - 1
         images = F.interpolate(images, size=self.side, mode="bilinear", align_corners=False)

@@ -1,21 +1,16 @@
-"""Text classification on a table of the user's: CSV, TSV, JSON lines or Parquet, in UTF-8.
-
-In CSV a quoted field may contain commas and newlines (RFC 4180); in TSV quotes have no meaning, and no field contains
-tabs or newlines (as its media type is defined). Both begin with a header.
-"""
+"""Text classification on a table of the user's: CSV, TSV, JSON, JSON lines or Parquet; see :mod:`.sources.tables`."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from spaces.tasks import Split
-from spaces.tasks.sources.labelled_texts import LabelledTexts, Row, Source, arrow_rows, check_columns
+from spaces.tasks.sources.labelled_texts import LabelledTexts
+from spaces.tasks.sources.rows import Source
+from spaces.tasks.sources.tables import COMPRESSIONS, FORMATS, Settings, read_table, table_format
 
-FIELD_LIMIT = 2**31 - 1  # the default limit of Python's csv is too small for long documents
+SEPARATED = {".csv", ".tsv"}  # the formats whose columns are separated by a character
 
 
 class Table(LabelledTexts):
@@ -24,11 +19,15 @@ class Table(LabelledTexts):
     Files are read at first use. Problems are reported with their line number, or row number for Parquet.
 
     Args:
-        file: ends in .csv, .tsv, .jsonl or .parquet.
+        file: ends in .csv, .tsv, .json, .jsonl or .parquet, or in .csv.gz and so on (.gz, .bz2, .xz).
         text: the column of texts.
-        label: the column of labels: texts or integers.
+        label: the column of labels: texts or integers; rows without one are left out and counted.
+        group: the column of users, documents or the like whose rows must be in the same split; null: there is none.
         validation_file: a table for validation; null: a tenth of ``file``.
         test_file: a table for testing; null: another tenth of ``file``.
+        separator: of the columns of .csv and .tsv, one character; null: comma, semicolon, tab or bar, by the header.
+        encoding: of all but .parquet, by its name in Python, such as gb18030; null: that of the byte order mark, else
+            UTF-8, else, for .csv and .tsv, Latin-1 with a warning.
         tokens: ``bytes``, ``characters``, ``words``, ``bpe``, ``wordpiece``, ``unigram``, or a file tokenizer.json.
         vocabulary: number of tokens that are learned from train at most; null: 8192.
         length: tokens of a text at most; longer texts are truncated, and their share is logged.
@@ -44,8 +43,11 @@ class Table(LabelledTexts):
         file: str | None = None,
         text: str = "text",
         label: str = "label",
+        group: str | None = None,
         validation_file: str | None = None,
         test_file: str | None = None,
+        separator: str | None = None,
+        encoding: str | None = None,
         tokens: str = "bytes",
         vocabulary: int | None = None,
         length: int = 512,
@@ -57,6 +59,7 @@ class Table(LabelledTexts):
         super().__init__(
             text=text,
             label=label,
+            group=group,
             tokens=tokens,
             vocabulary=vocabulary,
             length=length,
@@ -65,115 +68,55 @@ class Table(LabelledTexts):
             validation=validation,
             test=test,
         )
+        accepted = f"{', '.join(FORMATS)}, with or without {', '.join(COMPRESSIONS)} after it"
         if file is None:
-            raise ValueError(f"file=None: name a table that ends in {', '.join(READERS)}")
+            raise ValueError(f"file=None: name a table that ends in {accepted}")
         files: dict[Split, str | None] = {"train": file, "validation": validation_file, "test": test_file}
         self.files = {split: Path(path).expanduser() for split, path in files.items() if path is not None}
         for split, path in self.files.items():
             setting = f"{'' if split == 'train' else f'{split}_'}file={str(path)!r}"
-            if path.suffix.lower() not in READERS:
-                raise ValueError(f"{setting}: it must end in {', '.join(READERS)}")
+            if table_format(path) is None:
+                raise ValueError(f"{setting}: it must end in {accepted}")
             if not path.is_file():
                 raise ValueError(f"{setting}: no such file")
+        formats = {table_format(path) for path in self.files.values()}
+        self.settings = Settings(
+            text, label, group, check_separator(separator, formats), check_encoding(encoding, formats)
+        )
 
     def sources(self) -> Mapping[Split, Source]:
         """The files of the splits."""
-        return {split: Source(path.name, self._read(path)) for split, path in self.files.items()}
-
-    def _read(self, path: Path) -> Iterator[Row]:
-        try:
-            yield from READERS[path.suffix.lower()](path, self.text, self.label)
-        except (OSError, csv.Error) as error:
-            raise ValueError(f"{path.name}: {error}") from error
+        return {split: Source(path.name, read_table(path, self.settings)) for split, path in self.files.items()}
 
 
-class TabSeparated(csv.excel_tab):
-    """TSV as its media type is defined: unlike in Python's dialect, quotes have no meaning."""
-
-    quoting = csv.QUOTE_NONE
-
-
-def read_separated(path: Path, text: str, label: str, *, dialect: type[csv.Dialect]) -> Iterator[Row]:
-    """Rows of a file of comma- or tab-separated fields.
+def check_separator(separator: str | None, formats: Set[str | None]) -> str | None:
+    r"""The separator, in which a backslash and t, as typed in a shell, are a tab.
 
     Raises:
-        ValueError: a column is missing.
+        ValueError: it cannot separate columns, or no file has one.
     """
-    limit = csv.field_size_limit(FIELD_LIMIT)
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            lines = csv.reader(file, dialect, strict=True)
-            header = next(lines, [])
-            check_columns(header, source=path.name, text=text, label=label)
-            places = header.index(text), header.index(label)
-            while True:
-                where = f"line {lines.line_num + 1}"
-                try:
-                    fields = next(lines)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    yield Row(where, problem=str(error))
-                    continue
-                if len(fields) == len(header):
-                    yield Row(where, *(fields[place] for place in places))
-                elif fields:
-                    yield Row(where, problem=f"{len(fields)} fields, but the header has {len(header)}")
-    finally:
-        csv.field_size_limit(limit)
+    if separator is None:
+        return None
+    character = separator.replace(r"\t", "\t")
+    if len(character) != 1 or character in '"\r\n':
+        raise ValueError(f"separator={separator!r}: it must be one character, such as ';' or '\\t'")
+    if not formats & SEPARATED:
+        raise ValueError(f"separator={separator!r}: only {' and '.join(sorted(SEPARATED))} files have one; write null")
+    return character
 
 
-def read_json_lines(path: Path, text: str, label: str) -> Iterator[Row]:
-    """Rows of a file with one JSON object per line.
+def check_encoding(encoding: str | None, formats: Set[str | None]) -> str | None:
+    """The encoding.
 
     Raises:
-        ValueError: a column is missing from all objects.
+        ValueError: Python does not know it, or all files are binary.
     """
-    rows, columns = list[Row](), dict[str, None]()
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            where = f"line {number}"
-            try:
-                found = json.loads(line) if line.strip() else None
-            except json.JSONDecodeError as error:
-                rows.append(Row(where, problem=f"not JSON: {error.msg} at column {error.colno}"))
-            except UnicodeDecodeError:
-                rows.append(Row(where, problem="not UTF-8"))
-            else:
-                if isinstance(found, dict):
-                    columns |= dict.fromkeys(found)
-                    rows.append(Row(where, found.get(text), found.get(label)))
-                elif line.strip():
-                    rows.append(Row(where, problem="not a JSON object"))
-    if columns:
-        check_columns(columns, source=path.name, text=text, label=label)
-    yield from rows
-
-
-def read_parquet(path: Path, text: str, label: str) -> Iterator[Row]:
-    """Rows of a Parquet file.
-
-    Raises:
-        ValueError: a column is missing, the file is no Parquet file, or pyarrow is not installed.
-    """
+    if encoding is None:
+        return None
     try:
-        import pyarrow  # slow to import, and needed by this format only
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ValueError(
-            f"{path.name}: reading Parquet needs pyarrow, which is not installed: pip install pyarrow"
-        ) from error
-    try:
-        with parquet.ParquetFile(path) as file:
-            check_columns(file.schema_arrow.names, source=path.name, text=text, label=label)
-            yield from arrow_rows(file.iter_batches(columns=[text, label]), text=text, label=label)
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"{path.name}: {error}") from error
-
-
-READERS: Mapping[str, Callable[[Path, str, str], Iterator[Row]]] = {
-    ".csv": partial(read_separated, dialect=csv.excel),
-    ".tsv": partial(read_separated, dialect=TabSeparated),
-    ".jsonl": read_json_lines,
-    ".parquet": read_parquet,
-}
+        "".encode(encoding)
+    except LookupError as error:
+        raise ValueError(f"encoding={encoding!r}: {error}; name one of Python's, such as latin-1 or utf-16") from error
+    if formats == {".parquet"}:
+        raise ValueError(f"encoding={encoding!r}: .parquet has no encoding; write null")
+    return encoding

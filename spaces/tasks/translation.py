@@ -175,6 +175,10 @@ class Translation(Task):
         decoder_input_ids[:, 1:] = labels[:, :-1].clamp(min=EOS)
         return Batch(inputs, padding if padding.any() else None, labels, decoder_input_ids)
 
+    def contents(self, split: Split) -> Sequence[str]:
+        """The source sentences; ids would be equal where different rare words are unknown."""
+        return [pair.source for pair in self.pairs[split]]
+
     def _ids(self, sentence: str, numbers: Mapping[str, int]) -> list[int]:
         if self.tokens == "bytes":
             return [FIRST + byte for byte in sentence.encode()]

@@ -80,7 +80,9 @@ class Tts(Task):
     @cached_property
     def chance(self) -> float:  # type: ignore[override]
         """The error in validation of always predicting the mean frame of train."""
-        train, validation = (self._at_slots(examples.labels, examples) for examples in map(self.data, SPLITS[:2]))
+        splits = (self.data(split) for split in SPLITS[:2])
+        batches = (examples.select(torch.arange(examples.size)) for examples in splits)
+        train, validation = (self._at_slots(batch.labels, batch) for batch in batches)
         return (validation - train.mean(0)).abs().mean().item()
 
     def examples(self, split: Split) -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,7 +37,15 @@ def warn_or_refuse(problems: Sequence[str], total: int, *, where: str, what: str
 def read_usable(
     folder: Path, split: Split, files: Sequence[str], read: Callable[[str], T], errors: tuple[type[Exception], ...]
 ) -> tuple[list[str], list[T]]:
-    """The files that can be read, and their contents; see :func:`warn_or_refuse` for the others.
+    """The files that can be read, and their contents; arguments and errors as of :func:`iterate_usable`."""
+    usable = list(iterate_usable(folder, split, files, read, errors))
+    return [file for file, _ in usable], [content for _, content in usable]
+
+
+def iterate_usable(
+    folder: Path, split: Split, files: Sequence[str], read: Callable[[str], T], errors: tuple[type[Exception], ...]
+) -> Iterator[tuple[str, T]]:
+    """Each file that can be read, and its content; see :func:`warn_or_refuse`, called at the end, for the others.
 
     Args:
         folder: where the files are, for messages.
@@ -52,12 +60,12 @@ def read_usable(
     where = f"folder={str(folder)!r}"
     if not files:
         raise ValueError(f"{where}: no {split} files")
-    kept, contents, problems = list[str](), list[T](), list[str]()
+    problems = list[str]()
     for file in files:
         try:
-            contents.append(read(file))
-            kept.append(file)
+            content = read(file)
         except errors as error:
             problems.append(f"{file}: {str(error) or 'it ends too early'}")
+        else:
+            yield file, content
     warn_or_refuse(problems, len(files), where=where, what=f"{split} files")
-    return kept, contents

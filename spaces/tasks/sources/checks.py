@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from spaces.tasks import IGNORE_INDEX, SPLITS, Batch, Split, Task
+from spaces.tasks import IGNORE_INDEX, SPLITS, Examples, Split, Task
 
 log = logging.getLogger(__name__)
 
@@ -21,22 +21,22 @@ def check_data(task: Task) -> None:
         check_data(subtask)
     if task.subtasks:
         return
-    splits: Mapping[Split, Batch] = {split: task.data(split) for split in SPLITS}
+    splits: Mapping[Split, Examples] = {split: task.data(split) for split in SPLITS}
     for split, examples in splits.items():
-        if not len(examples.inputs):
+        if not examples.size:
             raise ValueError(f"{split}: no examples")
         if not (examples.labels != IGNORE_INDEX).any():
             raise ValueError(f"{split}: no labels; all are {IGNORE_INDEX}")
-    if not splits["train"].labels.is_floating_point() and splits["train"].decoder_input_ids is None:
+    if not splits["train"].labels.is_floating_point() and task.spec.answer_length is None:
         _check_classes(task, splits)
     seen = set(task.contents("train"))
     for split in SPLITS[1:]:
         repeated = sum(content in seen for content in task.contents(split))
         if repeated:
-            log.warning("%d of %d %s examples are also in train", repeated, len(splits[split].inputs), split)
+            log.warning("%d of %d %s examples are also in train", repeated, splits[split].size, split)
 
 
-def _check_classes(task: Task, splits: Mapping[Split, Batch]) -> None:
+def _check_classes(task: Task, splits: Mapping[Split, Examples]) -> None:
     classes = {
         split: set(batch.labels[batch.labels != IGNORE_INDEX].unique().tolist()) for split, batch in splits.items()
     }
@@ -44,7 +44,7 @@ def _check_classes(task: Task, splits: Mapping[Split, Batch]) -> None:
     for split in SPLITS[:2]:
         if len(classes[split]) < 2:
             raise ValueError(
-                f"{split}: all {len(splits[split].inputs)} examples are of {_named(task, classes[split])}; "
+                f"{split}: all {splits[split].size} examples are of {_named(task, classes[split])}; "
                 "at least two classes are needed"
             )
     if splits["train"].labels.ndim > 1:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+
+log = logging.getLogger(__name__)
 
 
 def existing_folder(folder: str | None, content: str) -> Path:
@@ -22,14 +26,28 @@ def existing_folder(folder: str | None, content: str) -> Path:
 def class_files(folder: Path, suffixes: Sequence[str], *, inside: str = "") -> dict[str, list[str]]:
     """Files by class whose names end in one of ``suffixes``, as paths ``inside/class/file`` relative to ``folder``.
 
-    Folders whose names begin with ``_`` or a dot are no classes.
+    Folders whose names begin with ``_`` or a dot are no classes. A warning counts the files by ending if there are
+    several formats, as a class may be told by its format, or if some files are not read.
     """
     found: dict[str, list[str]] = {}
+    formats, unread = Counter[str](), Counter[str]()
     for path in sorted(folder.glob(f"{inside}*/*")):
-        name = path.parent.name
-        if path.suffix.lower() in suffixes and path.name[0] != "." and name[0] not in "._":
+        name, suffix = path.parent.name, path.suffix.lower()
+        if path.name[0] == "." or name[0] in "._":
+            continue
+        if suffix in suffixes:
             found.setdefault(name, []).append(f"{inside}{name}/{path.name}")
+            formats[suffix] += 1
+        elif path.is_file():
+            unread[suffix or "without an ending"] += 1
+    if len(formats) > 1 or unread:
+        omitted = f"; not read, by their ending: {_counted(unread)}" if unread else ""
+        log.warning("%s: %s files are read%s", folder / inside, _counted(formats) or "no", omitted)
     return found
+
+
+def _counted(endings: Mapping[str, int]) -> str:
+    return ", ".join(f"{endings[ending]} {ending}" for ending in sorted(endings))
 
 
 def class_of(file: str) -> str:

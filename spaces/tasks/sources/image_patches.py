@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -70,6 +71,14 @@ class Grid:
         if self.patch is None:
             return images.flatten(1).long()
         return extract_patches(images.float() / 127.5 - 1, self.patch)
+
+    def stored_tokens(self, images: Tensor) -> NDArray[np.uint8]:
+        """The tokens of images one after another, ``(tokens,)`` or ``(tokens, features)``, as values 0..255."""
+        if self.patch is None:
+            return images.flatten().numpy()
+        rows, columns = self.height // self.patch, self.width // self.patch
+        squares = images.view(-1, self.channels, rows, self.patch, columns, self.patch).permute(0, 2, 4, 1, 3, 5)
+        return squares.reshape(-1, self.channels * self.patch**2).numpy()
 
 
 def extract_patches(images: Tensor, side: int) -> Tensor:

@@ -8,52 +8,36 @@ import math
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from spaces.tasks import SPLITS, Batch, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
+from spaces.tasks import SPLITS, Examples, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
 from spaces.tasks.sources.bad_rows import warn_or_refuse
+from spaces.tasks.sources.rows import Example, Source, checked, is_missing, label_of, label_of_group, text_of
 from spaces.tasks.sources.splits import largest_classes, split_by_hash, subset_by_hash
+from spaces.tasks.sources.stored import CHUNK, LARGE, Chunk, StoredExamples, cache_name, stored_examples
 from spaces.tasks.sources.tokens import DERIVED, Encoder, Ids, TokenSettings, pad_ids
 
 log = logging.getLogger(__name__)
-
-
-class Row(NamedTuple):
-    """A row of a source: text and label as found there, or the problem that makes it unusable."""
-
-    where: str  # place in the source, such as "line 7"
-    text: object = None
-    label: object = None
-    problem: str | None = None
-
-
-class Source(NamedTuple):
-    """The rows of a file or data set, and its name for messages."""
-
-    name: str
-    rows: Iterable[Row]
-
-
-class Example(NamedTuple):
-    """A text and its class name."""
-
-    text: str
-    label: str
+ID_BYTES = 8  # of an id in a batch
 
 
 class LabelledTexts(Task):
     """Accuracy of text classification.
 
     A split without a source of its own gets a tenth of the distinct texts of train, of each class. The split of a text
-    follows from its hash, so copies of a text are in the same split.
+    follows from its hash, so copies of a text are in the same split. With groups a split gets a tenth of the groups
+    instead, of each class that is the most frequent one of a group. Rows without a label are left out and counted.
 
     Args:
         text: the column of texts.
         label: the column of labels.
+        group: the column of groups, such as users or documents: rows of a group go to the same split, those without one
+            are split by their text; None: there are no groups.
         tokens: what a token is, see :class:`~spaces.tasks.sources.tokens.TokenSettings`; learned from train alone.
         vocabulary: number of tokens that are learned at most; null: a default.
         length: tokens of a text at most; longer texts are truncated, and their share is logged.
@@ -70,6 +54,7 @@ class LabelledTexts(Task):
         *,
         text: str,
         label: str,
+        group: str | None = None,
         tokens: str,
         vocabulary: int | None,
         length: int,
@@ -83,7 +68,9 @@ class LabelledTexts(Task):
         check_whole(2, classes=classes)
         if text == label:
             raise ValueError(f"text={text!r}, label={label!r}: they must be two different columns")
-        self.text, self.label, self.length, self.classes = text, label, length, classes
+        if group in (text, label):
+            raise ValueError(f"group={group!r}: it must be another column than those of texts and labels; or null")
+        self.text, self.label, self.group, self.length, self.classes = text, label, group, length, classes
         self.limits = split_sizes(train=train, validation=validation, test=test)
 
     @abstractmethod
@@ -102,20 +89,30 @@ class LabelledTexts(Task):
         kept = self._largest_classes(sizes)
         found = {split: [each for each in examples if each.label in kept] for split, examples in found.items()}
         held_out = [split for split in SPLITS if split not in found]
-        splits = split_by_hash(found["train"], key=_text_of, stratify=_label_of, held_out=held_out)
+        stratify = _label_of if self.group is None else label_of_group(found["train"])
+        splits = split_by_hash(found["train"], key=_key_of, stratify=stratify, held_out=held_out)
         splits |= {split: examples for split, examples in found.items() if split != "train"}
         return {split: subset_by_hash(splits[split], self.limits[split], key=_text_of) for split in SPLITS}
 
     def _usable(self, source: Source) -> list[Example]:
-        kept, problems = list[Example](), list[str]()
+        kept, problems, unlabelled = list[Example](), list[str](), 0
         for row in source.rows:
             try:
                 if row.problem:
                     raise ValueError(row.problem)
-                kept.append(Example(_text(row.text), _label(row.label)))
+                text = text_of(row.text)
+                if is_missing(row.label):
+                    unlabelled += 1
+                else:
+                    group = None if is_missing(row.group) else checked(str(row.group).strip())
+                    kept.append(Example(text, label_of(row.label), group))
             except ValueError as error:
                 problems.append(f"{row.where}: {error}")
         warn_or_refuse(problems, len(kept) + len(problems), where=source.name, what="rows")
+        if unlabelled:
+            if not kept:
+                raise ValueError(f"{source.name}: none of its {unlabelled} rows has a label in {self.label!r}")
+            log.warning("%s: left out %d of %d rows, without a label", source.name, unlabelled, unlabelled + len(kept))
         return kept
 
     def _largest_classes(self, sizes: Mapping[str, int]) -> set[str]:
@@ -129,7 +126,7 @@ class LabelledTexts(Task):
     @cached_property
     def class_names(self) -> Sequence[str]:  # type: ignore[override]
         """Labels in the order of their class numbers: integers by value, then others alphabetically."""
-        return sorted({label for examples in self.rows.values() for _, label in examples}, key=_label_order)
+        return sorted({each.label for examples in self.rows.values() for each in examples}, key=_label_order)
 
     def with_input(
         self, *, tokens: str | None = None, vocabulary: int | None = None, length: int | None = None
@@ -147,94 +144,84 @@ class LabelledTexts(Task):
 
     def contents(self, split: Split) -> Sequence[Hashable]:
         """The whole texts."""
-        return [text for text, _ in self.rows[split]]
+        return [each.text for each in self.rows[split]]
 
     @cached_property
-    def ids(self) -> dict[Split, list[Ids]]:
-        """The token ids of each text."""
-        found = {split: self.encoder.encode([text for text, _ in self.rows[split]]) for split in SPLITS}
-        lengths = [len(ids) for texts in found.values() for ids in texts]
-        if truncated := sum(length > self.length for length in lengths):
-            share = f"{truncated} of {len(lengths)} texts ({truncated / len(lengths):.0%})"
+    def ids(self) -> dict[Split, list[Ids] | StoredExamples]:
+        """The token ids of each text; those of a large split are stored."""
+        self._truncated = 0
+        found = {split: self._encode(split) for split in SPLITS}
+        if self._truncated:
+            texts = sum(map(len, self.rows.values()))
+            share = f"{self._truncated} of {texts} texts ({self._truncated / texts:.0%})"
             level = logging.INFO if self.varied else logging.WARNING
             log.log(level, "%s are longer than length=%d %s and are truncated", share, self.length, self.tokens.unit)
-        return {split: [ids[: self.length] for ids in texts] for split, texts in found.items()}
+        return found
+
+    def _encode(self, split: Split) -> list[Ids] | StoredExamples:
+        rows = self.rows[split]
+        longest = min(self.length, max((len(each.text) for each in rows), default=0))
+        if ID_BYTES * longest * len(rows) < LARGE:
+            return [ids for part in self._encoded_parts(split) for ids in part]
+        content = (part for each in rows for part in each[:2])
+        name = cache_name(content, [self.encoder.state, self.length, self.class_names])
+        return stored_examples(name, lambda: self._chunks(split))
+
+    def _encoded_parts(self, split: Split) -> Iterator[list[Ids]]:
+        rows = self.rows[split]
+        for at in range(0, len(rows), CHUNK):
+            found = self.encoder.encode([each.text for each in rows[at : at + CHUNK]])
+            self._truncated += sum(len(ids) > self.length for ids in found)
+            yield [ids[: self.length] for ids in found]
+
+    def _chunks(self, split: Split) -> Iterator[Chunk]:
+        labels, at = self._labels(split), 0
+        ids_type = np.min_scalar_type(self.encoder.vocabulary - 1)
+        for part in self._encoded_parts(split):
+            lengths = np.array([len(ids) for ids in part])
+            yield Chunk(np.concatenate(part).astype(ids_type), lengths, labels[at : at + len(part)].numpy())
+            at += len(part)
+
+    def _labels(self, split: Split) -> Tensor:
+        classes = {name: number for number, name in enumerate(self.class_names)}
+        return torch.tensor([classes[each.label] for each in self.rows[split]], dtype=torch.int64)
 
     @cached_property
     def encoder(self) -> Encoder:
         """Learned from the training texts."""
-        return self.tokens.encoder(text for text, _ in self.rows["train"])
+        return self.tokens.encoder(each.text for each in self.rows["train"])
 
     @cached_property
     def spec(self) -> TaskSpec:  # type: ignore[override]
         """The sequence length is that of the longest text, at most ``length``."""
-        longest = max((len(ids) for texts in self.ids.values() for ids in texts), default=1)
+        longest = max(map(_longest, self.ids.values()))
         vocabulary = self.encoder.vocabulary
         return TaskSpec(length=longest, vocabulary=vocabulary, classes=len(self.class_names), per_token=False)
 
     @cached_property
     def chance(self) -> float:  # type: ignore[override]
         """The share of the majority class in validation."""
-        return majority_share(label for _, label in self.rows["validation"])
+        return majority_share(each.label for each in self.rows["validation"])
 
-    def examples(self, split: Split) -> Batch:
+    def examples(self, split: Split) -> Examples:
         """Token ids ``(texts, length)``, padded, and classes ``(texts,)``."""
-        classes = {name: number for number, name in enumerate(self.class_names)}
-        labels = torch.tensor([classes[label] for _, label in self.rows[split]], dtype=torch.int64)
-        return pad_ids(self.ids[split], self.spec.length, labels)
+        found, length = self.ids[split], self.spec.length
+        if isinstance(found, StoredExamples):
+            found.length = length
+            return found
+        return pad_ids(found, length, self._labels(split))
 
 
-def check_columns(columns: Iterable[str], *, source: str, text: str, label: str) -> None:
-    """Raise ``ValueError``, listing the columns, unless both ``text`` and ``label`` are among them."""
-    names = list(columns)
-    listed = ", ".join(name[:40] for name in names) or "none"  # without a header these may be long texts
-    listed = listed.encode(errors="backslashreplace").decode()
-    for setting, name in (("text", text), ("label", label)):
-        if name not in names:
-            raise ValueError(f"{setting}={name!r}: {source} has no such column; there are {listed}")
-
-
-def arrow_rows(batches: Iterable[Any], *, text: str, label: str) -> Iterator[Row]:
-    """The rows of Arrow tables or record batches, numbered consecutively from 1."""
-    number = 0
-    for batch in batches:
-        for found in zip(batch.column(text), batch.column(label), strict=True):
-            number += 1
-            try:
-                row = Row(f"row {number}", *(value.as_py() for value in found))
-            except UnicodeDecodeError:
-                row = Row(f"row {number}", problem="not UTF-8")
-            yield row
-
-
-def _text(text: object) -> str:
-    if text is None or (isinstance(text, str) and not text.strip()):
-        raise ValueError("empty text")
-    if not isinstance(text, str):
-        raise ValueError(f"{str(text)[:40]} is not a text")
-    return _checked(text)
-
-
-def _label(label: object) -> str:
-    if isinstance(label, float) and label.is_integer():  # a column of integers with missing values is read as floats
-        label = int(label)
-    if label is None or label != label or (isinstance(label, str) and not label.strip()):
-        raise ValueError("no label")
-    if not isinstance(label, int | str):
-        raise ValueError(f"{str(label)[:40]} is not a label: it must be a text or an integer")
-    return _checked(str(label).strip())
-
-
-def _checked(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # undecodable bytes were read as surrogates, which cannot be encoded
-        raise ValueError("not UTF-8") from None
-    return text
+def _longest(found: list[Ids] | StoredExamples) -> int:
+    return found.length if isinstance(found, StoredExamples) else max(map(len, found), default=1)
 
 
 def _text_of(example: Example) -> str:
     return example.text
+
+
+def _key_of(example: Example) -> str:
+    return example.key
 
 
 def _label_of(example: Example) -> str:

@@ -51,6 +51,8 @@ def split_by_hash(
 
 def subset_by_hash(items: Sequence[T], limit: int, *, key: Callable[[T], str | bytes]) -> list[T]:
     """At most ``limit`` items in their order, chosen by the hashes of their keys."""
+    if len(items) <= limit:
+        return list(items)
     chosen = sorted(range(len(items)), key=lambda at: digest(key(items[at])))[:limit]
     return [items[at] for at in sorted(chosen)]
 

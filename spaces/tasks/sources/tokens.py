@@ -37,6 +37,10 @@ class Encoder(Protocol):
 
     vocabulary: int  # ids are 0..vocabulary-1
 
+    @property
+    def state(self) -> str:
+        """Equal for encoders that encode alike."""
+
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """The ids of each text, at least one."""
 
@@ -94,6 +98,7 @@ class ByteEncoder:
     """UTF-8 bytes."""
 
     vocabulary = 256
+    state = "bytes"
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """See :meth:`Encoder.encode`."""
@@ -110,6 +115,11 @@ class LibraryEncoder:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self.vocabulary: int = max(tokenizer.get_vocab().values()) + 1
+
+    @property
+    def state(self) -> str:
+        """The tokenizer file."""
+        return str(self._tokenizer.to_str())
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """See :meth:`Encoder.encode`."""
