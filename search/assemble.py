@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import optuna
 import torch
 from omegaconf import OmegaConf
 
+from search.budget.deadline import Deadline
 from search.config import hide_passwords
 from search.costs.measured import MeasuredCosts
 from search.evaluate import Search
@@ -40,6 +41,8 @@ from spaces.tasks.sources.checks import check_data
 MAY_DIFFER = (  # between workers
     "study",
     "n_trials",
+    "budget",
+    "patience",
     "storage",
     "tracking",
     "checkpoints",
@@ -62,17 +65,27 @@ class Components:
     baselines: Sequence[BaselineResult]
 
 
-def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequence[Mapping[str, Any]]) -> Components:
+def build_search(
+    config: Mapping[str, Any],
+    space: Space,
+    initial_params: Sequence[Mapping[str, Any]],
+    *,
+    deadline: Deadline | None = None,
+    phase: Callable[[str], None] = lambda text: None,
+) -> Components:
     """Construct and check all parts, then open the storage and start tracking.
 
     Args:
         config: the composed configuration as plain values.
         space: the search space.
         initial_params: parameters of the first trials of a new study.
+        deadline: of the run; None for no limit.
+        phase: called with what is done next, such as "reading the data".
 
     Raises:
         ConfigError: the configuration is invalid; nothing has been written.
     """
+    deadline = deadline or Deadline()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # of Optuna's samplers
     torch.set_num_threads(1)  # small networks train faster with a thread per process
@@ -83,6 +96,9 @@ def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequen
     seed, limits = config["seed"], config["limits"]
     device = select_device(config["device"], precision=config["precision"], compile_network=config["compile"])
     sampler = SeededPerTrial(lambda seed: instantiate(config["sampler"], "sampler", seed=seed), seed=seed)
+    phase("reading the data")
+    validate_data(task)
+    phase("checking the space")
     validate_space(space, task)
     storage = instantiate(
         {"_target_": f"{open_storage.__module__}.{open_storage.__name__}", **config["storage"]}, "storage"
@@ -94,11 +110,15 @@ def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequen
     directions: dict[str, Direction] = {task.metric: task.direction, **dict.fromkeys(config["costs"], "minimize")}
     study = open_study(storage, config["study"], directions=directions, sampler=sampler, identity=identity_of(config))
     store, measuring = TrialStore(study), time.perf_counter()
+    phase("measuring the largest networks")
     ceilings = store.ceilings(lambda: _ceilings(space, costs, config["costs"]))
     measuring = time.perf_counter() - measuring
     objectives = Objectives.of(task, config["costs"], ceilings)
+    if config["baselines"]:
+        phase("fitting baselines")
     baselines = store.baselines((lambda: evaluate_baselines(task)) if config["baselines"] else None)
     store.enqueue_first(initial_params)
+    phase("starting tracking")
     tracking.start(
         config["study"],
         identity=store.study_id(),
@@ -114,7 +134,8 @@ def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequen
         cost_model=costs,
         proposer=proposer_of(sampler.base, pruner, pool.unseen),
         pruner=pruner,
-        learner=LightningLearner(task, seed, Path(config["checkpoints"]) / config["study"], device),
+        learner=LightningLearner(task, seed, Path(config["checkpoints"]) / config["study"], device, deadline.is_over),
+        deadline=deadline,
     )
     return Components(store, search, costs, tracking, measuring, baselines)
 
@@ -134,16 +155,24 @@ def _ceilings(space: Space, model: MeasuredCosts, names: Sequence[str]) -> list[
     return [max(each[name] for each in costs) for name in names]
 
 
-def validate_space(space: Space, task: Task) -> None:
-    """Check the data, and build the networks at every corner of the space.
+def validate_data(task: Task) -> None:
+    """Read the data and check it.
 
     Raises:
-        ConfigError: the data is invalid, or does not fit corners that the message lists.
+        ConfigError: it is invalid.
     """
     try:
         check_data(task)
     except ValueError as error:
         raise ConfigError(f"task: {error}") from error
+
+
+def validate_space(space: Space, task: Task) -> None:
+    """Build the networks at every corner of the space.
+
+    Raises:
+        ConfigError: the data does not fit corners that the message lists.
+    """
     problems = invalid_corners(space, task)
     for settings in space.train_corners():
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 import torch
 
+from search.budget.deadline import Deadline
 from search.costs.latency import FlopsLatency
 from search.costs.measured import MeasuredCosts
 from search.evaluate import Search
@@ -57,10 +58,20 @@ atexit.register(_folder.cleanup)
 
 
 def tiny_search(
-    tree=TREE, *, task=None, pruner=None, limits=None, seed=0, checkpoints=None, sampler=None, meter=None
+    tree=TREE,
+    *,
+    task=None,
+    pruner=None,
+    limits=None,
+    seed=0,
+    checkpoints=None,
+    sampler=None,
+    meter=None,
+    deadline=None,
 ) -> Search:
     """A search with computed latency."""
     space, task, limits, pruner = Space(tree), task or FirstToken(), limits or {}, pruner or NoPruner()
+    deadline = deadline or Deadline()
     costs = MeasuredCosts(task, meter or FlopsLatency())
     pool = Pool(space, costs.counted, size=8, limits=limits, seed=seed)
     return Search(
@@ -70,7 +81,8 @@ def tiny_search(
         cost_model=costs,
         proposer=proposer_of(sampler or optuna.samplers.RandomSampler(seed=seed), pruner, pool.unseen),
         pruner=pruner,
-        learner=LightningLearner(task, seed, checkpoints or Path(_folder.name)),
+        learner=LightningLearner(task, seed, checkpoints or Path(_folder.name), is_over=deadline.is_over),
+        deadline=deadline,
     )
 
 
