@@ -15,6 +15,7 @@ import torch
 from omegaconf import OmegaConf
 
 from search.budget.deadline import Deadline
+from search.budget.epochs import plan_epochs
 from search.config import hide_passwords
 from search.costs.measured import MeasuredCosts
 from search.evaluate import Search
@@ -27,8 +28,9 @@ from search.study.storage import open_storage, open_study
 from search.study.store import TrialStore
 from search.tracking import Tracking
 from search.training.check import validate_settings
-from search.training.device import select_device
+from search.training.device import Device, select_device
 from search.training.learner import LightningLearner
+from search.training.speed import middle_epoch_seconds
 from spaces.baselines import BaselineResult
 from spaces.baselines.of_task import evaluate_baselines
 from spaces.build import invalid_corners
@@ -53,6 +55,9 @@ MAY_DIFFER = (  # between workers
 )
 
 
+SPEED_SHARE = 0.03  # of the budget, for measuring the speed of training
+
+
 @dataclass(frozen=True)
 class Components:
     """The parts of a run."""
@@ -63,6 +68,7 @@ class Components:
     tracking: Tracking
     measuring_s: float  # seconds of measuring the largest networks
     baselines: Sequence[BaselineResult]
+    notes: Sequence[str]  # for the user
 
 
 def build_search(
@@ -117,6 +123,7 @@ def build_search(
     if config["baselines"]:
         phase("fitting baselines")
     baselines = store.baselines((lambda: evaluate_baselines(task)) if config["baselines"] else None)
+    space, notes = _with_epochs(config, space, store, task, device, deadline, phase)
     store.enqueue_first(initial_params)
     phase("starting tracking")
     tracking.start(
@@ -137,7 +144,40 @@ def build_search(
         learner=LightningLearner(task, seed, Path(config["checkpoints"]) / config["study"], device, deadline.is_over),
         deadline=deadline,
     )
-    return Components(store, search, costs, tracking, measuring, baselines)
+    return Components(store, search, costs, tracking, measuring, baselines, notes)
+
+
+def _with_epochs(
+    config: Mapping[str, Any],
+    space: Space,
+    store: TrialStore,
+    task: Task,
+    device: Device,
+    deadline: Deadline,
+    phase: Callable[[str], None],
+) -> tuple[Space, list[str]]:
+    """The space with the epochs of the study, which the budget of its first run may have reduced, and why."""
+    fixed, plans = space.train["epochs"], []
+
+    def compute() -> int | None:
+        if not deadline.limited or not isinstance(fixed, int):
+            return None
+        phase("measuring the speed of training")
+        epoch_s = middle_epoch_seconds(
+            space, task, device=device, seed=config["seed"], limit_s=SPEED_SHARE * deadline.budget_s
+        )
+        if epoch_s is None:
+            return None
+        plans.append(plan_epochs(fixed, epoch_s, deadline.left_s()))
+        return plans[0].epochs
+
+    epochs = store.epochs(compute)
+    notes = [plan.message for plan in plans if plan.message and plan.epochs == epochs]
+    if epochs is None or epochs == fixed:
+        return space, notes
+    if not notes:
+        notes = [f"train.epochs is {epochs} instead of {fixed}, as in the trials that the study has."]
+    return Space({**config["space"], "train": {**config["space"]["train"], "epochs": epochs}}), notes
 
 
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:

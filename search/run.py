@@ -132,6 +132,7 @@ def _search(
     from search.report.console import ConsoleReporter
     from search.worker import RepeatedFailureError, Stopped, work
 
+    deadline.reserve_s = closing_s(0.0)
     built = build_search(config, space, initial_params, deadline=deadline, phase=status.phase)
     store, search, tracking = built.store, built.search, built.tracking
     reporter = ConsoleReporter(
@@ -154,6 +155,8 @@ def _search(
 
     if built.baselines:
         reporter.print(describe_baselines(built.baselines, search.objectives))
+    for note in built.notes:
+        reporter.print(note)
     code, records = 0, store.records()
     deadline.reserve_s = closing_s(tracking_s) + remeasuring_s(records, search.objectives)
     reporter.update_status(records)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tiny_task import TREE, FirstToken, Reports, tiny_search, tiny_study
+from tiny_task import TREE, Clock, Reports, TimedTask, tiny_search, tiny_study
 
 from search.budget.deadline import OUT_OF_TIME, Deadline, TrialSeconds, was_cut
 from search.budget.reserve import closing_s, remeasuring_s
@@ -16,29 +16,6 @@ from search.worker import _queue, work
 from spaces.dimensions import ConfigError
 
 STEPS, EPOCHS = 4, 3  # of an epoch and of a training, see tiny_task.py
-
-
-class Clock:
-    """Returns ``seconds``."""
-
-    def __init__(self):
-        self.seconds = 0.0
-
-    def __call__(self):
-        return self.seconds
-
-
-class TimedTask(FirstToken):
-    """Each training step takes a second, and from step ``slow_from`` on 10 s."""
-
-    def __init__(self, clock, slow_from=10**9):
-        super().__init__()
-        self.clock, self.slow_from, self.steps_done = clock, slow_from, 0
-
-    def loss(self, logits, batch):
-        self.clock.seconds += 10.0 if self.steps_done >= self.slow_from else 1.0
-        self.steps_done += 1
-        return super().loss(logits, batch)
 
 
 @pytest.fixture

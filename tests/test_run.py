@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
-from tiny_task import TREE, FirstToken, opened
+from tiny_task import TREE, FirstToken, opened, tiny_config
 
 from search.assemble import _ceilings, build_search
 from search.costs.latency import FlopsLatency
@@ -185,26 +185,7 @@ def test_no_architecture_costs_more_than_the_reference_point():
 
 def test_candidates_of_a_run_are_within_its_limits(tmp_path):
     def candidates(study, limits):
-        config = {
-            "study": study,
-            "space": TREE,
-            "task": {"_target_": "tiny_task.FirstToken"},
-            "sampler": {"_target_": "search.samplers.surrogate.SurrogateSampler", "candidates": 8},
-            "pruner": {"_target_": "search.pruning.none.NoPruner"},
-            "latency": {"_target_": "search.costs.latency.FlopsLatency"},
-            "storage": {"url": f"sqlite:///{tmp_path / 'studies.db'}"},
-            "tracking": {"_target_": "search.tracking.Tracking"},
-            "checkpoints": str(tmp_path),
-            "limits": limits,
-            "costs": ["latency_ms"],
-            "seed": 0,
-            "warm_start": None,
-            "baselines": False,
-            "device": "cpu",
-            "precision": "32-true",
-            "compile": False,
-        }
-        built = build_search(config, Space(TREE), [])
+        built = build_search({**tiny_config(tmp_path), "study": study, "limits": limits}, Space(TREE), [])
         opened.append(built.store.study._storage._backend)
         return built.search.proposer.candidates(built.store.history(built.search.objectives))
 
