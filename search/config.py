@@ -66,6 +66,14 @@ def parse_duration(value: object, name: str) -> float:
     return seconds
 
 
+def _duration_problems(value: object, name: str) -> list[str]:
+    try:
+        parse_duration(value, name)
+    except ConfigError as error:
+        return [str(error)]
+    return []
+
+
 def hide_passwords(text: str) -> str:
     """``text`` with the password of every URL in it replaced: ``postgresql://me:***@host/db``."""
     return re.sub(r"(://[^/:@\s]*):[^@\s]*@", r"\1:***@", text)
@@ -97,11 +105,13 @@ def validate_config(config: Mapping[str, Any]) -> None:
     if n_trials not in (None, "auto") and (isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1):
         expected = "a whole number from 1, auto, or null for every architecture once"
         problems.append(f"n_trials={n_trials!r}: it must be {expected}")
-    try:
-        if config.get("budget") is not None:
-            parse_duration(config["budget"], "budget")
-    except ConfigError as error:
-        problems.append(str(error))
+    budget, patience = config.get("budget"), config.get("patience")
+    if budget is not None:
+        problems += _duration_problems(budget, "budget")
+    if isinstance(patience, str):
+        problems += _duration_problems(patience, "patience")
+    elif patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
+        problems.append(f"patience={patience!r}: it must be a number of trials from 1, or a duration such as 5min")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         problems.append(f"seed={seed!r}: it must be a whole number from 0")
     if not isinstance(costs, Sequence) or isinstance(costs, str) or not costs or len(set(costs)) < len(costs):

@@ -28,11 +28,12 @@ from spaces.space import Space
 
 if TYPE_CHECKING:
     from search.budget.deadline import Deadline
+    from search.budget.patience import Patience
     from search.report.status import StatusLine
     from search.study.records import Record
 
 
-DEFAULT_TRIALS = 36  # n_trials=auto without a budget
+DEFAULT_TRIALS = 36  # n_trials=auto without budget and patience
 
 
 def main(*, used_s: float = 0.0) -> None:
@@ -112,8 +113,17 @@ def _trials(config: Mapping[str, Any], space: Space) -> tuple[int | None, Sequen
     # The smallest architecture of each mechanism is fast to train and is at the cheap end of the front.
     smallest = list(space.smallest())
     if config["n_trials"] == "auto":
-        return (DEFAULT_TRIALS if config["budget"] is None else None), smallest
+        limited = config["budget"] is not None or config["patience"] is not None
+        return (None if limited else DEFAULT_TRIALS), smallest
     return config["n_trials"], smallest
+
+
+def _patience(value: int | str | None) -> Patience | None:
+    from search.budget.patience import Patience
+
+    if value is None:
+        return None
+    return Patience(trials=value) if isinstance(value, int) else Patience(seconds=parse_duration(value, "patience"))
 
 
 def _search(
@@ -161,7 +171,8 @@ def _search(
     deadline.reserve_s = closing_s(tracking_s) + remeasuring_s(records, search.objectives)
     reporter.update_status(records)
     try:
-        why = work(store, search, n_trials, reporter, ended, grace_s=config["storage"]["grace_s"])
+        grace_s, patience = config["storage"]["grace_s"], _patience(config["patience"])
+        why = work(store, search, n_trials, reporter, ended, grace_s=grace_s, patience=patience)
         reporter.print(f"The run ends: {why}.")
         if deadline.total_left_s() < closing_s(tracking_s):
             reporter.print("The latencies of the front are not measured again, as no time is left.")

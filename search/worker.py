@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import optuna
 
 from search.budget.deadline import OUT_OF_TIME, TrialSeconds, was_cut
+from search.budget.patience import Patience
 from search.evaluate import Search, evaluate, values
 from search.lifecycle import queue_next
 from search.study.attributes import OpenTrial, write_error
@@ -52,11 +53,12 @@ def work(
     ended: Callable[[Record], None],
     *,
     grace_s: float,
+    patience: Patience | None = None,
 ) -> str:
     """Run trials until the study has ``n_trials``, including those of other workers, or the space is exhausted.
 
-    After that, paused trials are resumed as long as the proposer asks for it. The deadline of ``search`` may end the
-    run before. Returns why the run ended, as a clause.
+    After that, paused trials are resumed as long as the proposer asks for it. The deadline of ``search`` and
+    ``patience`` may end the run before. Returns why the run ended, as a clause.
 
     Args:
         store: the study's trials.
@@ -65,6 +67,7 @@ def work(
         reporter: receives the progress.
         ended: called with each trial of this worker that has ended and counts towards ``n_trials``.
         grace_s: seconds without a heartbeat after which another worker's trial is requeued.
+        patience: ends the run once the front has stopped growing.
 
     Raises:
         Stopped: on Ctrl-C or SIGTERM, after the running trial was requeued.
@@ -80,6 +83,8 @@ def work(
             records = store.records()
             if search.deadline.is_over():
                 return OUT_OF_TIME
+            if patience is not None and (reason := patience.reason_to_end(records, search.objectives)):
+                return reason
             if not _queue(store, search, records, n_trials):
                 running = sum(record.state == State.RUNNING for record in records)
                 if not running:

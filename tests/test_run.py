@@ -55,6 +55,11 @@ REFUSED = [  # arguments, and parts of the message
     (["+space=nlp", "+foo=1"], ["unknown key 'foo'", "n_trials"]),
     (["+space=nlp", "n_trials=0"], ["n_trials=0: it must be a whole number from 1"]),
     (["+space=nlp", "n_trials=many", "seed=-1"], ["n_trials='many'", "seed=-1"]),
+    (
+        ["+space=nlp", "budget=10m", "patience=0"],
+        ["budget='10m': it must be a duration such as 90s, 10min", "patience=0: it must be a number of trials from 1"],
+    ),
+    (["+space=nlp", "patience=soon"], ["patience='soon': it must be a duration"]),
     (["+space=nlp", "costs=[latency]"], ["costs: unknown cost 'latency'; known: latency_ms, parameters"]),
     (["+space=nlp", "limits.latency_ms=-1"], ["limits.latency_ms=-1: it must be a number above 0"]),
     (["+space=nlp", "+limits.latency=1"], ["limits: unknown cost 'latency'; known: latency_ms"]),
@@ -124,6 +129,16 @@ def test_a_run_prints_its_trials_and_front_and_can_be_continued(command):
     printed = [line for line in out.splitlines() if re.match(r" +\d+  latency_ms", line)]
     assert len(printed) == 1, "one more; a duplicate before it is not printed"
     assert not [line for line in out.splitlines() if line.startswith("   1  ")], "the first two are not repeated"
+
+
+def test_a_run_with_a_budget_says_why_it_ended(command):
+    code, out, _ = command(*TINY, "n_trials=auto", "baselines=false", "budget=0.1s")
+    assert code == 0
+    assert "The run ends: the time budget is used up.\n" in out
+    assert "The front is empty: no trial is complete." in out
+    code, out, _ = command(*TINY, "budget=1h")
+    assert code == 0
+    assert "The run ends: the study has 2 trials (n_trials=2).\n" in out
 
 
 @pytest.mark.slow
