@@ -116,13 +116,10 @@ def build_search(
     directions: dict[str, Direction] = {task.metric: task.direction, **dict.fromkeys(config["costs"], "minimize")}
     study = open_study(storage, config["study"], directions=directions, sampler=sampler, identity=identity_of(config))
     store, measuring = TrialStore(study), time.perf_counter()
-    phase("measuring the largest networks")
-    ceilings = store.ceilings(lambda: _ceilings(space, costs, config["costs"]))
+    ceilings = store.ceilings(lambda: _ceilings(space, costs, config["costs"], phase))
     measuring = time.perf_counter() - measuring
     objectives = Objectives.of(task, config["costs"], ceilings)
-    if config["baselines"]:
-        phase("fitting baselines")
-    baselines = store.baselines((lambda: evaluate_baselines(task)) if config["baselines"] else None)
+    baselines = store.baselines((lambda: _baselines(task, phase)) if config["baselines"] else None)
     space, notes = _with_epochs(config, space, store, task, device, deadline, phase)
     store.enqueue_first(initial_params)
     phase("starting tracking")
@@ -188,8 +185,16 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return identity
 
 
-def _ceilings(space: Space, model: MeasuredCosts, names: Sequence[str]) -> list[float]:
+def _baselines(task: Task, phase: Callable[[str], None]) -> list[BaselineResult]:
+    phase("fitting baselines")
+    return evaluate_baselines(task)
+
+
+def _ceilings(
+    space: Space, model: MeasuredCosts, names: Sequence[str], phase: Callable[[str], None] = lambda text: None
+) -> list[float]:
     """The highest costs of the space's largest architectures, for the reference point of the hypervolume."""
+    phase("measuring the largest networks")
     largest = [model.costs(architecture) for architecture in space.largest()]
     costs = [{"latency_ms": each.timing.ms, **each.counted} for each in largest]
     return [max(each[name] for each in costs) for name in names]

@@ -92,6 +92,7 @@ def _train(own: OpenTrial, paused: Record | None, store: TrialStore, search: Sea
                 return
             yield own.record
         # The deadline ended the training within an epoch.
+        own.write(training_s=deadline.elapsed_s() - start_s)
         yield own.write(stop=Stop(OUT_OF_TIME, own.record.epochs), state=State.PAUSED)
 
 

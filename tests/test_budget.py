@@ -1,15 +1,17 @@
 """The time budget of a run, on a clock that advances with the training steps."""
 
+import math
 from dataclasses import replace
 
 import pytest
-from tiny_task import TREE, Clock, Reports, TimedTask, tiny_search, tiny_study
+from tiny_task import OBJECTIVES, TREE, Clock, Reports, TimedTask, tiny_search, tiny_study
 
 from search.budget.deadline import OUT_OF_TIME, Deadline, TrialSeconds, was_cut
 from search.budget.reserve import closing_s, remeasuring_s
 from search.config import parse_duration
 from search.lifecycle import Done, Resume, Sample
 from search.report.status import SILENT_S, StatusLine, format_seconds
+from search.study.history import History
 from search.study.records import Objectives, Record, State, Stop
 from search.study.store import TrialStore
 from search.worker import _queue, work
@@ -100,7 +102,7 @@ def test_an_exhausted_space_ends_a_run_before_its_budget_is_used_up(run):
 def test_a_trial_that_the_budget_cuts_is_paused_and_resumed_by_the_next_run(run, budget_s, slow_from, epochs, seconds):
     why, used_s, (cut,) = run(budget_s, slow_from=slow_from)
     assert (cut.state, cut.reason, cut.stop.epoch, cut.epochs) == ("paused", OUT_OF_TIME, epochs, epochs)
-    assert used_s == seconds
+    assert used_s == cut.training_s == seconds
     assert OUT_OF_TIME in why or "too short" in why
     assert len(list(run.folder.rglob("*.pt"))) == (epochs > 0)
     _, used_s, trials = run(1000.0, n_trials=1)
@@ -171,6 +173,17 @@ def test_the_seconds_of_trials_are_those_of_uninterrupted_complete_ones():
     resumed = Record(4, State.COMPLETE, training_s=1.0, replaces=2)
     assert TrialSeconds.of([*DONE, paused, resumed]) == TrialSeconds(typical=20.0, fastest=5.0)
     assert TrialSeconds.of([paused]) == TrialSeconds(0.0, 0.0)
+
+
+@pytest.mark.parametrize(("available_s", "resumable"), [(math.inf, [1, 2]), (20.0, [1, 2]), (19.9, [1]), (3.9, [])])
+def test_paused_trials_that_finish_in_time_can_be_resumed(available_s, resumable):
+    architecture = {"train": {"epochs": 4}}
+    untrained = Record(0, State.PAUSED, architecture=architecture, stop=Stop(OUT_OF_TIME, 0))
+    fast = Record(1, State.PAUSED, curve=[(1, 0.5), (2, 0.6)], cpu_seconds=[2.0, 4.0], architecture=architecture)
+    slow = Record(2, State.PAUSED, curve=[(1, 0.5), (2, 0.6)], cpu_seconds=[10.0, 20.0], architecture=architecture)
+    history = History.of([untrained, fast, slow], OBJECTIVES)
+    history.available_s = available_s
+    assert history.numbers[history.paused].tolist() == resumable
 
 
 def test_only_trials_paused_by_the_deadline_count_as_cut():

@@ -21,7 +21,7 @@ from spaces.space import Space
         (9, 30.0, 60.0, 1, "train.epochs is 1 instead of 9, so that about 2 trainings fit into the 60 s left"),
         (1, 30.0, 60.0, 1, "Only about 2 trainings fit into the 60 s left: an epoch of a middle architecture takes"),
         (9, 61.0, 60.0, 1, "No trial is likely to finish: an epoch of a middle architecture takes about 61 s, and 60"),
-        (9, 61.0, 60.0, 1, "give more time, budget=..., or train on fewer examples, such as task.train=1000"),
+        (9, 61.0, 60.0, 1, "give more time (budget=...), or train on fewer examples (task.train=...), at most 12.3%"),
     ],
 )
 def test_epochs_are_reduced_to_what_fits_with_the_reason(epochs, epoch_s, left_s, planned, message):

@@ -35,11 +35,12 @@ def plan_epochs(epochs: int, epoch_s: float, left_s: float) -> EpochPlan:
         return EpochPlan(epochs, "")
     fitting = min(epochs, max(1, math.floor(left_s / (TRAININGS * epoch_s))))
     speed = f"an epoch of a middle architecture takes about {epoch_s:.2g} s"
+    fewer = f"train on fewer examples (task.train=...), at most {left_s / (TRAININGS * epoch_s):.1%} of them"
     if epoch_s > left_s:
-        remedy = "give more time, budget=..., or train on fewer examples, such as task.train=1000"
+        remedy = f"give more time (budget=...), or {fewer}"
         return EpochPlan(fitting, f"No trial is likely to finish: {speed}, and {left_s:.0f} s are left; {remedy}.")
     if fitting < epochs:
         fits = f"so that about {max(1, round(left_s / (fitting * epoch_s)))} trainings fit into the {left_s:.0f} s left"
         return EpochPlan(fitting, f"train.epochs is {fitting} instead of {epochs}, {fits}: {speed}.")
     few = f"about {left_s / epoch_s:.0f} trainings fit into the {left_s:.0f} s left"
-    return EpochPlan(fitting, f"Only {few}: {speed}; to have more, train on fewer examples, such as task.train=1000.")
+    return EpochPlan(fitting, f"Only {few}: {speed}; to have {TRAININGS}, {fewer}.")
