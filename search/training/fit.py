@@ -234,12 +234,7 @@ class _Callback(lightning.Callback):
     def on_train_batch_end(self, *args: Any) -> None:
         self._training.model_s += self._training._clock() - self._start
 
-    def on_validation_batch_start(self, *args: Any) -> None:
-        self._training._on_batch_start()
-        self._start = self._training._clock()
-
-    def on_validation_batch_end(self, *args: Any) -> None:
-        self._training.model_s += self._training._clock() - self._start
+    on_validation_batch_start, on_validation_batch_end = on_train_batch_start, on_train_batch_end  # type: ignore[assignment]
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
