@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import optuna
 import torch
 from omegaconf import OmegaConf
 
+from search.budget.deadline import Deadline
+from search.budget.epochs import plan_epochs
 from search.config import hide_passwords
 from search.costs.measured import MeasuredCosts
 from search.evaluate import Search
@@ -26,8 +28,9 @@ from search.study.storage import open_storage, open_study
 from search.study.store import TrialStore
 from search.tracking import Tracking
 from search.training.check import validate_settings
-from search.training.device import select_device
+from search.training.device import Device, select_device
 from search.training.learner import LightningLearner
+from search.training.speed import middle_epoch_seconds
 from spaces.baselines import BaselineResult
 from spaces.baselines.of_task import evaluate_baselines
 from spaces.build import invalid_corners
@@ -40,6 +43,8 @@ from spaces.tasks.sources.checks import check_data
 MAY_DIFFER = (  # between workers
     "study",
     "n_trials",
+    "budget",
+    "patience",
     "storage",
     "tracking",
     "checkpoints",
@@ -48,6 +53,9 @@ MAY_DIFFER = (  # between workers
     "device",
     "compile",
 )
+
+
+SPEED_SHARE = 0.03  # of the budget, for measuring the speed of training
 
 
 @dataclass(frozen=True)
@@ -60,19 +68,30 @@ class Components:
     tracking: Tracking
     measuring_s: float  # seconds of measuring the largest networks
     baselines: Sequence[BaselineResult]
+    notes: Sequence[str]  # for the user
 
 
-def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequence[Mapping[str, Any]]) -> Components:
+def build_search(
+    config: Mapping[str, Any],
+    space: Space,
+    initial_params: Sequence[Mapping[str, Any]],
+    *,
+    deadline: Deadline | None = None,
+    phase: Callable[[str], None] = lambda text: None,
+) -> Components:
     """Construct and check all parts, then open the storage and start tracking.
 
     Args:
         config: the composed configuration as plain values.
         space: the search space.
         initial_params: parameters of the first trials of a new study.
+        deadline: of the run; None for no limit.
+        phase: called with what is done next, such as "reading the data".
 
     Raises:
         ConfigError: the configuration is invalid; nothing has been written.
     """
+    deadline = deadline or Deadline()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # of Optuna's samplers
     torch.set_num_threads(1)  # small networks train faster with a thread per process
@@ -83,6 +102,9 @@ def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequen
     seed, limits = config["seed"], config["limits"]
     device = select_device(config["device"], precision=config["precision"], compile_network=config["compile"])
     sampler = SeededPerTrial(lambda seed: instantiate(config["sampler"], "sampler", seed=seed), seed=seed)
+    phase("reading the data")
+    validate_data(task)
+    phase("checking the space")
     validate_space(space, task)
     storage = instantiate(
         {"_target_": f"{open_storage.__module__}.{open_storage.__name__}", **config["storage"]}, "storage"
@@ -94,11 +116,13 @@ def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequen
     directions: dict[str, Direction] = {task.metric: task.direction, **dict.fromkeys(config["costs"], "minimize")}
     study = open_study(storage, config["study"], directions=directions, sampler=sampler, identity=identity_of(config))
     store, measuring = TrialStore(study), time.perf_counter()
-    ceilings = store.ceilings(lambda: _ceilings(space, costs, config["costs"]))
+    ceilings = store.ceilings(lambda: _ceilings(space, costs, config["costs"], phase))
     measuring = time.perf_counter() - measuring
     objectives = Objectives.of(task, config["costs"], ceilings)
-    baselines = store.baselines((lambda: evaluate_baselines(task)) if config["baselines"] else None)
+    baselines = store.baselines((lambda: _baselines(task, phase)) if config["baselines"] else None)
+    space, notes = _with_epochs(config, space, store, task, device, deadline, phase)
     store.enqueue_first(initial_params)
+    phase("starting tracking")
     tracking.start(
         config["study"],
         identity=store.study_id(),
@@ -114,9 +138,43 @@ def build_search(config: Mapping[str, Any], space: Space, initial_params: Sequen
         cost_model=costs,
         proposer=proposer_of(sampler.base, pruner, pool.unseen),
         pruner=pruner,
-        learner=LightningLearner(task, seed, Path(config["checkpoints"]) / config["study"], device),
+        learner=LightningLearner(task, seed, Path(config["checkpoints"]) / config["study"], device, deadline.is_over),
+        deadline=deadline,
     )
-    return Components(store, search, costs, tracking, measuring, baselines)
+    return Components(store, search, costs, tracking, measuring, baselines, notes)
+
+
+def _with_epochs(
+    config: Mapping[str, Any],
+    space: Space,
+    store: TrialStore,
+    task: Task,
+    device: Device,
+    deadline: Deadline,
+    phase: Callable[[str], None],
+) -> tuple[Space, list[str]]:
+    """The space with the epochs of the study, which the budget of its first run may have reduced, and why."""
+    fixed, plans = space.train["epochs"], []
+
+    def compute() -> int | None:
+        if not deadline.limited or not isinstance(fixed, int):
+            return None
+        phase("measuring the speed of training")
+        epoch_s = middle_epoch_seconds(
+            space, task, device=device, seed=config["seed"], limit_s=SPEED_SHARE * deadline.budget_s
+        )
+        if epoch_s is None:
+            return None
+        plans.append(plan_epochs(fixed, epoch_s, deadline.left_s()))
+        return plans[0].epochs
+
+    epochs = store.epochs(compute)
+    notes = [plan.message for plan in plans if plan.message and plan.epochs == epochs]
+    if epochs is None or epochs == fixed:
+        return space, notes
+    if not notes:
+        notes = [f"train.epochs is {epochs} instead of {fixed}, as in the trials that the study has."]
+    return Space({**config["space"], "train": {**config["space"]["train"], "epochs": epochs}}), notes
 
 
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,23 +185,39 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return identity
 
 
-def _ceilings(space: Space, model: MeasuredCosts, names: Sequence[str]) -> list[float]:
+def _baselines(task: Task, phase: Callable[[str], None]) -> list[BaselineResult]:
+    phase("fitting baselines")
+    return evaluate_baselines(task)
+
+
+def _ceilings(
+    space: Space, model: MeasuredCosts, names: Sequence[str], phase: Callable[[str], None] = lambda text: None
+) -> list[float]:
     """The highest costs of the space's largest architectures, for the reference point of the hypervolume."""
+    phase("measuring the largest networks")
     largest = [model.costs(architecture) for architecture in space.largest()]
     costs = [{"latency_ms": each.timing.ms, **each.counted} for each in largest]
     return [max(each[name] for each in costs) for name in names]
 
 
-def validate_space(space: Space, task: Task) -> None:
-    """Check the data, and build the networks at every corner of the space.
+def validate_data(task: Task) -> None:
+    """Read the data and check it.
 
     Raises:
-        ConfigError: the data is invalid, or does not fit corners that the message lists.
+        ConfigError: it is invalid.
     """
     try:
         check_data(task)
     except ValueError as error:
         raise ConfigError(f"task: {error}") from error
+
+
+def validate_space(space: Space, task: Task) -> None:
+    """Build the networks at every corner of the space.
+
+    Raises:
+        ConfigError: the data does not fit corners that the message lists.
+    """
     problems = invalid_corners(space, task)
     for settings in space.train_corners():
         try:

@@ -22,6 +22,8 @@ GROUPS = ("space", "task", "sampler", "pruner", "latency", "storage", "tracking"
 KEYS = (
     "study",
     "n_trials",
+    "budget",
+    "patience",
     "seed",
     "costs",
     "limits",
@@ -38,6 +40,38 @@ def refuse(error: object) -> int:
     """Print an error of the user's input; return the exit code."""
     print(error, file=sys.stderr)  # noqa: T201
     return BAD_INPUT
+
+
+_NUMBER = r"\d+(?:\.\d+)?"
+_DURATION = re.compile(rf"(?:({_NUMBER})h)?(?:({_NUMBER})min)?(?:({_NUMBER})s)?")
+
+
+def parse_duration(value: object, name: str) -> float:
+    """Seconds of a duration such as ``90s``, ``10min``, ``2h`` or ``1h30min``; a plain number is seconds.
+
+    Args:
+        value: the duration.
+        name: of the key, for messages.
+
+    Raises:
+        ConfigError: ``value`` is not a duration above 0.
+    """
+    text = str(value).replace(" ", "")
+    match = _DURATION.fullmatch(f"{text}s" if re.fullmatch(_NUMBER, text) else text)
+    counts = match.groups() if match else ()
+    seconds = sum(float(count or 0) * unit for count, unit in zip(counts, (3600, 60, 1), strict=False))
+    if not seconds > 0:
+        expected = "a duration such as 90s, 10min, 2h or 1h30min, or a number of seconds"
+        raise ConfigError(f"{name}={value!r}: it must be {expected}")
+    return seconds
+
+
+def _duration_problems(value: object, name: str) -> list[str]:
+    try:
+        parse_duration(value, name)
+    except ConfigError as error:
+        return [str(error)]
+    return []
 
 
 def hide_passwords(text: str) -> str:
@@ -68,8 +102,16 @@ def validate_config(config: Mapping[str, Any]) -> None:
     if not isinstance(config.get("baselines", True), bool):
         problems.append(f"baselines={config['baselines']!r}: it must be true or false")
     n_trials, seed, costs, limits = (config[name] for name in ("n_trials", "seed", "costs", "limits"))
-    if n_trials is not None and (isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1):
-        problems.append(f"n_trials={n_trials!r}: it must be a whole number from 1, or null for every architecture once")
+    if n_trials not in (None, "auto") and (isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1):
+        expected = "a whole number from 1, auto, or null for every architecture once"
+        problems.append(f"n_trials={n_trials!r}: it must be {expected}")
+    budget, patience = config.get("budget"), config.get("patience")
+    if budget is not None:
+        problems += _duration_problems(budget, "budget")
+    if isinstance(patience, str):
+        problems += _duration_problems(patience, "patience")
+    elif patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
+        problems.append(f"patience={patience!r}: it must be a number of trials from 1, or a duration such as 5min")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         problems.append(f"seed={seed!r}: it must be a whole number from 0")
     if not isinstance(costs, Sequence) or isinstance(costs, str) or not costs or len(set(costs)) < len(costs):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import optuna
 
+from search.budget.deadline import OUT_OF_TIME, Deadline
 from search.costs import CostModel, excess_over_limits
 from search.lifecycle import Proposer
 from search.pruning import Pruner
@@ -18,6 +19,8 @@ from search.study.store import TrialStore
 from search.training import Learner
 from spaces.architecture import key, network_key
 from spaces.space import Space
+
+SAVED_EPOCHS = 3  # a checkpoint is written after each of the last epochs that fit into the time budget
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Search:
     proposer: Proposer
     pruner: Pruner
     learner: Learner
+    deadline: Deadline = field(default_factory=Deadline)
 
 
 def evaluate(trial: optuna.Trial, store: TrialStore, search: Search) -> Generator[Record]:
@@ -62,13 +66,14 @@ def evaluate(trial: optuna.Trial, store: TrialStore, search: Search) -> Generato
 
 
 def _train(own: OpenTrial, paused: Record | None, store: TrialStore, search: Search) -> Iterator[Record]:
-    """Train to the last epoch, or until the pruner stops the trial; a paused trial leaves a checkpoint."""
-    start = time.perf_counter()
+    """Train to the last epoch, or until pruner or deadline stop the trial; a paused one leaves a checkpoint."""
+    deadline = search.deadline
+    start_s = last_s = deadline.elapsed_s()
     with search.learner.train(own.record, resume=paused.number if paused else None) as training:
         for epoch, metric, cpu_s in training:
             # Written before the other trials are read: of two workers that race, one sees the other.
             own.write(cpu_seconds=[*own.record.cpu_seconds, cpu_s], curve=[*own.record.curve, (epoch, metric)])
-            own.write(training_s=time.perf_counter() - start, overhead=training.overhead)
+            own.write(training_s=deadline.elapsed_s() - start_s, overhead=training.overhead)
             if epoch == training.epochs:  # stopping it now would only throw its result away
                 yield own.write(test_metrics=training.test_metrics(), metric=training.metric, state=State.COMPLETE)
                 return
@@ -78,7 +83,17 @@ def _train(own: OpenTrial, paused: Record | None, store: TrialStore, search: Sea
                     training.save()
                 yield own.write(stop=stop, state=State.PAUSED if pauses else State.PRUNED)
                 return
+            epoch_s, last_s = deadline.elapsed_s() - last_s, deadline.elapsed_s()
+            left_s = deadline.left_s()
+            if left_s < SAVED_EPOCHS * epoch_s:
+                training.save()
+            if left_s < epoch_s:
+                yield own.write(stop=Stop(OUT_OF_TIME, epoch), state=State.PAUSED)
+                return
             yield own.record
+        # The deadline ended the training within an epoch.
+        own.write(training_s=deadline.elapsed_s() - start_s)
+        yield own.write(stop=Stop(OUT_OF_TIME, own.record.epochs), state=State.PAUSED)
 
 
 def values(record: Record, store: TrialStore, objectives: Objectives) -> tuple[float, ...] | None:

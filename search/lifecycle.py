@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -121,11 +122,18 @@ def proposer_of(sampler: BaseSampler, pruner: Pruner, candidates: Candidates) ->
     return OptunaProposer(pruner, candidates)
 
 
-def queue_next(store: TrialStore, proposer: Proposer, objectives: Objectives, *, may_start: bool) -> bool:
-    """Queue the proposed trial, unless one is queued already or will be sampled; false if nothing is left."""
+def queue_next(
+    store: TrialStore, proposer: Proposer, objectives: Objectives, *, may_start: bool, available_s: float = math.inf
+) -> bool:
+    """Queue the proposed trial, unless one is queued already or will be sampled; false if nothing is left.
+
+    Paused trials that need more than ``available_s`` seconds are not resumed.
+    """
     if may_start and store.waiting():
         return True
-    proposal = proposer.propose(store.history(objectives), may_start=may_start, repeats=store.last_is_duplicate())
+    history = store.history(objectives)
+    history.available_s = available_s
+    proposal = proposer.propose(history, may_start=may_start, repeats=store.last_is_duplicate())
     if isinstance(proposal, Resume):
         store.resume(proposal.number)
     elif isinstance(proposal, Start):

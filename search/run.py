@@ -6,12 +6,13 @@ after the configuration was composed, so that ``--help`` and errors appear at on
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -21,27 +22,38 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from search.config import CONF, refuse, validate_config
+from search.config import CONF, parse_duration, refuse, validate_config
 from spaces.dimensions import ConfigError
 from spaces.space import Space
 
 if TYPE_CHECKING:
+    from search.budget.deadline import Deadline
+    from search.budget.patience import Patience
+    from search.report.status import StatusLine
     from search.study.records import Record
 
 
-def main() -> None:
-    """Run; invalid input ends with a message and exit code 2."""
+DEFAULT_TRIALS = 36  # n_trials=auto without budget and patience
+
+
+def main(*, used_s: float = 0.0) -> None:
+    """Run; invalid input ends with a message and exit code 2. ``used_s`` seconds of the run have passed before."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra prints the error itself and exits
+    start = time.monotonic() - used_s
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    def composed(config: DictConfig) -> None:
+        _run_composed(config, start)
+
     try:
-        _run_composed()
+        composed()
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(refuse(_composition_error(error)))
     except KeyboardInterrupt:  # run() handles it while trials run
         sys.exit(128 + signal.SIGINT)
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def _run_composed(config: DictConfig) -> None:
+def _run_composed(config: DictConfig, start: float) -> None:
     if "space" not in config:
         names = ", ".join(GlobalHydra.instance().config_loader().get_group_options("space"))
         sys.exit(refuse(f"Name a search space: python -m search.run +space=nlp (known: {names})"))
@@ -49,7 +61,7 @@ def _run_composed(config: DictConfig) -> None:
     choices = HydraConfig.get().runtime.choices
     tree["study"] = tree.get("study") or f"{choices['space']}-{choices['task']}"
     try:
-        code = run(tree)
+        code = run(tree, used_s=time.monotonic() - start)
     except ConfigError as error:
         code = refuse(str(error))
     if code:
@@ -71,59 +83,116 @@ def _composition_error(error: BaseException) -> str:
     return str(error)
 
 
-def run(config: Mapping[str, Any]) -> int:
+def run(config: Mapping[str, Any], *, used_s: float = 0.0) -> int:
     """Search with ``config``, the composed configuration as plain values, and return the exit code.
+
+    Args:
+        config: the configuration.
+        used_s: seconds of the run that have passed before.
 
     Raises:
         ConfigError: the configuration is invalid; nothing has been written.
     """
-    start = time.perf_counter()
+    from search.budget.deadline import Deadline
+    from search.report.status import StatusLine
+
+    start = time.monotonic() - used_s
     validate_config(config)
     space = Space(config["space"])
+    n_trials, initial_params = _trials(config, space)
+    budget_s = math.inf if config["budget"] is None else parse_duration(config["budget"], "budget")
+    deadline = Deadline(budget_s, used_s=time.monotonic() - start)
+    with StatusLine(deadline) as status:
+        status.phase("importing PyTorch, Lightning, Optuna and MLflow")
+        return _search(config, space, n_trials, initial_params, deadline, status)
 
+
+def _trials(config: Mapping[str, Any], space: Space) -> tuple[int | None, Sequence[Mapping[str, Any]]]:
+    """The total of trials, None for no limit, and the parameters of the first ones."""
+    if config["n_trials"] is None:
+        every = list(space.grid())
+        random.Random(config["seed"]).shuffle(every)  # an interrupted run then has a random subset
+        return len(every), every
+    # The smallest architecture of each mechanism is fast to train and is at the cheap end of the front.
+    smallest = list(space.smallest())
+    if config["n_trials"] == "auto":
+        limited = config["budget"] is not None or config["patience"] is not None
+        return (None if limited else DEFAULT_TRIALS), smallest
+    return config["n_trials"], smallest
+
+
+def _patience(value: int | str | None) -> Patience | None:
+    from search.budget.patience import Patience
+
+    if value is None:
+        return None
+    return Patience(trials=value) if isinstance(value, int) else Patience(seconds=parse_duration(value, "patience"))
+
+
+def _search(
+    config: Mapping[str, Any],
+    space: Space,
+    n_trials: int | None,
+    initial_params: Sequence[Mapping[str, Any]],
+    deadline: Deadline,
+    status: StatusLine,
+) -> int:
+    """Everything that needs heavy imports; returns the exit code."""
     from search.assemble import build_search
+    from search.budget.reserve import closing_s, remeasuring_s
     from search.costs.remeasure import remeasure
     from search.report.baselines import describe_baselines
     from search.report.console import ConsoleReporter
     from search.worker import RepeatedFailureError, Stopped, work
 
-    if config["n_trials"] is None:
-        initial_params = list(space.grid())
-        random.Random(config["seed"]).shuffle(initial_params)  # an interrupted run then has a random subset
-        n_trials = len(initial_params)
-    else:
-        # The smallest architecture of each mechanism is fast to train and is at the cheap end of the front.
-        n_trials, initial_params = config["n_trials"], list(space.smallest())
-    built = build_search(config, space, initial_params)
+    deadline.reserve_s = closing_s(0.0)
+    built = build_search(config, space, initial_params, deadline=deadline, phase=status.phase)
     store, search, tracking = built.store, built.search, built.tracking
     reporter = ConsoleReporter(
-        search.objectives, n_trials, space.dimension_names(), built.baselines, measuring_s=built.measuring_s
+        search.objectives,
+        n_trials,
+        space.dimension_names(),
+        built.baselines,
+        measuring_s=built.measuring_s,
+        status=status,
     )
+    tracking_s = 0.0
 
     def ended(trial: Record) -> None:
-        records = store.records()
+        nonlocal tracking_s
+        records, before = store.records(), time.monotonic()
         reporter.trial_ended(trial, records)
         tracking.log(trial.number, records)
+        tracking_s = max(tracking_s, time.monotonic() - before)
+        deadline.reserve_s = closing_s(tracking_s) + remeasuring_s(records, search.objectives)
 
     if built.baselines:
         reporter.print(describe_baselines(built.baselines, search.objectives))
-    code = 0
-    with reporter:
-        reporter.update_status(store.records())
-        try:
-            work(store, search, n_trials, reporter, ended, grace_s=config["storage"]["grace_s"])
+    for note in built.notes:
+        reporter.print(note)
+    code, records = 0, store.records()
+    deadline.reserve_s = closing_s(tracking_s) + remeasuring_s(records, search.objectives)
+    reporter.update_status(records)
+    try:
+        grace_s, patience = config["storage"]["grace_s"], _patience(config["patience"])
+        why = work(store, search, n_trials, reporter, ended, grace_s=grace_s, patience=patience)
+        reporter.print(f"The run ends: {why}.")
+        if deadline.total_left_s() < closing_s(tracking_s):
+            reporter.print("The latencies of the front are not measured again, as no time is left.")
+        else:
             with reporter.remeasuring():
                 remeasure(store, built.costs, search.objectives)
-        except Stopped as stop:
-            code = 128 + stop.signal
-            reporter.print(f"{stop.signal.name}: the running trial was requeued; the same command continues the study.")
-        except RepeatedFailureError as error:
-            code = 1
-            reporter.print(str(error))
+    except Stopped as stop:
+        code = 128 + stop.signal
+        reporter.print(f"{stop.signal.name}: the running trial was requeued; the same command continues the study.")
+    except RepeatedFailureError as error:
+        code = 1
+        reporter.print(str(error))
     records = store.records()
     reporter.print_front(records)
+    status.text = lambda: "finishing tracking"
     tracking.finish(records)
-    reporter.print_seconds(time.perf_counter() - start)
+    reporter.print_seconds(deadline.elapsed_s())
     if tracking.ui_command():
         reporter.print(f"See every trial and the front: {tracking.ui_command()}")
     if tracking.url():
@@ -132,4 +201,4 @@ def run(config: Mapping[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    main(used_s=time.process_time())  # the CPU-seconds of Python's start and of the imports above

@@ -1,15 +1,18 @@
-"""A worker: runs trials of a shared study until it has ``n_trials``."""
+"""A worker: runs trials of a shared study until it has ``n_trials`` or the time budget of the run is used up."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
 import optuna
 
+from search.budget.deadline import OUT_OF_TIME, TrialSeconds, was_cut
+from search.budget.patience import Patience
 from search.evaluate import Search, evaluate, values
 from search.lifecycle import queue_next
 from search.study.attributes import OpenTrial, write_error
@@ -45,37 +48,47 @@ class Reporter(Protocol):
 def work(
     store: TrialStore,
     search: Search,
-    n_trials: int,
+    n_trials: int | None,
     reporter: Reporter,
     ended: Callable[[Record], None],
     *,
     grace_s: float,
-) -> None:
+    patience: Patience | None = None,
+) -> str:
     """Run trials until the study has ``n_trials``, including those of other workers, or the space is exhausted.
 
-    After that, paused trials are resumed as long as the proposer asks for it.
+    After that, paused trials are resumed as long as the proposer asks for it. The deadline of ``search`` and
+    ``patience`` may end the run before. Returns why the run ended, as a clause.
 
     Args:
         store: the study's trials.
         search: how they are run.
-        n_trials: total of the study.
+        n_trials: total of the study; None for no limit.
         reporter: receives the progress.
         ended: called with each trial of this worker that has ended and counts towards ``n_trials``.
         grace_s: seconds without a heartbeat after which another worker's trial is requeued.
+        patience: ends the run once the front has stopped growing.
 
     Raises:
         Stopped: on Ctrl-C or SIGTERM, after the running trial was requeued.
         RepeatedFailureError: after ``MAX_FAILURES`` failures in a row.
     """
-    failures = 0
+    n_trials, failures = n_trials or sys.maxsize, 0
+    for paused in store.records():
+        if was_cut(paused) and not search.deadline.is_over():
+            store.resume(paused.number)
     with _signals_as_exceptions():
         while True:
             fail_stale(store.study, grace_s)
             records = store.records()
-            if not queue_next(store, search.proposer, search.objectives, may_start=len(records) < n_trials):
+            if search.deadline.is_over():
+                return OUT_OF_TIME
+            if patience is not None and (reason := patience.reason_to_end(records, search.objectives)):
+                return reason
+            if not _queue(store, search, records, n_trials):
                 running = sum(record.state == State.RUNNING for record in records)
                 if not running:
-                    return
+                    return _nothing_left(search, records, n_trials)
                 reporter.waiting(running)
                 time.sleep(1.0)
                 continue
@@ -86,6 +99,34 @@ def work(
             failures = failures + 1 if record.state == State.FAILED else 0
             if failures == MAX_FAILURES:
                 raise RepeatedFailureError(f"{failures} trials in a row failed; the last one: {record.reason}")
+
+
+def _queue(store: TrialStore, search: Search, records: Sequence[Record], n_trials: int) -> bool:
+    """Queue the next trial; false if nothing is left.
+
+    While a typical trial does not fit into the time left, paused trials that finish in time come first, then new ones
+    if the fastest so far would have finished.
+    """
+    left_s, seconds = search.deadline.left_s(), TrialSeconds.of(records)
+
+    def queue(*, may_start: bool) -> bool:
+        return queue_next(store, search.proposer, search.objectives, may_start=may_start, available_s=left_s)
+
+    if len(records) >= n_trials:
+        return queue(may_start=False)
+    if left_s >= seconds.typical or store.waiting():
+        return queue(may_start=True)
+    return queue(may_start=False) or (left_s >= seconds.fastest and queue(may_start=True))
+
+
+def _nothing_left(search: Search, records: Sequence[Record], n_trials: int) -> str:
+    """Why no trial can be started or resumed."""
+    if len(records) >= n_trials:
+        return f"the study has {len(records)} trials (n_trials={n_trials})"
+    left_s = search.deadline.left_s()
+    if left_s < TrialSeconds.of(records).typical:
+        return f"the {left_s:.0f} s left of the time budget are too short for another trial"
+    return "every architecture of the space has been tried"
 
 
 def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporter) -> Record | None:

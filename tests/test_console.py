@@ -39,17 +39,17 @@ def printed(reporter):
 
 def test_the_status_line(reporter):
     reporter.update_status(TRIALS)
-    assert reporter._status_line().plain == "3/9 trials · 1 pruned · front 1 · hypervolume 0.680"
+    assert reporter.status_text() == "3/9 trials · 1 pruned · front 1 · hypervolume 0.680"
     reporter.progress(RUNNING)
-    assert reporter._status_line().plain.endswith(" · trial 3: linformer")
+    assert reporter.status_text().endswith(" · trial 3: linformer")
     reporter.progress(replace(RUNNING, curve=[(1, 0.5), (2, 0.75)]))
-    assert reporter._status_line().plain.endswith(" · trial 3: linformer · epoch 2/3 accuracy 0.750")
+    assert reporter.status_text().endswith(" · trial 3: linformer · epoch 2/3 accuracy 0.750")
     reporter.progress(replace(RUNNING, curve=[(1, 0.5), (2, 0.75), (3, 0.8)]))
-    assert reporter._status_line().plain.endswith(" · trial 3: linformer · epoch 3/3 accuracy 0.800")
+    assert reporter.status_text().endswith(" · trial 3: linformer · epoch 3/3 accuracy 0.800")
     reporter.trial_ended(COMPLETE, TRIALS)
-    assert reporter._status_line().plain.endswith(" left")
+    assert reporter.status_text().endswith(" to n_trials")
     reporter.waiting(2)
-    assert reporter._status_line().plain.endswith(" · waiting for 2 trials of other workers")
+    assert reporter.status_text().endswith(" · waiting for 2 trials of other workers")
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_the_time_left_is_that_of_the_trials_not_ended_at_the_speed_of_this_work
     made.console = Console(file=io.StringIO(), width=200, highlight=False)
     clock[0] = 65.0
     made.trial_ended(COMPLETE, TRIALS)
-    assert made._status_line().plain.endswith(" · 6:30 left")  # six trials of 65 s
+    assert made.status_text().endswith(" · 6:30 to n_trials")  # six trials of 65 s
 
 
 def test_remeasuring_counts_as_measuring_latency(reporter, clock):

@@ -18,13 +18,14 @@ ONLY_IN = {  # a package and the files that may import it
     "matplotlib": {"search/report/figure.py"},
     "mlflow": {"search/tracking/client.py", "search/tracking/runs.py"},
     "plotly": {"search/replay/page.py", "search/report/plots.py", "spaces/bench/page.py"},
-    "rich": {"search/compare.py", "search/report/console.py"},
+    "rich": {"search/compare.py", "search/report/console.py", "search/report/status.py"},
     "sqlalchemy": {"search/study/storage.py"},
 }
 LAYERS = (  # of search/, lowest first: a module imports lower layers and its own package
     ("search", "search.pareto"),
     ("search.config",),
     ("search.study",),
+    ("search.budget",),
     (  # PEERS: these may import each other, without cycles
         "search.acquisition",
         "search.costs",
@@ -41,11 +42,12 @@ LAYERS = (  # of search/, lowest first: a module imports lower layers and its ow
     ("search.replay", "search.assemble"),
     ("search.run", "search.front", "search.compare", "search.tables"),  # commands, like all __main__ files
 )
-PEERS, COMMANDS = 3, len(LAYERS) - 1
+PEERS, COMMANDS = 4, len(LAYERS) - 1
 USER_ATTRS = {"search/pruning/optuna_study.py"}  # besides search/study/, the files that use Optuna's user attributes
 HEAVY = {"lightning", "matplotlib", "mlflow", "optuna", "plotly", "sklearn", "torch"}
 LIGHT_FILES = {
     "search/front.py",
+    "search/report/status.py",
     "search/run.py",
     "spaces/architecture.py",
     "spaces/bench/__main__.py",

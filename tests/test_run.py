@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
-from tiny_task import TREE, FirstToken, opened
+from tiny_task import TREE, FirstToken, opened, tiny_config
 
 from search.assemble import _ceilings, build_search
 from search.costs.latency import FlopsLatency
@@ -55,6 +55,11 @@ REFUSED = [  # arguments, and parts of the message
     (["+space=nlp", "+foo=1"], ["unknown key 'foo'", "n_trials"]),
     (["+space=nlp", "n_trials=0"], ["n_trials=0: it must be a whole number from 1"]),
     (["+space=nlp", "n_trials=many", "seed=-1"], ["n_trials='many'", "seed=-1"]),
+    (
+        ["+space=nlp", "budget=10m", "patience=0"],
+        ["budget='10m': it must be a duration such as 90s, 10min", "patience=0: it must be a number of trials from 1"],
+    ),
+    (["+space=nlp", "patience=soon"], ["patience='soon': it must be a duration"]),
     (["+space=nlp", "costs=[latency]"], ["costs: unknown cost 'latency'; known: latency_ms, parameters"]),
     (["+space=nlp", "limits.latency_ms=-1"], ["limits.latency_ms=-1: it must be a number above 0"]),
     (["+space=nlp", "+limits.latency=1"], ["limits: unknown cost 'latency'; known: latency_ms"]),
@@ -104,7 +109,7 @@ def test_an_invalid_configuration_is_refused_before_anything_is_written(command,
     assert code == 2
     assert all(message in error for message in messages), error
     assert "Traceback" not in error
-    assert out == ""
+    assert all(line.endswith(" ...") for line in out.splitlines()), "what was done before it was found"
     assert not list(command.folder.iterdir())
 
 
@@ -118,7 +123,7 @@ def test_all_invalid_settings_are_reported_at_once(command):
 def test_a_run_prints_its_trials_and_front_and_can_be_continued(command):
     code, out, error = command(*TINY)
     assert (code, error) == (0, "")
-    assert out.startswith("Baselines, accuracy on validation: majority class 0.")
+    assert "\nBaselines, accuracy on validation: majority class 0." in out
     assert "The front: " in out
     assert "2 trials" in out
     assert "other" in out
@@ -128,6 +133,16 @@ def test_a_run_prints_its_trials_and_front_and_can_be_continued(command):
     printed = [line for line in out.splitlines() if re.match(r" +\d+  latency_ms", line)]
     assert len(printed) == 1, "one more; a duplicate before it is not printed"
     assert not [line for line in out.splitlines() if line.startswith("   1  ")], "the first two are not repeated"
+
+
+def test_a_run_with_a_budget_says_why_it_ended(command):
+    code, out, _ = command(*TINY, "n_trials=auto", "baselines=false", "budget=0.1s")
+    assert code == 0
+    assert "The run ends: the time budget is used up.\n" in out
+    assert "The front is empty: no trial is complete." in out
+    code, out, _ = command(*TINY, "budget=1h")
+    assert code == 0
+    assert "The run ends: the study has 2 trials (n_trials=2).\n" in out
 
 
 @pytest.mark.slow
@@ -189,26 +204,7 @@ def test_no_architecture_costs_more_than_the_reference_point():
 
 def test_candidates_of_a_run_are_within_its_limits(tmp_path):
     def candidates(study, limits):
-        config = {
-            "study": study,
-            "space": TREE,
-            "task": {"_target_": "tiny_task.FirstToken"},
-            "sampler": {"_target_": "search.samplers.surrogate.SurrogateSampler", "candidates": 8},
-            "pruner": {"_target_": "search.pruning.none.NoPruner"},
-            "latency": {"_target_": "search.costs.latency.FlopsLatency"},
-            "storage": {"url": f"sqlite:///{tmp_path / 'studies.db'}"},
-            "tracking": {"_target_": "search.tracking.Tracking"},
-            "checkpoints": str(tmp_path),
-            "limits": limits,
-            "costs": ["latency_ms"],
-            "seed": 0,
-            "warm_start": None,
-            "baselines": False,
-            "device": "cpu",
-            "precision": "32-true",
-            "compile": False,
-        }
-        built = build_search(config, Space(TREE), [])
+        built = build_search({**tiny_config(tmp_path), "study": study, "limits": limits}, Space(TREE), [])
         opened.append(built.store.study._storage._backend)
         return built.search.proposer.candidates(built.store.history(built.search.objectives))
 

@@ -1,5 +1,7 @@
 """The typed store: what is written of a trial is what any other worker reads."""
 
+from dataclasses import replace
+
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -52,7 +54,8 @@ def test_a_trial_is_read_as_it_was_written(study, changes, told):
     if changes["state"] == State.DUPLICATE:
         assert (read.state, read.duplicate_of, read.costs) == (State.DUPLICATE, 7, COSTS)
         return
-    assert read == written
+    assert read.ended_at is not None
+    assert replace(read, ended_at=None) == written
     assert read.worker.count(":") == 1
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import atexit
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import optuna
 import torch
 
+from search.budget.deadline import Deadline
 from search.costs.latency import FlopsLatency
 from search.costs.measured import MeasuredCosts
 from search.evaluate import Search
@@ -47,6 +49,29 @@ class FirstToken(Task):
         return Batch(inputs, None, inputs[:, 0])
 
 
+class Clock:
+    """Returns ``seconds``."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+class TimedTask(FirstToken):
+    """Each training step takes a second, and from step ``slow_from`` on 10 s."""
+
+    def __init__(self, clock, slow_from=10**9):
+        super().__init__()
+        self.clock, self.slow_from, self.steps_done = clock, slow_from, 0
+
+    def loss(self, logits, batch):
+        self.clock.seconds += 10.0 if self.steps_done >= self.slow_from else 1.0
+        self.steps_done += 1
+        return super().loss(logits, batch)
+
+
 OBJECTIVES = Objectives(
     metric="accuracy", direction="maximize", costs=("latency_ms",), chance=1 / 3, best=1.0, ceilings=(1.0,)
 )
@@ -57,10 +82,20 @@ atexit.register(_folder.cleanup)
 
 
 def tiny_search(
-    tree=TREE, *, task=None, pruner=None, limits=None, seed=0, checkpoints=None, sampler=None, meter=None
+    tree=TREE,
+    *,
+    task=None,
+    pruner=None,
+    limits=None,
+    seed=0,
+    checkpoints=None,
+    sampler=None,
+    meter=None,
+    deadline=None,
 ) -> Search:
     """A search with computed latency."""
     space, task, limits, pruner = Space(tree), task or FirstToken(), limits or {}, pruner or NoPruner()
+    deadline = deadline or Deadline()
     costs = MeasuredCosts(task, meter or FlopsLatency())
     pool = Pool(space, costs.counted, size=8, limits=limits, seed=seed)
     return Search(
@@ -70,8 +105,32 @@ def tiny_search(
         cost_model=costs,
         proposer=proposer_of(sampler or optuna.samplers.RandomSampler(seed=seed), pruner, pool.unseen),
         pruner=pruner,
-        learner=LightningLearner(task, seed, checkpoints or Path(_folder.name)),
+        learner=LightningLearner(task, seed, checkpoints or Path(_folder.name), is_over=deadline.is_over),
+        deadline=deadline,
     )
+
+
+def tiny_config(folder: Path) -> dict[str, Any]:
+    """A composed configuration whose files are in ``folder``."""
+    return {
+        "study": "tiny",
+        "space": TREE,
+        "task": {"_target_": "tiny_task.FirstToken"},
+        "sampler": {"_target_": "search.samplers.surrogate.SurrogateSampler", "candidates": 8},
+        "pruner": {"_target_": "search.pruning.none.NoPruner"},
+        "latency": {"_target_": "search.costs.latency.FlopsLatency"},
+        "storage": {"url": f"sqlite:///{folder / 'studies.db'}"},
+        "tracking": {"_target_": "search.tracking.Tracking"},
+        "checkpoints": str(folder),
+        "limits": {},
+        "costs": ["latency_ms"],
+        "seed": 0,
+        "warm_start": None,
+        "baselines": False,
+        "device": "cpu",
+        "precision": "32-true",
+        "compile": False,
+    }
 
 
 def tiny_study(url: str, *, seed=0, identity=None, heartbeat_s=10, grace_s=60, name="tiny") -> optuna.Study:

@@ -5,22 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
 
-from rich.console import Console
-from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from search.report.baselines import describe_baselines, describe_defeat
+from search.report.status import StatusLine, format_seconds, stdout_console
 from search.report.timings import describe_timings
 from search.study.records import Objectives, Record, State, front
 from spaces.architecture import describe, pattern
 from spaces.baselines import BaselineResult
-
-FILE_WIDTH = 160  # characters per line if the output is not a terminal
 
 
 class FrontPrinter:
@@ -35,9 +29,7 @@ class FrontPrinter:
     def __init__(
         self, objectives: Objectives, dimensions: Collection[str], baselines: Sequence[BaselineResult] = ()
     ) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
-        if not self.console.is_terminal:
-            self.console.width = FILE_WIDTH
+        self.console = stdout_console()
         self._objectives, self._dimensions, self._baselines = objectives, dimensions, baselines
 
     def print(self, text: str) -> None:
@@ -86,40 +78,34 @@ class FrontPrinter:
 
 
 class ConsoleReporter(FrontPrinter):
-    """Prints the progress of a run; as a context manager it shows the live status line.
+    """Prints the progress of a run.
 
     Args:
         objectives: as of :class:`FrontPrinter`.
-        n_trials: total of the study.
+        n_trials: total of the study; None for no limit.
         dimensions: as of :class:`FrontPrinter`.
         baselines: as of :class:`FrontPrinter`.
         measuring_s: seconds of measuring latency before the first trial.
+        status: shows the status line.
     """
 
     def __init__(
         self,
         objectives: Objectives,
-        n_trials: int,
+        n_trials: int | None,
         dimensions: Collection[str],
         baselines: Sequence[BaselineResult] = (),
         *,
         measuring_s: float = 0.0,
+        status: StatusLine | None = None,
     ) -> None:
         super().__init__(objectives, dimensions, baselines)
         self._n_trials = n_trials
         self._start, self._n_ended = time.monotonic(), 0
         self._study_status, self._trial_status = "", ""
         self._seconds, self._overhead_s = {"training_s": 0.0, "latency_s": measuring_s}, 0.0
-        self._live = Live(console=self.console, transient=True, refresh_per_second=4, get_renderable=self._status_line)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._live.stop()
+        if status is not None:
+            self.console, status.text = status.console, self.status_text
 
     def progress(self, trial: Record) -> None:
         """See :class:`search.worker.Reporter`."""
@@ -171,17 +157,18 @@ class ConsoleReporter(FrontPrinter):
         members = front(records, self._objectives)
         share = self._objectives.hypervolume(members)
         left = ""
-        if self._n_ended:
+        if self._n_ended and self._n_trials is not None:
             per_trial = (time.monotonic() - self._start) / self._n_ended
-            seconds = round(per_trial * max(0, self._n_trials - len(ended)))
-            left = f" · {seconds // 60}:{seconds % 60:02d} left"
+            seconds = per_trial * max(0, self._n_trials - len(ended))
+            left = f" · {format_seconds(seconds)} to n_trials"
+        total = "" if self._n_trials is None else f"/{self._n_trials}"
         self._study_status = (
-            f"{len(ended)}/{self._n_trials} trials{stopped} · front {len(members)} · hypervolume {share:.3f}{left}"
+            f"{len(ended)}{total} trials{stopped} · front {len(members)} · hypervolume {share:.3f}{left}"
         )
 
-    def _status_line(self) -> Text:
-        line = f"{self._study_status} · {self._trial_status}" if self._trial_status else self._study_status
-        return Text(line, style="cyan", overflow="ellipsis", no_wrap=True)
+    def status_text(self) -> str:
+        """The state of the study, and of the trial that runs."""
+        return f"{self._study_status} · {self._trial_status}" if self._trial_status else self._study_status
 
     def print_seconds(self, total: float) -> None:
         """Print the seconds of training, measuring latency and everything else."""

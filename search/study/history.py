@@ -30,10 +30,13 @@ class History:
     """The ``n`` trials of a study, in the order in which they were added.
 
     A loss is the metric, negated where it is maximized, so that lower is better.
+
+    Attributes:
+        available_s: seconds left for training; a paused trial that needs more is not resumed.
     """
 
     def __init__(self, objectives: Objectives) -> None:
-        self.objectives = objectives
+        self.objectives, self.available_s = objectives, math.inf
         self._rows: dict[int, int] = {}
         self._records: dict[int, Record] = {}
         self._replaced: set[int] = set()  # numbers of trials whose row now belongs to their replacement
@@ -72,7 +75,7 @@ class History:
             "numbers": record.number,
             "complete": point is not None,
             "finals": math.inf if point is None else point[0],
-            "paused": record.state == State.PAUSED,
+            "paused": record.state == State.PAUSED and epochs > 0,
             "epochs": epochs,
             "seconds": record.cpu_seconds[-1] if record.cpu_seconds else float(epochs),
             "planned": record.architecture.get("train", {}).get("epochs", math.nan),
@@ -138,8 +141,9 @@ class History:
 
     @property
     def paused(self) -> Mask:
-        """``(n,)``: whether a trial is paused: it has a checkpoint and can be resumed."""
-        return self._columns["paused"][: len(self)]
+        """``(n,)``: whether a trial is paused and can be resumed: it has been trained, and it finishes in time."""
+        paused: Mask = self._columns["paused"][: len(self)]
+        return paused if math.isinf(self.available_s) else paused & (self.seconds_left <= self.available_s)
 
     @property
     def epochs(self) -> NDArray[np.intp]:

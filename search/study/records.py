@@ -79,6 +79,7 @@ class Record:
     worker: str = ""  # host:pid
     replaces: int | None = None  # the trial that was resumed, or requeued after its worker died, as this one
     duplicate_of: int | None = None  # the trial with the same architecture
+    ended_at: float | None = None  # seconds since 1970; None while it runs
 
     @property
     def timing(self) -> Timing | None:

@@ -162,6 +162,14 @@ class TrialStore:
 
         return [BaselineResult(**result) for result in stored]
 
+    def epochs(self, compute: Callable[[], int | None]) -> int | None:
+        """The epochs of every training; ``compute()`` in a study without trials, and then stored.
+
+        None if they are those of the space.
+        """
+        epochs: int | None = get_or_set_attr(self.study, "epochs", lambda: None if self._trials() else compute())
+        return epochs
+
     def study_id(self) -> str:
         """A unique id of the study, which distinguishes it from others of the same name."""
         return str(get_or_set_attr(self.study, "id", lambda: uuid.uuid4().hex))

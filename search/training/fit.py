@@ -19,7 +19,7 @@ import queue
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +52,10 @@ class LightningFit:
         seed: of data order and dropout; each epoch derives its own.
         device: where and in which precision the network is trained.
         checkpoint: a file written by :meth:`save`; training resumes exactly where it was saved.
+        is_over: called before each batch; if true, the iterator ends without the epoch in progress.
+
+    Attributes:
+        cut: whether ``is_over`` has ended the training.
 
     Raises:
         ValueError: the task does not support the settings.
@@ -66,7 +70,9 @@ class LightningFit:
         seed: int,
         device: Device = CPU,
         checkpoint: Path | None = None,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._is_over, self.cut = is_over, False
         check_settings(settings, task)
         self._task, self._settings, self._seed, self._device = task, settings, seed, device
         # To the CPU first: the checkpoint may be from another device.
@@ -163,6 +169,13 @@ class LightningFit:
         if self._stop_requested.is_set():
             raise _StopTraining
 
+    def _on_batch_start(self) -> None:
+        self._raise_if_stopped()
+        if self._is_over():
+            self.cut = True
+            self._results.put(None)
+            raise _StopTraining
+
     def _fit(self) -> None:
         task, batch_size = self._task, self._settings.batch_size
         try:
@@ -215,17 +228,13 @@ class _Callback(lightning.Callback):
         self._start = 0.0
 
     def on_train_batch_start(self, *args: Any) -> None:
-        self._training._raise_if_stopped()
+        self._training._on_batch_start()
         self._start = self._training._clock()
 
     def on_train_batch_end(self, *args: Any) -> None:
         self._training.model_s += self._training._clock() - self._start
 
-    def on_validation_batch_start(self, *args: Any) -> None:
-        self._start = self._training._clock()
-
-    def on_validation_batch_end(self, *args: Any) -> None:
-        self._training.model_s += self._training._clock() - self._start
+    on_validation_batch_start, on_validation_batch_end = on_train_batch_start, on_train_batch_end  # type: ignore[assignment]
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         assert isinstance(module, TrainingModule)

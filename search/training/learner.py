@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,12 +25,14 @@ class LightningLearner:
         seed: of weights, of the order of examples and of dropout.
         folder: of the checkpoints.
         device: where and in which precision networks are trained.
+        is_over: called before each batch; if true, the training ends without the epoch in progress.
     """
 
     task: Task
     seed: int
     folder: Path
     device: Device = fit.CPU
+    is_over: Callable[[], bool] = lambda: False
 
     def checkpoint(self, number: int) -> Path:
         """The checkpoint of a trial."""
@@ -46,18 +48,28 @@ class LightningLearner:
 
 
 class LightningTraining:
-    """A :class:`~search.training.Training`; the checkpoint that it resumed is deleted once it has ended in order."""
+    """A :class:`~search.training.Training`.
+
+    Once it has ended in order, the checkpoint that it resumed is deleted, and one of its own if it was trained further.
+    """
 
     def __init__(self, learner: LightningLearner, record: Record, resume: int | None) -> None:
         self._learner, self._number = learner, record.number
         self._resumed = None if resume is None else learner.checkpoint(resume)
+        self._epoch = self._saved_epoch = record.epochs
         self._before_s = record.cpu_seconds[-1] if record.cpu_seconds else 0.0
         settings = TrainSettings(**record.architecture["train"])
         self.epochs = settings.epochs
         task = task_of(record.architecture, learner.task)
         network = build(dict(record.architecture), learner.task, seed=learner.seed)
         self._fit = fit.LightningFit(
-            network, task, settings, seed=learner.seed, device=learner.device, checkpoint=self._resumed
+            network,
+            task,
+            settings,
+            seed=learner.seed,
+            device=learner.device,
+            checkpoint=self._resumed,
+            is_over=learner.is_over,
         )
 
     @property
@@ -76,18 +88,25 @@ class LightningTraining:
 
     def __iter__(self) -> Iterator[Epoch]:
         for epoch, metric in self._fit:
+            self._epoch = epoch
             yield Epoch(epoch, metric, round(self._before_s + self._fit.cpu_s, 4))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._fit.__exit__(kind, error, traceback)
+        own = self._learner.checkpoint(self._number)
         if kind is None and self._resumed is not None:
+            if self._fit.cut and not own.exists():
+                self._resumed.replace(own)
             self._resumed.unlink(missing_ok=True)
+        if kind is None and not self._fit.cut and self._saved_epoch < self._epoch:
+            own.unlink(missing_ok=True)
 
     def save(self) -> None:
         """See :class:`~search.training.Training`."""
         self._fit.save(self._learner.checkpoint(self._number))
+        self._saved_epoch = self._epoch
 
     def test_metrics(self) -> dict[str, float]:
         """See :class:`~search.training.Training`."""

@@ -1,0 +1,46 @@
+"""The epochs of a training that suit a time budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import geometric_mean, median
+
+TRAININGS = 8  # full trainings of a middle architecture that a budget should be enough for
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """How many epochs the trainings of a study have, and why."""
+
+    epochs: int
+    message: str  # empty if they are those of the space
+
+
+def middle_epoch_s(smallest_s: float, largest_s: Sequence[float]) -> float:
+    """Seconds of an epoch of a middle architecture: between the smallest one and the largest one of each mechanism."""
+    return geometric_mean([smallest_s, median(largest_s)]) if largest_s else smallest_s
+
+
+def plan_epochs(epochs: int, epoch_s: float, left_s: float) -> EpochPlan:
+    """The epochs with which ``TRAININGS`` trainings fit into ``left_s`` seconds: at least 1, at most ``epochs``.
+
+    Args:
+        epochs: what the space says.
+        epoch_s: seconds of an epoch of a middle architecture.
+        left_s: seconds left for training.
+    """
+    if TRAININGS * epochs * epoch_s <= left_s:
+        return EpochPlan(epochs, "")
+    fitting = min(epochs, max(1, math.floor(left_s / (TRAININGS * epoch_s))))
+    speed = f"an epoch of a middle architecture takes about {epoch_s:.2g} s"
+    fewer = f"train on fewer examples (task.train=...), at most {left_s / (TRAININGS * epoch_s):.1%} of them"
+    if epoch_s > left_s:
+        remedy = f"give more time (budget=...), or {fewer}"
+        return EpochPlan(fitting, f"No trial is likely to finish: {speed}, and {left_s:.0f} s are left; {remedy}.")
+    if fitting < epochs:
+        fits = f"so that about {max(1, round(left_s / (fitting * epoch_s)))} trainings fit into the {left_s:.0f} s left"
+        return EpochPlan(fitting, f"train.epochs is {fitting} instead of {epochs}, {fits}: {speed}.")
+    few = f"about {left_s / epoch_s:.0f} trainings fit into the {left_s:.0f} s left"
+    return EpochPlan(fitting, f"Only {few}: {speed}; to have {TRAININGS}, {fewer}.")

@@ -1,0 +1,50 @@
+"""Whether the front of a study has stopped growing, from its records alone, so that all workers agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from search.study.records import Objectives, Record
+
+MIN_GROWTH = 1e-3  # relative growth of the hypervolume that counts as growth
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a study goes on without growth of its front; one of the two is given.
+
+    Args:
+        trials: that ended last.
+        seconds: of measuring and training, summed over the trials that ended last, of all workers.
+    """
+
+    trials: int | None = None
+    seconds: float | None = None
+
+    def reason_to_end(self, records: Sequence[Record], objectives: Objectives) -> str:
+        """Why the study ends: the front has not grown by more than ``MIN_GROWTH``; empty if it goes on.
+
+        A trial that was resumed counts once, when it last ended. While all trials together are fewer, the study goes
+        on.
+        """
+        ended = sorted((each for each in records if each.ended_at is not None), key=lambda each: each.ended_at or 0.0)
+        size = self._latest(ended)
+        if not 0 < size < len(ended):
+            return ""
+        before, now = objectives.hypervolume(ended[:-size]), objectives.hypervolume(ended)
+        if now > before * (1 + MIN_GROWTH):
+            return ""
+        span = f"{size} trials" if self.seconds is None else f"{size} trials, {self.seconds:.0f} s of work,"
+        return f"the front has stopped growing: the last {span} increased its hypervolume by at most {MIN_GROWTH:.1%}"
+
+    def _latest(self, ended: Sequence[Record]) -> int:
+        """How many of the trials that ended last are compared with those before; 0 if there are too few."""
+        if self.trials is not None:
+            return self.trials
+        worked = 0.0
+        for size, record in enumerate(reversed(ended), start=1):
+            worked += record.training_s + record.latency_s
+            if worked >= (self.seconds or 0.0):
+                return size
+        return 0

@@ -1,0 +1,110 @@
+"""The status of a run from its first second: a live line on a terminal, elsewhere plain lines without a silent minute.
+
+Only light imports: it is shown before PyTorch is imported.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.text import Text
+
+from search.budget.deadline import Deadline
+
+FILE_WIDTH = 160  # characters per line if the output is not a terminal
+SILENT_S = 30.0  # after which the status is printed if the output is not a terminal
+
+
+class TimedConsole(Console):
+    """A console that knows when something was last printed; see :func:`time.monotonic`."""
+
+    printed_at = 0.0
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        """See :meth:`rich.console.Console.print`."""
+        super().print(*objects, **settings)
+        self.printed_at = time.monotonic()
+
+
+def stdout_console() -> TimedConsole:
+    """The console of a command: of fixed width if the output is not a terminal."""
+    console = TimedConsole(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    return console
+
+
+class StatusLine:
+    """What a run is doing, as a context manager.
+
+    Attributes:
+        text: returns what the run is doing; it may be replaced.
+
+    Args:
+        deadline: of the run; the line begins with the time that is left.
+        console: prints the line.
+    """
+
+    def __init__(self, deadline: Deadline, console: TimedConsole | None = None) -> None:
+        self.console = console or stdout_console()
+        self.text: Callable[[], str] = lambda: ""
+        self._deadline = deadline
+        self._live = Live(console=self.console, transient=True, refresh_per_second=4, get_renderable=self._renderable)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._print_regularly, name="status", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live.start()
+        else:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+        else:
+            self._ended.set()
+            self._thread.join()
+
+    def phase(self, text: str) -> None:
+        """Show that the next phase of the run begins, such as "reading the data"."""
+        self.text = lambda: text
+        if not self.console.is_terminal:
+            self.console.print(escape(f"{text} ..."))
+
+    def line(self) -> str:
+        """The status, beginning with the time left of the budget or else the time since the run began."""
+        if self._deadline.limited:
+            when = f"{format_seconds(max(0.0, self._deadline.total_left_s()))} left"
+        else:
+            when = format_seconds(self._deadline.elapsed_s())
+        return f"{when} · {self.text()}"
+
+    def print_if_silent(self) -> None:
+        """Print the status unless something was printed within the last ``SILENT_S`` seconds."""
+        if time.monotonic() - self.console.printed_at >= SILENT_S:
+            self.console.print(escape(self.line()))
+
+    def _print_regularly(self) -> None:
+        while not self._ended.wait(1.0):
+            self.print_if_silent()
+
+    def _renderable(self) -> Text:
+        return Text(self.line(), style="cyan", overflow="ellipsis", no_wrap=True)
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds as ``m:ss`` or ``h:mm:ss``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
