@@ -41,6 +41,7 @@ from spaces.tasks import Task
 from spaces.tasks.sources.checks import check_data
 
 MAY_DIFFER = (  # between workers
+    "scale",  # the space has been composed with it
     "study",
     "n_trials",
     "budget",
@@ -76,6 +77,7 @@ def build_search(
     space: Space,
     initial_params: Sequence[Mapping[str, Any]],
     *,
+    task: Task | None = None,
     deadline: Deadline | None = None,
     phase: Callable[[str], None] = lambda text: None,
 ) -> Components:
@@ -85,6 +87,7 @@ def build_search(
         config: the composed configuration as plain values.
         space: the search space.
         initial_params: parameters of the first trials of a new study.
+        task: the task, if it was constructed before.
         deadline: of the run; None for no limit.
         phase: called with what is done next, such as "reading the data".
 
@@ -95,7 +98,7 @@ def build_search(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # of Optuna's samplers
     torch.set_num_threads(1)  # small networks train faster with a thread per process
-    task: Task = instantiate(config["task"], "task")
+    task = task or instantiate(config["task"], "task")
     pruner = instantiate(config["pruner"], "pruner")
     costs = MeasuredCosts(task, instantiate(config["latency"], "latency"))
     tracking: Tracking = instantiate(config["tracking"], "tracking")

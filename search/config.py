@@ -25,6 +25,7 @@ KEYS = (
     "budget",
     "patience",
     "seed",
+    "scale",
     "costs",
     "limits",
     "checkpoints",

@@ -22,6 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from search.budget.scale import AUTO, check_scale, has_scales, register_resolver, with_default_space
 from search.config import CONF, parse_duration, refuse, validate_config
 from spaces.dimensions import ConfigError
 from spaces.space import Space
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from search.budget.patience import Patience
     from search.report.status import StatusLine
     from search.study.records import Record
+    from spaces.tasks import Task
 
 
 DEFAULT_TRIALS = 36  # n_trials=auto without budget and patience
@@ -40,6 +42,11 @@ def main(*, used_s: float = 0.0) -> None:
     """Run; invalid input ends with a message and exit code 2. ``used_s`` seconds of the run have passed before."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra prints the error itself and exits
     start = time.monotonic() - used_s
+    register_resolver()
+    arguments = with_default_space(sys.argv[1:])
+    if arguments != sys.argv[1:]:
+        print(f"No space is named: {arguments[-1]} suits the task.", flush=True)  # noqa: T201
+    sys.argv[1:] = arguments
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def composed(config: DictConfig) -> None:
@@ -57,15 +64,34 @@ def _run_composed(config: DictConfig, start: float) -> None:
     if "space" not in config:
         names = ", ".join(GlobalHydra.instance().config_loader().get_group_options("space"))
         sys.exit(refuse(f"Name a search space: python -m search.run +space=nlp (known: {names})"))
-    tree: Any = OmegaConf.to_container(config, resolve=True)
     choices = HydraConfig.get().runtime.choices
-    tree["study"] = tree.get("study") or f"{choices['space']}-{choices['task']}"
     try:
-        code = run(tree, used_s=time.monotonic() - start)
+        check_scale(config, choices["space"])
+        task = _choose_scale(config) if config.scale == AUTO and has_scales(config) else None
+        tree: Any = OmegaConf.to_container(config, resolve=True)
+        tree["study"] = tree.get("study") or f"{choices['space']}-{choices['task']}"
+        code = run(tree, used_s=time.monotonic() - start, task=task)
     except ConfigError as error:
         code = refuse(str(error))
     if code:
         sys.exit(code)
+
+
+def _choose_scale(config: DictConfig) -> Task:
+    """Set the scale that suits the data, and return the task with its data."""
+    print("Reading the data to choose a scale", flush=True)  # noqa: T201
+    from search.budget.scale import suitable_scale
+    from search.training.device import select_device
+    from spaces.instantiate import instantiate
+
+    task: Task = instantiate(OmegaConf.to_container(config.task, resolve=True), "task")
+    device = select_device(config.device, precision=config.precision, compile_network=config["compile"])
+    try:
+        config.scale, why = suitable_scale(task, gpu=device.accelerator != "cpu")
+    except ValueError as error:
+        raise ConfigError(f"task: {error}") from error
+    print(f"{why} (scale=... sets another)", flush=True)  # noqa: T201
+    return task
 
 
 def _composition_error(error: BaseException) -> str:
@@ -83,12 +109,13 @@ def _composition_error(error: BaseException) -> str:
     return str(error)
 
 
-def run(config: Mapping[str, Any], *, used_s: float = 0.0) -> int:
+def run(config: Mapping[str, Any], *, used_s: float = 0.0, task: Task | None = None) -> int:
     """Search with ``config``, the composed configuration as plain values, and return the exit code.
 
     Args:
         config: the configuration.
         used_s: seconds of the run that have passed before.
+        task: the task of the configuration, if it was constructed before.
 
     Raises:
         ConfigError: the configuration is invalid; nothing has been written.
@@ -104,7 +131,7 @@ def run(config: Mapping[str, Any], *, used_s: float = 0.0) -> int:
     deadline = Deadline(budget_s, used_s=time.monotonic() - start)
     with StatusLine(deadline) as status:
         status.phase("importing PyTorch, Lightning, Optuna and MLflow")
-        return _search(config, space, n_trials, initial_params, deadline, status)
+        return _search(config, space, n_trials, initial_params, deadline, status, task)
 
 
 def _trials(config: Mapping[str, Any], space: Space) -> tuple[int | None, Sequence[Mapping[str, Any]]]:
@@ -136,6 +163,7 @@ def _search(
     initial_params: Sequence[Mapping[str, Any]],
     deadline: Deadline,
     status: StatusLine,
+    task: Task | None,
 ) -> int:
     """Everything that needs heavy imports; returns the exit code."""
     from search.assemble import build_search
@@ -146,7 +174,7 @@ def _search(
     from search.worker import RepeatedFailureError, Stopped, work
 
     deadline.reserve_s = closing_s(0.0)
-    built = build_search(config, space, initial_params, deadline=deadline, phase=status.phase)
+    built = build_search(config, space, initial_params, task=task, deadline=deadline, phase=status.phase)
     store, search, tracking = built.store, built.search, built.tracking
     reporter = ConsoleReporter(
         search.objectives,

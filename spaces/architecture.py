@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from spaces.relative import RELATIVE
+from spaces.relative import is_relative
 
 Architecture = dict[str, Any]
 
@@ -40,7 +40,9 @@ def settings(architecture: Mapping[str, Any]) -> dict[str, Any]:
 
 def _leaves(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     for name, value in node.items():
-        if isinstance(value, Mapping):
+        if is_relative(value):
+            yield ".".join((*path, name)), next(iter(value.values()))
+        elif isinstance(value, Mapping):
             yield from _leaves(value, (*path, name))
         elif name != "_target_":
             yield ".".join((*path, name)), value
@@ -52,11 +54,10 @@ def short_settings(architecture: Mapping[str, Any], names: Collection[str] | Non
     With ``names``, such as :meth:`spaces.space.Space.dimension_names`, only those settings.
     """
     values = {name: value for name, value in settings(architecture).items() if names is None or name in names}
-    parts = [[part for part in name.split(".") if part not in RELATIVE] for name in values]
-    last = [part[-1] for part in parts]
+    last = [name.split(".")[-1] for name in values]
     return {
-        part[-1] if last.count(part[-1]) == 1 else ".".join(part[-2:]): value
-        for part, value in zip(parts, values.values(), strict=True)
+        short if last.count(short) == 1 else ".".join(name.split(".")[-2:]): value
+        for (name, value), short in zip(values.items(), last, strict=True)
     }
 
 

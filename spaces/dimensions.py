@@ -6,6 +6,7 @@ A mapping with one of the keys ``choice``, ``int`` or ``float`` is a dimension, 
     lr: {float: [1.0e-4, 3.0e-3], log: true}     also: step
     width: {choice: [64, 128]}                   values, or lists of values
     mixer: {choice: {small: {...}, big: {...}}}  named branches; their dimensions are conditional
+    window: {choice: [8, 32], as: clip}          relative to the sequence length, see :mod:`spaces.relative`
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+RELATIVE = ("share", "clip")  # kinds of values relative to the sequence length
 Value = bool | int | float | str | None
 
 
@@ -117,7 +119,7 @@ class Float:
 
 
 Dimension = Choice | Int | Float
-KEYS = {"choice": ("choice",), "int": ("int", "step", "log"), "float": ("float", "step", "log")}
+KEYS = {"choice": ("choice", "as"), "int": ("int", "step", "log", "as"), "float": ("float", "step", "log", "as")}
 
 
 def parse(node: object, where: str) -> Dimension | None:
@@ -136,6 +138,8 @@ def parse(node: object, where: str) -> Dimension | None:
         if key not in KEYS[kind]:
             accepted = ", ".join(KEYS[kind])
             raise ConfigError(f"{where}: unknown key {key!r} in a dimension {kind!r}; it accepts {accepted}")
+    if node.get("as", RELATIVE[0]) not in RELATIVE:
+        raise ConfigError(f"{where}: as={node['as']!r}; it must be {' or '.join(RELATIVE)}")
     if kind == "choice":
         return _choice(node["choice"], where)
     return _range(kind, node, where)

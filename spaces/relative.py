@@ -1,7 +1,8 @@
 """Settings of a mechanism relative to the sequence length, so that one space suits data of any length::
 
-window: {share: {choice: [0.05, 0.2]}}   share of the length
-rank: {clip: {choice: [16, 64]}}         tokens, at most one less than the length
+window: {share: 0.05}               a share of the length
+rank: {clip: 16}                    tokens, at most one less than the length
+rank: {choice: [16, 64], as: clip}  a dimension whose values are such
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-RELATIVE = ("share", "clip")
+from spaces.dimensions import RELATIVE
 
 
 def is_relative(node: object) -> bool:

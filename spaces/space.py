@@ -183,7 +183,8 @@ def _bounds(node: Any, where: str) -> list[Any]:
 def _draw(node: Any, where: str, pick: Pick) -> Any:
     dimension = parse(node, where)
     if dimension is not None:
-        return _draw(pick(dimension, where), where, pick)
+        value = _draw(pick(dimension, where), where, pick)
+        return {node["as"]: value} if "as" in node else value
     if isinstance(node, Mapping):
         return {name: _draw(value, f"{where}.{name}", pick) for name, value in node.items()}
     return list(node) if isinstance(node, tuple) else node

@@ -242,7 +242,9 @@ LENGTH_SETTINGS = [
 
 
 @pytest.mark.parametrize(("mechanism", "setting"), LENGTH_SETTINGS, ids=str)
-@pytest.mark.parametrize("relative", [{"share": {"choice": [0.02, 0.5, 1.0]}}, {"clip": {"choice": [1, 16, 512]}}])
+@pytest.mark.parametrize(
+    "relative", [{"choice": [0.02, 0.5, 1.0], "as": "share"}, {"choice": [1, 16, 512], "as": "clip"}]
+)
 def test_relative_settings_fit_every_length(mechanism, setting, relative):
     others = {"local": {"neighbours": 0}}.get(mechanism.split(".")[0], {})
     node = {"_target_": f"spaces.attention.{mechanism}", setting: relative, **others}
@@ -281,6 +283,6 @@ def test_invalid_relative_settings_are_reported(given, message):
 
 
 def test_relative_settings_are_described_by_the_name_of_the_setting():
-    searched = space(linformer={**LINFORMER, "rank": {"share": {"choice": [0.25, 0.5]}}})
+    searched = space(linformer={**LINFORMER, "rank": {"choice": [0.25, 0.5], "as": "share"}})
     corner = next(searched.corners())
     assert describe(corner, searched.dimension_names()) == "linformer depth=1 heads=1 rank=0.25"

@@ -1,1 +1,1 @@
-"""When a run ends: its time budget, the epochs that fit it, and a front that has stopped growing."""
+"""What suits a run: its time budget, the epochs that fit it, the scale of its space, and when a front has settled."""

@@ -1,0 +1,76 @@
+"""The scale of a search space, from networks that train in seconds to ones for a GPU, and spaces that suit a task.
+
+A value ``${scale:TINY,SMALL,BASE}`` in the YAML of a space is one of the three, by the key ``scale``. Only light
+imports here, so that ``--help`` and errors appear at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from spaces.dimensions import ConfigError
+
+if TYPE_CHECKING:
+    from spaces.tasks import Task
+
+SCALES = ("tiny", "small", "base")
+AUTO = "auto"
+SMALL_EXAMPLES = 500  # training examples from which on a network of the scale small is worth training
+BASE_EXAMPLES = 20_000  # from which on one of the scale base is, given a GPU
+SPACE_OF_TASK = {
+    "table": "text",
+    "huggingface": "text",
+    "text": "text",
+    "images": "vision",
+    "cifar10": "vision",
+    "recordings": "speech",
+    "translation": "translation",
+    "writing": "generation",
+}
+
+
+def register_resolver() -> None:
+    """Register ``${scale:...}`` with OmegaConf."""
+    OmegaConf.register_new_resolver("scale", _resolve, replace=True)
+
+
+def _resolve(*values: Any, _root_: DictConfig) -> Any:
+    if len(values) != len(SCALES):
+        raise ConfigError(f"${{scale:...}}: {len(values)} values; it takes one for each of {', '.join(SCALES)}")
+    scale = _root_.get("scale", AUTO)
+    return values[SCALES.index(scale)] if scale in SCALES else values[0]
+
+
+def has_scales(config: DictConfig) -> bool:
+    """Whether the space of a composed configuration depends on ``scale``."""
+    return "${scale:" in OmegaConf.to_yaml(config.space, resolve=False)
+
+
+def check_scale(config: DictConfig, space: str) -> None:
+    """Raise :class:`ConfigError` if ``scale`` is unknown, or is given and the space has none."""
+    scale = config.get("scale", AUTO)
+    if scale not in (AUTO, *SCALES):
+        raise ConfigError(f"scale={scale!r}: it must be {AUTO}, {', '.join(SCALES)}")
+    if scale != AUTO and not has_scales(config):
+        raise ConfigError(f"scale={scale}: the space {space} has one scale only")
+
+
+def suitable_scale(task: Task, *, gpu: bool) -> tuple[str, str]:
+    """The scale that suits a task's training split, and why."""
+    examples = task.steps("train", 1)
+    device = "a GPU" if gpu else "a CPU"
+    labels = " with a label per token" if task.spec.per_token else ""
+    scale = "tiny" if examples < SMALL_EXAMPLES else "base" if gpu and examples >= BASE_EXAMPLES else "small"
+    return scale, f"scale={scale}, for {examples} training examples{labels} on {device}"
+
+
+def with_default_space(arguments: Sequence[str]) -> list[str]:
+    """Command-line arguments with the space that suits the task, if they name a task and no space."""
+    tasks = [argument.removeprefix("task=") for argument in arguments if argument.startswith("task=")]
+    named = any(argument.startswith(("+space=", "space=", "--config-name", "-cn")) for argument in arguments)
+    if named or not tasks or tasks[-1] not in SPACE_OF_TASK:
+        return list(arguments)
+    return [*arguments, f"+space={SPACE_OF_TASK[tasks[-1]]}"]
