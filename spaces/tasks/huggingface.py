@@ -50,9 +50,9 @@ class HuggingFace(LabelledTexts):
         vocabulary: int | None = None,
         length: int = 512,
         classes: int = 20,
-        train: int = 2000,
-        validation: int = 500,
-        test: int = 1000,
+        train: int = 20_000,
+        validation: int = 2000,
+        test: int = 5000,
     ) -> None:
         super().__init__(
             text=text,

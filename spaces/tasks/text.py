@@ -59,9 +59,9 @@ class Text(Task):
         generate: int = 0,
         classes: int = 8,
         suffixes: Sequence[str] = SUFFIXES,
-        train: int = 800,
-        validation: int = 160,
-        test: int = 320,
+        train: int = 4000,
+        validation: int = 800,
+        test: int = 1600,
     ) -> None:
         check_whole(2, length=length, classes=classes)
         limits = split_sizes(train=train, validation=validation, test=test)

@@ -1,0 +1,98 @@
+"""The scale of a space: by the key scale, or by what suits the data; and the space that suits a task."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from text_tables import write_table
+from tiny_task import FirstToken
+
+from search.budget.scale import (
+    SCALES,
+    SPACE_OF_TASK,
+    check_scale,
+    has_scales,
+    register_resolver,
+    suitable_scale,
+    with_default_space,
+)
+from search.config import CONF, options
+from search.run import main
+from spaces.dimensions import ConfigError
+from spaces.space import Space
+
+
+@pytest.fixture(autouse=True)
+def resolver():
+    register_resolver()
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+def test_a_value_follows_from_the_scale():
+    values = {"width": "${scale:[16,32],[64],[256,512]}", "rates": {"float": "${scale:[0.1,1],[0.2,1],[0.3,1]}"}}
+    found = [OmegaConf.to_container(OmegaConf.create({"scale": scale, **values}), resolve=True) for scale in SCALES]
+    assert [each["width"] for each in found] == [[16, 32], [64], [256, 512]]
+    assert [each["rates"]["float"] for each in found] == [[0.1, 1], [0.2, 1], [0.3, 1]]
+
+
+def test_every_scale_of_a_space_is_a_space_and_larger_ones_have_wider_networks():
+    scaled = [name for name in options("space") if has_scales(composed(f"+space={name}"))]
+    assert "text" in scaled
+    for name in scaled:
+        widths = []
+        for scale in SCALES:
+            tree = OmegaConf.to_container(composed(f"+space={name}", f"scale={scale}"), resolve=True)
+            widths.append(max(each["model"]["width"] for each in Space(tree["space"]).largest()))
+        assert widths == sorted(set(widths)), name
+
+
+@pytest.mark.parametrize(
+    ("rows", "gpu", "scale"),
+    [(64, False, "tiny"), (64, True, "tiny"), (900, False, "small"), (900, True, "small"), (30_000, True, "base")],
+)
+def test_the_scale_suits_the_number_of_examples_and_the_device(rows, gpu, scale):
+    found, why = suitable_scale(FirstToken(rows=rows), gpu=gpu)
+    assert found == scale
+    assert f"scale={scale}, for {rows} training examples" in why
+
+
+def test_an_unknown_scale_and_one_that_a_space_does_not_have_are_refused():
+    with pytest.raises(ConfigError, match="scale='huge': it must be auto, tiny, small, base"):
+        check_scale(composed("+space=text", "scale=huge"), "text")
+    with pytest.raises(ConfigError, match="scale=base: the space nlp has one scale only"):
+        check_scale(composed("+space=nlp", "scale=base"), "nlp")
+    check_scale(composed("+space=nlp"), "nlp")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "added"),
+    [
+        (["task=table", "task.file=a.csv"], ["+space=text"]),
+        (["task=images"], ["+space=vision"]),
+        (["task=table", "+space=nlp"], []),
+        (["task=recall"], []),
+        (["--help"], []),
+    ],
+)
+def test_a_task_of_own_data_has_a_default_space(arguments, added):
+    assert with_default_space(arguments) == arguments + added
+
+
+def test_default_spaces_exist():
+    assert set(SPACE_OF_TASK) <= set(options("task"))
+    assert set(SPACE_OF_TASK.values()) <= set(options("space"))
+
+
+def test_a_run_says_which_space_and_scale_it_takes_and_why(tmp_path, monkeypatch, capsys):
+    file = write_table(tmp_path / "a.csv")
+    monkeypatch.setattr("search.run.run", lambda config, *, used_s, task: print(config["space"]["model"], task.spec))
+    own = [f"task.file={file}", "task.text=review", "task.label=stars", "tracking=none"]
+    monkeypatch.setattr("sys.argv", ["search.run", "task=table", *own])
+    main()
+    output = capsys.readouterr().out
+    assert "No space is named: +space=text suits the task." in output
+    assert "scale=tiny, for 48 training examples on a CPU (scale=... sets another)" in output
+    assert "'width': {'choice': [16, 32]}" in output
