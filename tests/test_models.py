@@ -29,8 +29,10 @@ from spaces.models.embedding import Embedding
 from spaces.models.encoder import POOLINGS, Encoder
 from spaces.models.positions import POSITIONS, SinusoidalPositions
 from spaces.models.seq2seq import Seq2Seq
+from spaces.models.stem import ConvolutionStem
 from spaces.space import Space
 from spaces.tasks import BOS, EOS, Batch, Split, Task, TaskSpec
+from spaces.tasks.sources.image_patches import extract_patches
 
 WIDTH, LENGTH, ANSWER, CLASSES = 8, 12, 7, 6
 
@@ -108,6 +110,29 @@ def test_encoder_outputs_are_independent_of_padding(settings):
     assert network(batch_of(frames)).shape == (2, CLASSES)
 
 
+@pytest.mark.parametrize(("patch", "strides"), [(1, [1]), (2, [2]), (3, [3]), (4, [2, 2]), (5, [5]), (6, [2, 3])])
+def test_a_convolution_stem_equals_convolutions_of_the_image(patch, strides):
+    images = torch.randn(2, 3, 2 * patch, 4 * patch)
+    stem = ConvolutionStem(images.shape[1:], 3 * patch**2, WIDTH).eval()
+    tokens = stem(extract_patches(images, patch))
+    assert tokens.shape == (2, 8, WIDTH)
+    convolutions = [layer for layer in stem.layers if isinstance(layer, torch.nn.Conv2d)]
+    assert [layer.stride[0] for layer in convolutions] == [*strides, 1]
+    expected = stem.layers(images)
+    for row, column in product(range(2), range(4)):
+        torch.testing.assert_close(tokens[:, 4 * row + column], expected[:, :, row, column])
+
+
+def test_a_token_of_a_stem_depends_on_its_own_patch_in_the_first_place():
+    images = torch.randn(1, 1, 16, 16, requires_grad=True)
+    stem = ConvolutionStem((1, 16, 16), 16, WIDTH).eval()
+    stem(extract_patches(images, 4))[0, 6].sum().backward()  # the patch in row 1 and column 2
+    seen = images.grad[0, 0] != 0
+    assert seen[4:8, 8:12].all()
+    assert not seen[:, :4].any()
+    assert not seen[9:].any()
+
+
 @pytest.mark.parametrize("settings", [{"ngrams": 3}, {"stride": 4}, {"ngrams": 2, "stride": 5}], ids=str)
 def test_embeddings_of_ids_are_independent_of_padding(settings):
     embedding = trained_embedding(**settings)
@@ -177,7 +202,13 @@ def trained_embedding(vocabulary=5, **settings):
         ({"positions": "rotary"}, {}, "positions='rotary': it must be learned, sinusoidal, none"),
         ({"pooling": "last"}, {}, "pooling='last': it must be mean, max, first"),
         ({"pooling": "max"}, {"per_token": True}, "pooling='max': this task has an output per token"),
-        ({"front_end": "wavelet"}, {}, "front_end='wavelet': it must be linear or convolution"),
+        ({"front_end": "wavelet"}, {}, "front_end='wavelet': it must be linear, convolution, stem"),
+        ({"front_end": "stem"}, {"vocabulary": None, "features": 2}, "it is for patches of images"),
+        (
+            {"front_end": "stem", "stride": 2},
+            {"vocabulary": None, "features": 1, "length": 4, "image_shape": (1, 2, 2)},
+            "choose the patch instead",
+        ),
         ({"front_end": "convolution"}, {}, "it is for frames, and this task has token ids"),
         ({"front_end": "convolution"}, {"vocabulary": None, "features": 2, "causal": True}, "it sees later frames"),
         ({}, {"answer_length": 5}, "it needs spaces.models.seq2seq.Seq2Seq"),

@@ -12,7 +12,7 @@ from spaces.dimensions import check_whole
 from spaces.models.positions import POSITIONS
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "swiglu": F.silu}
-FRONT_ENDS = ("linear", "convolution")
+FRONT_ENDS = ("linear", "convolution", "stem")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class ModelConfig:
         dropout: dropout rate after each mechanism and each feed-forward network.
         activation: of the feed-forward network: ``gelu``, ``relu`` or ``swiglu``.
         positions: position embeddings: ``learned``, ``sinusoidal`` or ``none``.
-        front_end: embedding of frames: ``linear``, or ``convolution`` with kernel sizes 5 and 3.
+        front_end: embedding of frames: ``linear``; ``convolution``, of kernel sizes 5 and 3; or ``stem``, convolutions
+            in two dimensions for patches of images.
         ngrams: of token ids: each token has the embeddings of the n-grams of 1 to ``ngrams`` tokens that end at it.
         buckets: into which the n-grams of each length are hashed.
         embedding_std: standard deviation of the initial embeddings of ids. With a small one, ids that are rare in

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.models.config import ModelConfig
+from spaces.models.stem import ConvolutionStem
 from spaces.tasks import TaskSpec
 
 MULTIPLIER, MIXER = 0x2545F4914F6CDD1D, 0x27D4EB2F165667C5  # odd; products wrap around at 64 bits
@@ -50,6 +51,9 @@ class Embedding(nn.Module):
             self.first = IdBags(spec.vocabulary, config) if joined else nn.Embedding(spec.vocabulary, config.width)
             with torch.no_grad():
                 self.first.weight[: spec.vocabulary] *= config.embedding_std
+        elif config.front_end == "stem":
+            assert spec.image_shape is not None
+            self.first = ConvolutionStem(spec.image_shape, spec.features, config.width)
         elif config.front_end == "convolution":
             self.first = nn.Conv1d(spec.features, config.width, 5, padding=2)
             self.second = nn.Conv1d(config.width, config.width, 3, padding=1)
@@ -66,7 +70,7 @@ class Embedding(nn.Module):
         positions = self.positions_mask(padding)
         if isinstance(self.first, IdBags):
             x = self.first(inputs, padding)
-        elif isinstance(self.first, nn.Embedding):
+        elif isinstance(self.first, nn.Embedding | ConvolutionStem):
             x = self.first(inputs)
         elif self.second is None:
             x = self.first(_joined(_zero_padding(inputs, padding), self.stride).flatten(2))
@@ -139,6 +143,10 @@ def _counts(x: Tensor, padding: Tensor | None, stride: int) -> Tensor:
 
 
 def _check_front_end(spec: TaskSpec, config: ModelConfig) -> None:
+    if config.front_end == "stem" and spec.image_shape is None:
+        raise ValueError("front_end='stem': it is for patches of images, and this task has none")
+    if config.front_end == "stem" and config.stride > 1:
+        raise ValueError(f"front_end='stem', stride={config.stride}: choose the patch instead, and stride=1")
     if config.front_end == "convolution" and spec.features is None:
         raise ValueError("front_end='convolution': it is for frames, and this task has token ids")
     if config.front_end == "convolution" and spec.causal:

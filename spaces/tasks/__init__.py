@@ -75,6 +75,7 @@ class TaskSpec:
     features: int | None = None  # numbers per frame
     ordinal: bool = False  # token ids are quantities, such as gray levels
     causal: bool = False  # output t may depend on inputs 0..t only
+    image_shape: tuple[int, int, int] | None = None  # channels, height, width, where frames are patches of an image
     answer_length: int | None = None  # sequence-to-sequence tasks: tokens of the longest target, each one of classes
     subtasks: Mapping[str, TaskSpec] = field(default_factory=dict)  # multi-task: the spec of each subtask by name
 

@@ -38,7 +38,10 @@ class Patches(Task):
         self.digits = Digits(seed=seed)
         self.side, self.patch, self.train = side, patch, train
         self.image_shape = (1, side, side)
-        self.spec = TaskSpec(length=(side // patch) ** 2, features=patch**2, classes=10, per_token=False)
+        length = (side // patch) ** 2
+        self.spec = TaskSpec(
+            length=length, features=patch**2, classes=10, per_token=False, image_shape=self.image_shape
+        )
         self.chance = self.digits.chance
 
     def with_input(self, *, patch: int | None = None) -> Patches:

@@ -59,7 +59,8 @@ class Grid:
             length = self.height * self.width
             return TaskSpec(length=length, vocabulary=256, ordinal=True, classes=classes, per_token=False)
         length = self.height * self.width // self.patch**2
-        return TaskSpec(length=length, features=self.channels * self.patch**2, classes=classes, per_token=False)
+        features = self.channels * self.patch**2
+        return TaskSpec(length=length, features=features, classes=classes, per_token=False, image_shape=self.shape)
 
     @property
     def shape(self) -> tuple[int, int, int]:
