@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from search.budget.scale import AUTO, check_scale, has_scales, register_resolver, with_default_space
+from search.budget.scale import AUTO, check_scale, has_scales, names_own_data, register_resolver, with_default_space
 from search.config import CONF, parse_duration, refuse, validate_config
 from spaces.dimensions import ConfigError
 from spaces.space import Space
@@ -67,7 +67,8 @@ def _run_composed(config: DictConfig, start: float) -> None:
     choices = HydraConfig.get().runtime.choices
     try:
         check_scale(config, choices["space"])
-        task = _choose_scale(config) if config.scale == AUTO and has_scales(config) else None
+        chooses = config.scale == AUTO and has_scales(config) and names_own_data(config.task)
+        task = _choose_scale(config) if chooses else None
         tree: Any = OmegaConf.to_container(config, resolve=True)
         tree["study"] = tree.get("study") or f"{choices['space']}-{choices['task']}"
         code = run(tree, used_s=time.monotonic() - start, task=task)

@@ -14,6 +14,7 @@ from image_files import write_arrays, write_cifar10, write_images, write_pathfin
 from omegaconf import OmegaConf
 from text_tables import write_table
 
+from search.budget.scale import register_resolver
 from search.config import validate_config
 from spaces.architecture import describe
 from spaces.build import build, invalid_corners
@@ -36,6 +37,7 @@ COMMANDS = {  # each once, with the place of its last occurrence; those of READM
 @cache
 def composed(*overrides):
     """The composed configuration; callers must not change it."""
+    register_resolver()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
 

@@ -114,6 +114,7 @@ def test_the_readmes_hold_commands_of_every_kind():
         "search.costs",
         "search.pruning",
         "spaces.bench",
+        "spaces.bench.memory",
     }
 
 

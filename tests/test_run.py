@@ -50,7 +50,7 @@ REFUSED = [  # arguments, and parts of the message
     (["+space=nlp", "space.modl.depth=2"], ["space.modl", "model"]),
     (
         ["+space=nlp", "+space.modl.depth=2"],
-        ["space: 'modl' is unknown; it accepts attention, model, pattern, roles, train"],
+        ["space: 'modl' is unknown; it accepts input, attention, model, pattern, roles, train"],
     ),
     (["+space=nlp", "+foo=1"], ["unknown key 'foo'", "n_trials"]),
     (["+space=nlp", "n_trials=0"], ["n_trials=0: it must be a whole number from 1"]),

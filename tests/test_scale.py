@@ -11,6 +11,7 @@ from search.budget.scale import (
     SPACE_OF_TASK,
     check_scale,
     has_scales,
+    names_own_data,
     register_resolver,
     suitable_scale,
     with_default_space,
@@ -51,12 +52,23 @@ def test_every_scale_of_a_space_is_a_space_and_larger_ones_have_wider_networks()
 
 @pytest.mark.parametrize(
     ("rows", "gpu", "scale"),
-    [(64, False, "tiny"), (64, True, "tiny"), (900, False, "small"), (900, True, "small"), (30_000, True, "base")],
+    [(64, False, "small"), (900, True, "small"), (30_000, False, "small"), (30_000, True, "base")],
 )
 def test_the_scale_suits_the_number_of_examples_and_the_device(rows, gpu, scale):
     found, why = suitable_scale(FirstToken(rows=rows), gpu=gpu)
     assert found == scale
     assert f"scale={scale}, for {rows} training examples" in why
+
+
+@pytest.mark.parametrize(
+    ("overrides", "own"),
+    [(["+space=vision"], False), (["+space=vision", "task=images", "task.folder=pictures"], True)],
+)
+def test_demonstrations_have_the_tiny_scale(overrides, own):
+    config = composed(*overrides)
+    assert names_own_data(config.task) == own
+    width = OmegaConf.to_container(config, resolve=True)["space"]["model"]["width"]
+    assert width == {"choice": [16, 24, 32]}, "unless another scale is set"
 
 
 def test_an_unknown_scale_and_one_that_a_space_does_not_have_are_refused():
@@ -88,11 +100,13 @@ def test_default_spaces_exist():
 
 def test_a_run_says_which_space_and_scale_it_takes_and_why(tmp_path, monkeypatch, capsys):
     file = write_table(tmp_path / "a.csv")
-    monkeypatch.setattr("search.run.run", lambda config, *, used_s, task: print(config["space"]["model"], task.spec))
+    given = {}
+    monkeypatch.setattr("search.run.run", lambda config, *, used_s, task: given.update(config=config, task=task))
     own = [f"task.file={file}", "task.text=review", "task.label=stars", "tracking=none"]
     monkeypatch.setattr("sys.argv", ["search.run", "task=table", *own])
     main()
     output = capsys.readouterr().out
     assert "No space is named: +space=text suits the task." in output
-    assert "scale=tiny, for 48 training examples on a CPU (scale=... sets another)" in output
-    assert "'width': {'choice': [16, 32]}" in output
+    assert "scale=small, for 48 training examples on a CPU (scale=... sets another)" in output
+    assert given["config"]["space"]["model"]["width"] == {"choice": [16, 32, 64, 128]}
+    assert given["task"].steps("train", 1) == 48, "its data is not read again"

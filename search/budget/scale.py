@@ -6,7 +6,7 @@ imports here, so that ``--help`` and errors appear at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SCALES = ("tiny", "small", "base")
 AUTO = "auto"
-SMALL_EXAMPLES = 500  # training examples from which on a network of the scale small is worth training
+OWN_DATA = ("file", "folder", "dataset")  # settings of a task that name the user's data
 BASE_EXAMPLES = 20_000  # from which on one of the scale base is, given a GPU
 SPACE_OF_TASK = {
     "table": "text",
@@ -58,13 +58,16 @@ def check_scale(config: DictConfig, space: str) -> None:
         raise ConfigError(f"scale={scale}: the space {space} has one scale only")
 
 
+def names_own_data(settings: Mapping[str, Any]) -> bool:
+    """Whether the settings of a task name data of the user; other tasks are small demonstrations."""
+    return any(settings.get(name) for name in OWN_DATA)
+
+
 def suitable_scale(task: Task, *, gpu: bool) -> tuple[str, str]:
-    """The scale that suits a task's training split, and why."""
+    """The scale that suits a training split of the user's data, and why."""
     examples = task.steps("train", 1)
-    device = "a GPU" if gpu else "a CPU"
-    labels = " with a label per token" if task.spec.per_token else ""
-    scale = "tiny" if examples < SMALL_EXAMPLES else "base" if gpu and examples >= BASE_EXAMPLES else "small"
-    return scale, f"scale={scale}, for {examples} training examples{labels} on {device}"
+    scale = "base" if gpu and examples >= BASE_EXAMPLES else "small"
+    return scale, f"scale={scale}, for {examples} training examples on {'a GPU' if gpu else 'a CPU'}"
 
 
 def with_default_space(arguments: Sequence[str]) -> list[str]:
