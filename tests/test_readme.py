@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from search import compare, front, tables
+from search.budget.scale import register_resolver
 from search.config import validate_config
 from search.costs import __main__ as costs
 from search.pruning import __main__ as pruning
@@ -88,6 +89,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
 
 
 def check_composition(overrides):
+    register_resolver()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = OmegaConf.to_container(compose("config", overrides=overrides), resolve=True)
     validate_config(config)
