@@ -78,21 +78,22 @@ def _run_composed(config: DictConfig, start: float) -> None:
         sys.exit(code)
 
 
-def _choose_scale(config: DictConfig) -> Task:
-    """Set the scale that suits the data, and return the task with its data."""
+def _choose_scale(config: DictConfig) -> Task | None:
+    """Set the scale that suits the data; return the task with its data, None if its settings depend on the scale."""
     print("Reading the data to choose a scale", flush=True)  # noqa: T201
     from search.budget.scale import suitable_scale
     from search.training.device import select_device
     from spaces.instantiate import instantiate
 
-    task: Task = instantiate(OmegaConf.to_container(config.task, resolve=True), "task")
+    settings = OmegaConf.to_container(config.task, resolve=True)
+    task: Task = instantiate(settings, "task")
     device = select_device(config.device, precision=config.precision, compile_network=config["compile"])
     try:
         config.scale, why = suitable_scale(task, gpu=device.accelerator != "cpu")
     except ValueError as error:
         raise ConfigError(f"task: {error}") from error
     print(f"{why} (scale=... sets another)", flush=True)  # noqa: T201
-    return task
+    return task if OmegaConf.to_container(config.task, resolve=True) == settings else None
 
 
 def _composition_error(error: BaseException) -> str:
