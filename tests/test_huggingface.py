@@ -58,12 +58,12 @@ def test_splits_of_the_data_set_are_kept(tmp_path: Path, datasets: Any) -> None:
     named = task(tmp_path / "reviews", train_split="a", validation_split="b", test_split="d")
     assert [len(named.examples(split).inputs) for split in SPLITS] == [15, 15, 15]
     for split, name in zip(SPLITS, "abd", strict=True):
-        assert [example.content.decode() for example in named.rows[split]] == part[name]["review"]
+        assert [example.text for example in named.rows[split]] == part[name]["review"]
     split = task(tmp_path / "reviews", train_split="c", test_split="d")
     assert [len(split.examples(name).inputs) for name in SPLITS] == [12, 3, 15]
 
 
-def test_class_names_are_those_of_the_data_set_and_missing_labels_are_unusable(
+def test_class_names_are_those_of_the_data_set_and_missing_labels_are_left_out(
     tmp_path: Path, datasets: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [(f"text {at}", at % 2) for at in range(29)] + [("unlabelled", -1)]
@@ -72,8 +72,8 @@ def test_class_names_are_those_of_the_data_set_and_missing_labels_are_unusable(
     with caplog.at_level(logging.WARNING):
         found = task(tmp_path / "reviews")
         assert found.class_names == ["neg", "pos"]
-    assert "reviews, train: skipped: 1 of 30 rows are unusable, such as row 30: no label" in caplog.text
-    labels = {example.content.decode(): example.label for split in SPLITS for example in found.rows[split]}
+    assert "reviews, train: left out 1 of 30 rows, without a label" in caplog.text
+    labels = {example.text: example.label for split in SPLITS for example in found.rows[split]}
     assert labels == {text: ("pos", "neg")[label] for text, label in rows[:-1]}
 
 
