@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from optuna.samplers import BaseSampler
 
+from search.budget.deadline import Deadline
 from search.pruning import Pruner
 from search.samplers.candidates import Candidate
 from search.study.history import History
@@ -123,16 +123,17 @@ def proposer_of(sampler: BaseSampler, pruner: Pruner, candidates: Candidates) ->
 
 
 def queue_next(
-    store: TrialStore, proposer: Proposer, objectives: Objectives, *, may_start: bool, available_s: float = math.inf
+    store: TrialStore, proposer: Proposer, objectives: Objectives, deadline: Deadline | None = None, *, may_start: bool
 ) -> bool:
     """Queue the proposed trial, unless one is queued already or will be sampled; false if nothing is left.
 
-    Paused trials that need more than ``available_s`` seconds are not resumed.
+    Paused trials that need more seconds than ``deadline`` leaves are not resumed.
     """
     if may_start and store.waiting():
         return True
     history = store.history(objectives)
-    history.available_s = available_s
+    if deadline is not None:
+        history.available_s, history.budget_used = deadline.left_s(), deadline.used_share()
     proposal = proposer.propose(history, may_start=may_start, repeats=store.last_is_duplicate())
     if isinstance(proposal, Resume):
         store.resume(proposal.number)

@@ -110,7 +110,7 @@ def _queue(store: TrialStore, search: Search, records: Sequence[Record], n_trial
     left_s, seconds = search.deadline.left_s(), TrialSeconds.of(records)
 
     def queue(*, may_start: bool) -> bool:
-        return queue_next(store, search.proposer, search.objectives, may_start=may_start, available_s=left_s)
+        return queue_next(store, search.proposer, search.objectives, search.deadline, may_start=may_start)
 
     if len(records) >= n_trials:
         return queue(may_start=False)

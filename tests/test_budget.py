@@ -130,6 +130,15 @@ def test_a_trial_cut_within_an_epoch_has_the_curve_of_an_uninterrupted_one(run, 
     assert resumed.curve == store.records()[0].curve
 
 
+def test_the_used_share_of_a_budget_leaves_the_reserve_out():
+    deadline = Deadline(100.0, used_s=40.0, clock=Clock())
+    deadline.reserve_s = 20.0
+    assert deadline.used_share() == 0.5
+    deadline.reserve_s = 99.0
+    assert deadline.used_share() == 1.0
+    assert Deadline().used_share() == 0.0
+
+
 def test_nothing_is_started_when_only_the_reserve_is_left(run):
     assert run(30.0, reserve_s=30.0) == (OUT_OF_TIME, 0.0, [])
 

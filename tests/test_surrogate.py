@@ -177,6 +177,28 @@ def test_unmeasured_costs_are_predicted_from_flops():
     assert cheap > 2 * costly
 
 
+def test_the_weight_of_seconds_falls_as_the_time_budget_is_used_up():
+    known, unseen = history(range(0, 48, 2)), [candidate(row) for row in range(1, 48, 2)]
+    values = {}
+    for known.budget_used in (0.0, 0.5, 1.0):
+        values[known.budget_used] = ehvi_per_second(known, NO_PAUSED, unseen)
+    np.testing.assert_allclose(values[0.5], np.sqrt(values[0.0] * values[1.0]))
+    seconds = values[1.0] / values[0.0]
+    flops = [each.costs["flops"] for each in unseen]
+    assert np.corrcoef(seconds, flops)[0, 1] > 0.9
+    assert flops[np.argmax(values[1.0])] > flops[np.argmax(values[0.0])]
+
+
+def test_what_takes_longer_than_the_time_left_is_not_chosen():
+    known, unseen = history(range(0, 48, 2)), [candidate(row) for row in range(1, 48, 2)]
+    known.budget_used = 1.0
+    gains = ehvi_per_second(known, NO_PAUSED, unseen)
+    known.budget_used = 0.0
+    seconds = gains / ehvi_per_second(known, NO_PAUSED, unseen)
+    known.budget_used, known.available_s = 1.0, 0.999 * seconds[np.argmax(gains)]
+    assert seconds[np.argmax(ehvi_per_second(known, NO_PAUSED, unseen))] <= known.available_s
+
+
 def test_paused_trials_compete_with_unseen_architectures():
     fresh = [candidate(row) for row in (1, 3)]
     promising = int(np.argmax(TABLE.finals(0)))

@@ -48,6 +48,10 @@ class Deadline:
         """Seconds until training must have ended: the reserve is not counted."""
         return self.total_left_s() - self.reserve_s
 
+    def used_share(self) -> float:
+        """Share of the time for training that has passed; 0 without a budget."""
+        return min(1.0, max(0.0, self.elapsed_s() / (self.budget_s - self.reserve_s))) if self.limited else 0.0
+
     def is_over(self) -> bool:
         """Whether training must end now."""
         return self.left_s() <= 0

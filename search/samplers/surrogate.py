@@ -4,7 +4,9 @@ A Gaussian process (GP) over the settings of architectures predicts final losses
 partial curve is a noisy observation of its final value (:func:`search.acquisition.extrapolate_final_loss`), as in
 freeze-thaw Bayesian optimisation (Swersky et al. 2014, arXiv:1406.3896). Costs and seconds of training are predicted
 by regression on FLOPs with a GP on the residuals. Unseen architectures and paused trials then compete by EHVI per
-second of their remaining training (EI per second: Snoek et al. 2012, arXiv:1206.2944, section 3.2).
+second of their remaining training (EI per second: Snoek et al. 2012, arXiv:1206.2944, section 3.2). In a run with a
+time budget the weight of the seconds falls to nothing as the budget is used up, so that large architectures are not
+left out (EI-cool: Lee et al. 2020, arXiv:2003.10870, section 3.2), and what cannot finish in time is not chosen.
 
 Limits: O(n^3) time in the number of trials, of which at most ``MAX_TRIALS`` are used.
 """
@@ -34,6 +36,7 @@ JITTER = 1e-6  # for the Cholesky decomposition
 MAX_TRIALS = 300
 MIN_COMPLETE = 3  # complete trials before the model is used
 MIN_FIT = 8  # trials before length scales are fitted
+TOO_LONG = 1e-6  # factor on the value of what takes longer than the time left
 
 
 class SurrogateSampler(RandomSampler):
@@ -64,7 +67,10 @@ class SurrogateSampler(RandomSampler):
 
 
 def ehvi_per_second(history: History, paused: NDArray[np.intp], unseen: Sequence[Candidate]) -> Floats:
-    """EHVI ``(paused + unseen,)`` per second of remaining training, of paused rows and unseen architectures."""
+    """EHVI ``(paused + unseen,)`` per second of remaining training, of paused rows and unseen architectures.
+
+    The seconds are raised to the power ``1 - history.budget_used``.
+    """
     train = _training_rows(history)
     n = len(train)
     rows = np.concatenate([train, paused])
@@ -96,7 +102,8 @@ def ehvi_per_second(history: History, paused: NDArray[np.intp], unseen: Sequence
 
     boxes = BoxDecomposition(history)
     gains = boxes.expected_hypervolume_improvement(costs[n:], mean[n:], STD_SCALE * np.sqrt(variance[n:]))
-    return np.asarray(gains / np.maximum(seconds[n:], 1e-9))
+    values = gains / np.maximum(seconds[n:], 1e-9) ** (1 - history.budget_used)
+    return np.asarray(np.where(seconds[n:] <= history.available_s, values, values * TOO_LONG))
 
 
 def _training_rows(history: History) -> NDArray[np.intp]:

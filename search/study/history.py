@@ -33,10 +33,11 @@ class History:
 
     Attributes:
         available_s: seconds left for training; a paused trial that needs more is not resumed.
+        budget_used: share of the run's time budget that is used up; 0 if there is none.
     """
 
     def __init__(self, objectives: Objectives) -> None:
-        self.objectives, self.available_s = objectives, math.inf
+        self.objectives, self.available_s, self.budget_used = objectives, math.inf, 0.0
         self._rows: dict[int, int] = {}
         self._records: dict[int, Record] = {}
         self._replaced: set[int] = set()  # numbers of trials whose row now belongs to their replacement
