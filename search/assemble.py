@@ -46,6 +46,7 @@ MAY_DIFFER = (  # between workers
     "n_trials",
     "budget",
     "patience",
+    "workers",
     "storage",
     "tracking",
     "checkpoints",
@@ -168,7 +169,7 @@ def _with_epochs(
         )
         if epoch_s is None:
             return None
-        plans.append(plan_epochs(fixed, epoch_s, deadline.left_s()))
+        plans.append(plan_epochs(fixed, epoch_s, deadline.left_s(), workers=config["workers"]))
         return plans[0].epochs
 
     epochs = store.epochs(compute)

@@ -24,6 +24,7 @@ KEYS = (
     "n_trials",
     "budget",
     "patience",
+    "workers",
     "seed",
     "scale",
     "costs",
@@ -113,6 +114,9 @@ def validate_config(config: Mapping[str, Any]) -> None:
         problems += _duration_problems(patience, "patience")
     elif patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
         problems.append(f"patience={patience!r}: it must be a number of trials from 1, or a duration such as 5min")
+    workers = config.get("workers", "auto")
+    if workers != "auto" and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        problems.append(f"workers={workers!r}: it must be a whole number from 1, or auto")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         problems.append(f"seed={seed!r}: it must be a whole number from 0")
     if not isinstance(costs, Sequence) or isinstance(costs, str) or not costs or len(set(costs)) < len(costs):

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from search.budget.scale import AUTO, check_scale, has_scales, names_own_data, register_resolver, with_default_space
 from search.config import CONF, parse_duration, refuse, validate_config
+from search.workers import WorkerProcesses, worker_count
 from spaces.dimensions import ConfigError
 from spaces.space import Space
 
@@ -111,13 +112,14 @@ def _composition_error(error: BaseException) -> str:
     return str(error)
 
 
-def run(config: Mapping[str, Any], *, used_s: float = 0.0, task: Task | None = None) -> int:
+def run(config: Mapping[str, Any], *, used_s: float = 0.0, task: Task | None = None, further: bool = False) -> int:
     """Search with ``config``, the composed configuration as plain values, and return the exit code.
 
     Args:
         config: the configuration.
         used_s: seconds of the run that have passed before.
         task: the task of the configuration, if it was constructed before.
+        further: whether this is a further worker of a run that prints and tracks its end.
 
     Raises:
         ConfigError: the configuration is invalid; nothing has been written.
@@ -131,9 +133,10 @@ def run(config: Mapping[str, Any], *, used_s: float = 0.0, task: Task | None = N
     n_trials, initial_params = _trials(config, space)
     budget_s = math.inf if config["budget"] is None else parse_duration(config["budget"], "budget")
     deadline = Deadline(budget_s, used_s=time.monotonic() - start)
-    with StatusLine(deadline) as status:
+    with StatusLine(deadline, shown=not further) as status:
         status.phase("importing PyTorch, Lightning, Optuna and MLflow")
-        return _search(config, space, n_trials, initial_params, deadline, status, task)
+        config = {**config, "workers": worker_count(config)}
+        return _search(config, space, n_trials, initial_params, deadline, status, task, further=further)
 
 
 def _trials(config: Mapping[str, Any], space: Space) -> tuple[int | None, Sequence[Mapping[str, Any]]]:
@@ -166,6 +169,8 @@ def _search(
     deadline: Deadline,
     status: StatusLine,
     task: Task | None,
+    *,
+    further: bool,
 ) -> int:
     """Everything that needs heavy imports; returns the exit code."""
     from search.assemble import build_search
@@ -196,17 +201,25 @@ def _search(
         tracking_s = max(tracking_s, time.monotonic() - before)
         deadline.reserve_s = closing_s(tracking_s) + remeasuring_s(records, search.objectives)
 
-    if built.baselines:
-        reporter.print(describe_baselines(built.baselines, search.objectives))
-    for note in built.notes:
-        reporter.print(note)
+    workers = config["workers"]
+    if not further:
+        if built.baselines:
+            reporter.print(describe_baselines(built.baselines, search.objectives))
+        for note in built.notes:
+            reporter.print(note)
+        if workers > 1:
+            reporter.print(f"{workers} workers run trials side by side (workers=1 for one).")
     code, records = 0, store.records()
     deadline.reserve_s = closing_s(tracking_s) + remeasuring_s(records, search.objectives)
     reporter.update_status(records)
     try:
         grace_s, patience = config["storage"]["grace_s"], _patience(config["patience"])
-        why = work(store, search, n_trials, reporter, ended, grace_s=grace_s, patience=patience)
-        reporter.print(f"The run ends: {why}.")
+        with WorkerProcesses(config, 0 if further else workers - 1, deadline, reporter.print_ansi) as others:
+            why = work(store, search, n_trials, reporter, ended, grace_s=grace_s, patience=patience)
+            if further:
+                return 0
+            reporter.print(f"The run ends: {why}.")
+            others.finish()
         if deadline.total_left_s() < closing_s(tracking_s):
             reporter.print("The latencies of the front are not measured again, as no time is left.")
         else:
@@ -218,11 +231,13 @@ def _search(
     except RepeatedFailureError as error:
         code = 1
         reporter.print(str(error))
+    if further:
+        return code
     records = store.records()
     reporter.print_front(records)
     status.text = lambda: "finishing tracking"
     tracking.finish(records)
-    reporter.print_seconds(deadline.elapsed_s())
+    reporter.print_seconds(deadline.elapsed_s(), workers=workers)
     if tracking.ui_command():
         reporter.print(f"See every trial and the front: {tracking.ui_command()}")
     if tracking.url():

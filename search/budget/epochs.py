@@ -23,24 +23,27 @@ def middle_epoch_s(smallest_s: float, largest_s: Sequence[float]) -> float:
     return geometric_mean([smallest_s, median(largest_s)]) if largest_s else smallest_s
 
 
-def plan_epochs(epochs: int, epoch_s: float, left_s: float) -> EpochPlan:
+def plan_epochs(epochs: int, epoch_s: float, left_s: float, *, workers: int = 1) -> EpochPlan:
     """The epochs with which ``TRAININGS`` trainings fit into ``left_s`` seconds: at least 1, at most ``epochs``.
 
     Args:
         epochs: what the space says.
         epoch_s: seconds of an epoch of a middle architecture.
         left_s: seconds left for training.
+        workers: that train side by side.
     """
-    if TRAININGS * epochs * epoch_s <= left_s:
+    total_s = workers * left_s
+    left = f"the {left_s:.0f} s left" + (f" of {workers} workers" if workers > 1 else "")
+    if TRAININGS * epochs * epoch_s <= total_s:
         return EpochPlan(epochs, "")
-    fitting = min(epochs, max(1, math.floor(left_s / (TRAININGS * epoch_s))))
+    fitting = min(epochs, max(1, math.floor(total_s / (TRAININGS * epoch_s))))
     speed = f"an epoch of a middle architecture takes about {epoch_s:.2g} s"
-    fewer = f"train on fewer examples (task.train=...), at most {left_s / (TRAININGS * epoch_s):.1%} of them"
+    fewer = f"train on fewer examples (task.train=...), at most {total_s / (TRAININGS * epoch_s):.1%} of them"
     if epoch_s > left_s:
         remedy = f"give more time (budget=...), or {fewer}"
         return EpochPlan(fitting, f"No trial is likely to finish: {speed}, and {left_s:.0f} s are left; {remedy}.")
     if fitting < epochs:
-        fits = f"so that about {max(1, round(left_s / (fitting * epoch_s)))} trainings fit into the {left_s:.0f} s left"
+        fits = f"so that about {max(1, round(total_s / (fitting * epoch_s)))} trainings fit into {left}"
         return EpochPlan(fitting, f"train.epochs is {fitting} instead of {epochs}, {fits}: {speed}.")
-    few = f"about {left_s / epoch_s:.0f} trainings fit into the {left_s:.0f} s left"
+    few = f"about {total_s / epoch_s:.0f} trainings fit into {left}"
     return EpochPlan(fitting, f"Only {few}: {speed}; to have {TRAININGS}, {fewer}.")

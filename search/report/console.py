@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from search.report.baselines import describe_baselines, describe_defeat
 from search.report.status import StatusLine, format_seconds, stdout_console
@@ -35,6 +36,10 @@ class FrontPrinter:
     def print(self, text: str) -> None:
         """Print a line."""
         self.console.print(escape(text))
+
+    def print_ansi(self, line: str) -> None:
+        """Print a line that may have ANSI codes of style."""
+        self.console.print(Text.from_ansi(line))
 
     def print_front(self, records: Sequence[Record]) -> None:
         """Print the front as a table, by ascending cost, with the baselines below it."""
@@ -170,8 +175,8 @@ class ConsoleReporter(FrontPrinter):
         """The state of the study, and of the trial that runs."""
         return f"{self._study_status} · {self._trial_status}" if self._trial_status else self._study_status
 
-    def print_seconds(self, total: float) -> None:
-        """Print the seconds of training, measuring latency and everything else."""
+    def print_seconds(self, total: float, *, workers: int = 1) -> None:
+        """Print the seconds of training, measuring latency and everything else, of the first of ``workers``."""
         rest = total - sum(self._seconds.values())
         parts = {
             "training": self._seconds["training_s"],
@@ -181,7 +186,8 @@ class ConsoleReporter(FrontPrinter):
         shares = ", ".join(f"{name} {seconds:.0f} s ({seconds / total:.0%})" for name, seconds in parts.items())
         training = self._seconds["training_s"]
         share = f"; training overhead {self._overhead_s / training:.0%}" if training else ""
-        self.print(f"{total:.0f} s: {shares}{share}")
+        first = f", the first of {workers} workers" if workers > 1 else ""
+        self.print(f"{total:.0f} s{first}: {shares}{share}")
 
 
 _STYLES: Mapping[State, str] = {State.PRUNED: "dim", State.PAUSED: "dim", State.FAILED: "red"}

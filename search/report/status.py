@@ -50,10 +50,11 @@ class StatusLine:
     Args:
         deadline: of the run; the line begins with the time that is left.
         console: prints the line.
+        shown: false in a process whose output is not the user's terminal: nothing is printed.
     """
 
-    def __init__(self, deadline: Deadline, console: TimedConsole | None = None) -> None:
-        self.console = console or stdout_console()
+    def __init__(self, deadline: Deadline, console: TimedConsole | None = None, *, shown: bool = True) -> None:
+        self.console, self._shown = console or stdout_console(), shown
         self.text: Callable[[], str] = lambda: ""
         self._deadline = deadline
         self._live = Live(console=self.console, transient=True, refresh_per_second=4, get_renderable=self._renderable)
@@ -61,25 +62,25 @@ class StatusLine:
         self._thread = threading.Thread(target=self._print_regularly, name="status", daemon=True)
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if self._shown and self.console.is_terminal:
             self._live.start()
-        else:
+        elif self._shown:
             self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self.console.is_terminal:
+        if self._shown and self.console.is_terminal:
             self._live.stop()
-        else:
+        elif self._shown:
             self._ended.set()
             self._thread.join()
 
     def phase(self, text: str) -> None:
         """Show that the next phase of the run begins, such as "reading the data"."""
         self.text = lambda: text
-        if not self.console.is_terminal:
+        if self._shown and not self.console.is_terminal:
             self.console.print(escape(f"{text} ..."))
 
     def line(self) -> str:

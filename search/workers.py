@@ -1,0 +1,142 @@
+"""Further workers of a run on the same machine: processes that run trials of the same study.
+
+``python -m search.workers`` is such a process. It reads its configuration from standard input and stops when that is
+closed, so that it never outlives the run that started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import IO, Any, Self
+
+from search.budget.deadline import Deadline
+
+MAX_AUTO = 4  # workers by default, if there are as many cores: each holds PyTorch and a batch in memory
+STOPPING_S = 20.0  # that a worker has to requeue its trial, before it is killed
+
+
+def worker_count(config: Mapping[str, Any]) -> int:
+    """``config["workers"]``, or if that is ``auto`` one per core with a time budget on a CPU, else one.
+
+    One worker alone tries the same architectures again with the same seed, which no time budget does.
+    """
+    workers = config.get("workers", "auto")
+    if isinstance(workers, int):
+        return workers
+    if config["budget"] is None or config["device"] not in ("auto", "cpu"):
+        return 1
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if torch.cuda.is_available() or torch.backends.mps.is_available() else min(cores, MAX_AUTO)
+
+
+class WorkerProcesses:
+    """A context manager that starts workers, prints what they print, and stops them.
+
+    Args:
+        config: the composed configuration, with the scale and the study chosen.
+        count: how many are started.
+        deadline: of the run.
+        show: prints a line.
+    """
+
+    def __init__(self, config: Mapping[str, Any], count: int, deadline: Deadline, show: Callable[[str], None]) -> None:
+        self._config, self._count, self._deadline, self._show = config, count, deadline, show
+        self._processes: list[subprocess.Popen[str]] = []
+        self._errors: list[IO[str]] = []
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        ends_at = time.time() + self._deadline.total_left_s()
+        given = {"config": self._config, "ends_at": ends_at if self._deadline.limited else None}
+        for _ in range(self._count):
+            errors = tempfile.TemporaryFile("w+")
+            process = subprocess.Popen(
+                [sys.executable, "-m", "search.workers"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={**os.environ, "FORCE_COLOR": "1"} if sys.stdout.isatty() else None,
+                start_new_session=True,  # Ctrl-C reaches this process alone, which then closes their input
+            )
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # it has ended; finish() tells why
+                process.stdin.write(json.dumps(given) + "\n")
+                process.stdin.flush()
+            thread = threading.Thread(target=self._forward, args=(process,), daemon=True)
+            thread.start()
+            self._processes.append(process)
+            self._errors.append(errors)
+            self._threads.append(thread)
+        return self
+
+    def _forward(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self._show(line.rstrip("\n"))
+
+    def finish(self) -> None:
+        """Wait until all have ended; what went wrong in one is shown."""
+        for process, errors, thread in zip(self._processes, self._errors, self._threads, strict=True):
+            code = process.wait()
+            thread.join()
+            if code:
+                errors.seek(0)
+                last = (errors.read().strip().splitlines() or [f"exit code {code}"])[-1]
+                self._show(f"a worker has failed: {last}")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for process in self._processes:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+        for process, thread in zip(self._processes, self._threads, strict=True):
+            try:
+                process.wait(STOPPING_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            thread.join()
+            assert process.stdout is not None
+            process.stdout.close()
+        for errors in self._errors:
+            errors.close()
+
+
+def main() -> None:
+    """A worker, with its configuration from standard input."""
+    given = json.loads(sys.stdin.readline())
+    threading.Thread(target=_stop_with_input, daemon=True).start()
+    from search.run import run
+
+    config, ends_at = given["config"], given["ends_at"]
+    used_s = 0.0
+    if ends_at is not None:
+        from search.config import parse_duration
+
+        used_s = parse_duration(config["budget"], "budget") - (ends_at - time.time())
+    sys.exit(run(config, used_s=max(0.0, used_s), further=True))
+
+
+def _stop_with_input() -> None:
+    """Stop this process as by SIGTERM when its standard input is closed."""
+    os.read(0, 1)  # not sys.stdin, whose lock a thread must not hold when Python ends
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Further workers of a run: how many, what they print, and how they end."""
+
+import os
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from test_run import QUICK, command  # noqa: F401 - a fixture
+from tiny_task import TREE, opened, tiny_config
+
+from search.assemble import build_search
+from search.budget.deadline import Deadline
+from search.workers import MAX_AUTO, WorkerProcesses, worker_count
+from spaces.space import Space
+
+
+@pytest.mark.parametrize(
+    ("settings", "cores", "expected"),
+    [
+        ({}, 2, 1),
+        ({"budget": "10min"}, 2, 2),
+        ({"budget": "10min"}, 64, MAX_AUTO),
+        ({"budget": "10min", "device": "cpu"}, 2, 2),
+        ({"budget": "10min", "device": "cuda:1"}, 2, 1),
+        ({"workers": 3}, 2, 3),
+        ({"workers": 1, "budget": "10min"}, 2, 1),
+    ],
+)
+def test_workers_by_default(monkeypatch, settings, cores, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = {"workers": "auto", "budget": None, "device": "auto"} | settings
+    assert worker_count(config) == expected
+
+
+def test_a_worker_that_fails_is_reported():
+    shown = []
+    with WorkerProcesses({"budget": None}, 1, Deadline(), shown.append) as others:
+        others.finish()
+    assert len(shown) == 1
+    assert shown[0].startswith("a worker has failed: KeyError")
+
+
+@pytest.mark.slow
+def test_a_run_shares_its_trials_with_a_further_worker(command):  # noqa: F811
+    code, out, err = command("+space=smoke", *QUICK, "space.train.epochs=12", "n_trials=6", "workers=2")
+    assert (code, err) == (0, "")
+    assert "2 workers run trials side by side" in out
+    lines = [line for line in out.splitlines() if line.split()[1:2] == ["latency_ms"]]
+    assert len(lines) == 6  # those of both workers
+    study = optuna.load_study(study_name="smoke-digits", storage=f"sqlite:///{command.folder / 'paretoformer.db'}")
+    assert len({trial.user_attrs["worker"] for trial in study.trials}) == 2
+    assert out.count("The run ends") == out.count("The front: ") == 1
+    assert "the first of 2 workers" in out
+
+
+@pytest.mark.slow
+def test_a_worker_requeues_its_trial_when_the_run_stops(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # of the task
+    tree = {**TREE, "train": {**TREE["train"], "epochs": 100_000}}
+    settings = {"n_trials": 9, "budget": None, "patience": None, "workers": 1, "scale": "auto"}
+    config = tiny_config(tmp_path) | {"space": tree} | settings
+    config["storage"] |= {"heartbeat_s": 10, "grace_s": 60}
+    store, start = build_search(config, Space(tree), []).store, time.monotonic()
+    opened.append(store.study._storage._backend)
+    with WorkerProcesses(config, 1, Deadline(), print):
+        while not any(record.curve for record in store.records()):
+            assert time.monotonic() - start < 120, "no epoch was trained"
+            time.sleep(0.2)
+    assert [record.state for record in store.all_records().values()].count("running") == 0
+    assert store.waiting()
