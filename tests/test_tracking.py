@@ -66,7 +66,10 @@ class Server:
         return self.client.search_runs([self.client.get_experiment_by_name(self.experiment).experiment_id])
 
     def parents(self):
-        return [run for run in self.runs() if "trial" not in run.data.tags]
+        return [run for run in self.runs() if "mlflow.parentRunId" not in run.data.tags]
+
+    def baselines(self):
+        return [run for run in self.runs() if run.data.tags.get("state") == "baseline"]
 
     def parent(self):
         (only,) = self.parents()
@@ -452,6 +455,24 @@ def test_the_best_baseline_is_logged_in_the_parent_run(server):
     assert data.tags["baseline"] == "5-gram"
     assert "majority class 0.500, 5-gram 0.950" in data.tags["mlflow.note.content"]
     assert "No model on the front beats 5-gram" in data.tags["mlflow.note.content"]
+
+
+def test_each_baseline_has_one_nested_run(server):
+    worse = replace(BASELINE, name="majority class", metrics={"accuracy": 0.5})
+    trackers = [MlflowTracking(uri=server.uri, experiment=server.experiment) for _ in range(3)]
+    for tracker in trackers[:2]:  # workers that started together
+        tracker.start("nlp", identity="id-1", objectives=OBJECTIVES, config="", baselines=[worse, BASELINE])
+    for tracker in trackers[:2]:
+        tracker._runs.log_baseline(summaries.baseline_data(BASELINE, OBJECTIVES))
+    for tracker in trackers:
+        tracker.start("nlp", identity="id-1", objectives=OBJECTIVES, config="", baselines=[worse, BASELINE])
+        tracker.finish([record(0, 0.5, 1.0)])
+    assert sorted(run.data.tags["mechanism"] for run in server.baselines()) == ["5-gram", "majority class"]
+    (run,) = (run for run in server.baselines() if run.data.tags["mechanism"] == "5-gram")
+    expected = {"final_accuracy": 0.95, "validation_accuracy": 0.95, "test_accuracy": 0.85, "latency_ms": 0.125}
+    assert run.data.metrics == expected
+    assert run.data.tags["mlflow.parentRunId"] == server.parent().info.run_id
+    assert run.info.status == "FINISHED"
 
 
 def test_the_front_is_a_table_artifact_and_a_table_in_the_note(server):

@@ -1,4 +1,4 @@
-"""Tracking with MLflow: a parent run per study, a nested run per trial, and the front as a table and a plot.
+"""Tracking with MLflow: a parent run per study, nested runs of trials and baselines, and the front as table and plot.
 
 A trial is logged once, by the worker that ran it when it has ended: four calls and no read, about 40 ms on SQLite.
 Trials that were not logged because a worker was killed or the server failed are logged by the next ``finish`` of any
@@ -133,7 +133,9 @@ class MlflowTracking(Tracking):
         self._runs.finish()
 
     def _log_trials(self, records: Sequence[Record], numbers: Collection[int]) -> None:
-        """Log the trials among ``numbers`` that have ended and are not logged, then the front and the parent run."""
+        """Log the baselines and those trials among ``numbers`` that are missing, then the front and the parent run."""
+        for baseline in self.baselines:
+            self._runs.log_baseline(summaries.baseline_data(baseline, self.objectives))
         members = {record.number for record in front(records, self.objectives)}
         for record in records:
             if record.number in numbers and record.state != State.RUNNING and not self._runs.is_logged(record.number):

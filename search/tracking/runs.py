@@ -1,4 +1,4 @@
-"""The MLflow runs of a study: a parent run, and a nested run for each trial.
+"""The MLflow runs of a study: a parent run, and a nested run for each trial and each baseline.
 
 Several workers log the same study without a lock. Two may create a parent run, or the run of a missing trial, at the
 same time: then all workers use the oldest one, which is the same for all, and delete the other.
@@ -22,6 +22,8 @@ ON_FRONT: Mapping[bool, Mapping[str, str]] = {
     True: {"front": "true", "mlflow.runColor": "#0072B2"},
     False: {"front": "false", "mlflow.runColor": "#B5B5B5"},
 }
+PARENT = "mlflow.parentRunId"  # the tag of a nested run
+BASELINE_COLOR = {"mlflow.runColor": "#000000"}
 LOGGED_TABLE = '[{"path": "front.json", "type": "table"}]'  # the UI shows this artifact as a table
 
 
@@ -55,6 +57,7 @@ class StudyRuns:
         self._created = ""  # the parent run that this worker created
         self._tags: Mapping[str, str] = {}  # of the parent, as last read or written by this worker
         self._trials: dict[int, TrialRun] = {}
+        self._baselines: dict[str, str] = {}  # ids of runs by name
         self._duplicates: list[str] = []
 
     def connect(self, objectives: Objectives) -> None:
@@ -63,7 +66,7 @@ class StudyRuns:
         experiment = self._client.get_experiment_by_name(self.experiment)
         self.experiment_id = experiment.experiment_id if experiment else self._new_experiment()
         runs = self._search()
-        parents = [run for run in runs if "trial" not in run.data.tags] or [self._new_parent(objectives)]
+        parents = [run for run in runs if PARENT not in run.data.tags] or [self._new_parent(objectives)]
         if self._created not in ("", parents[0].info.run_id):
             self._client.delete_run(self._created)
             self._created = ""
@@ -98,7 +101,7 @@ class StudyRuns:
         return {"paretoformer.study_id": self.study_id}
 
     def _search(self) -> list[Run]:
-        """The study's runs, oldest first; the oldest run of each trial is used. Parent runs have no tag ``trial``."""
+        """The study's runs, oldest first; the oldest run of each trial and of each baseline is used."""
         of_study = f"tags.`paretoformer.study_id` = '{self.study_id}'"
         page = self._client.search_runs([self.experiment_id], of_study)
         runs = list(page)
@@ -106,28 +109,31 @@ class StudyRuns:
             page = self._client.search_runs([self.experiment_id], of_study, page_token=page.token)
             runs += page
         runs.sort(key=lambda run: (run.info.start_time, run.info.run_id))
-        self._trials, self._duplicates = {}, []
+        self._trials, self._baselines, self._duplicates = {}, {}, []
         for run in runs:
             number = int(run.data.tags.get("trial", -1))
-            if number in self._trials:
+            if run.data.tags.get("state") == "baseline":
+                if run.info.run_id != self._baselines.setdefault(run.data.tags["mechanism"], run.info.run_id):
+                    self._duplicates.append(run.info.run_id)
+            elif number in self._trials:
                 self._duplicates.append(run.info.run_id)
             elif number >= 0:
                 self._trials[number] = TrialRun(
                     run.info.run_id,
                     run.info.start_time,
-                    parent=run.data.tags.get("mlflow.parentRunId", ""),
+                    parent=run.data.tags.get(PARENT, ""),
                     front=run.data.tags.get("front") == "true",
                     complete=run.info.status != "RUNNING",
                 )
         return runs
 
     def delete_duplicates(self) -> None:
-        """Delete duplicate runs of trials; move the runs of a deleted parent to the current one."""
+        """Delete duplicate runs; move the trials of a deleted parent to the current one."""
         for run_id in self._duplicates:
             self._client.delete_run(run_id)
         for run in self._trials.values():
             if run.parent != self._parent:
-                self._client.set_tag(run.run_id, "mlflow.parentRunId", self._parent)
+                self._client.set_tag(run.run_id, PARENT, self._parent)
                 run.parent = self._parent
 
     def is_logged(self, number: int) -> bool:
@@ -143,7 +149,7 @@ class StudyRuns:
                 self.experiment_id,
                 start_time=ended_ms - round(1000 * seconds),
                 run_name=f"{number:04d} {data.tags.get('mechanism', '')}".strip(),
-                tags={**data.tags, **ON_FRONT[front], **self._study_tag(), "mlflow.parentRunId": self._parent},
+                tags={**data.tags, **ON_FRONT[front], **self._study_tag(), PARENT: self._parent},
             )
             info = created.info
             run = TrialRun(info.run_id, info.start_time, self._parent, front=front, complete=False)
@@ -153,6 +159,17 @@ class StudyRuns:
         status = "FAILED" if data.tags["state"] == State.FAILED else "FINISHED"
         self._client.set_terminated(run.run_id, status=status, end_time=ended_ms)
         run.complete = True
+
+    def log_baseline(self, data: RunData) -> None:
+        """Create the run of a baseline, which its tag ``mechanism`` names, unless there is one."""
+        name = data.tags["mechanism"]
+        if name in self._baselines:
+            return
+        tags = {**data.tags, **BASELINE_COLOR, **self._study_tag(), PARENT: self._parent}
+        run = self._client.create_run(self.experiment_id, run_name=f"baseline: {name}", tags=tags)
+        self._baselines[name] = run.info.run_id
+        self._log_batch(run.info.run_id, RunData(values=data.values), start_ms=run.info.start_time)
+        self._client.set_terminated(run.info.run_id)
 
     def update_metrics(self, number: int, values: Mapping[str, float]) -> None:
         """Log new values of a trial's metrics; the old ones stay in the metrics' history."""

@@ -82,6 +82,17 @@ def trial_data(record: Record, objectives: Objectives) -> RunData:
     )
 
 
+def baseline_data(baseline: BaselineResult, objectives: Objectives) -> RunData:
+    """Data of a baseline, with the metrics that trials have."""
+    numbers = {f"final_{objectives.metric}": baseline.metrics[objectives.metric], "latency_ms": baseline.latency_ms}
+    numbers |= {f"validation_{name}": value for name, value in baseline.metrics.items()}
+    numbers |= {f"test_{name}": value for name, value in baseline.test_metrics.items()}
+    return RunData(
+        tags={"state": "baseline", "mechanism": baseline.name},
+        values=[MetricValue(sanitize(name), float(value), 0) for name, value in numbers.items()],
+    )
+
+
 def sanitize(name: str) -> str:
     """``name`` with characters that MLflow does not allow replaced; users name metrics and mechanisms."""
     return re.sub(r"[^\w\-. :/]", "_", name)[:NAME_LIMIT]
