@@ -166,7 +166,7 @@ def test_chance_is_the_metric_of_the_majority_baseline(labels):
 
 @pytest.mark.parametrize("metric", ["f1", "word_error_rate", 3])
 def test_an_unknown_metric_is_refused_with_the_known_ones(metric):
-    with pytest.raises(ConfigError, match="^task: metric=.*known: accuracy, balanced_accuracy, macro_f1, auroc"):
+    with pytest.raises(ConfigError, match=r"^task: metric=.*known: accuracy, balanced_accuracy, macro_f1, auroc"):
         instantiate({"_target_": "spaces.tasks.digits.Digits", "metric": metric}, "task")
 
 
@@ -178,7 +178,7 @@ def test_a_task_with_a_metric_of_its_own_has_no_other():
 
 
 def test_a_misspelt_setting_is_refused_with_the_metric_among_the_known_ones():
-    with pytest.raises(ConfigError, match="does not take 'metrc'; it takes seed, metric$"):
+    with pytest.raises(ConfigError, match=r"does not take 'metrc'; it takes seed, metric$"):
         instantiate({"_target_": "spaces.tasks.digits.Digits", "metrc": "auroc"}, "task")
 
 
