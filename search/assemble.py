@@ -20,6 +20,7 @@ from search.config import hide_passwords
 from search.costs.measured import MeasuredCosts
 from search.evaluate import Search
 from search.lifecycle import proposer_of
+from search.report.imbalance import describe_imbalance
 from search.samplers.candidates import Pool
 from search.samplers.seeded import SeededPerTrial
 from search.study import warm_start
@@ -145,7 +146,7 @@ def build_search(
         learner=LightningLearner(task, seed, Path(config["checkpoints"]) / config["study"], device, deadline.is_over),
         deadline=deadline,
     )
-    return Components(store, search, costs, tracking, measuring, baselines, notes)
+    return Components(store, search, costs, tracking, measuring, baselines, [*describe_imbalance(task), *notes])
 
 
 def _with_epochs(
@@ -184,9 +185,21 @@ def _with_epochs(
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that all workers of a study must share."""
     identity = {name: config[name] for name in config if name not in MAY_DIFFER}
+    # Studies of version 0.2 lack two settings, and can be continued with the defaults.
     if identity["precision"] == "32-true":
-        del identity["precision"]  # studies of version 0.2 have no such setting, and can be continued
-    return identity
+        del identity["precision"]
+    return {**identity, "task": _without_default_metric(identity["task"])}
+
+
+def _without_default_metric(node: Any) -> Any:
+    """A task's node without ``metric`` where it is the default; likewise those in it."""
+    if not isinstance(node, Mapping):
+        return node
+    return {
+        name: _without_default_metric(value)
+        for name, value in node.items()
+        if (name, value) not in (("metric", None), ("metric", Task.metric))
+    }
 
 
 def _baselines(task: Task, phase: Callable[[str], None]) -> list[BaselineResult]:

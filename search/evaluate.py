@@ -75,7 +75,8 @@ def _train(own: OpenTrial, paused: Record | None, store: TrialStore, search: Sea
             own.write(cpu_seconds=[*own.record.cpu_seconds, cpu_s], curve=[*own.record.curve, (epoch, metric)])
             own.write(training_s=deadline.elapsed_s() - start_s, overhead=training.overhead)
             if epoch == training.epochs:  # stopping it now would only throw its result away
-                yield own.write(test_metrics=training.test_metrics(), metric=training.metric, state=State.COMPLETE)
+                own.write(validation_metrics=training.evaluate("validation"), test_metrics=training.evaluate("test"))
+                yield own.write(metric=training.metric, state=State.COMPLETE)
                 return
             if stop := _should_stop(own.record, store, search):
                 pauses = search.pruner.pauses and math.isfinite(metric)

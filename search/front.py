@@ -168,6 +168,8 @@ def _export(stored: StoredStudy, file: Path) -> None:
             objectives.metric: member.metric,
             f"test_{objectives.metric}": member.test_metrics.get(objectives.metric),
             **member.costs,
+            **{f"validation_{name}": value for name, value in member.validation_metrics.items()},
+            **{f"test_{name}": value for name, value in member.test_metrics.items()},
             "architecture": member.architecture,
         }
         for member in front(stored.store.records(), objectives)

@@ -60,7 +60,7 @@ def build_table(name: str, stores: Sequence[TrialStore]) -> Table:
         space=identities[0]["space"],
         metric=task.metric,
         direction=task.direction,
-        chance=task.chance,
+        chance=task.objective_chance,
         best=task.best,
         architectures=architectures,
         parameters=[stores[0].parameters(record.number) for record in records],

@@ -18,7 +18,8 @@ def instantiate(node: object, where: str, **given: Any) -> Any:
     """Call the class or function that ``node`` names by ``_target_`` with its other entries and ``given``.
 
     If the target has a ``config_class``, a dataclass, its fields are entries of ``node`` as well; the target gets them
-    as one argument, ``config``.
+    as one argument, ``config``. If it has a method ``configure``, its arguments are entries of ``node`` too; it is
+    called with them after construction.
 
     Args:
         node: plain values; entries besides ``_target_`` are keyword arguments.
@@ -37,7 +38,11 @@ def instantiate(node: object, where: str, **given: Any) -> Any:
         if config_class := getattr(target, "config_class", None):
             fields = [name for name in inspect.signature(config_class).parameters if name in arguments]
             arguments["config"] = config_class(**{name: arguments.pop(name) for name in fields})
-        return target(**arguments, **given)
+        later = {name: arguments.pop(name) for name in _configurable(target) if name in arguments}
+        made = target(**arguments, **given)
+        if later:
+            made.configure(**later)
+        return made
     except (TypeError, ValueError) as error:
         raise ConfigError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from error
 
@@ -77,14 +82,26 @@ def check_arguments(
 
 
 def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters of ``target``, with the fields of its ``config_class``, if any, in place of ``config``."""
+    """The parameters of ``target``, with the fields of its ``config_class``, if any, in place of ``config``.
+
+    Those of its method ``configure``, if any, come last.
+    """
     parameters: dict[str, inspect.Parameter] = {}
     for name, parameter in inspect.signature(target).parameters.items():
         if name == "config" and hasattr(target, "config_class"):
             parameters.update(inspect.signature(target.config_class).parameters)
         else:
             parameters[name] = parameter
-    return parameters
+    return parameters | _configurable(target)
+
+
+def _configurable(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of the method ``configure``, without those that the constructor has as well."""
+    if not hasattr(target, "configure"):
+        return {}
+    own = inspect.signature(target).parameters
+    found = list(inspect.signature(target.configure).parameters.items())[1:]  # without self
+    return {name: parameter for name, parameter in found if name not in own}
 
 
 _BY_KEYWORD = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

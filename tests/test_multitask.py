@@ -10,6 +10,7 @@ from search.training.fit import LightningFit, evaluate_split
 from search.training.settings import TrainSettings
 from spaces.attention import Shape
 from spaces.attention.softmax import SoftmaxAttention
+from spaces.metrics import METRICS
 from spaces.models.config import ModelConfig
 from spaces.models.encoder import Encoder
 from spaces.models.shared import SharedEncoder
@@ -77,10 +78,20 @@ def test_the_loss_is_the_mean_of_the_tasks_losses():
 def test_progress_is_the_mean_of_the_normalized_metrics():
     task = Multitask(tasks=tasks())
     scores = evaluate_split(network(task), task, "test")
-    assert set(scores) == {"progress", "first_accuracy", "recall_accuracy", "patches_accuracy"}
+    assert set(scores) == {"progress", *(f"{name}_{metric}" for name in task.subtasks for metric in METRICS)}
     ways = [(scores[f"{name}_accuracy"] - part.chance) / (1 - part.chance) for name, part in task.subtasks.items()]
     assert scores["progress"] == pytest.approx(sum(ways) / 3)
     assert task.compute_metrics([[(20, 20), (5, 5), (9, 9)]])["progress"] == pytest.approx(1.0)
+
+
+def test_progress_is_that_of_the_metrics_of_the_tasks():
+    task = Multitask(tasks=tasks())
+    for part, metric in zip(task.subtasks.values(), ("error_rate", "auroc", "macro_f1"), strict=True):
+        part.configure(metric=metric)
+    scores = evaluate_split(network(task), task, "validation")
+    error, auroc, f1 = scores["first_error_rate"], scores["recall_auroc"], scores["patches_macro_f1"]
+    wrong, base = (task.subtasks[name].objective_chance for name in ("first", "patches"))
+    assert scores["progress"] == pytest.approx((1 - error / wrong + 2 * auroc - 1 + (f1 - base) / (1 - base)) / 3)
 
 
 def test_all_tasks_are_learned():

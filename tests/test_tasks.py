@@ -270,8 +270,9 @@ def test_accuracy_counts_labelled_positions_only() -> None:
     logits = torch.nn.functional.one_hot(labels.clamp(min=0), task.spec.classes).float()
     labelled = int((labels != IGNORE_INDEX).sum())
     batch = Batch(labels, None, labels)
-    assert task.eval_step(constant_network(logits), batch) == (labelled, labelled)
-    assert task.eval_step(constant_network(-logits), batch) == (0, labelled)
+    right, wrong = (task.eval_step(constant_network(each), batch) for each in (logits, -logits))
+    assert task.compute_objective([right]) == 1
+    assert task.compute_metrics([right, wrong, right])["accuracy"] == pytest.approx(2 / 3)
     assert task.compute_metrics([(1, 3), (labelled, labelled)]) == {"accuracy": (1 + labelled) / (3 + labelled)}
     assert task.loss(100 * logits, batch).item() == pytest.approx(0, abs=1e-6)
 
@@ -653,8 +654,8 @@ def test_the_yaml_of_every_task_constructs_it_with_its_defaults(path: Path, tmp_
         settings = OmegaConf.to_container(OmegaConf.create({"task": settings, "scale": "tiny"}), resolve=True)["task"]
     task = instantiate(settings, "task")
     assert isinstance(task, Task)
-    del settings["_target_"]
-    assert type(task)(**settings).spec == type(task)(**named).spec, "the YAML repeats the defaults"
+    assert task.spec == type(task)(**named).spec, "the YAML repeats the defaults"
+    assert ("metric" in settings) == (task.metric == "accuracy"), "every classification offers other metrics"
 
 
 def test_the_readme_lists_every_task() -> None:

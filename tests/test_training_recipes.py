@@ -205,7 +205,7 @@ def test_the_best_epoch_is_kept(metrics, direction, best, resume_after, tmp_path
 
 
 def test_a_trial_counts_with_its_best_epoch_and_keeps_the_measured_curve(tmp_path):
-    task = Scripted([0.3, 0.9, 0.4, 0.8])  # three epochs on validation, then the test split
+    task = Scripted([0.3, 0.9, 0.4, 0.9, 0.8])  # three epochs on validation, the best one again, then the test split
     tree = {**TREE, "train": {**TREE["train"], "keep_best": True}}
     search = replace(tiny_search(tree), learner=LightningLearner(task, 0, tmp_path))
     (trial,) = run_trials(tiny_study(f"sqlite:///{tmp_path}/db"), search, 1)
@@ -235,7 +235,8 @@ def test_the_moving_average_of_the_weights_is_evaluated():
     average = build(ARCHITECTURE, task, seed=9)
     average.load_state_dict({name: tensor.float() for name, tensor in expected.items()})
     assert next(step) == 12
-    assert evaluate_split(average, task, "validation") == metrics == {"accuracy": curve[-1][1]}
+    assert evaluate_split(average, task, "validation") == metrics
+    assert metrics["accuracy"] == curve[-1][1]
     for name, tensor in training._module.evaluated.state_dict().items():
         torch.testing.assert_close(tensor, expected[name].float())
 

@@ -24,6 +24,7 @@ STATES: Mapping[TrialState, State] = {
 }
 _PLAIN_FIELDS = (  # stored as they are, under their own names
     "costs",
+    "validation_metrics",
     "test_metrics",
     "error",
     "cpu_seconds",

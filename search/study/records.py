@@ -69,6 +69,7 @@ class Record:
     metric: float | None = None  # after the last epoch; None unless complete
     architecture: Mapping[str, Any] = field(default_factory=dict)
     timings: Sequence[Timing] = ()  # the first one and, if latency was measured again, the current one
+    validation_metrics: Mapping[str, float] = field(default_factory=dict)  # of a complete trial, all that there are
     test_metrics: Mapping[str, float] = field(default_factory=dict)  # of a complete trial, on the test split
     stop: Stop | None = None  # of a trial that a rule stopped
     error: str = ""  # of a failed trial
@@ -129,7 +130,7 @@ class Objectives:
     @classmethod
     def of(cls, task: Task, costs: Sequence[str], ceilings: Sequence[float]) -> Self:
         """The metric of ``task`` against ``costs``."""
-        return cls(task.metric, task.direction, tuple(costs), task.chance, task.best, tuple(ceilings))
+        return cls(task.metric, task.direction, tuple(costs), task.objective_chance, task.best, tuple(ceilings))
 
     def loss(self, metric: float) -> float:
         """The metric, negated if it is maximized, so that lower is better; NaN stays NaN."""

@@ -50,6 +50,7 @@ def trial_data(record: Record, objectives: Objectives) -> RunData:
         "latency_spread": record.timing.spread if record.timing else 0.0,
     }
     measured = {name: value for name, value in measured.items() if value}
+    measured |= {f"validation_{name}": value for name, value in record.validation_metrics.items()}
     measured |= {f"test_{name}": value for name, value in record.test_metrics.items()}
     curve = dict(record.curve)  # the later entry of a repeated epoch counts
     epoch_s = seconds(record) / max(curve, default=1)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from search.study.records import Record
+
+if TYPE_CHECKING:
+    from spaces.tasks import Split
 
 
 class Epoch(NamedTuple):
@@ -38,8 +41,8 @@ class Training(Protocol):
     def save(self) -> None:
         """Write a checkpoint of the epoch that was handed over last."""
 
-    def test_metrics(self) -> dict[str, float]:
-        """The metrics on the test split by name, of the weights that :attr:`metric` is of."""
+    def evaluate(self, split: Split) -> dict[str, float]:
+        """The metrics on validation or test by name, of the weights that :attr:`metric` is of."""
 
 
 class Learner(Protocol):

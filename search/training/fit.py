@@ -143,6 +143,8 @@ class LightningFit:
 
     def evaluate(self, split: Split) -> dict[str, float]:
         """The metrics on a split, by name, of the weights that :attr:`metric` is of; only while the fit waits."""
+        if split == "validation" and self._best is None:
+            return self._task.compute_metrics(self._module.outputs)
         network = self._module.evaluated
         weights = nullcontext() if self._best is None else self._best.loaded_into(network)
         with weights, self._module.trainer.precision_plugin.forward_context():

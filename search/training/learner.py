@@ -13,7 +13,7 @@ from search.training import Epoch, fit
 from search.training.device import Device
 from search.training.settings import TrainSettings
 from spaces.build import build, task_of
-from spaces.tasks import Task
+from spaces.tasks import Split, Task
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,6 @@ class LightningTraining:
         self._fit.save(self._learner.checkpoint(self._number))
         self._saved_epoch = self._epoch
 
-    def test_metrics(self) -> dict[str, float]:
+    def evaluate(self, split: Split) -> dict[str, float]:
         """See :class:`~search.training.Training`."""
-        return self._fit.evaluate("test")
+        return self._fit.evaluate(split)

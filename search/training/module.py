@@ -47,7 +47,7 @@ class TrainingModule(lightning.LightningModule):
         self.evaluated: nn.Module = network if self.average is None else self.average.network
         self.fused = fused
         self.metric = float("nan")
-        self._outputs: list[Any] = []
+        self.outputs: list[Any] = []  # of the last validation
         self._steps_done = 0
 
     def on_train_epoch_start(self) -> None:
@@ -71,13 +71,13 @@ class TrainingModule(lightning.LightningModule):
         self._steps_done += 1
 
     def on_validation_epoch_start(self) -> None:
-        self._outputs = []
+        self.outputs = []
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        self._outputs.append(self.task.eval_step(self.evaluated, batch))
+        self.outputs.append(self.task.eval_step(self.evaluated, batch))
 
     def on_validation_epoch_end(self) -> None:
-        self.metric = self.task.compute_metrics(self._outputs)[self.task.metric]
+        self.metric = self.task.compute_objective(self.outputs)
 
     def configure_optimizers(self) -> Any:
         settings = self.settings

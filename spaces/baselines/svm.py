@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaces.baselines import Baseline, one_hot_logits, training_rows
+from spaces.baselines import Baseline, training_rows
 from spaces.tasks import Batch, Task
 
 MAX_SUPPORT = 5_000  # training examples: the kernel matrix of so many takes 200 MB
@@ -44,13 +44,18 @@ class Svm(Baseline):
         self.scaler = StandardScaler()
         self.support = self.scaler.fit_transform(self._numbers(examples))
         self.gamma = 1 / max(1, int(np.count_nonzero(self.scaler.var_)))  # 1 / (numbers * variance)
-        self.model = SVC(C=PENALTY, kernel="precomputed")
+        self.model = SVC(C=PENALTY, kernel="precomputed")  # one against one, decided by votes
         self.model.fit(self._kernel(self.support), examples.labels.numpy())
 
     def forward(self, batch: Batch) -> Tensor:
         """See :meth:`Baseline.forward`."""
-        predicted = self.model.predict(self._kernel(self.scaler.transform(self._numbers(batch))))
-        return one_hot_logits(torch.from_numpy(predicted).long(), self.classes)
+        kernel = self._kernel(self.scaler.transform(self._numbers(batch)))
+        margins = torch.from_numpy(self.model.decision_function(kernel))
+        if margins.dim() == 1:  # of two classes, that of the second
+            margins = torch.stack([-margins, margins], dim=1)
+        logits = torch.full((len(margins), self.classes), -torch.inf)
+        logits[:, self.model.classes_] = margins.float()
+        return logits
 
     def _kernel(self, examples: Any) -> Any:
         from sklearn.metrics.pairwise import rbf_kernel

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
@@ -29,7 +29,9 @@ from spaces.batch import Batch as Batch
 from spaces.batch import Examples as Examples
 from spaces.batch import bucket_by_length
 from spaces.dimensions import check_whole as check_whole
+from spaces.metrics import METRICS, Predictions, chance_level, keeps_logits, metrics_of
 from spaces.seeds import split_seed
+from spaces.spec import TaskSpec as TaskSpec
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -58,46 +60,14 @@ def majority_share(labels: Iterable[Hashable]) -> float:
     return max(counts.values()) / counts.total()
 
 
-@dataclass(frozen=True)
-class TaskSpec:
-    """What a model must know about its task before any data exists.
-
-    A token is an id of a ``vocabulary``, or a frame of ``features`` numbers, e.g. of a spectrogram or an image patch.
-
-    Raises:
-        ValueError: both a vocabulary and features are given, or neither.
-    """
-
-    length: int  # tokens of the longest example
-    classes: int  # logits (or regression outputs) per prediction
-    per_token: bool  # one prediction per token, or one per sequence
-    vocabulary: int | None = None  # token ids are 0..vocabulary-1
-    features: int | None = None  # numbers per frame
-    ordinal: bool = False  # token ids are quantities, such as gray levels
-    causal: bool = False  # output t may depend on inputs 0..t only
-    image_shape: tuple[int, int, int] | None = None  # channels, height, width, where frames are patches of an image
-    answer_length: int | None = None  # sequence-to-sequence tasks: tokens of the longest target, each one of classes
-    subtasks: Mapping[str, TaskSpec] = field(default_factory=dict)  # multi-task: the spec of each subtask by name
-
-    def __post_init__(self) -> None:
-        if not self.subtasks and (self.vocabulary is None) == (self.features is None):
-            given = f"vocabulary={self.vocabulary}, features={self.features}"
-            raise ValueError(f"{given}: give one of the two; tokens are ids of a vocabulary or frames of features")
-
-    @property
-    def answer_shape(self) -> tuple[int, ...]:
-        """Shape of a model's output for one example of full length: ``(tokens, classes)`` or ``(classes,)``."""
-        tokens = (self.answer_length or self.length,) if self.per_token else ()
-        return (*tokens, self.classes)
-
-
 class Task(ABC):
     """A data set with its metric and loss.
 
     Attributes:
-        metric: name of the objective among :meth:`compute_metrics`.
+        metric: name of the objective among :meth:`compute_metrics`; see :meth:`configure`.
         direction: whether the metric is maximized or minimized.
-        chance: metric of a model that has learned nothing, e.g. of always predicting the majority class.
+        chance: metric of a model that has learned nothing, e.g. of always predicting the majority class; of a
+            classification the accuracy, whatever the objective, whose own level is :attr:`objective_chance`.
         best: metric of a perfect model.
         batch_size: default training batch size; small where each example has many labels.
         class_names: names of the classes, if there are any, for messages.
@@ -115,6 +85,24 @@ class Task(ABC):
     spec: TaskSpec
     image_shape: tuple[int, int, int] | None = None
     chance: float
+
+    def configure(self, *, metric: str | None = None) -> None:
+        """The settings that every task has beside those of its constructor; in YAML they stand among these.
+
+        Args:
+            metric: the objective, for a classification any of :data:`~spaces.metrics.METRICS`; None: the task's own.
+
+        Raises:
+            ValueError: the task has no such metric.
+        """
+        if metric is None or metric == self.metric:
+            return
+        if self.metric not in METRICS or metric not in METRICS:
+            accepted = ", ".join(METRICS if self.metric in METRICS else [self.metric])
+            raise ValueError(f"metric={metric!r}: unknown metric of this task; known: {accepted}")
+        chosen = METRICS[metric]
+        self.metric, self.direction, self.best = metric, chosen.direction, chosen.best
+        self.__dict__.pop("objective_chance", None)
 
     @abstractmethod
     def examples(self, split: Split) -> Examples:
@@ -136,6 +124,7 @@ class Task(ABC):
             return self
         name = json.dumps(settings, sort_keys=True)
         task = self._variants.pop(name, None) or self.with_input(**settings)
+        task.configure(metric=self.metric)
         self._variants[name] = task
         if len(self._variants) > MAX_VARIANTS:
             del self._variants[next(iter(self._variants))]
@@ -164,6 +153,17 @@ class Task(ABC):
     @cached_property
     def _loaded(self) -> dict[Split, Examples]:
         return {}
+
+    def labels_of(self, split: Split) -> Tensor:
+        """The labels of all examples of a split; a task that knows them without reading its inputs overrides it."""
+        return self.data(split).labels
+
+    @cached_property
+    def objective_chance(self) -> float:
+        """:attr:`metric` of a model that has learned nothing: always the majority class, without preferences."""
+        if self.metric not in METRICS or self.metric == "accuracy":
+            return self.chance
+        return chance_level(self.metric, self.labels_of("validation"))
 
     def steps(self, split: Split, batch_size: int) -> int:
         """Number of batches of a split."""
@@ -219,16 +219,34 @@ class Task(ABC):
         return type(self).loss is Task.loss
 
     def eval_step(self, network: nn.Module, batch: Batch) -> Any:
-        """The statistics of a batch for :meth:`compute_metrics`; by default correct predictions and labels."""
-        labels = batch.labels
-        labelled = labels != IGNORE_INDEX
-        correct = network(batch).argmax(-1) == labels
-        return int(correct[labelled].sum()), int(labelled.sum())
+        """The results of a batch for :meth:`compute_metrics`.
+
+        By default predictions; of a task with another metric a sum and a count, or whatever its ``compute_metrics``
+        takes.
+        """
+        logits = network(batch)
+        return Predictions.of(logits, batch.labels, scored=keeps_logits(self.metric, logits.shape[-1]))
 
     def baselines(self) -> Sequence[nn.Module] | None:
         """Classical models that networks are compared with, see :mod:`spaces.baselines`; None: those for the spec."""
         return None
 
     def compute_metrics(self, outputs: Sequence[Any]) -> dict[str, float]:
-        """Metrics by name, including ``metric``, from the results of :meth:`eval_step` on all batches of a split."""
+        """Metrics by name, including :attr:`metric`, from the results of :meth:`eval_step` on all batches of a split.
+
+        Of predictions all classification metrics that are defined; of sums and counts the ratio of their totals.
+        """
+        return self._metrics(outputs, METRICS)
+
+    def compute_objective(self, outputs: Sequence[Any]) -> float:
+        """:attr:`metric` alone, for after each epoch: the others may take as long as the epoch. NaN if undefined."""
+        if type(self).compute_metrics is Task.compute_metrics:
+            return self._metrics(outputs, [self.metric]).get(self.metric, math.nan)
+        return self.compute_metrics(outputs)[self.metric]
+
+    def _metrics(self, outputs: Sequence[Any], names: Iterable[str]) -> dict[str, float]:
+        if isinstance(outputs[0], Predictions):
+            return metrics_of(outputs, names)
+        if self.metric in METRICS and self.metric != "accuracy":
+            raise ValueError(f"metric={self.metric!r}: eval_step of {type(self).__name__} returns no predictions")
         return {self.metric: sum(total for total, _ in outputs) / sum(count for _, count in outputs)}

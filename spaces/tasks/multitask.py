@@ -83,14 +83,25 @@ class Multitask(Task):
             for (name, task), task_batch in zip(self.subtasks.items(), batch.subtasks, strict=True)
         ]
 
+    def compute_objective(self, outputs: Sequence[list[Any]]) -> float:
+        """The mean of the normalized metrics."""
+        ways = []
+        for task, column in self._columns(outputs):
+            chance = task.objective_chance
+            ways.append((task.compute_objective(column) - chance) / (task.best - chance))
+        return sum(ways) / len(ways)
+
     def compute_metrics(self, outputs: Sequence[list[Any]]) -> dict[str, float]:
         """The mean of the normalized metrics, and all metrics of each task, prefixed with its name."""
-        progress, metrics = [], dict[str, float]()
-        for (name, task), column in zip(self.subtasks.items(), zip(*outputs, strict=True), strict=True):
-            scores = task.compute_metrics([output for output in column if output is not None])
-            metrics |= {f"{name}_{metric}": value for metric, value in scores.items()}
-            progress.append((scores[task.metric] - task.chance) / (task.best - task.chance))
-        return {"progress": sum(progress) / len(progress), **metrics}
+        metrics = {"progress": self.compute_objective(outputs)}
+        for name, (task, column) in zip(self.subtasks, self._columns(outputs), strict=True):
+            metrics |= {f"{name}_{metric}": value for metric, value in task.compute_metrics(column).items()}
+        return metrics
+
+    def _columns(self, outputs: Sequence[list[Any]]) -> Iterator[tuple[Task, list[Any]]]:
+        """Each task with its results."""
+        for task, column in zip(self.subtasks.values(), zip(*outputs, strict=True), strict=True):
+            yield task, [output for output in column if output is not None]
 
 
 class _SubtaskNetwork(nn.Module):

@@ -189,11 +189,10 @@ class Text(Task):
         """An n-gram model for the next byte."""
         return (NGram(),) if self.spec.per_token else super().baselines()
 
-    def eval_step(self, network: nn.Module, batch: Batch) -> tuple[float, int]:
-        """The number of correct predictions, or the sum of bits over the next bytes; and the number of labels."""
+    def eval_step(self, network: nn.Module, batch: Batch) -> Any:
+        """Predictions; or the sum of bits over the next bytes, and their number."""
         if not self.spec.per_token:
-            correct, count = super().eval_step(network, batch)
-            return correct, count
+            return super().eval_step(network, batch)
         logits = network(batch).flatten(0, -2)
         nats = F.cross_entropy(logits, batch.labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
         return nats.item() / math.log(2), int((batch.labels != IGNORE_INDEX).sum())

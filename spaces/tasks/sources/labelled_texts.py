@@ -175,14 +175,15 @@ class LabelledTexts(Task):
             yield [ids[: self.length] for ids in found]
 
     def _chunks(self, split: Split) -> Iterator[Chunk]:
-        labels, at = self._labels(split), 0
+        labels, at = self.labels_of(split), 0
         ids_type = np.min_scalar_type(self.encoder.vocabulary - 1)
         for part in self._encoded_parts(split):
             lengths = np.array([len(ids) for ids in part])
             yield Chunk(np.concatenate(part).astype(ids_type), lengths, labels[at : at + len(part)].numpy())
             at += len(part)
 
-    def _labels(self, split: Split) -> Tensor:
+    def labels_of(self, split: Split) -> Tensor:
+        """Classes ``(texts,)``."""
         classes = {name: number for number, name in enumerate(self.class_names)}
         return torch.tensor([classes[each.label] for each in self.rows[split]], dtype=torch.int64)
 
@@ -209,7 +210,7 @@ class LabelledTexts(Task):
         if isinstance(found, StoredExamples):
             found.length = length
             return found
-        return pad_ids(found, length, self._labels(split))
+        return pad_ids(found, length, self.labels_of(split))
 
 
 def _longest(found: list[Ids] | StoredExamples) -> int:
