@@ -86,19 +86,19 @@ def _plot_path(text: str) -> Path:
 
 
 def _list_studies(storage: RDBStorage) -> None:
-    """Print one line per study."""
+    """Print a table with a row per study."""
     import optuna
 
-    from search.study.records import State
+    from search.report.status import stdout_console
+    from search.report.studies import studies_table
+    from search.study.storage import load_study
     from search.study.store import TrialStore
 
     names = optuna.get_all_study_names(storage)
-    for name in names:
-        store = TrialStore(optuna.load_study(study_name=name, storage=storage))
-        states = [record.state for record in store.records()]
-        complete = states.count(State.COMPLETE)
-        print(f"{name:{max(map(len, names))}}  {len(states):5d} trials  {complete:5d} complete")  # noqa: T201
-    if not names:
+    if names:
+        stores = {name: TrialStore(load_study(storage, name)) for name in names}
+        stdout_console().print(studies_table(stores))
+    else:
         print("There are no studies.")  # noqa: T201
 
 
