@@ -241,7 +241,7 @@ def test_studies_are_listed(folder, command):
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
     assert rows == [
         ["tiny", "accuracy", "0.9000", "", "none", "7", "3"],
-        ["another one", "", "", "", "", "0", "0"],
+        ["another one", "accuracy", "", "", "", "0", "0"],
     ]
 
 
