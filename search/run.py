@@ -22,7 +22,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from search.budget.scale import AUTO, check_scale, has_scales, names_own_data, register_resolver, with_default_space
+from search.budget.scale import (
+    AUTO,
+    check_scale,
+    has_scales,
+    keep_given_input,
+    names_own_data,
+    register_resolver,
+    with_default_space,
+)
 from search.config import CONF, parse_duration, refuse, validate_config
 from spaces.dimensions import ConfigError
 from spaces.space import Space
@@ -67,6 +75,7 @@ def _run_composed(config: DictConfig, start: float) -> None:
     choices = HydraConfig.get().runtime.choices
     try:
         check_scale(config, choices["space"])
+        keep_given_input(config, HydraConfig.get().overrides.task)
         chooses = config.scale == AUTO and has_scales(config) and names_own_data(config.task)
         task = _choose_scale(config) if chooses else None
         tree: Any = OmegaConf.to_container(config, resolve=True)

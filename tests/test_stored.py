@@ -90,7 +90,7 @@ def test_the_name_depends_on_contents_settings_and_format(tmp_path: Path, monkey
     first = cache_name([a], {"length": 3})
     assert first == cache_name([b], {"length": 3})
     others = [cache_name([c], {"length": 3}), cache_name([a], {"length": 4}), cache_name([a, b], {"length": 3})]
-    monkeypatch.setattr(stored, "FORMAT", 2)
+    monkeypatch.setattr(stored, "FORMAT", stored.FORMAT + 1)
     others.append(cache_name([a], {"length": 3}))
     assert len({first, *others}) == 5
 

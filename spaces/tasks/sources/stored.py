@@ -28,7 +28,7 @@ from spaces.tasks import Batch
 log = logging.getLogger(__name__)
 LARGE = 64 * 2**20  # bytes of a split's examples in memory from which on a task stores them
 CHUNK = 1000  # examples that are encoded and written together
-FORMAT = 1  # of the files; to be increased when it, or the encoding of any task, changes
+FORMAT = 2  # of the files; to be increased when it, or the encoding of any task, changes
 
 
 class Chunk(NamedTuple):
@@ -48,7 +48,7 @@ class StoredExamples:
     def __init__(self, folder: Path) -> None:
         meta = json.loads((folder / "meta.json").read_text())
         shape = (meta["tokens"], *meta["features"])
-        self._tokens = np.memmap(folder / "tokens.bin", dtype=meta["dtype"], mode="r", shape=shape)
+        self.tokens = np.memmap(folder / "tokens.bin", dtype=meta["dtype"], mode="r", shape=shape)
         self._ends = np.load(folder / "ends.npy", mmap_mode="r")
         self.labels = torch.from_numpy(np.load(folder / "labels.npy"))
         self.length = int(np.diff(self._ends, prepend=0).max())  # that examples are padded to; may be increased
@@ -66,10 +66,10 @@ class StoredExamples:
 
     def select(self, indices: Tensor) -> Batch:
         """The examples at ``indices``, in that order, padded to ``length``, at first that of the longest of all."""
-        rows = np.zeros((len(indices), self.length, *self._tokens.shape[1:]), dtype=self._tokens.dtype)
+        rows = np.zeros((len(indices), self.length, *self.tokens.shape[1:]), dtype=self.tokens.dtype)
         padding = torch.ones(rows.shape[:2], dtype=torch.bool)
         for row, at in enumerate(indices.tolist()):
-            tokens = self._tokens[self._ends[at - 1] if at else 0 : self._ends[at]]
+            tokens = self.tokens[self._ends[at - 1] if at else 0 : self._ends[at]]
             rows[row, : len(tokens)] = tokens
             padding[row, : len(tokens)] = False
         inputs = (
