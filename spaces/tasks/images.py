@@ -58,9 +58,9 @@ class Images(ImageTask):
         patch: int | None = 4,
         channels: str = "rgb",
         classes: int = 10,
-        train: int = 2000,
-        validation: int = 500,
-        test: int = 1000,
+        train: int = 20_000,
+        validation: int = 2000,
+        test: int = 5000,
     ) -> None:
         check_whole(2, classes=classes)
         grid = square_grid(side, channels, patch)

@@ -34,7 +34,7 @@ FORMAT = 2  # of the files; to be increased when it, or the encoding of any task
 class Chunk(NamedTuple):
     """Some consecutive examples, without padding."""
 
-    tokens: NDArray[Any]  # (tokens,) ids of any unsigned type, or (tokens, features) uint8, of all of them one by one
+    tokens: NDArray[Any]  # (tokens,) ids of any unsigned type, or (tokens, features), of all of them one by one
     lengths: NDArray[Any]  # (examples,) tokens of each
     labels: NDArray[Any]  # (examples,) int64
 
@@ -42,7 +42,7 @@ class Chunk(NamedTuple):
 class StoredExamples:
     """The examples of a split, of which batches are made when they are selected.
 
-    Ids become int64; frames of 0..255 become float32 in -1..1, as those of :class:`.image_patches.Grid`.
+    Ids become int64 and frames float32.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -72,9 +72,7 @@ class StoredExamples:
             tokens = self.tokens[self._ends[at - 1] if at else 0 : self._ends[at]]
             rows[row, : len(tokens)] = tokens
             padding[row, : len(tokens)] = False
-        inputs = (
-            torch.from_numpy(rows.astype(np.int64)) if rows.ndim == 2 else torch.from_numpy(rows).float() / 127.5 - 1
-        )
+        inputs = torch.from_numpy(rows.astype(np.int64 if rows.ndim == 2 else np.float32))
         return Batch(inputs, padding if padding.any() else None, self.labels[indices])
 
 
