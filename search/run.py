@@ -209,7 +209,7 @@ def _search(
         reporter.print(describe_baselines(built.baselines, search.objectives))
     for note in built.notes:
         reporter.print(note)
-    code, records = 0, store.records()
+    code, why, records = 0, "", store.records()
     deadline.reserve_s = closing_s(tracking_s) + remeasuring_s(records, search.objectives)
     reporter.update_status(records)
     try:
@@ -222,15 +222,16 @@ def _search(
             with reporter.remeasuring():
                 remeasure(store, built.costs, search.objectives)
     except Stopped as stop:
-        code = 128 + stop.signal
+        code, why = 128 + stop.signal, f"it was interrupted ({stop.signal.name})"
         reporter.print(f"{stop.signal.name}: the running trial was requeued; the same command continues the study.")
     except RepeatedFailureError as error:
-        code = 1
-        reporter.print(str(error))
+        code, why = 1, str(error)
+        reporter.print(why)
+    store.write_run_end(why)
     records = store.records()
     reporter.print_front(records)
     status.text = lambda: "finishing tracking"
-    tracking.finish(records)
+    tracking.finish(records, why)
     reporter.print_seconds(deadline.elapsed_s())
     if tracking.ui_command():
         reporter.print(f"See every trial and the front: {tracking.ui_command()}")
