@@ -31,7 +31,7 @@ from search.budget.scale import (
     register_resolver,
     with_default_space,
 )
-from search.config import CONF, parse_duration, refuse, validate_config
+from search.config import CONF, check_choices, parse_duration, refuse, validate_config
 from spaces.dimensions import ConfigError
 from spaces.space import Space
 
@@ -61,7 +61,10 @@ def main(*, used_s: float = 0.0) -> None:
         _run_composed(config, start)
 
     try:
+        check_choices(arguments)
         composed()
+    except ConfigError as error:
+        sys.exit(refuse(str(error)))
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(refuse(_composition_error(error)))
     except KeyboardInterrupt:  # run() handles it while trials run
