@@ -1,8 +1,7 @@
 """Encoded examples in files that are memory-mapped: processes share their pages, and they are encoded once.
 
-The files are kept in a cache folder, under a name that depends on the content of the data and on all settings that
-change the examples. It is ``$PARETOFORMER_CACHE``, else ``paretoformer`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; it may
-be deleted when no run uses it.
+The files are kept in the :mod:`.cache` folder, under a name that depends on the content of the data and on all settings
+that change the examples.
 """
 
 from __future__ import annotations
@@ -10,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spaces.tasks import Batch
+from spaces.tasks.sources.cache import cache_folder, cache_limit, mark_used, new_folder, trim
 
 log = logging.getLogger(__name__)
 LARGE = 64 * 2**20  # bytes of a split's examples in memory from which on a task stores them
@@ -76,13 +74,6 @@ class StoredExamples:
         return Batch(inputs, padding if padding.any() else None, self.labels[indices])
 
 
-def cache_folder() -> Path:
-    """Where examples are stored; see the module's docstring."""
-    if given := os.environ.get("PARETOFORMER_CACHE"):
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "paretoformer"
-
-
 def cache_name(content: Iterable[Path | str], settings: object) -> str:
     """SHA-256 of the contents of files, of texts, and of settings (anything that JSON can express)."""
     name = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode())
@@ -102,19 +93,30 @@ def stored_examples(name: str, chunks: Callable[[], Iterable[Chunk]]) -> StoredE
         name: as of :func:`cache_name`.
         chunks: yields all examples; their tokens have the same type and features.
     """
-    root = cache_folder()
-    if (root / name).is_dir():
-        return StoredExamples(root / name)
-    root.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=root, prefix="writing-"))
+    entry = cache_folder() / name
+    if (found := _find(entry)) is not None:
+        return found
+    cache_limit()  # an invalid one is refused before the work
+    folder = new_folder()
     try:
         _write(folder, chunks())
-        with suppress(OSError):  # the folder is there already
-            folder.rename(root / name)
+        written = StoredExamples(folder)  # mapped: it stays valid whatever happens to the folder
+        with suppress(OSError):  # the entry is there already
+            folder.rename(entry)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    log.info("stored encoded examples in %s", root / name)
-    return StoredExamples(root / name)
+    trim(keep=name)
+    log.info("stored encoded examples in %s", entry)
+    return _find(entry) or written
+
+
+def _find(entry: Path) -> StoredExamples | None:
+    """The examples of an entry of the cache; None if there is none, or another process removes it."""
+    try:
+        mark_used(entry)
+        return StoredExamples(entry)
+    except FileNotFoundError:
+        return None
 
 
 def _write(folder: Path, chunks: Iterable[Chunk]) -> None:
