@@ -2,7 +2,8 @@
 
 It is ``$PARETOFORMER_CACHE``, else ``paretoformer`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. Its entries have at most
 ``$PARETOFORMER_CACHE_GB`` gigabytes, 10 by default. They may be deleted at any time: on POSIX systems, files that
-processes have mapped stay valid. An entry is a folder, named by a SHA-256; other files in the cache folder are left alone.
+processes have mapped stay valid. An entry is a folder, named by a SHA-256; other files in the cache folder are left
+alone.
 """
 
 from __future__ import annotations
