@@ -44,6 +44,7 @@ def refuse(error: object) -> int:
     return BAD_INPUT
 
 
+_NO_NAME = re.compile(r"\s*([\[{]|$)|(null|true|false|-?[\d.]+)\s*$", re.IGNORECASE)
 _NUMBER = r"\d+(?:\.\d+)?"
 _DURATION = re.compile(rf"(?:({_NUMBER})h)?(?:({_NUMBER})min)?(?:({_NUMBER})s)?")
 
@@ -92,6 +93,18 @@ def options(group: str) -> dict[str, dict[str, Any]]:
     return {file.stem: OmegaConf.to_container(OmegaConf.load(file)) for file in files}  # type: ignore[misc]
 
 
+def check_choices(arguments: Sequence[str]) -> None:
+    """Raise :class:`ConfigError` if a command-line argument such as ``task=[recall]`` does not choose one option.
+
+    Hydra chooses by names, and fails on other values with errors of its own code.
+    """
+    for argument in arguments:
+        group, equals, value = argument.lstrip("+").partition("=")
+        if group in GROUPS and equals and _NO_NAME.match(value):
+            known = ", ".join(sorted(file.stem for file in (CONF / group).glob("*.yaml")))
+            raise ConfigError(f"{argument}: it must be one name; known: {known}")
+
+
 def validate_config(config: Mapping[str, Any]) -> None:
     """Check keys and ranges of the values.
 
@@ -123,6 +136,12 @@ def validate_config(config: Mapping[str, Any]) -> None:
         problems.append(f"costs={costs!r}: it must be a list of distinct costs such as [latency_ms]")
     else:
         problems += [f"costs: unknown cost {name!r}; known: {', '.join(COSTS)}" for name in costs if name not in COSTS]
+    for name in ("study", "checkpoints", "warm_start"):
+        if not isinstance(config.get(name, ""), str | None):
+            problems.append(f"{name}={config[name]!r}: it must be text, in quotes if it looks like a number or a list")
+    if not isinstance(limits, Mapping):
+        problems.append(f"limits={limits!r}: it must be a mapping of costs such as {{latency_ms: 2.0}}")
+        limits = {}
     for name, limit in limits.items():
         if name not in COSTS:
             problems.append(f"limits: unknown cost {name!r}; known: {', '.join(COSTS)}")

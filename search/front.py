@@ -118,10 +118,14 @@ def _load(storage: RDBStorage, name: str) -> StoredStudy:
 def _print_study(stored: StoredStudy, number: int | None, file: Path | None, plot: Path | None) -> None:
     """Print the front or the explanation of a trial, and write the front to files."""
     from search.report.console import FrontPrinter
+    from search.report.timings import format_time
 
     printer = FrontPrinter(stored.objectives, stored.dimensions, stored.store.baselines())
     if number is None:
         printer.print_front(stored.store.records())
+        if end := stored.store.run_end():
+            reason, at = end
+            printer.print(hide_passwords(f"The last run ended at {format_time(at)}: {reason}."))
     else:
         for line in _explain(stored, number):
             printer.print(hide_passwords(line))

@@ -22,8 +22,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from search.budget.scale import AUTO, check_scale, has_scales, names_own_data, register_resolver, with_default_space
-from search.config import CONF, parse_duration, refuse, validate_config
+from search.budget.scale import (
+    AUTO,
+    check_scale,
+    has_scales,
+    keep_given_input,
+    names_own_data,
+    register_resolver,
+    with_default_space,
+)
+from search.config import CONF, check_choices, parse_duration, refuse, validate_config
 from search.workers import WorkerProcesses, worker_count
 from spaces.dimensions import ConfigError
 from spaces.space import Space
@@ -54,7 +62,10 @@ def main(*, used_s: float = 0.0) -> None:
         _run_composed(config, start)
 
     try:
+        check_choices(arguments)
         composed()
+    except ConfigError as error:
+        sys.exit(refuse(str(error)))
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(refuse(_composition_error(error)))
     except KeyboardInterrupt:  # run() handles it while trials run
@@ -68,6 +79,7 @@ def _run_composed(config: DictConfig, start: float) -> None:
     choices = HydraConfig.get().runtime.choices
     try:
         check_scale(config, choices["space"])
+        keep_given_input(config, HydraConfig.get().overrides.task)
         chooses = config.scale == AUTO and has_scales(config) and names_own_data(config.task)
         task = _choose_scale(config) if chooses else None
         tree: Any = OmegaConf.to_container(config, resolve=True)
@@ -209,7 +221,7 @@ def _search(
             reporter.print(note)
         if workers > 1:
             reporter.print(f"{workers} workers run trials side by side (workers=1 for one).")
-    code, records = 0, store.records()
+    code, why, records = 0, "", store.records()
     deadline.reserve_s = closing_s(tracking_s) + remeasuring_s(records, search.objectives)
     reporter.update_status(records)
     try:
@@ -226,17 +238,18 @@ def _search(
             with reporter.remeasuring():
                 remeasure(store, built.costs, search.objectives)
     except Stopped as stop:
-        code = 128 + stop.signal
+        code, why = 128 + stop.signal, f"it was interrupted ({stop.signal.name})"
         reporter.print(f"{stop.signal.name}: the running trial was requeued; the same command continues the study.")
     except RepeatedFailureError as error:
-        code = 1
-        reporter.print(str(error))
+        code, why = 1, str(error)
+        reporter.print(why)
     if further:
         return code
+    store.write_run_end(why)
     records = store.records()
     reporter.print_front(records)
     status.text = lambda: "finishing tracking"
-    tracking.finish(records)
+    tracking.finish(records, why)
     reporter.print_seconds(deadline.elapsed_s(), workers=workers)
     if tracking.ui_command():
         reporter.print(f"See every trial and the front: {tracking.ui_command()}")

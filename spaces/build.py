@@ -31,12 +31,13 @@ def build(architecture: Architecture, task: Task, *, seed: int = 0) -> nn.Module
 
 
 def task_of(architecture: Mapping[str, Any], task: Task) -> Task:
-    """The task with the settings of the architecture's ``input``.
+    """The task with the settings of the architecture's ``input``; one of None is left as the task has it.
 
     Raises:
         ConfigError: a setting is unknown or invalid.
     """
-    settings = architecture.get("input") or {}
+    given = architecture.get("input") or {}
+    settings = {name: value for name, value in given.items() if value is not None}
     check_arguments(task.with_input, settings, "input", name=type(task).__name__)
     try:
         return task.variant(settings)

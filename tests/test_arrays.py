@@ -192,7 +192,7 @@ def per_split(**sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
             {},
             "labels: row 0: no labels; -100 marks",
         ),
-        ({"inputs": IMAGES, "labels": LABELS}, {"patch": 3}, "patch=3: it must divide the image size, 4 by 4"),
+        ({"inputs": IMAGES, "labels": LABELS}, {"patch": 5}, "patch=5: it must fit into the image, 4 by 4"),
         (
             {"inputs": IMAGES, "labels": LABELS},
             {},

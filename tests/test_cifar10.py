@@ -124,7 +124,7 @@ def test_damaged_binary_files_are_refused(tmp_path: Path, damage: Callable[[Path
         ({}, "neither data_batch_1.bin nor data_batch_1 in it, cifar-10-batches-bin or cifar-10-batches-py"),
         ({"folder": None}, "folder=None: name a folder that contains data_batch_1.bin or data_batch_1 of CIFAR-10"),
         ({"train": 0}, "train=0: it must be a whole number from 1"),
-        ({"patch": 5}, "patch=5: it must divide the image size, 32 by 32"),
+        ({"patch": 33}, "patch=33: it must fit into the image, 32 by 32"),
         ({"patch": None}, "patch=None: single pixels are tokens by their gray level, but there are 3 channels"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -123,7 +124,9 @@ def test_the_front_of_a_run_is_printed_again(tmp_path, monkeypatch, command, cap
     code, out, error = command("smoke-digits")
     assert (code, error) == (0, "")
     assert "The front: " in out
-    assert out in shown
+    front_lines, end = out[: out.index("The last run ended at ")], out.splitlines()[-1]
+    assert front_lines in shown
+    assert re.fullmatch(r"The last run ended at [-0-9]+ [:0-9]+: the study has 2 trials \(n_trials=2\)\.", end)
     assert "smoke-digits" in command()[1]
 
 

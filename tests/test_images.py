@@ -23,7 +23,8 @@ from spaces.tasks.sources.image_patches import IMAGE_ERRORS, Grid, read_image
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "channels", "patch"), [(6, 4, 3, 2), (4, 6, 1, 2), (3, 3, 3, 3), (5, 2, 2, 1)]
+    ("height", "width", "channels", "patch"),
+    [(6, 4, 3, 2), (4, 6, 1, 2), (3, 3, 3, 3), (5, 2, 2, 1), (5, 4, 2, 3), (3, 7, 1, 2)],
 )
 def test_patches_contain_the_pixels_in_row_major_order_channel_by_channel(
     height: int, width: int, channels: int, patch: int
@@ -33,7 +34,7 @@ def test_patches_contain_the_pixels_in_row_major_order_channel_by_channel(
     slow = [
         [
             [
-                image[row, channel, top + down, left + right].item() / 255 * 2 - 1
+                image[row, channel, min(top + down, height - 1), min(left + right, width - 1)].item() / 255 * 2 - 1
                 for channel in range(channels)
                 for down in range(patch)
                 for right in range(patch)
@@ -282,7 +283,7 @@ def unlabelled(folder: Path) -> None:
         (both, {}, "validation and val; it takes one of them"),
         (strange, {}, "test: it has eel, which train lacks"),
         (unlabelled, {}, "test: it contains no class folder of images"),
-        (lambda _: None, {"patch": 5}, "patch=5: it must divide the image size, 4 by 4 pixels"),
+        (lambda _: None, {"patch": 5}, "patch=5: it must fit into the image, 4 by 4 pixels"),
         (
             lambda _: None,
             {"patch": None},
@@ -310,8 +311,8 @@ def test_other_patches_are_of_the_same_images(tmp_path):
         assert (own.inputs.shape[1:], other.inputs.shape[1:]) == ((4, 48), (16, 12))
         pixels = [F.fold(each.inputs.transpose(1, 2), 8, size, stride=size) for each, size in ((own, 4), (other, 2))]
         assert torch.equal(*pixels)
-    with pytest.raises(ValueError, match="patch=3: it must divide the image size"):
-        task.with_input(patch=3)
+    with pytest.raises(ValueError, match="patch=9: it must fit into the image"):
+        task.with_input(patch=9)
 
 
 @pytest.mark.parametrize("settings", [{}, {"patch": 2, "channels": "gray"}, {"patch": None, "channels": "gray"}])
@@ -325,7 +326,8 @@ def test_large_splits_are_stored_and_give_the_same_batches(
     batches = {split: list(in_memory.batches(split, 5, shuffle=3)) for split in SPLITS}
     warnings = caplog.messages
     caplog.clear()
-    monkeypatch.setattr("spaces.tasks.images.LARGE", 1)
+    for module in ("images", "sources.image_task"):
+        monkeypatch.setattr(f"spaces.tasks.{module}.LARGE", 1)
     monkeypatch.setattr("spaces.tasks.images.CHUNK", 7)
     for _ in range(2):  # stored, and found
         stored = Images(folder=str(folder), side=8, **settings)

@@ -79,7 +79,7 @@ def rewrite(content: bytes | str) -> Callable[[Path], object]:
             r"difficulty='hard': no such folder .* are curv_baseline, ",
         ),
         (lambda path: None, {"folder": None}, "folder=None: name a folder that contains curv_contour_length_14 and"),
-        (lambda path: None, {"patch": 4}, "patch=4: it must divide the image size, 6 by 6"),
+        (lambda path: None, {"patch": 7}, "patch=7: it must fit into the image, 6 by 6"),
         (lambda path: None, {"train": 1}, "train=1: it must be a whole number from 2"),
     ],
 )

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from tiny_task import Reports, tiny_search, tiny_study
 
+from search.budget.gain import describe_gain, gain_per_hour
 from search.budget.patience import Patience
 from search.study.records import Objectives, Record, State
 from search.study.store import TrialStore
@@ -72,3 +73,24 @@ def test_patience_ends_a_run_and_every_later_one(tmp_path):
         records = store.records()
         assert len(records) == 3
         assert all(record.ended_at for record in records)
+
+
+@pytest.mark.parametrize(
+    ("records", "gain"),
+    [
+        (GROWS[:3], None),  # too few
+        (GROWS[:4], 0.5 * (0.65 - 0.55) / (20 / 3600)),  # two trials of 10 s each
+        (GROWS, 0.5 * (0.75 - 0.6) / (30 / 3600)),
+        (GROWS[::-1], 0.5 * (0.75 - 0.6) / (30 / 3600)),  # in the order of their end
+        ([*GROWS, *(ended(6 + number, 0.1, 0.9) for number in range(6))], 0.0),
+        ([replace(each, training_s=0.0, latency_s=0.0) for each in GROWS], None),
+        ([replace(GROWS[3], ended_at=None), *GROWS[:3]], None),  # it runs
+    ],
+)
+def test_the_gain_is_that_of_the_later_half_of_the_trials_per_hour_of_their_work(records, gain):
+    found = gain_per_hour(records, OBJECTIVES)
+    assert found == (None if gain is None else pytest.approx(gain))
+
+
+def test_a_gain_is_described_in_short():
+    assert [describe_gain(gain) for gain in (None, 0.0, 0.01234)] == ["", "+0 an hour", "+0.012 an hour"]

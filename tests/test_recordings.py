@@ -80,6 +80,29 @@ def test_short_clips_are_padded_and_long_ones_cropped_to_their_middle(tmp_path: 
     assert padding.sum(1).tolist() == [5, 0] * 3
 
 
+def test_large_splits_are_stored_and_give_the_same_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_recordings(tmp_path / "wav", seconds=0.1)
+    (folder / "go" / "00000005_nohash_0.wav").write_bytes(b"")
+    monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path / "cache"))
+    settings = {"folder": str(folder), "seconds": 0.15, "rate": 8000}
+    in_memory = Recordings(**settings)
+    batches = {split: list(in_memory.batches(split, 5, shuffle=3)) for split in SPLITS}
+    warnings = caplog.messages
+    caplog.clear()
+    monkeypatch.setattr("spaces.tasks.recordings.LARGE", 1)
+    monkeypatch.setattr("spaces.tasks.recordings.CHUNK", 7)
+    for stored in (Recordings(**settings), Recordings(**settings)):  # stored, and found
+        for split in SPLITS:
+            for found, expected in zip(stored.batches(split, 5, shuffle=3), batches[split], strict=True):
+                for name in ("inputs", "padding", "labels"):
+                    one, other = getattr(found, name), getattr(expected, name)
+                    assert (one is other is None) or torch.equal(one, other)
+    assert warnings
+    assert caplog.messages == warnings, "when they are stored"
+
+
 def test_limits_keep_the_largest_classes_and_equally_many_clips_of_each(tmp_path: Path) -> None:
     task = Recordings(folder=str(write_recordings(tmp_path)), classes=2, train=9)
     assert len(task.class_names) == 2

@@ -95,6 +95,15 @@ REFUSED = [  # arguments, and parts of the message
     (["+space=nlp", "task=text", "task.folder=nowhere"], ["nowhere"]),
     (["+space=speech", "task=recordings"], ["task: folder=None: name a folder that contains a folder of audio files"]),
     (["+space=nlp", "baselines=3"], ["baselines=3: it must be true or false"]),
+    (["+space=nlp", "task=[1]"], ["task=[1]: it must be one name; known: arrays, asr, "]),
+    (["+space=[nlp]"], ["+space=[nlp]: it must be one name; known: generation, long, "]),
+    (["+space="], ["+space=: it must be one name; known: generation, long, "]),
+    (["+space=nlp", "sampler=[tpe]"], ["sampler=[tpe]: it must be one name; known: gp, "]),
+    (["+space=nlp", "pruner=3"], ["pruner=3: it must be one name; known: "]),
+    (["+space=nlp", "storage=null"], ["storage=null: it must be one name; known: postgresql, sqlite"]),
+    (["+space=nlp", "limits=3"], ["limits=3: it must be a mapping of costs such as {latency_ms: 2.0}"]),
+    (["+space=nlp", "study=[1]", "warm_start=3"], ["study=[1]: it must be text", "warm_start=3: it must be text"]),
+    (["+space=nlp", "tracking.uri=[1]"], ["tracking: uri=[1]: it must be the address of a server or a database"]),
     (["+space=nlp", "storage.url=nonsense"], ["storage: url: not a database URL"]),
 ]
 

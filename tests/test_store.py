@@ -123,6 +123,14 @@ def test_baselines_are_computed_once_a_study(study):
     assert TrialStore(study).baselines() == [result]
 
 
+def test_the_reason_and_time_of_the_latest_end_of_a_run_are_kept(study, monkeypatch):
+    assert TrialStore(study).run_end() is None
+    for at, reason in ((5.0, "the time budget is used up"), (9.0, "every architecture has been tried")):
+        monkeypatch.setattr("search.study.store.time.time", lambda at=at: at)
+        TrialStore(study).write_run_end(reason)
+        assert TrialStore(study).run_end() == (reason, at)
+
+
 def test_an_interrupted_trial_keeps_its_tries_and_the_checkpoint_that_it_resumes(study):
     """Or a trial that kills its workers would be requeued for ever, and a paused one would lose its epochs."""
     store = TrialStore(study)

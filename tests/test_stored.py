@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +14,8 @@ import torch
 
 from spaces.tasks import Batch
 from spaces.tasks.sources import stored
-from spaces.tasks.sources.stored import Chunk, StoredExamples, cache_folder, cache_name, stored_examples
+from spaces.tasks.sources.cache import cache_folder
+from spaces.tasks.sources.stored import Chunk, StoredExamples, cache_name, stored_examples
 
 LENGTHS = np.array([3, 1, 5, 2, 5, 4])
 
@@ -38,14 +42,13 @@ def store(chunks: Iterator[Chunk]) -> StoredExamples:
     return stored_examples("a", lambda: chunks)
 
 
-@pytest.mark.parametrize(("features", "dtype"), [((), "uint8"), ((), "uint16"), ((), "uint32"), ((12,), "uint8")])
+@pytest.mark.parametrize(("features", "dtype"), [((), "uint8"), ((), "uint16"), ((), "uint32"), ((12,), "float32")])
 @pytest.mark.parametrize("size", [1, 4, 6])
 def test_selected_examples_are_those_of_one_batch(features: tuple[int, ...], dtype: str, size: int) -> None:
     examples = rows(features, dtype)
     inputs = torch.zeros(6, 5, *features, dtype=torch.float32 if features else torch.int64)
     for row, each in zip(inputs, examples, strict=True):
-        tokens = torch.from_numpy(each.astype(np.int64))
-        row[: len(each)] = tokens / 127.5 - 1 if features else tokens
+        row[: len(each)] = torch.from_numpy(each.astype(np.int64))
     padding = torch.arange(5) >= torch.from_numpy(LENGTHS)[:, None]
     batch = Batch(inputs, padding, torch.arange(6) % 3)
     found = store(chunks(examples, size))
@@ -90,14 +93,76 @@ def test_the_name_depends_on_contents_settings_and_format(tmp_path: Path, monkey
     first = cache_name([a], {"length": 3})
     assert first == cache_name([b], {"length": 3})
     others = [cache_name([c], {"length": 3}), cache_name([a], {"length": 4}), cache_name([a, b], {"length": 3})]
-    monkeypatch.setattr(stored, "FORMAT", 2)
+    monkeypatch.setattr(stored, "FORMAT", stored.FORMAT + 1)
     others.append(cache_name([a], {"length": 3}))
     assert len({first, *others}) == 5
 
 
+def names(cache: Path) -> list[str]:
+    return sorted(path.name for path in cache.iterdir())
+
+
+def store_in_turn(cache: Path, count: int) -> list[StoredExamples]:
+    """Entries used 100 s, 90 s, ... ago."""
+    found = []
+    for at in range(count):
+        found.append(stored_examples(NAMES[at], lambda: chunks(rows((), "uint8"), 6)))
+        os.utime(cache / NAMES[at], (time.time() - 100 + 10 * at,) * 2)
+    return found
+
+
+NAMES = [letter * 64 for letter in "cbad"]
+
+
+def test_the_entries_used_the_longest_time_ago_are_removed_beyond_the_limit(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapped = store_in_turn(cache, 3)
+    (cache / "notes").mkdir()
+    size = sum(file.stat().st_size for file in (cache / NAMES[0]).iterdir())
+    monkeypatch.setenv("PARETOFORMER_CACHE_GB", str(3 * size / 1e9))
+    stored_examples(NAMES[0], lambda: pytest.fail("it is stored"))  # and so used last
+    stored_examples(NAMES[3], lambda: chunks(rows((), "uint8"), 6))
+    assert names(cache) == sorted([NAMES[0], NAMES[2], NAMES[3], "notes"])
+    assert torch.equal(mapped[1].select(torch.arange(6)).inputs, mapped[0].select(torch.arange(6)).inputs)
+    monkeypatch.setenv("PARETOFORMER_CACHE_GB", "0")
+    stored_examples(NAMES[1], lambda: chunks(rows((), "uint8"), 6))
+    assert names(cache) == sorted([NAMES[1], "notes"]), "the entry that was just stored is kept"
+
+
+def test_an_entry_that_another_process_removes_is_stored_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store_in_turn(cache, 1)
+    opened, used = [], stored.mark_used
+
+    def removed_meanwhile(entry: Path) -> None:
+        used(entry)
+        if not opened:
+            shutil.rmtree(entry)
+        opened.append(entry)
+
+    monkeypatch.setattr(stored, "mark_used", removed_meanwhile)
+    assert stored_examples(NAMES[0], lambda: chunks(rows((), "uint8"), 6)).size == 6
+    assert names(cache) == [NAMES[0]]
+
+
+def test_only_temporary_folders_of_killed_processes_are_removed(cache: Path) -> None:
+    for name, age in (("temporary-old", 2 * 86_400), ("temporary-new", 60)):
+        (cache / name).mkdir(parents=True)
+        os.utime(cache / name, (time.time() - age,) * 2)
+    store_in_turn(cache, 1)
+    assert names(cache) == sorted([NAMES[0], "temporary-new"])
+
+
+@pytest.mark.parametrize("limit", ["much", "-1", "nan"])
+def test_an_invalid_limit_is_refused_before_the_work(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARETOFORMER_CACHE_GB", limit)
+    with pytest.raises(ValueError, match=f"PARETOFORMER_CACHE_GB='{limit}': it must be a number of gigabytes from 0"):
+        stored_examples(NAMES[0], lambda: pytest.fail("encoded"))
+
+
 def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/there")
-    assert cache_folder() == Path(stored.os.environ["PARETOFORMER_CACHE"])
+    assert cache_folder() == Path(os.environ["PARETOFORMER_CACHE"])
     monkeypatch.delenv("PARETOFORMER_CACHE")
     assert cache_folder() == Path("/there/paretoformer")
     monkeypatch.delenv("XDG_CACHE_HOME")

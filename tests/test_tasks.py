@@ -569,7 +569,7 @@ def test_patches_reconstruct_the_upsampled_image() -> None:
         (Tts, {"characters": 9}, "characters=9: it must be a whole number from 10"),
         (Tts, {"letters": 1}, "letters=1: it must be a whole number from 2 to 26"),
         (Patches, {"side": 7}, "side=7: it must be a whole number from 8"),
-        (Patches, {"patch": 5}, "side=24, patch=5: patch must divide side"),
+        (Patches, {"patch": 25}, "patch=25: it must fit into the image, 24 by 24 pixels"),
         (Patches, {"train": 1078}, r"train=1078: it must be 1\.\.1077"),
         (Arrays, {}, r"file=None: name a file written by numpy\.savez\(file, inputs=\.\.\., labels=\.\.\.\)"),
         (Arrays, {"file": "nowhere.npz"}, r"file='nowhere\.npz': no such file"),

@@ -492,6 +492,14 @@ def test_characters_that_mlflow_refuses_in_names_are_replaced(server, caplog):
     assert not caplog.records
 
 
+def test_the_parent_run_has_the_reason_of_the_last_end(server):
+    server.tracker().finish([record(0)], "the time budget is used up")
+    server.tracker().finish([record(0)], "SIGINT while connected to postgresql://me:hunter2@host/db" + 600 * ".")
+    ended = server.parent().data.tags["run_ended"]
+    assert ended.startswith("SIGINT while connected to postgresql://me:***@host/db...")
+    assert len(ended) == 500
+
+
 def test_a_study_without_complete_trials_can_be_finished(server, caplog):
     server.tracker().finish([])
     server.tracker(identity="id-2").finish(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from search.budget.gain import in_order_of_end, work_s
 from search.study.records import Objectives, Record
 
 MIN_GROWTH = 1e-3  # relative growth of the hypervolume that counts as growth
@@ -25,10 +26,9 @@ class Patience:
     def reason_to_end(self, records: Sequence[Record], objectives: Objectives) -> str:
         """Why the study ends: the front has not grown by more than ``MIN_GROWTH``; empty if it goes on.
 
-        A trial that was resumed counts once, when it last ended. While all trials together are fewer, the study goes
-        on.
+        While all trials together are fewer, the study goes on.
         """
-        ended = sorted((each for each in records if each.ended_at is not None), key=lambda each: each.ended_at or 0.0)
+        ended = in_order_of_end(records)
         size = self._latest(ended)
         if not 0 < size < len(ended):
             return ""
@@ -44,7 +44,7 @@ class Patience:
             return self.trials
         worked = 0.0
         for size, record in enumerate(reversed(ended), start=1):
-            worked += record.training_s + record.latency_s
+            worked += work_s(record)
             if worked >= (self.seconds or 0.0):
                 return size
         return 0

@@ -70,6 +70,14 @@ def suitable_scale(task: Task, *, gpu: bool) -> tuple[str, str]:
     return scale, f"scale={scale}, for {examples} training examples on {'a GPU' if gpu else 'a CPU'}"
 
 
+def keep_given_input(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Let a setting of the task that the command line names, such as ``task.patch=2``, replace the space's."""
+    given = {override.lstrip("+").split("=")[0] for override in overrides}
+    for name in list(config.space.get("input") or ()):
+        if f"task.{name}" in given:
+            config.space.input[name] = None
+
+
 def with_default_space(arguments: Sequence[str]) -> list[str]:
     """Command-line arguments with the space that suits the task, if they name a task and no space."""
     tasks = [argument.removeprefix("task=") for argument in arguments if argument.startswith("task=")]

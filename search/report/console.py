@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from search.budget.gain import describe_gain, gain_per_hour
 from search.report.baselines import describe_baselines, describe_defeat
 from search.report.status import StatusLine, format_seconds, stdout_console
 from search.report.timings import describe_timings
@@ -65,6 +66,8 @@ class FrontPrinter:
             table.add_row(*(row.get(name, "") for name in names), style="dim")
         self.console.print(table)
         self.print(self._summary(members))
+        if gain := describe_gain(gain_per_hour(records, self._objectives)):
+            self.print(f"The later half of the trials changed the hypervolume by {gain} of training and measuring.")
         if defeat := describe_defeat(members, self._baselines, self._objectives):
             self.console.print(escape(defeat), style="bold yellow")
         if timings := describe_timings(members, records, self._objectives):
@@ -161,14 +164,15 @@ class ConsoleReporter(FrontPrinter):
         stopped = "".join(f" · {count} {state}" for state, count in counts.items() if count)
         members = front(records, self._objectives)
         share = self._objectives.hypervolume(members)
-        left = ""
+        growth = describe_gain(gain_per_hour(records, self._objectives))
+        gain, left = f", {growth}" if growth else "", ""
         if self._n_ended and self._n_trials is not None:
             per_trial = (time.monotonic() - self._start) / self._n_ended
             seconds = per_trial * max(0, self._n_trials - len(ended))
             left = f" · {format_seconds(seconds)} to n_trials"
         total = "" if self._n_trials is None else f"/{self._n_trials}"
         self._study_status = (
-            f"{len(ended)}{total} trials{stopped} · front {len(members)} · hypervolume {share:.3f}{left}"
+            f"{len(ended)}{total} trials{stopped} · front {len(members)} · hypervolume {share:.3f}{gain}{left}"
         )
 
     def status_text(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
@@ -26,6 +27,7 @@ from spaces.dimensions import ConfigError
 if TYPE_CHECKING:
     from spaces.baselines import BaselineResult
 
+RUN_END = "run_end"  # study attribute: why and when a run of the study last ended
 REMEASURED = "remeasured"  # study attribute: current timings by trial number, of trials that were measured again
 
 
@@ -173,6 +175,15 @@ class TrialStore:
     def study_id(self) -> str:
         """A unique id of the study, which distinguishes it from others of the same name."""
         return str(get_or_set_attr(self.study, "id", lambda: uuid.uuid4().hex))
+
+    def write_run_end(self, reason: str) -> None:
+        """Record why a run of the study ended, a clause, and that it did so now; the latest one is kept."""
+        self.study.set_user_attr(RUN_END, {"reason": reason, "at": time.time()})
+
+    def run_end(self) -> tuple[str, float] | None:
+        """Why a run of the study last ended, and when, in seconds since 1970; None if none has yet."""
+        found = self.study.user_attrs.get(RUN_END)
+        return (found["reason"], found["at"]) if found else None
 
     def _study_attr(self, name: str) -> Any:
         try:

@@ -38,6 +38,8 @@ class MlflowTracking(Tracking):
     """
 
     def __init__(self, *, uri: str | None = None, experiment: str = "paretoformer") -> None:
+        if not isinstance(uri, str | None):
+            raise ValueError(f"uri={uri!r}: it must be the address of a server or a database")
         self.uri, self.artifacts = _resolve(uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
         self.experiment = experiment
         self._own: set[int] = set()
@@ -72,10 +74,10 @@ class MlflowTracking(Tracking):
         self._own.add(number)
         self._attempt(lambda: self._log(records))
 
-    def finish(self, records: Sequence[Record]) -> None:
+    def finish(self, records: Sequence[Record], reason: str = "") -> None:
         """See :meth:`Tracking.finish`."""
         self._retry_at = 0.0
-        if not self._attempt(lambda: self._finish(records)):
+        if not self._attempt(lambda: self._finish(records, reason)):
             logger.warning("Some trials of this study are missing in MLflow; the next run of the study will log them.")
 
     def ui_command(self) -> str:
@@ -122,7 +124,7 @@ class MlflowTracking(Tracking):
         if time.monotonic() > self._next_artifacts_at:
             self._log_artifacts(records)
 
-    def _finish(self, records: Sequence[Record]) -> None:
+    def _finish(self, records: Sequence[Record], reason: str) -> None:
         self._runs.connect(self.objectives)
         self._runs.delete_duplicates()
         self._log_trials(records, {record.number for record in records})
@@ -130,7 +132,7 @@ class MlflowTracking(Tracking):
             if len(record.timings) > 1:  # measured again after it was logged
                 self._runs.update_metrics(record.number, {"latency_ms": record.costs["latency_ms"]})
         self._log_artifacts(records)
-        self._runs.finish()
+        self._runs.finish(hide_passwords(reason)[: summaries.TEXT_LIMIT])
 
     def _log_trials(self, records: Sequence[Record], numbers: Collection[int]) -> None:
         """Log the baselines and those trials among ``numbers`` that are missing, then the front and the parent run."""

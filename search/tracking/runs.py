@@ -214,8 +214,10 @@ class StudyRuns:
         self._client.set_experiment_tag(self.experiment_id, *view)
         self._client.set_tag(self._parent, "mlflow.loggedArtifacts", LOGGED_TABLE)
 
-    def finish(self) -> None:
-        """Set the status of the parent run to finished."""
+    def finish(self, reason: str) -> None:
+        """Set the status of the parent run to finished, and its tag ``run_ended`` to the reason, if there is one."""
+        if reason:
+            self._client.set_tag(self._parent, "run_ended", reason)
         self._client.set_terminated(self._parent)
 
     def _log_batch(self, run_id: str, data: RunData, *, start_ms: int = 0) -> None:

@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from spaces.tasks import IGNORE_INDEX, SPLITS, Batch, Split, Task, TaskSpec, check_whole, majority_share
+from spaces.tasks import IGNORE_INDEX, SPLITS, Batch, Examples, Split, TaskSpec, check_whole, majority_share
 from spaces.tasks.sources.image_patches import Grid
+from spaces.tasks.sources.image_task import ImageTask
 
 Array = NDArray[Any]
 MAX_IDS = 1 << 20  # a larger vocabulary would make the embedding too large
@@ -48,11 +50,11 @@ class Part:
         return Part(self.inputs[indices], self.labels[indices], None if self.padding is None else self.padding[indices])
 
 
-class Arrays(Task):
+class Arrays(ImageTask):
     """Accuracy of the labels.
 
     The file is read at construction, and arrays are kept in their stored type: images take one byte per pixel and
-    channel, and four more bytes as patches.
+    channel, and four more bytes as patches unless there are many.
 
     Args:
         file: a ``.npz`` file, as written by ``numpy.savez``.
@@ -94,8 +96,13 @@ class Arrays(Task):
             raise ValueError(f"file={file!r}: {found if self.file.is_file() else 'no such file'}")
         parts = _read(self.file, inputs, labels, padding)
         kinds = np.unique(np.concatenate([part.labels[_labelled(part.labels)] for part in parts]))
-        self.spec, self.grid = _spec(inputs, parts, patch, classes=len(kinds), causal=causal)
-        self.image_shape = None if self.grid is None else self.grid.shape
+        self.grid = _grid(inputs, parts[0], patch)
+        if causal and parts[0].labels.ndim == 1:
+            raise ValueError("causal=True: it takes a label per token")
+        if self.grid is not None:
+            self.use(self.grid, len(kinds))
+        else:
+            self.spec = _spec(parts, classes=len(kinds), causal=causal)
         self.class_names = tuple(map(str, kinds))
         generator = np.random.default_rng(seed)
         orders = [generator.permutation(len(part.inputs)) for part in parts]
@@ -110,12 +117,16 @@ class Arrays(Task):
         validation_labels = self.parts["validation"].labels
         self.chance = majority_share(validation_labels[_labelled(validation_labels)].tolist())
 
-    def examples(self, split: Split) -> Batch:
+    def read_images(self, split: Split) -> tuple[NDArray[np.uint8], Tensor]:
+        """The inputs and classes, if they are images."""
+        return self.parts[split].inputs, torch.from_numpy(self.parts[split].labels)
+
+    def examples(self, split: Split) -> Examples:
         """Ids ``(n, length)`` or frames ``(n, length, features)``, and classes ``(n,)`` or ``(n, length)``."""
+        if self.grid is not None:
+            return super().examples(split)
         part = self.parts[split]
         labels = torch.from_numpy(part.labels)
-        if self.grid is not None:
-            return Batch(self.grid.tokens(torch.from_numpy(part.inputs)), None, labels)
         inputs = torch.from_numpy(part.inputs.astype(np.int64 if self.spec.features is None else np.float32))
         padding = None if part.padding is None or not part.padding.any() else torch.from_numpy(part.padding)
         return Batch(inputs, padding, labels)
@@ -195,28 +206,27 @@ def _part(array: Callable[[str], Array], inputs: str, labels: str, padding: str 
     return Part(values, targets, mask)
 
 
-def _spec(
-    name: str, parts: list[Part], patch: int | None, *, classes: int, causal: bool
-) -> tuple[TaskSpec, Grid | None]:
-    """The task's spec, and the grid of patches if the inputs are images."""
-    first = parts[0]
-    per_token = first.labels.ndim == 2
-    if causal and not per_token:
-        raise ValueError("causal=True: it takes a label per token")
-    if first.inputs.ndim == 4:
-        channels, height, width = first.inputs.shape[1:]
-        grid = Grid(height=height, width=width, channels=channels, patch=patch)
-        return grid.spec(classes), grid
+def _grid(name: str, part: Part, patch: int | None) -> Grid | None:
+    """How images become tokens; None if the inputs are none."""
+    if part.inputs.ndim == 4:
+        channels, height, width = part.inputs.shape[1:]
+        return Grid(height=height, width=width, channels=channels, patch=patch)
     if patch is not None:
         raise ValueError(
             f"patch={patch}: {name} are no images, which are uint8 (n, height, width) or (n, height, width, channels)"
         )
-    if first.inputs.dtype.kind == "f":
-        features, vocabulary = int(first.inputs.shape[2]), None
+    return None
+
+
+def _spec(parts: list[Part], *, classes: int, causal: bool) -> TaskSpec:
+    """The spec of ids or frames."""
+    inputs, per_token = parts[0].inputs, parts[0].labels.ndim == 2
+    if inputs.dtype.kind == "f":
+        features, vocabulary = int(inputs.shape[2]), None
     else:
         features, vocabulary = None, max(int(part.inputs.max()) for part in parts) + 1
-    length = int(first.inputs.shape[1])
-    return TaskSpec(length, classes, per_token, vocabulary=vocabulary, features=features, causal=causal), None
+    length = int(inputs.shape[1])
+    return TaskSpec(length, classes, per_token, vocabulary=vocabulary, features=features, causal=causal)
 
 
 def _labelled(labels: Array) -> Array:

@@ -7,22 +7,22 @@ Folders whose names begin with ``_`` or a dot are no classes.
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import logging
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from spaces.tasks import SPLITS, Batch, Examples, Split, Task, check_whole, majority_share, split_sizes
+from spaces.tasks import SPLITS, Split, check_whole, majority_share, split_sizes
 from spaces.tasks.sources.bad_rows import iterate_usable, read_usable
 from spaces.tasks.sources.folders import class_files, class_of, existing_folder
 from spaces.tasks.sources.image_patches import IMAGE_ERRORS, read_image, square_grid
+from spaces.tasks.sources.image_task import ImageTask
 from spaces.tasks.sources.splits import HELD_OUT, MIN_TO_SPLIT, balanced, largest_classes, split_by_hash
 from spaces.tasks.sources.stored import CHUNK, LARGE, Chunk, cache_name, stored_examples
 
@@ -33,11 +33,11 @@ FOLDERS: Mapping[Split, tuple[str, ...]] = {"validation": ("validation", "val"),
 FilesByClass = dict[str, list[str]]
 
 
-class Images(Task):
+class Images(ImageTask):
     """Accuracy of image classification.
 
-    An image takes ``4 * side ** 2`` bytes of memory per channel, twice that as single pixels. From ``LARGE`` bytes on,
-    the pixels are in memory-mapped files instead, see :mod:`spaces.tasks.sources.stored`.
+    An image takes ``5 * side ** 2`` bytes of memory per channel, twice that as single pixels. If a split would take
+    more than ``LARGE`` bytes, its pixels are in memory-mapped files, see :mod:`spaces.tasks.sources.stored`.
 
     Args:
         folder: contains the class folders, or ``train/`` and other splits with the class folders in them.
@@ -58,13 +58,13 @@ class Images(Task):
         patch: int | None = 4,
         channels: str = "rgb",
         classes: int = 10,
-        train: int = 2000,
-        validation: int = 500,
-        test: int = 1000,
+        train: int = 20_000,
+        validation: int = 2000,
+        test: int = 5000,
     ) -> None:
         check_whole(2, classes=classes)
-        self.grid = square_grid(side, channels, patch)
-        self.image_shape = self.grid.shape
+        grid = square_grid(side, channels, patch)
+        self.image_channels, self.side = grid.channels, side
         self.folder = existing_folder(folder, "a folder of images for each class")
         train_files = class_files(self.folder, SUFFIXES, inside="train/")
         splits = self._split_folders(train_files) if train_files else self._class_folders()
@@ -84,18 +84,8 @@ class Images(Task):
         for split in SPLITS:
             if not self.files[split]:
                 raise ValueError(f"folder={str(self.folder)!r}: no {split} images of {', '.join(self.class_names)}")
-        self.spec = self.grid.spec(len(self.class_names))
+        self.use(grid, len(self.class_names))
         self.chance = majority_share(map(class_of, self.files["validation"]))
-
-    def with_input(self, *, patch: int | None = None) -> Images:
-        """The same images, cut into other patches."""
-        if patch is None:
-            return self
-        varied = copy.copy(self)
-        varied.__dict__ = {name: value for name, value in vars(self).items() if name not in ("_loaded", "_variants")}
-        varied.grid = dataclasses.replace(self.grid, patch=patch)
-        varied.spec = varied.grid.spec(len(self.class_names))
-        return varied
 
     def _class_folders(self) -> dict[Split, FilesByClass]:
         """Files by split and class, if there are class folders only."""
@@ -136,25 +126,24 @@ class Images(Task):
         filled: list[Split] = ["train", *held_out]
         return {split: {name: part[split] for name, part in parts.items()} for split in filled}
 
-    def examples(self, split: Split) -> Examples:
-        """Patches ``(images, length, features)`` or pixels ``(images, length)``, and classes ``(images,)``.
-
-        Unusable files are skipped and counted in a warning; those of stored examples when they are stored.
-        """
-        grid, files = self.grid, self.files[split]
-        if 4 * len(files) * grid.channels * grid.height * grid.width >= LARGE:
-            name = cache_name([self.folder / file for file in files], [asdict(grid), self.class_names, files])
-            return stored_examples(name, lambda: self._chunks(split))
-        kept, images = read_usable(self.folder, split, self.files[split], self._read, IMAGE_ERRORS)
-        labels = torch.tensor([self.class_names.index(class_of(file)) for file in kept])
-        return Batch(self.grid.tokens(torch.stack(images)), None, labels)
+    def read_images(self, split: Split) -> tuple[NDArray[np.uint8], Tensor]:
+        """Unusable files are skipped and counted in a warning; those of stored images when they are stored."""
+        files, shape = self.files[split], (self.image_channels, self.side, self.side)
+        if 4 * len(files) * math.prod(shape) >= LARGE:
+            name = cache_name([self.folder / file for file in files], ["images", shape, self.class_names, files])
+            stored = stored_examples(name, lambda: self._chunks(split))
+            return stored.tokens.reshape(-1, *shape), stored.labels
+        kept, images = read_usable(self.folder, split, files, self._read, IMAGE_ERRORS)
+        return torch.stack(images).numpy(), torch.from_numpy(self._labels(kept))
 
     def _chunks(self, split: Split) -> Iterator[Chunk]:
         usable = iterate_usable(self.folder, split, self.files[split], self._read, IMAGE_ERRORS)
         while part := list(islice(usable, CHUNK)):
-            labels = np.array([self.class_names.index(class_of(file)) for file, _ in part])
-            tokens = self.grid.stored_tokens(torch.stack([image for _, image in part]))
-            yield Chunk(tokens, np.full(len(part), self.spec.length), labels)
+            pixels = torch.stack([image for _, image in part]).flatten(1).numpy()
+            yield Chunk(pixels, np.ones(len(part), np.int64), self._labels([file for file, _ in part]))
+
+    def _labels(self, files: Sequence[str]) -> NDArray[np.int64]:
+        return np.array([self.class_names.index(class_of(file)) for file in files])
 
     def _read(self, file: str) -> Tensor:
-        return read_image(Path(self.folder, file), self.grid.channels, side=self.grid.height)
+        return read_image(Path(self.folder, file), self.image_channels, side=self.side)

@@ -14,22 +14,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from spaces.tasks import SPLITS, Batch, Split, Task, majority_share, split_sizes
+from spaces.tasks import SPLITS, Split, majority_share, split_sizes
 from spaces.tasks.sources.bad_rows import read_usable
 from spaces.tasks.sources.folders import existing_folder
 from spaces.tasks.sources.image_patches import IMAGE_ERRORS, read_image, square_grid
+from spaces.tasks.sources.image_task import ImageTask
 from spaces.tasks.sources.splits import balanced, split_by_hash
 
 NUMPY_MAGIC = b"\x93NUMPY"
 LABELS = {"0": 0, "1": 1}
 
 
-class Pathfinder(Task):
+class Pathfinder(ImageTask):
     """Accuracy of binary classification.
 
-    An image takes ``8 * side ** 2`` bytes of memory as pixels, half of that as patches.
+    An image takes ``9 * side ** 2`` bytes of memory as pixels, ``5 * side ** 2`` as patches; many take ``side ** 2``.
 
     Args:
         folder: the folder of an image size, such as ``pathfinder32``, which contains the difficulties.
@@ -55,8 +57,8 @@ class Pathfinder(Task):
         validation: int = 1000,
         test: int = 2000,
     ) -> None:
-        self.grid = square_grid(side, "gray", patch)
-        self.image_shape = self.grid.shape
+        grid = square_grid(side, "gray", patch)
+        self.side = side
         parent = existing_folder(folder, "curv_contour_length_14 and other difficulties, such as pathfinder32")
         self.folder = parent / difficulty
         if not self.folder.is_dir():
@@ -69,7 +71,7 @@ class Pathfinder(Task):
             split: balanced(splits[split], limits[split], split, len(LABELS), label=self.labels.__getitem__)
             for split in SPLITS
         }
-        self.spec = self.grid.spec(len(LABELS))
+        self.use(grid, len(LABELS))
         self.chance = majority_share(self.labels[file] for file in self.files["validation"])
 
     def _metadata(self) -> dict[str, int]:
@@ -84,19 +86,16 @@ class Pathfinder(Task):
             raise ValueError(f"{self.folder}: no metadata/*.npy with any rows")
         return labels
 
-    def examples(self, split: Split) -> Batch:
-        """Pixels ``(images, side ** 2)`` or patches ``(images, length, features)``, and labels ``(images,)``.
-
-        Unusable files are skipped and counted in a warning.
-        """
+    def read_images(self, split: Split) -> tuple[NDArray[np.uint8], Tensor]:
+        """Unusable files are skipped and counted in a warning."""
         kept, images = read_usable(self.folder, split, self.files[split], self._read, IMAGE_ERRORS)
-        return Batch(self.grid.tokens(torch.stack(images)), None, torch.tensor([self.labels[file] for file in kept]))
+        return torch.stack(images).numpy(), torch.tensor([self.labels[file] for file in kept])
 
     def _read(self, file: str) -> Tensor:
         image = read_image(self.folder / file, 1)
         _, height, width = image.shape
-        if (height, width) != (self.grid.height, self.grid.width):
-            raise ValueError(f"{width} by {height} pixels, expected side={self.grid.height}")
+        if (height, width) != (self.side, self.side):
+            raise ValueError(f"{width} by {height} pixels, expected side={self.side}")
         return image
 
 

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from spaces.tasks import SPLITS, Batch, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
+from spaces.tasks import SPLITS, Batch, Examples, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
 from spaces.tasks.sources.audio import SUFFIXES, log_resampled, read_speech
-from spaces.tasks.sources.bad_rows import read_usable
+from spaces.tasks.sources.bad_rows import iterate_usable
 from spaces.tasks.sources.folders import class_files, class_of, existing_folder
 from spaces.tasks.sources.log_mel import HOP_S, WINDOW_S, Clip, frames_in, log_mel, pad_stack
 from spaces.tasks.sources.splits import balanced, largest_classes, split_by_hash
+from spaces.tasks.sources.stored import CHUNK, LARGE, Chunk, cache_name, stored_examples
 
 log = logging.getLogger(__name__)
 LISTS: Mapping[Split, str] = {"validation": "validation_list.txt", "test": "testing_list.txt"}
@@ -28,6 +32,9 @@ LISTS: Mapping[Split, str] = {"validation": "validation_list.txt", "test": "test
 
 class Recordings(Task):
     """Accuracy of speech classification.
+
+    A clip takes ``4 * bands`` bytes of memory per frame, a hundredth of a second. If a split would take more than
+    ``LARGE`` bytes, its frames are in memory-mapped files, see :mod:`spaces.tasks.sources.stored`.
 
     Args:
         folder: contains the class folders.
@@ -48,9 +55,9 @@ class Recordings(Task):
         rate: int = 16_000,
         bands: int = 40,
         classes: int = 10,
-        train: int = 2000,
-        validation: int = 500,
-        test: int = 1000,
+        train: int = 20_000,
+        validation: int = 2000,
+        test: int = 5000,
     ) -> None:
         check_whole(1, bands=bands)
         check_whole(2, classes=classes)
@@ -100,13 +107,41 @@ class Recordings(Task):
             found = f"all {split} files are of {present.pop()}" if present else f"no {split} files"
             raise ValueError(f"folder={str(self.folder)!r}: {found}; each split needs two classes or more")
 
-    def examples(self, split: Split) -> Batch:
-        """Frames ``(clips, length, bands)`` and classes ``(clips,)``; unusable files are skipped with a warning."""
-        kept, clips = read_usable(self.folder, split, self.files[split], self._read, (OSError, ValueError))
-        log_resampled([clip.file_rate for clip in clips], self.rate, f"{split} files")
+    def examples(self, split: Split) -> Examples:
+        """Frames ``(clips, length, bands)`` and classes ``(clips,)``.
+
+        Unusable files are skipped with a warning; those of stored clips when they are stored.
+        """
+        files, length, bands = self.files[split], self.spec.length, self.spec.features
+        if 4 * len(files) * length * (bands or 1) >= LARGE:
+            settings = ["recordings", length, bands, self.rate, self.class_names, files]
+            name = cache_name([self.folder / file for file in files], settings)
+            stored = stored_examples(name, lambda: self._chunks(split))
+            stored.length = length
+            return stored
+        usable = list(self._usable(split))
+        labels = self._labels([file for file, _ in usable])
+        return Batch(*pad_stack([clip.frames for _, clip in usable], length), torch.from_numpy(labels))
+
+    def _chunks(self, split: Split) -> Iterator[Chunk]:
+        usable = self._usable(split)
+        while part := list(islice(usable, CHUNK)):
+            frames = [clip.frames.numpy() for _, clip in part]
+            lengths = np.array([len(each) for each in frames])
+            yield Chunk(np.concatenate(frames), lengths, self._labels([file for file, _ in part]))
+
+    def _usable(self, split: Split) -> Iterator[tuple[str, Clip]]:
+        """The files that can be read; the others, and other sample rates, are reported at the end."""
+        kept, rates = list[str](), list[int]()
+        for file, clip in iterate_usable(self.folder, split, self.files[split], self._read, (OSError, ValueError)):
+            kept.append(file)
+            rates.append(clip.file_rate)
+            yield file, clip
+        log_resampled(rates, self.rate, f"{split} files")
         self._check_classes(split, kept)
-        inputs, padding = pad_stack([clip.frames for clip in clips], self.spec.length)
-        return Batch(inputs, padding, torch.tensor([self.class_names.index(class_of(file)) for file in kept]))
+
+    def _labels(self, files: Iterable[str]) -> NDArray[np.int64]:
+        return np.array([self.class_names.index(class_of(file)) for file in files])
 
     def _read(self, file: str) -> Clip:
         samples, file_rate = read_speech(self.folder / file, self.rate)

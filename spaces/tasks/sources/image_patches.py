@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -30,16 +29,25 @@ class Grid:
     """How images of one size become tokens, in row-major order.
 
     With ``patch`` a token is a square of ``patch`` by ``patch`` pixels: a frame of its values in -1..1, channel by
-    channel. With ``patch=None`` each pixel is a token, and its gray level 0..255 is the token id.
+    channel; an image that ``patch`` does not divide is padded on the right and at the bottom by its last column and
+    row. With ``patch=None`` each pixel is a token, and its gray level is the token id.
+
+    Args:
+        height: of an image in pixels.
+        width: of an image in pixels.
+        channels: of an image.
+        patch: height and width of a patch in pixels, or None.
+        levels: the values of a pixel are 0..levels-1.
 
     Raises:
-        ValueError: ``patch`` does not divide the image, or is None with several channels.
+        ValueError: ``patch`` is larger than the image, or is None with several channels.
     """
 
     height: int
     width: int
     channels: int
     patch: int | None
+    levels: int = 256
 
     def __post_init__(self) -> None:
         check_whole(1, height=self.height, width=self.width, channels=self.channels)
@@ -50,36 +58,38 @@ class Grid:
                 )
             return
         check_whole(1, patch=self.patch)
-        if self.height % self.patch or self.width % self.patch:
-            raise ValueError(f"patch={self.patch}: it must divide the image size, {self.height} by {self.width} pixels")
+        if self.patch > min(self.height, self.width):
+            raise ValueError(f"patch={self.patch}: it must fit into the image, {self.height} by {self.width} pixels")
 
     def spec(self, classes: int) -> TaskSpec:
         """The spec of an image classification task."""
         if self.patch is None:
             length = self.height * self.width
-            return TaskSpec(length=length, vocabulary=256, ordinal=True, classes=classes, per_token=False)
-        length = self.height * self.width // self.patch**2
+            return TaskSpec(length=length, vocabulary=self.levels, ordinal=True, classes=classes, per_token=False)
+        _, height, width = self.shape
+        length = height * width // self.patch**2
         features = self.channels * self.patch**2
         return TaskSpec(length=length, features=features, classes=classes, per_token=False, image_shape=self.shape)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
-        return self.channels, self.height, self.width
+        """Channels, height and width, with the padding."""
+        side = self.patch or 1
+        return self.channels, -(-self.height // side) * side, -(-self.width // side) * side
 
     def tokens(self, images: Tensor) -> Tensor:
         """``(images, channels, height, width)`` uint8 to ids ``(images, length)`` or ``(images, length, features)``."""
         if self.patch is None:
             return images.flatten(1).long()
-        return extract_patches(images.float() / 127.5 - 1, self.patch)
+        return self.cut(images.float() / ((self.levels - 1) / 2) - 1)
 
-    def stored_tokens(self, images: Tensor) -> NDArray[np.uint8]:
-        """The tokens of images one after another, ``(tokens,)`` or ``(tokens, features)``, as values 0..255."""
-        if self.patch is None:
-            return images.flatten().numpy()
-        rows, columns = self.height // self.patch, self.width // self.patch
-        squares = images.view(-1, self.channels, rows, self.patch, columns, self.patch).permute(0, 2, 4, 1, 3, 5)
-        return squares.reshape(-1, self.channels * self.patch**2).numpy()
+    def cut(self, images: Tensor) -> Tensor:
+        """Images of any values, padded, to patches ``(images, length, features)``."""
+        assert self.patch is not None
+        _, height, width = self.shape
+        if (height, width) != (self.height, self.width):
+            images = F.pad(images, (0, width - self.width, 0, height - self.height), mode="replicate")
+        return extract_patches(images, self.patch)
 
 
 def extract_patches(images: Tensor, side: int) -> Tensor:

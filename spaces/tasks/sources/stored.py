@@ -1,8 +1,7 @@
 """Encoded examples in files that are memory-mapped: processes share their pages, and they are encoded once.
 
-The files are kept in a cache folder, under a name that depends on the content of the data and on all settings that
-change the examples. It is ``$PARETOFORMER_CACHE``, else ``paretoformer`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; it may
-be deleted when no run uses it.
+The files are kept in the :mod:`.cache` folder, under a name that depends on the content of the data and on all settings
+that change the examples.
 """
 
 from __future__ import annotations
@@ -10,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -24,17 +21,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spaces.tasks import Batch
+from spaces.tasks.sources.cache import cache_folder, cache_limit, mark_used, new_folder, trim
 
 log = logging.getLogger(__name__)
 LARGE = 64 * 2**20  # bytes of a split's examples in memory from which on a task stores them
 CHUNK = 1000  # examples that are encoded and written together
-FORMAT = 1  # of the files; to be increased when it, or the encoding of any task, changes
+FORMAT = 2  # of the files; to be increased when it, or the encoding of any task, changes
 
 
 class Chunk(NamedTuple):
     """Some consecutive examples, without padding."""
 
-    tokens: NDArray[Any]  # (tokens,) ids of any unsigned type, or (tokens, features) uint8, of all of them one by one
+    tokens: NDArray[Any]  # (tokens,) ids of any unsigned type, or (tokens, features), of all of them one by one
     lengths: NDArray[Any]  # (examples,) tokens of each
     labels: NDArray[Any]  # (examples,) int64
 
@@ -42,13 +40,13 @@ class Chunk(NamedTuple):
 class StoredExamples:
     """The examples of a split, of which batches are made when they are selected.
 
-    Ids become int64; frames of 0..255 become float32 in -1..1, as those of :class:`.image_patches.Grid`.
+    Ids become int64 and frames float32.
     """
 
     def __init__(self, folder: Path) -> None:
         meta = json.loads((folder / "meta.json").read_text())
         shape = (meta["tokens"], *meta["features"])
-        self._tokens = np.memmap(folder / "tokens.bin", dtype=meta["dtype"], mode="r", shape=shape)
+        self.tokens = np.memmap(folder / "tokens.bin", dtype=meta["dtype"], mode="r", shape=shape)
         self._ends = np.load(folder / "ends.npy", mmap_mode="r")
         self.labels = torch.from_numpy(np.load(folder / "labels.npy"))
         self.length = int(np.diff(self._ends, prepend=0).max())  # that examples are padded to; may be increased
@@ -66,23 +64,14 @@ class StoredExamples:
 
     def select(self, indices: Tensor) -> Batch:
         """The examples at ``indices``, in that order, padded to ``length``, at first that of the longest of all."""
-        rows = np.zeros((len(indices), self.length, *self._tokens.shape[1:]), dtype=self._tokens.dtype)
+        rows = np.zeros((len(indices), self.length, *self.tokens.shape[1:]), dtype=self.tokens.dtype)
         padding = torch.ones(rows.shape[:2], dtype=torch.bool)
         for row, at in enumerate(indices.tolist()):
-            tokens = self._tokens[self._ends[at - 1] if at else 0 : self._ends[at]]
+            tokens = self.tokens[self._ends[at - 1] if at else 0 : self._ends[at]]
             rows[row, : len(tokens)] = tokens
             padding[row, : len(tokens)] = False
-        inputs = (
-            torch.from_numpy(rows.astype(np.int64)) if rows.ndim == 2 else torch.from_numpy(rows).float() / 127.5 - 1
-        )
+        inputs = torch.from_numpy(rows.astype(np.int64 if rows.ndim == 2 else np.float32))
         return Batch(inputs, padding if padding.any() else None, self.labels[indices])
-
-
-def cache_folder() -> Path:
-    """Where examples are stored; see the module's docstring."""
-    if given := os.environ.get("PARETOFORMER_CACHE"):
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "paretoformer"
 
 
 def cache_name(content: Iterable[Path | str], settings: object) -> str:
@@ -104,19 +93,30 @@ def stored_examples(name: str, chunks: Callable[[], Iterable[Chunk]]) -> StoredE
         name: as of :func:`cache_name`.
         chunks: yields all examples; their tokens have the same type and features.
     """
-    root = cache_folder()
-    if (root / name).is_dir():
-        return StoredExamples(root / name)
-    root.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=root, prefix="writing-"))
+    entry = cache_folder() / name
+    if (found := _find(entry)) is not None:
+        return found
+    cache_limit()  # an invalid one is refused before the work
+    folder = new_folder()
     try:
         _write(folder, chunks())
-        with suppress(OSError):  # the folder is there already
-            folder.rename(root / name)
+        written = StoredExamples(folder)  # mapped: it stays valid whatever happens to the folder
+        with suppress(OSError):  # the entry is there already
+            folder.rename(entry)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    log.info("stored encoded examples in %s", root / name)
-    return StoredExamples(root / name)
+    trim(keep=name)
+    log.info("stored encoded examples in %s", entry)
+    return _find(entry) or written
+
+
+def _find(entry: Path) -> StoredExamples | None:
+    """The examples of an entry of the cache; None if there is none, or another process removes it."""
+    try:
+        mark_used(entry)
+        return StoredExamples(entry)
+    except FileNotFoundError:
+        return None
 
 
 def _write(folder: Path, chunks: Iterable[Chunk]) -> None:
