@@ -56,8 +56,6 @@ MAY_DIFFER = (  # between workers
     "device",
     "compile",
 )
-
-
 SPEED_SHARE = 0.03  # of the budget, for measuring the speed of training
 
 
@@ -195,11 +193,8 @@ def _without_default_metric(node: Any) -> Any:
     """A task's node without ``metric`` where it is the default; likewise those in it."""
     if not isinstance(node, Mapping):
         return node
-    return {
-        name: _without_default_metric(value)
-        for name, value in node.items()
-        if (name, value) not in (("metric", None), ("metric", Task.metric))
-    }
+    kept = {name: value for name, value in node.items() if name != "metric" or value not in (None, Task.metric)}
+    return {name: _without_default_metric(value) for name, value in kept.items()}
 
 
 def _baselines(task: Task, phase: Callable[[str], None]) -> list[BaselineResult]:

@@ -8,7 +8,8 @@ imported inside functions, because it is slow to import.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
@@ -122,6 +123,12 @@ def metrics_of(parts: Sequence[Predictions], names: Iterable[str]) -> dict[str, 
         chosen = {name: metric for name, metric in chosen.items() if not metric.from_logits}
     values = {name: metric.value(predictions) for name, metric in chosen.items()}
     return {name: value for name, value in values.items() if not math.isnan(value)}
+
+
+def majority_share(labels: Iterable[Hashable]) -> float:
+    """The share of the most frequent label: the accuracy of always predicting the majority class."""
+    counts = Counter(labels)
+    return max(counts.values()) / counts.total()
 
 
 def chance_level(name: str, labels: Tensor) -> float:

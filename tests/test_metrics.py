@@ -224,6 +224,7 @@ def test_a_study_has_the_metric_as_its_objective_and_logs_the_others(metric, tmp
     task.configure(metric=metric)
     objectives = Objectives.of(task, ["latency_ms"], [1.0])
     assert (objectives.metric, objectives.direction) == (metric, METRICS[metric].direction)
+    assert objectives.chance == pytest.approx(chance_level(metric, task.labels_of("validation")))
     search = replace(tiny_search(), learner=LightningLearner(task, 0, tmp_path), objectives=objectives)
     (trial,) = run_trials(tiny_study(f"sqlite:///{tmp_path}/db"), search, 1)
     assert trial.validation_metrics.keys() == trial.test_metrics.keys() == METRICS.keys()

@@ -194,12 +194,13 @@ def test_the_best_epoch_is_kept(metrics, direction, best, resume_after, tmp_path
         with training:
             assert [epoch for epoch, _ in training] == [2, 3]
     assert training.metric == metrics[best - 1]
-    evaluated = []
-    task.eval_step = lambda network, batch: evaluated.append(copy.deepcopy(network.state_dict()))
-    task.metrics = iter([0.0])
-    training.evaluate("test")
-    for name, tensor in weights[best].items():
-        assert torch.equal(evaluated[0][name], tensor)
+    for split in ("validation", "test"):
+        evaluated = []
+        task.eval_step = lambda network, batch, into=evaluated: into.append(copy.deepcopy(network.state_dict()))
+        task.metrics = iter([0.0])
+        training.evaluate(split)
+        for name, tensor in weights[best].items():
+            assert torch.equal(evaluated[0][name], tensor)
     for name, tensor in weights[3].items():
         assert torch.equal(network.state_dict()[name], tensor), "evaluation has changed the trained network"
 

@@ -145,10 +145,9 @@ class LightningFit:
         """The metrics on a split, by name, of the weights that :attr:`metric` is of; only while the fit waits."""
         if split == "validation" and self._best is None:
             return self._task.compute_metrics(self._module.outputs)
-        network = self._module.evaluated
-        weights = nullcontext() if self._best is None else self._best.loaded_into(network)
+        weights = nullcontext() if self._best is None else self._best.loaded_into(self._module.evaluated)
         with weights, self._module.trainer.precision_plugin.forward_context():
-            return evaluate_split(network, self._task, split)
+            return evaluate_split(self._module.evaluated, self._task, split)
 
     def _next(self) -> tuple[int, float] | None:
         result = self._results.get()
@@ -245,8 +244,7 @@ class _Callback(lightning.Callback):
 
 def evaluate_split(network: nn.Module, task: Task, split: Split) -> dict[str, float]:
     """The metrics of a network on a split, by name; computed on the network's device."""
-    network.eval()
-    device = next(network.parameters()).device
+    device = next(network.eval().parameters()).device
     batches = task.batches(split, EVAL_BATCH_FACTOR * task.batch_size)
     with torch.inference_mode():
         return task.compute_metrics([task.eval_step(network, move_data_to_device(batch, device)) for batch in batches])

@@ -12,7 +12,6 @@ import json
 import math
 import random
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
@@ -30,6 +29,7 @@ from spaces.batch import Examples as Examples
 from spaces.batch import bucket_by_length
 from spaces.dimensions import check_whole as check_whole
 from spaces.metrics import METRICS, Predictions, chance_level, keeps_logits, metrics_of
+from spaces.metrics import majority_share as majority_share
 from spaces.seeds import split_seed
 from spaces.spec import TaskSpec as TaskSpec
 
@@ -52,12 +52,6 @@ def split_sizes(*, train: int, validation: int, test: int) -> Mapping[Split, int
     """Examples per split, each checked to be at least 1."""
     check_whole(1, train=train, validation=validation, test=test)
     return {"train": train, "validation": validation, "test": test}
-
-
-def majority_share(labels: Iterable[Hashable]) -> float:
-    """The share of the most frequent label: the accuracy of always predicting the majority class."""
-    counts = Counter(labels)
-    return max(counts.values()) / counts.total()
 
 
 class Task(ABC):
