@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from search.study.records import Record
 from search.training.fit import LightningFit, evaluate_split
 from search.training.learner import LightningLearner
-from search.training.module import EpochLoader
+from search.training.module import EpochLoader, parameter_groups
 from search.training.settings import TrainSettings
 from spaces.build import build
 from spaces.space import Space
@@ -76,6 +76,38 @@ def test_a_resumed_training_equals_an_uninterrupted_one(dropout, tmp_path):
         for name, weights in whole.state_dict().items():
             assert torch.equal(weights, network.state_dict()[name]), name
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["2.pt", "4.pt"]
+
+
+def test_matrices_are_decayed_and_biases_and_gains_are_not():
+    network = build(ARCHITECTURE, FirstToken())
+    before = {name: weights.detach().clone() for name, weights in network.named_parameters()}
+    for weights in network.parameters():
+        weights.grad = torch.zeros_like(weights)
+    torch.optim.AdamW(parameter_groups(network, 0.5), lr=0.1).step()
+    kept = {name for name, weights in network.named_parameters() if torch.equal(weights, before[name])}
+    assert kept >= {name for name, weights in before.items() if weights.dim() < 2}
+    for name, weights in network.named_parameters():
+        torch.testing.assert_close(weights.detach(), before[name] * (1 - 0.1 * 0.5 * (weights.dim() > 1)))
+
+
+def test_a_training_of_version_0_2_whose_optimizer_has_one_group_goes_on_as_it_began(monkeypatch, tmp_path):
+    settings = replace(SETTINGS, weight_decay=0.5)
+
+    def one_group(network, _):
+        return [{"params": list(network.parameters()), "weight_decay": settings.weight_decay}]
+
+    whole = build(ARCHITECTURE, FirstToken())
+    with monkeypatch.context() as patch:
+        patch.setattr("search.training.module.parameter_groups", one_group)
+        with LightningFit(whole, FirstToken(), settings, seed=0) as training:
+            for epoch, _ in training:
+                if epoch == 2:
+                    training.save(tmp_path / "2.pt")
+    network = build(ARCHITECTURE, FirstToken(), seed=9)
+    with LightningFit(network, FirstToken(), settings, seed=0, checkpoint=tmp_path / "2.pt") as training:
+        list(training)
+    for name, weights in whole.state_dict().items():
+        assert torch.equal(weights, network.state_dict()[name]), name
 
 
 def test_data_loading_does_not_count_as_time_of_the_model(tmp_path):
@@ -222,7 +254,9 @@ def test_gradients_are_clipped_to_the_maximum_norm():
     norms = []
 
     def add_norm(optimizer, *_):
-        norms.append(torch.nn.utils.get_total_norm([p.grad for p in optimizer.param_groups[0]["params"]]).item())
+        norms.append(
+            torch.nn.utils.get_total_norm([p.grad for group in optimizer.param_groups for p in group["params"]]).item()
+        )
 
     hook = register_optimizer_step_post_hook(add_norm)
     try:

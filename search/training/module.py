@@ -83,11 +83,12 @@ class TrainingModule(lightning.LightningModule):
         settings = self.settings
         # In mixed precision Lightning refuses to clip gradients if the optimizer is fused.
         # beta2 of 0.99 instead of 0.999: a training has only some hundreds of steps.
+        # A checkpoint of version 0.2 has one group, and its training goes on with that.
+        one_group = self.optimizer_state is not None and len(self.optimizer_state["param_groups"]) == 1
         optimizer = torch.optim.AdamW(
-            self.network.parameters(),
+            parameter_groups(self.network, 0.0 if one_group else settings.weight_decay),
             lr=settings.lr,
             betas=(0.9, 0.99),
-            weight_decay=settings.weight_decay,
             fused=self.fused,
         )
         if self.optimizer_state is not None:
@@ -100,6 +101,15 @@ class TrainingModule(lightning.LightningModule):
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=self._steps_done - 1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Those that are decayed, matrices and embeddings, and the others: biases and gains. One group without decay."""
+    parameters = list(network.parameters())
+    if not weight_decay:
+        return [{"params": parameters, "weight_decay": 0.0}]
+    decayed, others = ([each for each in parameters if (each.dim() > 1) == matrices] for matrices in (True, False))
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 class EpochLoader:

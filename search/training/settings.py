@@ -27,7 +27,7 @@ class TrainSettings(AugmentSettings):
         warmup: share of all steps.
         schedule: after warm-up: ``constant``, ``linear``, ``cosine`` or ``wsd``, see :mod:`search.training.schedule`.
         decay: of ``wsd``: the share of the steps after warm-up in which the learning rate decays.
-        weight_decay: of AdamW.
+        weight_decay: of AdamW, of matrices and embeddings; biases and the gains of normalization have none.
         clip: maximum gradient norm.
         label_smoothing: probability mass that the training loss spreads over all classes (Szegedy et al., 2016).
         class_weights: ``none``, or ``balanced``: in the training loss, a class counts by the inverse of its frequency.

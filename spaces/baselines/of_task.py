@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from spaces.baselines import Baseline, BaselineResult
 from spaces.baselines.majority import Majority
+from spaces.baselines.per_task import BestOfEachTask
 from spaces.baselines.svm import Svm
 from spaces.baselines.tfidf import TfidfLogisticRegression
 from spaces.tasks import Task
@@ -31,7 +32,10 @@ def baselines_of(task: Task) -> Sequence[Baseline]:
     if own is not None:
         return [baseline for baseline in own if isinstance(baseline, Baseline)]
     spec = task.spec
-    if spec.subtasks or spec.answer_length is not None:
+    if spec.subtasks:
+        candidates = {name: baselines_of(each) for name, each in task.subtasks.items()}
+        return (BestOfEachTask(candidates),) if all(candidates.values()) else ()
+    if spec.answer_length is not None:
         return ()
     if spec.per_token:
         return (Majority(),)

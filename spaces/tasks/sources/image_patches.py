@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -81,20 +80,23 @@ class Grid:
         """``(images, channels, height, width)`` uint8 to ids ``(images, length)`` or ``(images, length, features)``."""
         if self.patch is None:
             return images.flatten(1).long()
-        return self.cut(images.float() / ((self.levels - 1) / 2) - 1)
+        return self.cut(images).float().div_((self.levels - 1) / 2).sub_(1)
 
     def cut(self, images: Tensor) -> Tensor:
         """Images of any values, padded, to patches ``(images, length, features)``."""
         assert self.patch is not None
         _, height, width = self.shape
         if (height, width) != (self.height, self.width):
-            images = F.pad(images, (0, width - self.width, 0, height - self.height), mode="replicate")
+            rows, columns = (torch.arange(size) for size in (height, width))
+            images = images[:, :, rows.clamp(max=self.height - 1)][..., columns.clamp(max=self.width - 1)]
         return extract_patches(images, self.patch)
 
 
 def extract_patches(images: Tensor, side: int) -> Tensor:
     """``(images, channels, height, width)`` to ``(images, patches, channels * side * side)``, in row-major order."""
-    return F.unfold(images, kernel_size=side, stride=side).transpose(1, 2).contiguous()
+    count, channels, height, width = images.shape
+    squares = images.reshape(count, channels, height // side, side, width // side, side).permute(0, 2, 4, 1, 3, 5)
+    return squares.reshape(count, -1, channels * side**2)
 
 
 def merge_patches(patches: Tensor, side: int, channels: int, height: int, width: int) -> Tensor:
