@@ -6,13 +6,10 @@ after the configuration was composed, so that ``--help`` and errors appear at on
 
 from __future__ import annotations
 
-import math
 import os
-import random
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -31,20 +28,12 @@ from search.budget.scale import (
     register_resolver,
     with_default_space,
 )
-from search.config import CONF, check_choices, parse_duration, refuse, validate_config
-from search.workers import WorkerProcesses, worker_count
+from search.config import CONF, check_choices, refuse
+from search.study_run import run
 from spaces.dimensions import ConfigError
-from spaces.space import Space
 
 if TYPE_CHECKING:
-    from search.budget.deadline import Deadline
-    from search.budget.patience import Patience
-    from search.report.status import StatusLine
-    from search.study.records import Record
     from spaces.tasks import Task
-
-
-DEFAULT_TRIALS = 36  # n_trials=auto without budget and patience
 
 
 def main(*, used_s: float = 0.0) -> None:
@@ -122,140 +111,6 @@ def _composition_error(error: BaseException) -> str:
             return f"{key}: a list and a mapping cannot be merged\nto replace it as a whole: '~{key}' '+{override}'"
         cause = cause.__cause__
     return str(error)
-
-
-def run(config: Mapping[str, Any], *, used_s: float = 0.0, task: Task | None = None, further: bool = False) -> int:
-    """Search with ``config``, the composed configuration as plain values, and return the exit code.
-
-    Args:
-        config: the configuration.
-        used_s: seconds of the run that have passed before.
-        task: the task of the configuration, if it was constructed before.
-        further: whether this is a further worker of a run that prints and tracks its end.
-
-    Raises:
-        ConfigError: the configuration is invalid; nothing has been written.
-    """
-    from search.budget.deadline import Deadline
-    from search.report.status import StatusLine
-
-    start = time.monotonic() - used_s
-    validate_config(config)
-    space = Space(config["space"])
-    n_trials, initial_params = _trials(config, space)
-    budget_s = math.inf if config["budget"] is None else parse_duration(config["budget"], "budget")
-    deadline = Deadline(budget_s, used_s=time.monotonic() - start)
-    with StatusLine(deadline, shown=not further) as status:
-        status.phase("importing PyTorch, Lightning, Optuna and MLflow")
-        config = {**config, "workers": worker_count(config)}
-        return _search(config, space, n_trials, initial_params, deadline, status, task, further=further)
-
-
-def _trials(config: Mapping[str, Any], space: Space) -> tuple[int | None, Sequence[Mapping[str, Any]]]:
-    """The total of trials, None for no limit, and the parameters of the first ones."""
-    if config["n_trials"] is None:
-        every = list(space.grid())
-        random.Random(config["seed"]).shuffle(every)  # an interrupted run then has a random subset
-        return len(every), every
-    # The smallest architecture of each mechanism is fast to train and is at the cheap end of the front.
-    smallest = list(space.smallest())
-    if config["n_trials"] == "auto":
-        limited = config["budget"] is not None or config["patience"] is not None
-        return (None if limited else DEFAULT_TRIALS), smallest
-    return config["n_trials"], smallest
-
-
-def _patience(value: int | str | None) -> Patience | None:
-    from search.budget.patience import Patience
-
-    if value is None:
-        return None
-    return Patience(trials=value) if isinstance(value, int) else Patience(seconds=parse_duration(value, "patience"))
-
-
-def _search(
-    config: Mapping[str, Any],
-    space: Space,
-    n_trials: int | None,
-    initial_params: Sequence[Mapping[str, Any]],
-    deadline: Deadline,
-    status: StatusLine,
-    task: Task | None,
-    *,
-    further: bool,
-) -> int:
-    """Everything that needs heavy imports; returns the exit code."""
-    from search.assemble import build_search
-    from search.budget.reserve import closing_s, remeasuring_s
-    from search.costs.remeasure import remeasure
-    from search.report.baselines import describe_baselines
-    from search.report.console import ConsoleReporter
-    from search.worker import RepeatedFailureError, Stopped, work
-
-    deadline.reserve_s = closing_s(0.0)
-    built = build_search(config, space, initial_params, task=task, deadline=deadline, phase=status.phase)
-    store, search, tracking = built.store, built.search, built.tracking
-    reporter = ConsoleReporter(
-        search.objectives,
-        n_trials,
-        space.dimension_names(),
-        built.baselines,
-        measuring_s=built.measuring_s,
-        status=status,
-    )
-    tracking_s = 0.0
-
-    def ended(trial: Record) -> None:
-        nonlocal tracking_s
-        records, before = store.records(), time.monotonic()
-        reporter.trial_ended(trial, records)
-        tracking.log(trial.number, records)
-        tracking_s = max(tracking_s, time.monotonic() - before)
-        deadline.reserve_s = closing_s(tracking_s) + remeasuring_s(records, search.objectives)
-
-    workers = config["workers"]
-    if not further:
-        if built.baselines:
-            reporter.print(describe_baselines(built.baselines, search.objectives))
-        for note in built.notes:
-            reporter.print(note)
-        if workers > 1:
-            reporter.print(f"{workers} workers run trials side by side (workers=1 for one).")
-    code, why, records = 0, "", store.records()
-    deadline.reserve_s = closing_s(tracking_s) + remeasuring_s(records, search.objectives)
-    reporter.update_status(records)
-    try:
-        grace_s, patience = config["storage"]["grace_s"], _patience(config["patience"])
-        with WorkerProcesses(config, 0 if further else workers - 1, deadline, reporter.print_ansi) as others:
-            why = work(store, search, n_trials, reporter, ended, grace_s=grace_s, patience=patience)
-            if further:
-                return 0
-            reporter.print(f"The run ends: {why}.")
-            others.finish()
-        if deadline.total_left_s() < closing_s(tracking_s):
-            reporter.print("The latencies of the front are not measured again, as no time is left.")
-        else:
-            with reporter.remeasuring():
-                remeasure(store, built.costs, search.objectives)
-    except Stopped as stop:
-        code, why = 128 + stop.signal, f"it was interrupted ({stop.signal.name})"
-        reporter.print(f"{stop.signal.name}: the running trial was requeued; the same command continues the study.")
-    except RepeatedFailureError as error:
-        code, why = 1, str(error)
-        reporter.print(why)
-    if further:
-        return code
-    store.write_run_end(why)
-    records = store.records()
-    reporter.print_front(records)
-    status.text = lambda: "finishing tracking"
-    tracking.finish(records, why)
-    reporter.print_seconds(deadline.elapsed_s(), workers=workers)
-    if tracking.ui_command():
-        reporter.print(f"See every trial and the front: {tracking.ui_command()}")
-    if tracking.url():
-        reporter.print(f"The study in MLflow: {tracking.url()}")
-    return code
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def main() -> None:
     """A worker, with its configuration from standard input."""
     given = json.loads(sys.stdin.readline())
     threading.Thread(target=_stop_with_input, daemon=True).start()
-    from search.run import run
+    from search.study_run import run
 
     config, ends_at = given["config"], given["ends_at"]
     used_s = 0.0
