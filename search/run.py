@@ -29,7 +29,7 @@ from search.budget.scale import (
     with_default_space,
 )
 from search.config import CONF, check_choices, refuse
-from search.study_run import run
+from search.workers.run import run
 from spaces.dimensions import ConfigError
 
 if TYPE_CHECKING:

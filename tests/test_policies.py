@@ -18,7 +18,7 @@ ONLY_IN = {  # a package and the files that may import it
     "matplotlib": {"search/report/figure.py"},
     "mlflow": {"search/tracking/client.py", "search/tracking/runs.py"},
     "plotly": {"search/replay/page.py", "search/report/plots.py", "spaces/bench/page.py"},
-    "rich": {"search/compare.py", "search/report/console.py", "search/report/status.py"},
+    "rich": {"search/compare.py", "search/report/console.py", "search/report/status.py", "search/report/studies.py"},
     "sqlalchemy": {"search/study/storage.py"},
 }
 LAYERS = (  # of search/, lowest first: a module imports lower layers and its own package
@@ -40,6 +40,7 @@ LAYERS = (  # of search/, lowest first: a module imports lower layers and its ow
     ("search.evaluate",),
     ("search.worker",),
     ("search.replay", "search.assemble"),
+    ("search.workers",),
     ("search.run", "search.front", "search.compare", "search.tables"),  # commands, like all __main__ files
 )
 PEERS, COMMANDS = 4, len(LAYERS) - 1
@@ -49,6 +50,7 @@ LIGHT_FILES = {
     "search/front.py",
     "search/report/status.py",
     "search/run.py",
+    "search/workers/run.py",
     "spaces/architecture.py",
     "spaces/bench/__main__.py",
     "spaces/bench/implementations.py",

@@ -12,7 +12,7 @@ from tiny_task import TREE, opened, tiny_config
 
 from search.assemble import build_search
 from search.budget.deadline import Deadline
-from search.workers import MAX_AUTO, WorkerProcesses, worker_count
+from search.workers.processes import MAX_AUTO, WorkerProcesses, worker_count
 from spaces.space import Space
 
 

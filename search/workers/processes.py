@@ -1,7 +1,6 @@
 """Further workers of a run on the same machine: processes that run trials of the same study.
 
-``python -m search.workers`` is such a process. It reads its configuration from standard input and stops when that is
-closed, so that it never outlives the run that started it.
+Each is ``python -m search.workers``: see :mod:`search.workers.__main__`.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -115,28 +113,3 @@ class WorkerProcesses:
             process.stdout.close()
         for errors in self._errors:
             errors.close()
-
-
-def main() -> None:
-    """A worker, with its configuration from standard input."""
-    given = json.loads(sys.stdin.readline())
-    threading.Thread(target=_stop_with_input, daemon=True).start()
-    from search.study_run import run
-
-    config, ends_at = given["config"], given["ends_at"]
-    used_s = 0.0
-    if ends_at is not None:
-        from search.config import parse_duration
-
-        used_s = parse_duration(config["budget"], "budget") - (ends_at - time.time())
-    sys.exit(run(config, used_s=max(0.0, used_s), further=True))
-
-
-def _stop_with_input() -> None:
-    """Stop this process as by SIGTERM when its standard input is closed."""
-    os.read(0, 1)  # not sys.stdin, whose lock a thread must not hold when Python ends
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search.config import parse_duration, validate_config
-from search.workers import WorkerProcesses, worker_count
+from search.workers.processes import WorkerProcesses, worker_count
 from spaces.space import Space
 
 if TYPE_CHECKING:
