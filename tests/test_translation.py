@@ -4,6 +4,7 @@ import logging
 import math
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 import torch
@@ -114,7 +115,7 @@ def test_a_tokenizer_file_must_restore_the_sentences(parallel, tmp_path):
     learn_bpe(["wort word"], 260).save(str(tmp_path / "exact.json"))
     assert read(parallel, tokens=str(tmp_path / "exact.json"))["train"][0].target == "word 0 train"
     learn("bpe", 40, ["wort word"]).save(str(tmp_path / "lossy.json"))
-    with pytest.raises(ValueError, match="this tokenizer does not restore .* sentences, such as"):
+    with pytest.raises(ValueError, match=r"this tokenizer does not restore .* sentences, such as"):
         read(parallel, tokens=str(tmp_path / "lossy.json"))
 
 
@@ -239,7 +240,7 @@ def nearest(query, sources, besides):
     """The index, not ``besides``, of the source with the largest cosine of TF-IDF vectors of 1- and 2-grams."""
 
     def ngrams(ids):
-        return Counter([*((a,) for a in ids), *zip(ids, ids[1:], strict=False)])
+        return Counter([*((a,) for a in ids), *pairwise(ids)])
 
     counts = [ngrams(source) for source in sources]
     documents = Counter(gram for each in counts for gram in each)

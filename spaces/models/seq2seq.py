@@ -132,7 +132,7 @@ class Seq2Seq(nn.Module):
         return embedded
 
     def _output(self, x: Tensor, latest: Tensor, source: EncodedSource) -> Tensor:
-        """Features ``(batch, n, width)`` of output tokens, with their :func:`latest_ids`, to the output of :meth:`forward`."""
+        """Features ``(batch, n, width)`` of output tokens, with their :func:`latest_ids`, to logits."""
         if self.head is None:
             # Scaled, so that the initial logits do not depend on the width.
             logits = F.linear(x / math.sqrt(x.shape[-1]), self._tied_weight, self.head_bias)

@@ -4,14 +4,12 @@ Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation
 n-gram F-score for automatic MT evaluation", 2015, both as implemented in sacrebleu (Post, "A Call for Clarity in
 Reporting BLEU Scores", 2018). For the artificial languages see :mod:`spaces.tasks.synthetic.language_pair`.
 
-With ``neighbours`` the source is augmented by the translations of similar sentences of train (Bulte and Tezcan, "Neural
-Fuzzy Repair: Integrating Fuzzy Matches into Neural Machine Translation", 2019).
+With ``neighbours`` the source is augmented by translations of similar ones: :mod:`spaces.tasks.sources.neighbours`.
 """
 
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +17,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from spaces.baselines.nearest import NearestSequences
 from spaces.baselines.parallel import CopiedSource, NearestPair
 from spaces.tasks import (
     BOS,
@@ -35,12 +32,12 @@ from spaces.tasks import (
     split_sizes,
 )
 from spaces.tasks.sources import parallel_texts
+from spaces.tasks.sources.neighbours import padded, with_neighbours
 from spaces.tasks.sources.pair_tokens import PairTokens, check_tokens, pair_tokens
 from spaces.tasks.sources.parallel_texts import Pair
 from spaces.tasks.sources.tokens import DERIVED
 from spaces.tasks.synthetic import language_pair
 
-log = logging.getLogger(__name__)
 FIRST = 2  # the id of the first token of the vocabulary
 # Of artificial pairs and of files, unless given; subwords of files are shorter than words.
 SIZES = {"train": (2000, 20_000), "validation": (100, 500), "test": (300, 1000)}
@@ -133,8 +130,9 @@ class Translation(Task):
             neighbours: most similar sources of train whose targets follow the source; of a training pair, other ones.
         """
         varied = copy.copy(self)
-        shared = {"pairs": self.pairs}
-        varied.__dict__ = {name: value for name, value in vars(self).items() if name not in {*DERIVED, "inputs"}} | shared
+        derived = {*DERIVED, "inputs"}
+        varied.__dict__ = {name: value for name, value in vars(self).items() if name not in derived}
+        varied.pairs = self.pairs
         if tokens is not None or vocabulary is not None:
             varied.tokens, varied.vocabulary = self.tokens if tokens is None else tokens, vocabulary
             check_tokens(varied.tokens, vocabulary)
@@ -153,39 +151,29 @@ class Translation(Task):
         """All pairs by split."""
         if self.folder is not None:
             return self._read(self.folder)
-        known, words = set[str](), self.tokens != "bytes"
-
-        def fits(pair: Pair) -> bool:
-            source, target = (len(text.split() if words else text.encode()) for text in pair)
-            return source <= self.length and target < self.answer_length
-
+        known = set[str]()
         return {
             split: language_pair.draw_pairs(
-                split_random(self.seed, split), self.limits[split], clauses=self.clauses, known=known, fits=fits
+                split_random(self.seed, split), self.limits[split], clauses=self.clauses, known=known, fits=self._fits
             )
             for split in SPLITS
         }
 
+    def _fits(self, pair: Pair) -> bool:
+        """Whether an artificial pair fits; subwords are not learned yet, so words count."""
+        source, target = (len(text.encode() if self.tokens == "bytes" else text.split()) for text in pair)
+        return source <= self.length and target < self.answer_length
+
     def _read(self, folder: Path) -> dict[Split, list[Pair]]:
         """The pairs of the files that are not empty and fit the lengths."""
         read = parallel_texts.read(folder, *self.endings)
-        encoder = self._learned(read["train"][: self.limits["train"]])
-        kept: dict[Split, list[Pair]] = {}
-        for split, pairs in read.items():
-            sources, targets = (encoder.encode([pair[side] for pair in pairs]) for side in (0, 1))
-            sizes = [(len(source), len(target)) for source, target in zip(sources, targets, strict=True)]
-            fitting = [
-                pair
-                for pair, (source, target) in zip(pairs, sizes, strict=True)
-                if 0 < source <= self.length and 0 < target < self.answer_length
-            ]
-            if not fitting:
-                raise ValueError(f"folder={str(folder)!r}: no {split} pairs that fit length and answer_length")
-            if len(fitting) < len(pairs):
-                summary = f"{len(pairs) - len(fitting)} of {len(pairs)} {split} pairs"
-                log.warning("skipped %s: empty, or longer than length or answer_length", summary)
-            kept[split] = fitting[: self.limits[split]]
-        return kept
+        encode = self._learned(read["train"][: self.limits["train"]]).encode
+        most = (self.length, self.answer_length - 1)
+        try:
+            kept = {split: parallel_texts.fitting(pairs, split, encode, most) for split, pairs in read.items()}
+        except ValueError as error:
+            raise ValueError(f"folder={str(folder)!r}: {error}") from error
+        return {split: pairs[: self.limits[split]] for split, pairs in kept.items()}
 
     def _learned(self, pairs: Sequence[Pair]) -> PairTokens:
         return pair_tokens(self.tokens, self.vocabulary, (text for pair in pairs for text in pair))
@@ -209,18 +197,9 @@ class Translation(Task):
 
     @cached_property
     def inputs(self) -> dict[Split, list[list[int]]]:
-        """The sources, each followed by the targets of its neighbours: ``BOS``, their tokens, and ``EOS``."""
-        if not self.neighbours:
-            return {split: sources for split, (sources, _) in self.ids.items()}
-        sources, targets = self.ids["train"]
-        nearest, found = NearestSequences(_padded(sources)), {}
-        for split, (queries, _) in self.ids.items():
-            rows = nearest.find(_padded(queries), self.neighbours, others=split == "train").tolist()
-            found[split] = [
-                [*query, *(token for at in row for token in (BOS, *targets[at], EOS))]
-                for query, row in zip(queries, rows, strict=True)
-            ]
-        return found
+        """The sources, with the targets of their neighbours."""
+        sources = {split: sources for split, (sources, _) in self.ids.items()}
+        return with_neighbours(sources, self.ids["train"][1], self.neighbours) if self.neighbours else sources
 
     @cached_property
     def spec(self) -> TaskSpec:  # type: ignore[override]
@@ -236,7 +215,7 @@ class Translation(Task):
 
     def examples(self, split: Split) -> Batch:
         """Source ids ``(pairs, length)``; labels are target ids ending with ``EOS``, ``(pairs, answer_length)``."""
-        inputs = _padded(self.inputs[split], self.spec.length)
+        inputs = padded(self.inputs[split], self.spec.length)
         labels = torch.full((inputs.size, self.spec.answer_length or 0), IGNORE_INDEX)
         for row, target in zip(labels, self.ids[split][1], strict=True):
             row[: len(target) + 1] = torch.tensor([*target, EOS])
@@ -278,13 +257,3 @@ class Translation(Task):
             "chrf": sacrebleu.corpus_chrf(translations, [references]).score,
             "exact": sum(a == b for a, b in zip(translations, references, strict=True)) / len(translations),
         }
-
-
-def _padded(rows: Sequence[Sequence[int]], length: int | None = None) -> Batch:
-    """Ids ``(rows, length)``, by default that of the longest, with a padding mask if there is padding."""
-    length = length or max(map(len, rows))
-    inputs = torch.zeros(len(rows), length, dtype=torch.int64)
-    for row, ids in zip(inputs, rows, strict=True):
-        row[: len(ids)] = torch.tensor(ids, dtype=torch.int64)
-    padding = torch.arange(length) >= torch.tensor([len(ids) for ids in rows])[:, None]
-    return Batch(inputs, padding if padding.any() else None, inputs)
