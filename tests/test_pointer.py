@@ -15,7 +15,9 @@ def case():
     torch.manual_seed(0)
     pointer = PointerGenerator(WIDTH)
     with torch.no_grad():
-        pointer.match_scores.copy_(torch.tensor([0.5, 1.0, 2.0]))
+        pointer.match_scores.copy_(torch.tensor([0.5, 1.0, 2.0, 0.3, 0.7]))
+        pointer.query.weight.normal_()
+        pointer.copy_logit.weight.normal_()
     padding = torch.arange(N) >= torch.tensor([[N], [6], [1]])
     ids, outputs = torch.randint(4, (3, N)), torch.randint(4, (3, M))
     tensors = (torch.randn(3, M, WIDTH), 3 * torch.randn(3, M, CLASSES), torch.randn(3, N, WIDTH))
@@ -72,9 +74,6 @@ def test_gradients_are_finite_where_a_distribution_has_almost_no_mass(case):
 
 def test_an_untrained_pointer_continues_a_passage_that_has_begun():
     pointer = PointerGenerator(WIDTH)
-    with torch.no_grad():
-        pointer.query.weight.zero_()
-        pointer.copy_logit.weight.zero_()
     source = torch.tensor([[3, 4, 5, 0, 4, 6, 7, 4, 8]])
     for output, following in (([0], 4), ([0, 4], 6), ([0, 4, 6], 7), ([3, 4], 5), ([0, 4, 6, 7, 4], 8)):
         encoded = pointer.encode_source(torch.zeros(1, 9, WIDTH), source, None)

@@ -18,11 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import init_key_from_query
-
-COPY_BIAS = 1.0  # initial logit of copying
+COPY_BIAS = 2.0  # initial logit of copying
 OUTSIDE = -1  # in place of an id, before the first token
-MATCHES = 3  # the latest output tokens that are compared with those before a token of the source
+MATCHES = 5  # the latest output tokens that are compared with those before a token of the source
 MATCH_SCORE = 4.0  # initial score of each of them
 
 
@@ -47,10 +45,12 @@ class PointerGenerator(nn.Module):
         super().__init__()
         self.query = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, width, bias=False)
-        init_key_from_query(self.query, self.key, head_dim=width)
         self.match_scores = nn.Parameter(torch.full((MATCHES,), MATCH_SCORE))
         self.copy_logit = nn.Linear(width, 1)
         nn.init.constant_(self.copy_logit.bias, COPY_BIAS)
+        # So that an untrained pointer depends on equal tokens alone; the keys are random, so the queries can learn.
+        nn.init.zeros_(self.query.weight)
+        nn.init.zeros_(self.copy_logit.weight)
 
     def encode_source(self, x: Tensor, ids: Tensor, padding: Tensor | None) -> PointerSource:
         """Features ``(batch, n, width)`` and ids ``(batch, n)`` of a source to what :meth:`forward` needs of it."""
