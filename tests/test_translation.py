@@ -306,6 +306,13 @@ def test_invalid_input_settings_are_refused(parallel, settings, message):
         Translation(folder=str(parallel), source="de", target="en").with_input(**settings)
 
 
+def test_the_spec_is_the_same_while_networks_are_built_on_the_meta_device(parallel):
+    task = Translation(folder=str(parallel), source="de", target="en")
+    with torch.device("meta"):
+        spec = task.with_input(neighbours=1).spec
+    assert spec == task.with_input(neighbours=1).spec
+
+
 def test_files_have_defaults_of_their_own():
     artificial = Translation()
     assert (artificial.tokens, artificial.length, artificial.limits["train"]) == ("words", 48, 2000)

@@ -55,8 +55,6 @@ class PointerGenerator(nn.Module):
     def encode_source(self, x: Tensor, ids: Tensor, padding: Tensor | None) -> PointerSource:
         """Features ``(batch, n, width)`` and ids ``(batch, n)`` of a source to what :meth:`forward` needs of it."""
         same = ids[:, :, None] == ids[:, None]
-        if padding is not None:
-            same = same & ~padding[:, None]  # a token of padding is no earlier one, and is not copied
         first = ~same.tril(-1).any(2)
         return PointerSource(self.key(x), ids, same.to(x.dtype), first.to(x.dtype), padding)
 

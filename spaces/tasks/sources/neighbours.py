@@ -27,14 +27,18 @@ def with_neighbours(sources: Mapping[Split, Rows], targets: Rows, count: int) ->
         targets: of train.
         count: neighbours, the most similar sources of train; those of a source of train are other ones.
     """
-    nearest, found = NearestSequences(padded(sources["train"])), dict[Split, list[list[int]]]()
-    for split, queries in sources.items():
-        rows = nearest.find(padded(queries), count, others=split == "train").tolist()
-        found[split] = [
+    with torch.device("cpu"):  # also where a spec is needed while networks are built on the meta device
+        nearest = NearestSequences(padded(sources["train"]))
+        neighbours = {
+            split: nearest.find(padded(queries), count, others=split == "train") for split, queries in sources.items()
+        }
+    return {
+        split: [
             [*query, *(token for at in row for token in (BOS, *targets[at], EOS))]
-            for query, row in zip(queries, rows, strict=True)
+            for query, row in zip(queries, neighbours[split].tolist(), strict=True)
         ]
-    return found
+        for split, queries in sources.items()
+    }
 
 
 def padded(rows: Rows, length: int | None = None) -> Batch:
