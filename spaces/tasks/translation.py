@@ -93,9 +93,8 @@ class Translation(Task):
     ) -> None:
         given = {"train": train, "validation": validation, "test": test}
         files = folder is not None
-        self.limits = split_sizes(
-            **{name: SIZES[name][files] if limit is None else limit for name, limit in given.items()}
-        )
+        limits = {name: SIZES[name][files] if limit is None else limit for name, limit in given.items()}
+        self.limits = split_sizes(**limits)
         self.tokens = ("words", "bpe")[files] if tokens is None else tokens
         self.length = LENGTHS[files] if length is None else length
         self.answer_length = LENGTHS[files] if answer_length is None else answer_length
@@ -103,10 +102,9 @@ class Translation(Task):
         check_whole(1, length=self.length, clauses=clauses)
         check_whole(2, answer_length=self.answer_length)
         check_whole(0, seed=seed)
-        if folder is not None and not (source and target):
-            raise ValueError(
-                "source, target: a folder needs the file name endings of its languages, such as source=de target=en"
-            )
+        if files and not (source and target):
+            needed = "the file name endings of its languages, such as source=de target=en"
+            raise ValueError(f"source, target: a folder needs {needed}")
         self.folder = None if folder is None else Path(folder).expanduser()
         if self.folder and not self.folder.is_dir():
             raise ValueError(f"folder={folder!r}: no such folder")
@@ -192,7 +190,7 @@ class Translation(Task):
                 [[FIRST + number for number in ids] for ids in self.encoder.encode([pair[side] for pair in pairs])]
                 for side in (0, 1)
             )
-            found[split] = ([source[: self.length] for source in sources], targets)
+            found[split] = ([ids[: self.length] for ids in sources], targets)
         return found
 
     @cached_property
