@@ -1,5 +1,6 @@
 """Models: their parts against formulas, decoding against whole passes, padding, roles and invalid settings."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -28,7 +29,7 @@ from spaces.models.decoder import Decoder
 from spaces.models.embedding import Embedding
 from spaces.models.encoder import POOLINGS, Encoder
 from spaces.models.positions import POSITIONS, SinusoidalPositions
-from spaces.models.seq2seq import Seq2Seq
+from spaces.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from spaces.models.stem import ConvolutionStem
 from spaces.space import Space
 from spaces.tasks import BOS, EOS, Batch, Split, Task, TaskSpec
@@ -289,25 +290,34 @@ def test_invalid_decoders_are_refused(mechanism, spec, message):
 ANSWERS = TaskSpec(length=LENGTH, vocabulary=9, classes=CLASSES, per_token=True, answer_length=ANSWER)
 
 
-def seq2seq(cross=SoftmaxAttention, decoder=SoftmaxAttention, **knobs):
+SHARED = {"tied": True, "copies": True}  # which needs as many ids of the source as of the target
+
+
+def seq2seq(cross=SoftmaxAttention, decoder=SoftmaxAttention, *, settings=None, spec=ANSWERS, **knobs):
     return Seq2Seq(
         mechanisms(),
-        ModelConfig(WIDTH),
+        Seq2SeqConfig(WIDTH, **(settings or {})),
         decoder_mechanisms=mechanisms(decoder, length=ANSWER, causal=True),
         cross_mechanisms=mechanisms(cross, **knobs),
-        spec=ANSWERS,
+        spec=replace(spec, vocabulary=CLASSES) if settings else spec,
     ).eval()
 
 
 crossing = pytest.mark.parametrize(
-    ("cross", "knobs"), [(SoftmaxAttention, {}), (LinearAttention, {}), (LinformerAttention, {"rank": 4})]
+    ("cross", "knobs"),
+    [
+        (SoftmaxAttention, {}),
+        (LinearAttention, {}),
+        (LinformerAttention, {"rank": 4}),
+        (SoftmaxAttention, {"settings": SHARED}),
+    ],
 )
 
 
 @crossing
 def test_seq2seq_logits_depend_on_the_source_and_on_previous_tokens(cross, knobs):
     network = seq2seq(cross, **knobs)
-    source, decoder_input_ids = torch.randint(9, (2, LENGTH)), torch.randint(CLASSES, (2, ANSWER))
+    source, decoder_input_ids = torch.randint(CLASSES, (2, LENGTH)), torch.randint(CLASSES, (2, ANSWER))
     logits = network(batch_of(source, decoder_input_ids=decoder_input_ids))
     assert logits.shape == (2, ANSWER, CLASSES)
     other = decoder_input_ids.clone()
@@ -321,7 +331,7 @@ def test_seq2seq_logits_depend_on_the_source_and_on_previous_tokens(cross, knobs
 @crossing
 def test_seq2seq_logits_are_independent_of_source_padding(cross, knobs):
     network, decoder_input_ids = seq2seq(cross, **knobs), torch.randint(CLASSES, (2, ANSWER))
-    source = torch.randint(9, (2, LENGTH))
+    source = torch.randint(CLASSES, (2, LENGTH))
     padding = torch.arange(LENGTH).expand(2, -1) >= 8
     torch.testing.assert_close(
         network(batch_of(source, padding, decoder_input_ids)),
@@ -335,7 +345,7 @@ def test_seq2seq_logits_are_independent_of_source_padding(cross, knobs):
 @pytest.mark.parametrize("decoder", [SoftmaxAttention, GatedAttention])
 def test_seq2seq_greedy_generation_takes_the_argmax_of_forward(cross, knobs, decoder):
     network = seq2seq(cross, decoder, **knobs)
-    source = torch.randint(9, (5, LENGTH))
+    source = torch.randint(CLASSES, (5, LENGTH))
     ids = torch.full((5, 1), BOS)
     while ids.shape[1] <= ANSWER:
         ids = torch.cat([ids, network(batch_of(source, decoder_input_ids=ids))[:, -1:].argmax(-1)], dim=1)
@@ -344,6 +354,34 @@ def test_seq2seq_greedy_generation_takes_the_argmax_of_forward(cross, knobs, dec
     assert torch.equal(network.generate(batch_of(source), ANSWER, ignore_eos=True), expected)
     last = int((~ended).sum(1).max()) + 1
     assert torch.equal(network.generate(batch_of(source), ANSWER), expected[:, :last])
+
+
+def test_a_tied_network_has_one_table_of_ids():
+    tied, apart = seq2seq(settings={"tied": True}), seq2seq(settings={"copies": True})
+    tables = [name for name, weights in tied.named_parameters() if weights.shape == (CLASSES, WIDTH)]
+    assert tables == ["embedding.first.weight"]
+    assert len([weights for weights in apart.parameters() if weights.shape == (CLASSES, WIDTH)]) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tied": True}, "tied=true: source and target of this task do not share their ids"),
+        ({"copies": True}, "copies=true: source and target of this task do not share their ids"),
+        ({"copies": True, "stride": 2}, "copies=true, stride=2: the stride must be 1"),
+        ({"tied": True, "ngrams": 2}, "tied=true, ngrams=2: ngrams must be 1"),
+    ],
+)
+def test_networks_that_cannot_share_ids_are_refused(settings, message):
+    spec = ANSWERS if len(settings) == 1 else replace(ANSWERS, vocabulary=CLASSES)
+    with pytest.raises(ValueError, match=message):
+        Seq2Seq(
+            mechanisms(),
+            Seq2SeqConfig(WIDTH, **settings),
+            decoder_mechanisms=mechanisms(length=ANSWER, causal=True),
+            cross_mechanisms=mechanisms(),
+            spec=spec,
+        )
 
 
 @pytest.mark.parametrize(

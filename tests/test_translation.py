@@ -1,15 +1,21 @@
 """The artificial languages against a second, independent translator; and parallel files."""
 
 import logging
+import math
 import random
+from collections import Counter
+from itertools import pairwise
 
 import pytest
 import torch
 
-from spaces.tasks import BOS, EOS, IGNORE_INDEX, SPLITS
+from spaces.baselines.nearest import NearestSequences
+from spaces.tasks import BOS, EOS, IGNORE_INDEX, SPLITS, Batch
 from spaces.tasks.sources.checks import check_data
+from spaces.tasks.sources.pair_tokens import learn_bpe, pair_tokens
+from spaces.tasks.sources.tokens import learn
 from spaces.tasks.synthetic import language_pair
-from spaces.tasks.translation import FIRST, UNK, Translation
+from spaces.tasks.translation import FIRST, Translation
 
 SMALL = {"train": 200, "validation": 20, "test": 20}
 
@@ -68,26 +74,49 @@ def test_sentences_are_distinct_within_and_across_splits():
     assert len(set(sentences)) == len(sentences)
 
 
-@pytest.mark.parametrize("tokens", ["words", "bytes"])
+@pytest.mark.parametrize("tokens", ["words", "bytes", "bpe"])
 def test_token_ids_encode_the_sentences(tokens):
     task = Translation(**SMALL, tokens=tokens, length=200, answer_length=200, clauses=1)
     examples = task.examples("validation")
+    words = {word for pair in task.pairs["train"] for text in pair for word in text.split()}
     for row, pair in enumerate(task.pairs["validation"]):
-        known = tokens == "bytes" or all(word in task.vocabularies[1] for word in pair.target.split())
-        if known:
-            assert task.text(examples.labels[row]) == pair.target
         kept = examples.inputs[row][~examples.padding[row]]
-        assert len(kept) == len(pair.source.encode() if tokens == "bytes" else pair.source.split())
+        for text, ids in ((pair.source, kept), (pair.target, examples.labels[row])):
+            expected = [word if tokens != "words" or word in words else "?" for word in text.split()]
+            assert task.text(ids) == " ".join(expected)
+        if tokens != "bpe":
+            assert len(kept) == len(pair.source.encode() if tokens == "bytes" else pair.source.split())
         label = examples.labels[row][examples.labels[row] != IGNORE_INDEX]
         assert (label[-1], examples.decoder_input_ids[row, 0]) == (EOS, BOS)
         assert torch.equal(examples.decoder_input_ids[row, 1 : len(label)], label[:-1])
 
 
 def test_rare_words_are_unknown():
-    task = Translation(**SMALL, words=5)
-    assert (task.spec.vocabulary, task.spec.classes) == (FIRST + 5, FIRST + 5)
-    assert (task.examples("train").inputs == UNK).any()
-    assert task.text(torch.tensor([FIRST, UNK, EOS, FIRST])) == f"{task.vocabularies[1][0]} ?"
+    task = Translation(**SMALL, vocabulary=5)
+    assert (task.spec.vocabulary, task.spec.classes) == (FIRST + 6, FIRST + 6)
+    assert (task.examples("train").inputs == FIRST).any()
+    counts = Counter(word for pair in task.pairs["train"] for text in pair for word in text.split())
+    (most_frequent, _), *_ = counts.most_common()
+    assert task.text(torch.tensor([FIRST + 1, FIRST, EOS, FIRST + 1])) == f"{most_frequent} ?"
+
+
+def test_a_byte_pair_encoding_is_learned_from_train_and_restores_any_text():
+    texts = ["Die Datei %s fehlt.", "The file %s is missing."] * 20
+    tokens = pair_tokens("bpe", 300, texts)
+    assert tokens.vocabulary <= 300
+    assert len(tokens.encode(texts)[0]) < 12
+    for text in (*texts, "", "Größe: ☃ 100\u00a0%", "-x,  ..ÄÖ<b>", "文件 %d"):
+        (ids,) = tokens.encode([text])
+        assert tokens.decode(ids) == text
+        assert all(0 <= number < tokens.vocabulary for number in ids)
+
+
+def test_a_tokenizer_file_must_restore_the_sentences(parallel, tmp_path):
+    learn_bpe(["wort word"], 260).save(str(tmp_path / "exact.json"))
+    assert read(parallel, tokens=str(tmp_path / "exact.json"))["train"][0].target == "word 0 train"
+    learn("bpe", 40, ["wort word"]).save(str(tmp_path / "lossy.json"))
+    with pytest.raises(ValueError, match=r"this tokenizer does not restore .* sentences, such as"):
+        read(parallel, tokens=str(tmp_path / "lossy.json"))
 
 
 class Oracle(torch.nn.Module):
@@ -152,14 +181,14 @@ def test_sentences_in_two_splits_are_counted_by_their_text_not_by_ids_with_unkno
     for split, lines in sentences.items():
         for ending in ("de", "en"):
             (parallel / f"{split}.{ending}").write_text("".join(f"{line}\n" for line in lines))
-    task = Translation(folder=str(parallel), source="de", target="en", words=2)
+    task = Translation(folder=str(parallel), source="de", target="en", tokens="words", vocabulary=2)
     check_data(task)
     assert caplog.messages == ["1 of 3 validation examples are also in train"]
 
 
 def test_the_answer_length_includes_the_end_of_sequence(parallel):
     (parallel / "train.en").write_text("one two three\n" * 30 + "one two three four\n" * 30)
-    assert len(read(parallel, answer_length=4)["train"]) == 30
+    assert len(read(parallel, answer_length=4, tokens="words")["train"]) == 30
 
 
 def test_empty_or_long_pairs_are_skipped_with_a_warning(parallel, caplog):
@@ -167,7 +196,7 @@ def test_empty_or_long_pairs_are_skipped_with_a_warning(parallel, caplog):
         source.write("\neins zwei drei vier fünf\n")
         target.write("nothing\none\n")
     with caplog.at_level(logging.WARNING):
-        assert len(read(parallel, length=4)["train"]) == 60
+        assert len(read(parallel, length=4, tokens="words")["train"]) == 60
     assert "skipped 2 of 62 train pairs" in caplog.text
 
 
@@ -193,10 +222,100 @@ def test_unusable_files_are_refused(parallel, spoil, message):
     [
         ({"folder": "/nowhere", "source": "a", "target": "b"}, "no such folder"),
         ({"folder": ".", "source": "de"}, "a folder needs the file name endings of its languages"),
-        ({"tokens": "letters"}, "tokens='letters': it must be words or bytes"),
+        ({"tokens": "unigram"}, "tokens='unigram': it must be words, bytes, bpe or a file that ends in .json"),
+        ({"tokens": "bpe", "vocabulary": 255}, "vocabulary=255: it must be a whole number from 256"),
+        ({"tokens": "bytes", "vocabulary": 300}, "vocabulary=300: with tokens=bytes nothing is learned"),
         ({"answer_length": 1}, "answer_length=1"),
     ],
 )
 def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Translation(**settings)
+
+
+# Input settings: other tokens, and neighbours ---------------------------------------------------------------------
+
+
+def nearest(query, sources, besides):
+    """The index, not ``besides``, of the source with the largest cosine of TF-IDF vectors of 1- and 2-grams."""
+
+    def ngrams(ids):
+        return Counter([*((a,) for a in ids), *pairwise(ids)])
+
+    counts = [ngrams(source) for source in sources]
+    documents = Counter(gram for each in counts for gram in each)
+
+    def vector(each):
+        weights = {
+            gram: (1 + math.log(count)) * (1 + math.log((1 + len(sources)) / (1 + documents[gram])))
+            for gram, count in each.items()
+        }
+        norm = math.sqrt(sum(weight**2 for weight in weights.values()))
+        return {gram: weight / norm for gram, weight in weights.items()}
+
+    one = vector(ngrams(query))
+    cosines = [sum(one.get(gram, 0) * weight for gram, weight in vector(each).items()) for each in counts]
+    return max((at for at in range(len(cosines)) if at != besides), key=cosines.__getitem__)
+
+
+@pytest.mark.parametrize("tokens", ["words", "bpe"])
+def test_the_targets_of_the_nearest_training_pairs_follow_the_source(tokens):
+    base = Translation(train=40, validation=10, test=10, clauses=2)
+    task = base.with_input(tokens=tokens, neighbours=1)
+    sources, targets = task.ids["train"]
+    for split in SPLITS:
+        examples = task.examples(split)
+        for row, source in enumerate(task.ids[split][0]):
+            ids = examples.inputs[row] if examples.padding is None else examples.inputs[row][~examples.padding[row]]
+            at = nearest(source, sources, besides=row if split == "train" else None)
+            assert ids.tolist() == [*source, BOS, *targets[at], EOS]
+
+
+def test_the_neighbours_of_training_pairs_are_other_ones_the_most_similar_first():
+    rows = [[5, 6, 7], [5, 6, 7], [5, 6, 8], [9, 10, 8]]
+    sources = Batch(torch.tensor(rows), None, torch.empty(4))
+    found = NearestSequences(sources).find(sources, 2, others=True)
+    assert found.tolist() == [[1, 2], [0, 2], [found[2, 0], found[2, 1]], [2, found[3, 1]]]
+    assert set(found[2].tolist()) == {0, 1}
+    assert NearestSequences(sources).find(sources)[2:, 0].tolist() == [2, 3]
+
+
+def test_variants_have_the_same_pairs_and_references(parallel):
+    task = Translation(folder=str(parallel), source="de", target="en")
+    for settings in ({"vocabulary": 257}, {"tokens": "bytes"}, {"length": 2}, {"neighbours": 2}):
+        varied = task.with_input(**settings)
+        assert varied.pairs is task.pairs
+        labels = varied.examples("test").labels
+        assert [varied.text(row) for row in labels] == [pair.target for pair in task.pairs["test"]]
+    assert task.with_input(length=2).spec.length == 2
+    assert task.with_input(neighbours=2).spec.length > 2 * task.spec.length
+    assert task.with_input(vocabulary=257).spec.answer_length > task.spec.answer_length
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tokens": "unigram"}, "tokens='unigram'"),
+        ({"neighbours": -1}, "neighbours=-1"),
+        ({"neighbours": 60}, "neighbours=60: train has 60 pairs"),
+        ({"length": 0}, "length=0"),
+    ],
+)
+def test_invalid_input_settings_are_refused(parallel, settings, message):
+    with pytest.raises(ValueError, match=message):
+        Translation(folder=str(parallel), source="de", target="en").with_input(**settings)
+
+
+def test_the_spec_is_the_same_while_networks_are_built_on_the_meta_device(parallel):
+    task = Translation(folder=str(parallel), source="de", target="en")
+    with torch.device("meta"):
+        spec = task.with_input(neighbours=1).spec
+    assert spec == task.with_input(neighbours=1).spec
+
+
+def test_files_have_defaults_of_their_own():
+    artificial = Translation()
+    assert (artificial.tokens, artificial.length, artificial.limits["train"]) == ("words", 48, 2000)
+    own = Translation(folder=".", source="de", target="en", test=7)
+    assert (own.tokens, own.length, own.answer_length) == ("bpe", 96, 96)
+    assert own.limits == {"train": 20_000, "validation": 500, "test": 7}

@@ -1,58 +1,44 @@
-"""Transcription by lookup: the transcript of the training recording whose spectrogram is the nearest."""
+"""Retrieval of similar token sequences: by the cosine of TF-IDF vectors of their n-grams."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from spaces.baselines import Baseline, one_hot_logits, training_rows
-from spaces.tasks import IGNORE_INDEX, Batch, Task
+from spaces.baselines.tfidf import hashed_ngrams
+from spaces.batch import Batch
 
-SEGMENTS = 16  # of a spectrogram, each averaged, for the comparison
-MAX_RECORDINGS = 2_000
+LONGEST = 2  # n-gram of the comparison
+CHUNK = 1000  # sequences that are compared at once
 
 
-class NearestRecording(Baseline):
-    """The Euclidean distance of spectrograms decides. What does not fit into the frames is cut off.
+class NearestSequences:
+    """Finds the most similar of the sequences of ids that it was given.
 
     Args:
-        blank: the class of the CTC blank.
+        sequences: among which it searches; only ``inputs`` and ``padding`` are used.
     """
 
-    name = "nearest training recording"
+    def __init__(self, sequences: Batch) -> None:
+        from sklearn.feature_extraction.text import TfidfTransformer
 
-    def __init__(self, *, blank: int) -> None:
-        super().__init__()
-        self.blank = blank
+        self._tfidf = TfidfTransformer(sublinear_tf=True)
+        self._vectors = self._tfidf.fit_transform(hashed_ngrams(sequences, LONGEST)).T.tocsr()
 
-    def fit(self, task: Task) -> None:
-        """See :meth:`Baseline.fit`."""
-        self.length, self.classes = task.spec.length, task.spec.classes
-        examples = training_rows(task, MAX_RECORDINGS)
-        self.recordings = self._segments(examples)
-        self.alignments = [self._alignment(label[label != IGNORE_INDEX].tolist()) for label in examples.labels]
+    def find(self, queries: Batch, count: int = 1, *, others: bool = False) -> Tensor:
+        """Indices of the ``count`` most similar sequences, the most similar first, ``(queries, count)``.
 
-    def forward(self, batch: Batch) -> Tensor:
-        """See :meth:`Baseline.forward`."""
-        classes = torch.full(batch.inputs.shape[:2], self.blank)
-        nearest = torch.cdist(self._segments(batch), self.recordings).argmin(1)
-        for row, at in zip(classes, nearest.tolist(), strict=True):
-            alignment = self.alignments[at][: len(row)]
-            row[: len(alignment)] = alignment
-        return one_hot_logits(classes, self.classes)
-
-    def _segments(self, batch: Batch) -> Tensor:
-        """The averages over segments of equal length, ``(batch, segments * features)``."""
-        frames = batch.inputs
-        if batch.padding is not None:
-            frames = frames.masked_fill(batch.padding[..., None], 0.0)
-        frames = F.pad(frames, (0, 0, 0, self.length - frames.shape[1]))  # batches are cut to their longest example
-        return F.adaptive_avg_pool1d(frames.mT, SEGMENTS).flatten(1)
-
-    def _alignment(self, characters: list[int]) -> Tensor:
-        """A frame for each character, and a blank between equal ones."""
-        frames: list[int] = []
-        for character in characters:
-            frames += [self.blank, character] if frames[-1:] == [character] else [character]
-        return torch.tensor(frames, dtype=torch.int64)
+        Args:
+            queries: like the sequences.
+            count: at most the number of sequences.
+            others: the queries are the sequences themselves, each of which is to find others.
+        """
+        found = []
+        for rows in torch.arange(queries.size).split(CHUNK):
+            vectors = self._tfidf.transform(hashed_ngrams(queries.select(rows), LONGEST))
+            cosines = (vectors @ self._vectors).toarray()
+            if others:
+                cosines[np.arange(len(rows)), rows.numpy()] = -1.0
+            found.append(torch.from_numpy(cosines).topk(count).indices)
+        return torch.cat(found)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.baselines import Baseline, training_rows
-from spaces.baselines.tfidf import hashed_ngrams
+from spaces.baselines.nearest import NearestSequences
 from spaces.tasks import EOS, IGNORE_INDEX, Batch, Task
-
-LONGEST = 2  # n-gram of the comparison
 
 
 class _Lookup(Baseline):
@@ -23,42 +19,30 @@ class _Lookup(Baseline):
 
 
 class CopiedSource(_Lookup):
-    """The source as its own translation.
-
-    Args:
-        as_target: maps source ids ``(batch, length)`` and their padding to target ids, filled up with ``EOS``.
-    """
+    """The source as its own translation; source and target share their ids."""
 
     name = "copied source"
-
-    def __init__(self, as_target: Callable[[Batch], Tensor]) -> None:
-        super().__init__()
-        self.as_target = as_target
 
     def fit(self, task: Task) -> None:
         """Nothing is learned."""
 
     def generate(self, batch: Batch, max_new_tokens: int, *, ignore_eos: bool = False) -> Tensor:
         """Target ids ``(batch, n)``, filled up with ``EOS``."""
-        return self.as_target(batch)
+        ids = batch.inputs if batch.padding is None else batch.inputs.masked_fill(batch.padding, EOS)
+        return F.pad(ids, (0, 1), value=EOS)
 
 
 class NearestPair(_Lookup):
-    """The target of the training pair whose source is the most similar: the cosine of TF-IDF vectors of n-grams."""
+    """The target of the training pair whose source is the most similar; see :class:`NearestSequences`."""
 
     name = "nearest training pair"
 
     def fit(self, task: Task) -> None:
         """See :meth:`Baseline.fit`."""
-        from sklearn.feature_extraction.text import TfidfTransformer
-
         examples = training_rows(task)
-        self.tfidf = TfidfTransformer(sublinear_tf=True)
-        self.sources = self.tfidf.fit_transform(hashed_ngrams(examples, LONGEST)).T.tocsr()
+        self.sources = NearestSequences(examples)
         self.targets = examples.labels.masked_fill(examples.labels == IGNORE_INDEX, EOS)
 
     def generate(self, batch: Batch, max_new_tokens: int, *, ignore_eos: bool = False) -> Tensor:
         """See :meth:`CopiedSource.generate`."""
-        vectors = self.tfidf.transform(hashed_ngrams(batch, LONGEST))
-        cosines = (vectors @ self.sources).toarray()
-        return self.targets[torch.from_numpy(cosines.argmax(1))]
+        return self.targets[self.sources.find(batch)[:, 0]]

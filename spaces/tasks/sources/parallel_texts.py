@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from spaces.tasks import SPLITS, Split
 from spaces.tasks.sources.splits import split_by_hash
 
+log = logging.getLogger(__name__)
 NAMES: Mapping[Split, Sequence[str]] = {
     "train": ("train",),
     "validation": ("validation", "valid", "val", "dev"),
@@ -47,6 +49,34 @@ def read(folder: Path, source: str, target: str) -> dict[Split, list[Pair]]:
         }
     pairs = _pairs(folder / f"train.{source}", folder / f"train.{target}")
     return split_by_hash(pairs, key=lambda pair: pair.source)
+
+
+def fitting(
+    pairs: Sequence[Pair], split: Split, encode: Callable[[Sequence[str]], Sequence[Sequence[int]]], most: Sequence[int]
+) -> list[Pair]:
+    """The pairs whose sentences have at least 1 and at most so many tokens; if others are skipped, with a warning.
+
+    Args:
+        pairs: of a split.
+        split: its name, for messages.
+        encode: maps texts to their ids.
+        most: tokens of a source and of a target.
+
+    Raises:
+        ValueError: there are none.
+    """
+    columns = [encode([pair[side] for pair in pairs]) for side in range(len(most))]
+    kept = [
+        pair
+        for pair, *both in zip(pairs, *columns, strict=True)
+        if all(0 < len(ids) <= limit for ids, limit in zip(both, most, strict=True))
+    ]
+    if not kept:
+        raise ValueError(f"no {split} pairs that fit length and answer_length")
+    if len(kept) < len(pairs):
+        summary = f"{len(pairs) - len(kept)} of {len(pairs)} {split} pairs"
+        log.warning("skipped %s: empty, or longer than length or answer_length", summary)
+    return kept
 
 
 def _pairs(source: Path, target: Path) -> list[Pair]:

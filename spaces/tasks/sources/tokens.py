@@ -91,7 +91,7 @@ class TokenSettings:
             return ByteEncoder()
         if self.tokens in LEARNED:
             return LibraryEncoder(learn(self.tokens, self.vocabulary or DEFAULT_VOCABULARY, texts))
-        return LibraryEncoder(_read(Path(self.tokens).expanduser()))
+        return LibraryEncoder(read_tokenizer(Path(self.tokens).expanduser()))
 
 
 class ByteEncoder:
@@ -204,7 +204,8 @@ def _with_sorted_ids(tokenizer: Any) -> Any:
     return Tokenizer.from_str(json.dumps(state))
 
 
-def _read(path: Path) -> Any:
+def read_tokenizer(path: Path) -> Any:
+    """The ``tokenizers.Tokenizer`` of a file; ``ValueError`` if there is none."""
     from tokenizers import Tokenizer
 
     if not path.is_file():

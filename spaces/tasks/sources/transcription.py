@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.baselines.nearest import NearestRecording
+from spaces.baselines.nearest_recording import NearestRecording
 from spaces.tasks import IGNORE_INDEX, Batch, Task
 
 BLANK = 0  # the class of the CTC blank; class 1 + k is the k-th character of the alphabet

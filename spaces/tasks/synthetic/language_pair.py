@@ -14,7 +14,10 @@ clause, which the source pronoun does not show.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import NamedTuple
+
+from spaces.tasks.sources.parallel_texts import Pair
 
 NOUNS = {  # with their gender in the target
     "dog": "o", "cat": "a", "bird": "a", "horse": "o", "king": "o", "queen": "a", "child": "o", "farmer": "o",
@@ -101,3 +104,25 @@ def _target_noun(noun: Noun, case: str) -> list[str]:
     """Noun, adjectives and determiner, all inflected for the noun's gender, number and case."""
     ending = f"{NOUNS[noun.stem]}{PLURAL if noun.plural else SINGULAR}{case}"
     return [f"{word[::-1]}{ending}" for word in (noun.stem, *noun.adjectives, "the" if noun.definite else "any")]
+
+
+def draw_pairs(
+    generator: random.Random, count: int, *, clauses: int, known: set[str], fits: Callable[[Pair], bool]
+) -> list[Pair]:
+    """``count`` pairs of random sentences of up to ``clauses`` clauses.
+
+    Args:
+        generator: draws them.
+        count: how many.
+        clauses: at most so many, at least 1.
+        known: source sentences that are not drawn again, as short ones would be; the new ones are added.
+        fits: which pairs to keep.
+    """
+    pairs = list[Pair]()
+    while len(pairs) < count:
+        sentence = draw_sentence(generator, generator.randint(1, clauses))
+        pair = Pair(source_text(sentence), target_text(sentence))
+        if pair.source not in known and fits(pair):
+            known.add(pair.source)
+            pairs.append(pair)
+    return pairs
