@@ -18,19 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from spaces.baselines.parallel import CopiedSource, NearestPair
-from spaces.tasks import (
-    BOS,
-    EOS,
-    IGNORE_INDEX,
-    SPLITS,
-    Batch,
-    Split,
-    Task,
-    TaskSpec,
-    check_whole,
-    split_random,
-    split_sizes,
-)
+from spaces.batch import BOS, EOS, IGNORE_INDEX, Batch
+from spaces.tasks import SPLITS, Split, Task, TaskSpec, check_whole, split_random, split_sizes
 from spaces.tasks.sources import parallel_texts
 from spaces.tasks.sources.neighbours import padded, with_neighbours
 from spaces.tasks.sources.pair_tokens import PairTokens, check_tokens, pair_tokens
