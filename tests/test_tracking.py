@@ -541,11 +541,12 @@ def test_a_password_in_the_storage_url_does_not_change_the_parent_run(server):
     assert len(server.parents()) == 1
 
 
-def test_the_saved_view_filters_and_sorts_the_trials_of_its_study(server):
+def test_the_saved_view_filters_and_sorts_the_trials_and_baselines_of_its_study(server):
     import base64
     import zlib
 
     tracking = server.tracker()
+    tracking.baselines = [BASELINE]
     tracking.finish([record(0, 0.4), record(1, 0.5, 2.0), record(2, state="pruned")])
     experiment = server.client.get_experiment_by_name(server.experiment)
     study_id = tracking._runs.study_id
@@ -554,7 +555,7 @@ def test_the_saved_view_filters_and_sorts_the_trials_of_its_study(server):
     assert study_id in tracking.url()
     best_first = [f"{state['orderByKey']} DESC"]
     found = server.client.search_runs([experiment.experiment_id], state["searchFilter"], order_by=best_first)
-    assert [run.data.tags["trial"] for run in found] == ["1", "0"]
+    assert [run.data.tags.get("trial", "baseline") for run in found] == ["baseline", "1", "0"]
     assert state["compareRunCharts"][-1]["selectedParams"] == ["model.width"], "only settings that vary"
 
 

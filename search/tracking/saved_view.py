@@ -16,6 +16,8 @@ from search.study.records import Objectives, Record, State
 from search.tracking.summaries import sanitize
 from spaces.architecture import settings
 
+LOWEST = -1_000_000_000  # below every metric
+
 
 def tag(
     study: str, study_id: str, objectives: Objectives, records: Sequence[Record], *, now_ms: int
@@ -59,7 +61,8 @@ def _view_state(study_id: str, objectives: Objectives, settings_shown: Sequence[
         "showAllRuns": False,
     }
     return {
-        "searchFilter": f"tags.state = 'complete' and tags.`paretoformer.study_id` = '{study_id}'",
+        # Complete trials and baselines are the runs with a final metric; a filter has no "or".
+        "searchFilter": f"metrics.`{metric}` > {LOWEST} and tags.`paretoformer.study_id` = '{study_id}'",
         "orderByKey": f"metrics.`{metric}`",  # nested runs are not collapsed when sorted by a metric
         "orderByAsc": objectives.direction == "minimize",
         "startTime": "ALL",
@@ -73,7 +76,7 @@ def _view_state(study_id: str, objectives: Objectives, settings_shown: Sequence[
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": [*scatters, parallel],
         "compareRunSections": [
-            {"uuid": "front", "name": "The front (blue)", "display": True, "isReordered": True, "columns": 2}
+            {"uuid": "front", "name": "The front (blue), baselines (black)", "display": True, "isReordered": True, "columns": 2}
         ],
         "isAccordionReordered": True,
         "hideEmptyCharts": True,
