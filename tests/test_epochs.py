@@ -17,7 +17,9 @@ from spaces.space import Space
         (9, 1.0, 9.0 * TRAININGS, 9, ""),
         (9, 1.0, 9000.0, 9, ""),  # never more than the space says
         (9, 1.0, 9.0 * TRAININGS - 1, 8, "train.epochs is 8 instead of 9, so that about 9 trainings fit into the 71 s"),
-        (9, 2.0, 64.0, 4, "train.epochs is 4 instead of 9, so that about 8 trainings fit into the 64 s left"),
+        (9, 2.0, 64.0, 5, "train.epochs is 5 instead of 9, so that about 6 trainings fit into the 64 s left"),
+        (9, 2.0, 40.0, 5, "train.epochs is 5 instead of 9, so that about 4 trainings fit into the 40 s left"),
+        (9, 2.0, 39.0, 4, "train.epochs is 4 instead of 9, so that about 5 trainings fit into the 39 s left"),
         (9, 30.0, 60.0, 1, "train.epochs is 1 instead of 9, so that about 2 trainings fit into the 60 s left"),
         (1, 30.0, 60.0, 1, "Only about 2 trainings fit into the 60 s left: an epoch of a middle architecture takes"),
         (9, 61.0, 60.0, 1, "No trial is likely to finish: an epoch of a middle architecture takes about 61 s, and 60"),
@@ -29,6 +31,14 @@ def test_epochs_are_reduced_to_what_fits_with_the_reason(epochs, epoch_s, left_s
     assert plan.epochs == planned
     assert message in plan.message
     assert bool(plan.message) == bool(message)
+
+
+def test_workers_share_the_trainings():
+    plan = plan_epochs(9, 1.0, 36.0, workers=2)
+    assert plan == plan_epochs(9, 1.0, 72.0)
+    assert plan_epochs(9, 1.0, 24.0, workers=2).message.startswith(
+        "train.epochs is 6 instead of 9, so that about 8 trainings fit into the 24 s left of 2 workers"
+    )
 
 
 def test_a_middle_architecture_is_between_the_smallest_and_the_largest_ones():

@@ -130,6 +130,7 @@ def tiny_config(folder: Path) -> dict[str, Any]:
         "device": "cpu",
         "precision": "32-true",
         "compile": False,
+        "workers": 1,
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import geometric_mean, median
 
 TRAININGS = 8  # full trainings of a middle architecture that a budget should be enough for
+FEW_TRAININGS = 4  # so many, rather than trainings of less than half the epochs, which are far from converged
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ def middle_epoch_s(smallest_s: float, largest_s: Sequence[float]) -> float:
 def plan_epochs(epochs: int, epoch_s: float, left_s: float, *, workers: int = 1) -> EpochPlan:
     """The epochs with which ``TRAININGS`` trainings fit into ``left_s`` seconds: at least 1, at most ``epochs``.
 
+    If that is less than half of ``epochs``, ``FEW_TRAININGS`` trainings of up to half the epochs.
+
     Args:
         epochs: what the space says.
         epoch_s: seconds of an epoch of a middle architecture.
@@ -36,7 +39,8 @@ def plan_epochs(epochs: int, epoch_s: float, left_s: float, *, workers: int = 1)
     left = f"the {left_s:.0f} s left" + (f" of {workers} workers" if workers > 1 else "")
     if TRAININGS * epochs * epoch_s <= total_s:
         return EpochPlan(epochs, "")
-    fitting = min(epochs, max(1, math.floor(total_s / (TRAININGS * epoch_s))))
+    many, few = (math.floor(total_s / (count * epoch_s)) for count in (TRAININGS, FEW_TRAININGS))
+    fitting = max(1, many, min(few, math.ceil(epochs / 2)))
     speed = f"an epoch of a middle architecture takes about {epoch_s:.2g} s"
     fewer = f"train on fewer examples (task.train=...), at most {total_s / (TRAININGS * epoch_s):.1%} of them"
     if epoch_s > left_s:
@@ -45,5 +49,5 @@ def plan_epochs(epochs: int, epoch_s: float, left_s: float, *, workers: int = 1)
     if fitting < epochs:
         fits = f"so that about {max(1, round(total_s / (fitting * epoch_s)))} trainings fit into {left}"
         return EpochPlan(fitting, f"train.epochs is {fitting} instead of {epochs}, {fits}: {speed}.")
-    few = f"about {total_s / epoch_s:.0f} trainings fit into {left}"
-    return EpochPlan(fitting, f"Only {few}: {speed}; to have {TRAININGS}, {fewer}.")
+    only = f"about {total_s / epoch_s:.0f} trainings fit into {left}"
+    return EpochPlan(fitting, f"Only {only}: {speed}; to have {TRAININGS}, {fewer}.")

@@ -76,7 +76,13 @@ def _view_state(study_id: str, objectives: Objectives, settings_shown: Sequence[
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": [*scatters, parallel],
         "compareRunSections": [
-            {"uuid": "front", "name": "The front (blue), baselines (black)", "display": True, "isReordered": True, "columns": 2}
+            {
+                "uuid": "front",
+                "name": "The front (blue), baselines (black)",
+                "display": True,
+                "isReordered": True,
+                "columns": 2,
+            }
         ],
         "isAccordionReordered": True,
         "hideEmptyCharts": True,
