@@ -108,5 +108,5 @@ def test_a_run_says_which_space_and_scale_it_takes_and_why(tmp_path, monkeypatch
     output = capsys.readouterr().out
     assert "No space is named: +space=text suits the task." in output
     assert "scale=small, for 48 training examples on a CPU (scale=... sets another)" in output
-    assert given["config"]["space"]["model"]["width"] == {"choice": [16, 32, 64, 128]}
+    assert given["config"]["space"]["model"]["width"] == {"choice": [32, 64, 128]}
     assert given["task"].steps("train", 1) == 48, "its data is not read again"
