@@ -85,11 +85,11 @@ class Multitask(Task):
 
     def compute_objective(self, outputs: Sequence[list[Any]]) -> float:
         """The mean of the normalized metrics."""
-        ways = []
+        progress = []
         for task, column in self._columns(outputs):
             chance = task.objective_chance
-            ways.append((task.compute_objective(column) - chance) / (task.best - chance))
-        return sum(ways) / len(ways)
+            progress.append((task.compute_objective(column) - chance) / (task.best - chance))
+        return sum(progress) / len(progress)
 
     def compute_metrics(self, outputs: Sequence[list[Any]]) -> dict[str, float]:
         """The mean of the normalized metrics, and all metrics of each task, prefixed with its name."""

@@ -1,4 +1,4 @@
-"""The cache folder of encoded data, of limited size: what was used the longest time ago is removed first.
+"""The cache folder of encoded data, of limited size: the least recently used entries are removed first.
 
 It is ``$PARETOFORMER_CACHE``, else ``paretoformer`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. Its entries have at most
 ``$PARETOFORMER_CACHE_GB`` gigabytes, 10 by default. They may be deleted at any time: on POSIX systems, files that
@@ -55,7 +55,7 @@ def mark_used(entry: Path) -> None:
 
 
 def trim(*, keep: str) -> None:
-    """Remove the entries used the longest time ago until the others fit the limit; never the entry ``keep``.
+    """Remove the least recently used entries until the others fit the limit; never the entry ``keep``.
 
     Several processes may do so at the same time. An entry is renamed before its files are removed, so that others find
     either all of its files or none.
