@@ -50,8 +50,7 @@ def trial_data(record: Record, objectives: Objectives) -> RunData:
         "latency_spread": record.timing.spread if record.timing else 0.0,
     }
     measured = {name: value for name, value in measured.items() if value}
-    measured |= {f"validation_{name}": value for name, value in record.validation_metrics.items()}
-    measured |= {f"test_{name}": value for name, value in record.test_metrics.items()}
+    measured |= _by_split(record.validation_metrics, record.test_metrics)
     curve = dict(record.curve)  # the later entry of a repeated epoch counts
     epoch_s = seconds(record) / max(curve, default=1)
     values = [
@@ -83,11 +82,16 @@ def trial_data(record: Record, objectives: Objectives) -> RunData:
     )
 
 
+def _by_split(validation: Mapping[str, float], test: Mapping[str, float]) -> dict[str, float]:
+    """Metrics with the name of their split in front."""
+    splits = {"validation": validation, "test": test}
+    return {f"{split}_{name}": value for split, metrics in splits.items() for name, value in metrics.items()}
+
+
 def baseline_data(baseline: BaselineResult, objectives: Objectives) -> RunData:
     """Data of a baseline, with the metrics that trials have."""
     numbers = {f"final_{objectives.metric}": baseline.metrics[objectives.metric], "latency_ms": baseline.latency_ms}
-    numbers |= {f"validation_{name}": value for name, value in baseline.metrics.items()}
-    numbers |= {f"test_{name}": value for name, value in baseline.test_metrics.items()}
+    numbers |= _by_split(baseline.metrics, baseline.test_metrics)
     return RunData(
         tags={"state": "baseline", "mechanism": baseline.name},
         values=[MetricValue(sanitize(name), float(value), 0) for name, value in numbers.items()],

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, NamedTuple, Self
 
 from search.budget.deadline import Deadline
 
@@ -24,19 +24,25 @@ STOPPING_S = 20.0  # that a worker has to requeue its trial, before it is killed
 
 
 def worker_count(config: Mapping[str, Any]) -> int:
-    """``config["workers"]``, or if that is ``auto`` one per core with a time budget on a CPU, else one.
+    """``config["workers"]``; if that is ``auto``, one per core with a time budget on a CPU, else one.
 
-    One worker alone tries the same architectures again with the same seed, which no time budget does.
+    Without a budget it is one, so that the same seed gives the same first architectures.
     """
     workers = config.get("workers", "auto")
     if isinstance(workers, int):
         return workers
     if config["budget"] is None or config["device"] not in ("auto", "cpu"):
         return 1
-    import torch
+    from search.training.device import select_device
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1 if torch.cuda.is_available() or torch.backends.mps.is_available() else min(cores, MAX_AUTO)
+    return min(cores, MAX_AUTO) if select_device(config["device"]).accelerator == "cpu" else 1
+
+
+class _Worker(NamedTuple):
+    process: subprocess.Popen[str]
+    errors: IO[str]  # its standard error
+    forwarding: threading.Thread  # shows its standard output
 
 
 class WorkerProcesses:
@@ -51,9 +57,7 @@ class WorkerProcesses:
 
     def __init__(self, config: Mapping[str, Any], count: int, deadline: Deadline, show: Callable[[str], None]) -> None:
         self._config, self._count, self._deadline, self._show = config, count, deadline, show
-        self._processes: list[subprocess.Popen[str]] = []
-        self._errors: list[IO[str]] = []
-        self._threads: list[threading.Thread] = []
+        self._workers: list[_Worker] = []
 
     def __enter__(self) -> Self:
         ends_at = time.time() + self._deadline.total_left_s()
@@ -75,9 +79,7 @@ class WorkerProcesses:
                 process.stdin.flush()
             thread = threading.Thread(target=self._forward, args=(process,), daemon=True)
             thread.start()
-            self._processes.append(process)
-            self._errors.append(errors)
-            self._threads.append(thread)
+            self._workers.append(_Worker(process, errors, thread))
         return self
 
     def _forward(self, process: subprocess.Popen[str]) -> None:
@@ -87,9 +89,9 @@ class WorkerProcesses:
 
     def finish(self) -> None:
         """Wait until all have ended; what went wrong in one is shown."""
-        for process, errors, thread in zip(self._processes, self._errors, self._threads, strict=True):
+        for process, errors, forwarding in self._workers:
             code = process.wait()
-            thread.join()
+            forwarding.join()
             if code:
                 errors.seek(0)
                 last = (errors.read().strip().splitlines() or [f"exit code {code}"])[-1]
@@ -98,18 +100,17 @@ class WorkerProcesses:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for process in self._processes:
+        for process, *_ in self._workers:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
-        for process, thread in zip(self._processes, self._threads, strict=True):
+        for process, errors, forwarding in self._workers:
             try:
                 process.wait(STOPPING_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            thread.join()
+            forwarding.join()
             assert process.stdout is not None
             process.stdout.close()
-        for errors in self._errors:
             errors.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from spaces.tasks import SPLITS, Split, check_whole, majority_share, split_sizes
 from spaces.tasks.sources.bad_rows import iterate_usable, read_usable
-from spaces.tasks.sources.folders import class_files, class_of, existing_folder
+from spaces.tasks.sources.folders import class_files, class_numbers, class_of, existing_folder
 from spaces.tasks.sources.image_patches import IMAGE_ERRORS, read_image, square_grid
 from spaces.tasks.sources.image_task import ImageTask
 from spaces.tasks.sources.splits import HELD_OUT, MIN_TO_SPLIT, balanced, largest_classes, split_by_hash
@@ -134,16 +134,14 @@ class Images(ImageTask):
             stored = stored_examples(name, lambda: self._chunks(split))
             return stored.tokens.reshape(-1, *shape), stored.labels
         kept, images = read_usable(self.folder, split, files, self._read, IMAGE_ERRORS)
-        return torch.stack(images).numpy(), torch.from_numpy(self._labels(kept))
+        return torch.stack(images).numpy(), torch.from_numpy(class_numbers(kept, self.class_names))
 
     def _chunks(self, split: Split) -> Iterator[Chunk]:
         usable = iterate_usable(self.folder, split, self.files[split], self._read, IMAGE_ERRORS)
         while part := list(islice(usable, CHUNK)):
             pixels = torch.stack([image for _, image in part]).flatten(1).numpy()
-            yield Chunk(pixels, np.ones(len(part), np.int64), self._labels([file for file, _ in part]))
-
-    def _labels(self, files: Sequence[str]) -> NDArray[np.int64]:
-        return np.array([self.class_names.index(class_of(file)) for file in files])
+            labels = class_numbers([file for file, _ in part], self.class_names)
+            yield Chunk(pixels, np.ones(len(part), np.int64), labels)
 
     def _read(self, file: str) -> Tensor:
         return read_image(Path(self.folder, file), self.image_channels, side=self.side)

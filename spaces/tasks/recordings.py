@@ -16,12 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from spaces.tasks import SPLITS, Batch, Examples, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
 from spaces.tasks.sources.audio import SUFFIXES, log_resampled, read_speech
 from spaces.tasks.sources.bad_rows import iterate_usable
-from spaces.tasks.sources.folders import class_files, class_of, existing_folder
+from spaces.tasks.sources.folders import class_files, class_numbers, class_of, existing_folder
 from spaces.tasks.sources.log_mel import HOP_S, WINDOW_S, Clip, frames_in, log_mel, pad_stack
 from spaces.tasks.sources.splits import balanced, largest_classes, split_by_hash
 from spaces.tasks.sources.stored import CHUNK, LARGE, Chunk, cache_name, stored_examples
@@ -120,7 +119,7 @@ class Recordings(Task):
             stored.length = length
             return stored
         usable = list(self._usable(split))
-        labels = self._labels([file for file, _ in usable])
+        labels = class_numbers([file for file, _ in usable], self.class_names)
         return Batch(*pad_stack([clip.frames for _, clip in usable], length), torch.from_numpy(labels))
 
     def _chunks(self, split: Split) -> Iterator[Chunk]:
@@ -128,7 +127,8 @@ class Recordings(Task):
         while part := list(islice(usable, CHUNK)):
             frames = [clip.frames.numpy() for _, clip in part]
             lengths = np.array([len(each) for each in frames])
-            yield Chunk(np.concatenate(frames), lengths, self._labels([file for file, _ in part]))
+            labels = class_numbers([file for file, _ in part], self.class_names)
+            yield Chunk(np.concatenate(frames), lengths, labels)
 
     def _usable(self, split: Split) -> Iterator[tuple[str, Clip]]:
         """The files that can be read; the others, and other sample rates, are reported at the end."""
@@ -139,9 +139,6 @@ class Recordings(Task):
             yield file, clip
         log_resampled(rates, self.rate, f"{split} files")
         self._check_classes(split, kept)
-
-    def _labels(self, files: Iterable[str]) -> NDArray[np.int64]:
-        return np.array([self.class_names.index(class_of(file)) for file in files])
 
     def _read(self, file: str) -> Clip:
         samples, file_rate = read_speech(self.folder / file, self.rate)

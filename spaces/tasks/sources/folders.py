@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -53,3 +56,8 @@ def _counted(endings: Mapping[str, int]) -> str:
 def class_of(file: str) -> str:
     """The class of a file: the name of its folder."""
     return PurePosixPath(file).parent.name
+
+
+def class_numbers(files: Iterable[str], class_names: Sequence[str]) -> NDArray[np.int64]:
+    """The positions in ``class_names`` of the classes of files, ``(files,)``."""
+    return np.array([class_names.index(class_of(file)) for file in files])
