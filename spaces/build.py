@@ -12,6 +12,7 @@ from spaces.architecture import Architecture, describe, key
 from spaces.attention import Mechanism, Shape
 from spaces.dimensions import ConfigError
 from spaces.instantiate import check_arguments, instantiate
+from spaces.models.config import EMBEDDING_SETTINGS
 from spaces.relative import in_tokens
 from spaces.space import ROLES, Space
 from spaces.tasks import Task
@@ -31,18 +32,38 @@ def build(architecture: Architecture, task: Task, *, seed: int = 0) -> nn.Module
 
 
 def task_of(architecture: Mapping[str, Any], task: Task) -> Task:
-    """The task with the settings of the architecture's ``input``; one of None is left as the task has it.
+    """The task with the settings of the architecture's ``input``, except those of the model's embedding.
+
+    A setting of None is left as the task has it.
 
     Raises:
         ConfigError: a setting is unknown or invalid.
     """
-    given = architecture.get("input") or {}
-    settings = {name: value for name, value in given.items() if value is not None}
+    settings, _ = _input_settings(architecture)
     check_arguments(task.with_input, settings, "input", name=type(task).__name__)
     try:
         return task.variant(settings)
     except (TypeError, ValueError) as error:
         raise ConfigError("\n".join(f"input: {line}" for line in str(error).splitlines())) from error
+
+
+def _input_settings(architecture: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of ``input`` that are not None: those of the task, and those of the model's embedding."""
+    given = {name: value for name, value in (architecture.get("input") or {}).items() if value is not None}
+    embedding = {name: given.pop(name) for name in EMBEDDING_SETTINGS if name in given}
+    return given, embedding
+
+
+def _model_settings(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of ``model`` and those of the embedding in ``input``.
+
+    Raises:
+        ConfigError: a setting is in both.
+    """
+    model, (_, embedding) = architecture["model"], _input_settings(architecture)
+    if twice := sorted(model.keys() & embedding.keys()):
+        raise ConfigError(f"input.{twice[0]}: the space also has model.{twice[0]}; only one of them may be given")
+    return {**model, **embedding}
 
 
 def invalid_corners(space: Space, task: Task) -> list[str]:
@@ -109,6 +130,7 @@ def _failures(space: Space, task: Task) -> list[str]:
 def _check_model(architecture: Architecture, task: Task) -> bool:
     if architecture.get("roles") and task.spec.answer_length is None:
         raise ConfigError("roles: they are for tasks whose answer is a sequence of its own, such as translation")
+    _model_settings(architecture)
     try:
         _shape(architecture, task)
     except ValueError as error:
@@ -118,12 +140,14 @@ def _check_model(architecture: Architecture, task: Task) -> bool:
 
 def _shape(architecture: Architecture, task: Task, role: str = "") -> Shape:
     """The shape of the mechanisms of a role; see :func:`_roles`."""
-    model, spec = architecture["model"], task.spec
+    spec = task.spec
+    model: Mapping[str, Any] = _model_settings(architecture)
     length = -(-spec.length // model.get("stride", 1))
     if role == "decoder":
         length = spec.answer_length or length
     causal = role == "decoder" or (spec.causal and not role)
-    return Shape(model.get("width"), model.get("heads"), length, causal)
+    width, heads = (model.get(name) for name in ("width", "heads"))
+    return Shape(width, heads, length, causal)  # type: ignore[arg-type]  # Shape checks that they are integers
 
 
 def _roles(architecture: Architecture, task: Task) -> dict[str, list[str]]:
@@ -157,7 +181,7 @@ def _mechanism(architecture: Architecture, name: str, role: str, task: Task) -> 
 
 
 def _model(architecture: Architecture, task: Task, mechanism: Callable[[str, str], Mechanism]) -> nn.Module:
-    settings = {name: value for name, value in architecture["model"].items() if name not in ("depth", "heads")}
+    settings = {name: value for name, value in _model_settings(architecture).items() if name not in ("depth", "heads")}
     blocks = {role: [mechanism(name, role) for name in names] for role, names in _roles(architecture, task).items()}
     given = {f"{role}_mechanisms" if role else "mechanisms": blocks[role] for role in blocks}
     network: nn.Module = instantiate(settings, "model", spec=task.spec, **given)

@@ -1,10 +1,11 @@
 """A search space: the composed YAML tree, from which architectures are sampled.
 
 A space has these sections. ``input`` contains settings of the task's input, such as tokenizer, sequence length or patch
-size, ``model`` the model's class and sizes, ``attention`` the mechanisms by name with their settings, ``train`` the
-training settings. ``pattern`` assigns mechanisms to blocks: a list of names that is
-repeated over depth, by default a choice of one mechanism for all blocks. ``roles`` may name a mechanism for the
-decoder's self-attention (``decoder``) and for its cross-attention to the encoder (``cross``).
+size, and of the model's embedding, such as its stride; as a whole it may be a choice of named branches. ``model``
+contains the model's class and sizes, ``attention`` the mechanisms by name with their settings, ``train`` the training
+settings. ``pattern`` assigns mechanisms to blocks: a list of names that is repeated over depth, by default a choice of
+one mechanism for all blocks. ``roles`` may name a mechanism for the decoder's self-attention (``decoder``) and for its
+cross-attention to the encoder (``cross``).
 
 In an architecture, ``pattern`` has one mechanism per block, and ``attention`` contains only the mechanisms that are
 used.

@@ -214,6 +214,23 @@ def test_input_settings_change_the_task_of_an_architecture():
         assert task_of(corner, task) is found, "kept with its data"
 
 
+def test_an_input_of_named_branches_may_have_settings_of_the_embedding():
+    branches = {"joined": {"length": 8, "stride": 2, "ngrams": 3}, "plain": {"length": 16}}
+    searched, task = with_input({"choice": branches}), Cut()
+    assert invalid_corners(searched, task) == []
+    found = {corner["input"]["length"]: build(corner, task) for corner in searched.corners()}
+    assert {length: network.trunk.positions.table.shape[0] for length, network in found.items()} == {8: 4, 16: 16}
+    assert (found[8].embedding.stride, found[8].embedding.first.ngrams) == (2, 3)
+
+
+def test_a_setting_of_the_embedding_is_in_one_section():
+    softmax = {"_target_": "spaces.attention.softmax.SoftmaxAttention"}
+    model = {**MODEL, "stride": 1}
+    space = Space({"attention": {"softmax": softmax}, "model": model, "train": {"epochs": 1}, "input": {"stride": 2}})
+    message = "input.stride: the space also has model.stride; only one of them may be given"
+    assert message in invalid_corners(space, Cut())
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -92,3 +92,22 @@ def test_a_patch_of_the_task_on_the_command_line_replaces_that_of_the_space(over
         config = compose("config", overrides=["+space=vision", "scale=small", *overrides])
     keep_given_input(config, overrides)
     assert OmegaConf.to_container(config.space.input, resolve=True) == {"patch": patch}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "branches"),
+    [
+        ([], {"words": ("words", 8192), "wordpiece": ("wordpiece", 8192), "bytes": ("bytes", None)}),
+        (["task.tokens=bytes"], {"bytes": (None, None)}),
+        (["task.tokens=words", "task.vocabulary=99"], {"words": (None, None)}),
+        (["task.tokens=unigram"], {"words": (None, None)}),
+    ],
+)
+def test_tokens_of_the_task_on_the_command_line_choose_the_branch_of_the_space(overrides, branches):
+    register_resolver()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=["+space=text", "task=table", "scale=small", *overrides])
+    keep_given_input(config, overrides)
+    found = OmegaConf.to_container(config.space.input, resolve=True)["choice"]
+    assert {name: (each["tokens"], each.get("vocabulary")) for name, each in found.items()} == branches
+    assert all(each["length"] for each in found.values())

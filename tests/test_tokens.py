@@ -35,6 +35,14 @@ def test_texts_are_split_into_tokens_without_case_and_white_space(kind, text, to
 
 
 @pytest.mark.parametrize("kind", LEARNED)
+def test_case_is_kept_if_texts_are_not_put_into_lower_case(kind):
+    texts = ["The CATS sat"] * 9
+    pieces = learn(kind, 500, texts, lowercase=False).encode("The CATS sat").tokens
+    assert "".join(piece.removeprefix("##") for piece in pieces).strip("▁") == "TheCATSsat"
+    assert learn(kind, 500, texts).get_vocab().keys().isdisjoint(pieces[:1]), "by default there is no case"
+
+
+@pytest.mark.parametrize("kind", LEARNED)
 def test_a_vocabulary_is_learned_up_to_its_size_with_the_unknown_token_first(kind):
     tokenizer = learn(kind, 40, TEXTS)
     vocabulary = tokenizer.get_vocab()
@@ -85,11 +93,13 @@ def test_ids_of_a_table_are_those_of_a_tokenizer_learned_from_train(tmp_path, ki
 def test_input_settings_that_are_not_given_stay(tmp_path):
     file = str(write_table(tmp_path / "a.csv", ROWS))
     task = Table(file=file, text="review", label="stars", tokens="words", vocabulary=30, length=6)
-    shorter, larger, pieces = (
-        task.with_input(**settings) for settings in ({"length": 3}, {"vocabulary": 40}, {"tokens": "bpe"})
+    shorter, larger, cased, pieces = (
+        task.with_input(**settings)
+        for settings in ({"length": 3}, {"vocabulary": 40}, {"lowercase": False}, {"tokens": "bpe"})
     )
     assert (shorter.tokens, shorter.spec.length) == (TokenSettings("words", 30), 3)
     assert (larger.tokens, larger.spec.length) == (TokenSettings("words", 40), 6)
+    assert (cased.tokens, cased.spec.length) == (TokenSettings("words", 30, lowercase=False), 6)
     assert pieces.tokens == TokenSettings("bpe"), "a vocabulary is one of a kind of tokens"
 
 
@@ -109,6 +119,8 @@ def test_a_tokenizer_file_is_read(tmp_path):
     [
         ({"tokens": "sentences"}, "tokens='sentences': it must be bytes, characters, words, bpe, wordpiece, unigram"),
         ({"vocabulary": 100}, "vocabulary=100: with tokens=bytes nothing is learned"),
+        ({"lowercase": False}, "lowercase=False: with tokens=bytes nothing is learned"),
+        ({"tokens": "bpe", "lowercase": "no"}, "lowercase='no': it must be true or false"),
         ({"tokens": "bpe", "vocabulary": 1}, "vocabulary=1: it must be a whole number from 2"),
         ({"tokens": "bpe", "length": 0}, "length=0: it must be a whole number from 1"),
     ],

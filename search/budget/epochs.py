@@ -35,6 +35,7 @@ def plan_epochs(epochs: int, epoch_s: float, left_s: float, *, workers: int = 1)
         left_s: seconds left for training.
         workers: that train side by side.
     """
+    left_s = max(0.0, left_s)
     total_s = workers * left_s
     left = f"the {left_s:.0f} s left" + (f" of {workers} workers" if workers > 1 else "")
     if TRAININGS * epochs * epoch_s <= total_s:
@@ -44,7 +45,7 @@ def plan_epochs(epochs: int, epoch_s: float, left_s: float, *, workers: int = 1)
     speed = f"an epoch of a middle architecture takes about {epoch_s:.2g} s"
     fewer = f"train on fewer examples (task.train=...), at most {total_s / (TRAININGS * epoch_s):.1%} of them"
     if epoch_s > left_s:
-        remedy = f"give more time (budget=...), or {fewer}"
+        remedy = f"give more time (budget=...), or {fewer}" if left_s else "give more time (budget=...)"
         return EpochPlan(fitting, f"No trial is likely to finish: {speed}, and {left_s:.0f} s are left; {remedy}.")
     if fitting < epochs:
         fits = f"so that about {max(1, round(total_s / (fitting * epoch_s)))} trainings fit into {left}"

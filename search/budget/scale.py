@@ -6,10 +6,10 @@ imports here, so that ``--help`` and errors appear at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spaces.dimensions import ConfigError
 
@@ -71,11 +71,32 @@ def suitable_scale(task: Task, *, gpu: bool) -> tuple[str, str]:
 
 
 def keep_given_input(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Let a setting of the task that the command line names, such as ``task.patch=2``, replace the space's."""
-    given = {override.lstrip("+").split("=")[0] for override in overrides}
-    for name in list(config.space.get("input") or ()):
-        if f"task.{name}" in given:
-            config.space.input[name] = None
+    """Let a setting of the task that the command line names, such as ``task.patch=2``, replace the space's.
+
+    Given tokens leave the branches that have them or, if there are none, the first one with its length alone.
+    """
+    given = {override.lstrip("+").split("=")[0].removeprefix("task.") for override in overrides}
+    input_node: DictConfig = config.space.get("input") or OmegaConf.create({})
+    branches = input_node.get("choice")
+    if not isinstance(branches, DictConfig):
+        _leave_out(input_node, given)
+        return
+    if "tokens" in given:
+        others = [name for name, branch in branches.items() if branch.get("tokens") != config.task.tokens]
+        if len(others) == len(branches):
+            first = branches[others.pop(0)]
+            _leave_out(first, [name for name in first if name != "length"])
+        with open_dict(branches):
+            for name in others:
+                del branches[name]
+    for branch in branches.values():
+        _leave_out(branch, given)
+
+
+def _leave_out(settings: DictConfig, names: Iterable[str]) -> None:
+    for name in names:
+        if name in settings:
+            settings[name] = None
 
 
 def with_default_space(arguments: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from spaces.dimensions import check_whole
 from spaces.models.positions import POSITIONS
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "swiglu": F.silu}
+EMBEDDING_SETTINGS = ("ngrams", "buckets", "stride")  # a space may have them in its section input as well
 FRONT_ENDS = ("linear", "convolution", "stem")
 
 

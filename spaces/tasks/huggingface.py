@@ -29,6 +29,7 @@ class HuggingFace(LabelledTexts):
         test_split: its split for testing; null: another tenth.
         tokens: ``bytes``, ``characters``, ``words``, ``bpe``, ``wordpiece``, ``unigram``, or a file tokenizer.json.
         vocabulary: number of tokens that are learned from train at most; null: 8192.
+        lowercase: whether texts are put into lower case, unless tokens are bytes or a file; null: true.
         length: tokens of a text at most; longer texts are truncated, and their share is logged.
         classes: number of classes at most; the largest are kept, and the omitted ones are logged.
         train: training examples at most.
@@ -48,6 +49,7 @@ class HuggingFace(LabelledTexts):
         test_split: str | None = None,
         tokens: str = "bytes",
         vocabulary: int | None = None,
+        lowercase: bool | None = None,
         length: int = 512,
         classes: int = 20,
         train: int = 20_000,
@@ -59,6 +61,7 @@ class HuggingFace(LabelledTexts):
             label=label,
             tokens=tokens,
             vocabulary=vocabulary,
+            lowercase=lowercase,
             length=length,
             classes=classes,
             train=train,

@@ -30,6 +30,7 @@ class Table(LabelledTexts):
             UTF-8, else, for .csv and .tsv, Latin-1 with a warning.
         tokens: ``bytes``, ``characters``, ``words``, ``bpe``, ``wordpiece``, ``unigram``, or a file tokenizer.json.
         vocabulary: number of tokens that are learned from train at most; null: 8192.
+        lowercase: whether texts are put into lower case, unless tokens are bytes or a file; null: true.
         length: tokens of a text at most; longer texts are truncated, and their share is logged.
         classes: number of classes at most; the largest are kept, and the omitted ones are logged.
         train: training examples at most.
@@ -50,6 +51,7 @@ class Table(LabelledTexts):
         encoding: str | None = None,
         tokens: str = "bytes",
         vocabulary: int | None = None,
+        lowercase: bool | None = None,
         length: int = 512,
         classes: int = 20,
         train: int = 20_000,
@@ -62,6 +64,7 @@ class Table(LabelledTexts):
             group=group,
             tokens=tokens,
             vocabulary=vocabulary,
+            lowercase=lowercase,
             length=length,
             classes=classes,
             train=train,

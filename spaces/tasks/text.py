@@ -36,6 +36,7 @@ class Text(Task):
         predict: ``label``, the subfolder of ``folder`` that contains the file, or ``next_byte``.
         tokens: with ``label``, what a token is, see :class:`~spaces.tasks.sources.tokens.TokenSettings`.
         vocabulary: number of tokens that are learned from train at most; null: a default.
+        lowercase: whether texts are put into lower case, unless tokens are bytes or a file; null: true.
         length: bytes per window, and tokens at most; the last window of a file may be shorter and is padded.
         generate: with ``next_byte``, the number of bytes at the end of a window that are generated when latency is
             measured, with the others as the prompt; 0 measures one forward pass over the window instead.
@@ -55,6 +56,7 @@ class Text(Task):
         predict: Literal["label", "next_byte"] = "label",
         tokens: str = "bytes",
         vocabulary: int | None = None,
+        lowercase: bool | None = None,
         length: int = 512,
         generate: int = 0,
         classes: int = 8,
@@ -74,7 +76,7 @@ class Text(Task):
             raise ValueError(f"generate={generate}: only next bytes can be generated; it needs predict=next_byte")
         if generate >= length:
             raise ValueError(f"generate={generate}: with length={length} it must be 0..{length - 1}")
-        self.tokens = TokenSettings(tokens, vocabulary)
+        self.tokens = TokenSettings(tokens, vocabulary, lowercase)
         if predict == "next_byte" and tokens != "bytes":
             raise ValueError(f"tokens={tokens!r}: with predict=next_byte they are bytes")
         self._rows: dict[Split, list[tuple[int, bytes]]] = {}  # shared with variants
@@ -110,14 +112,19 @@ class Text(Task):
         return TaskSpec(length=length, vocabulary=vocabulary, classes=len(self.subfolders), per_token=False)
 
     def with_input(
-        self, *, tokens: str | None = None, vocabulary: int | None = None, length: int | None = None
+        self,
+        *,
+        tokens: str | None = None,
+        vocabulary: int | None = None,
+        lowercase: bool | None = None,
+        length: int | None = None,
     ) -> Text:
         """The same windows as other tokens, or cut to the first ``length``; what is not given stays."""
         if self.target == "next_byte":
             raise ValueError("with predict=next_byte the input cannot vary")
         varied = copy.copy(self)
         varied.__dict__ = {name: value for name, value in vars(self).items() if name not in DERIVED}
-        varied.tokens = self.tokens.varied(tokens, vocabulary)
+        varied.tokens = self.tokens.varied(tokens, vocabulary, lowercase)
         if length is not None:
             check_whole(1, length=length)
             varied.length = length

@@ -40,6 +40,7 @@ class LabelledTexts(Task):
             are split by their text; None: there are no groups.
         tokens: what a token is, see :class:`~spaces.tasks.sources.tokens.TokenSettings`; learned from train alone.
         vocabulary: number of tokens that are learned at most; null: a default.
+        lowercase: whether texts are put into lower case before; None: true.
         length: tokens of a text at most; longer texts are truncated, and their share is logged.
         classes: number of classes at most; the largest are kept, and the omitted ones are logged.
         train: training examples at most, a random subset if there are more.
@@ -57,6 +58,7 @@ class LabelledTexts(Task):
         group: str | None = None,
         tokens: str,
         vocabulary: int | None,
+        lowercase: bool | None,
         length: int,
         classes: int,
         train: int,
@@ -64,7 +66,7 @@ class LabelledTexts(Task):
         test: int,
     ) -> None:
         check_whole(1, length=length)
-        self.tokens = TokenSettings(tokens, vocabulary)
+        self.tokens = TokenSettings(tokens, vocabulary, lowercase)
         check_whole(2, classes=classes)
         if text == label:
             raise ValueError(f"text={text!r}, label={label!r}: they must be two different columns")
@@ -129,14 +131,19 @@ class LabelledTexts(Task):
         return sorted({each.label for examples in self.rows.values() for each in examples}, key=_label_order)
 
     def with_input(
-        self, *, tokens: str | None = None, vocabulary: int | None = None, length: int | None = None
+        self,
+        *,
+        tokens: str | None = None,
+        vocabulary: int | None = None,
+        lowercase: bool | None = None,
+        length: int | None = None,
     ) -> LabelledTexts:
-        """The same texts and labels as other tokens; what is not given stays, and the vocabulary is that of tokens."""
+        """The same texts and labels as other tokens; what is not given stays, unless tokens are."""
         varied = copy.copy(self)
         shared = {"rows": self.rows, "class_names": self.class_names, "chance": self.chance}
         varied.__dict__ = {name: value for name, value in vars(self).items() if name not in DERIVED} | shared
         varied.varied = True
-        varied.tokens = self.tokens.varied(tokens, vocabulary)
+        varied.tokens = self.tokens.varied(tokens, vocabulary, lowercase)
         if length is not None:
             check_whole(1, length=length)
             varied.length = length

@@ -53,6 +53,8 @@ class TokenSettings:
         tokens: ``bytes``, ``characters``, ``words``, ``bpe``, ``wordpiece``, ``unigram``, or a file ``tokenizer.json``
             of the library ``tokenizers``.
         vocabulary: number of tokens that are learned at most; null: ``DEFAULT_VOCABULARY``. Bytes and files have none.
+        lowercase: whether texts are put into lower case before tokens are learned; null: true. Case tells much about
+            the source of a text; without it there are fewer rare words.
 
     Raises:
         ValueError: a setting is unknown or will not be used.
@@ -60,14 +62,18 @@ class TokenSettings:
 
     tokens: str = "bytes"
     vocabulary: int | None = None
+    lowercase: bool | None = None
 
     def __post_init__(self) -> None:
         if self.tokens not in ("bytes", *LEARNED) and not str(self.tokens).endswith(".json"):
             known = ", ".join(("bytes", *LEARNED))
             raise ValueError(f"tokens={self.tokens!r}: it must be {known} or a file that ends in .json")
+        if not (self.lowercase is None or isinstance(self.lowercase, bool)):
+            raise ValueError(f"lowercase={self.lowercase!r}: it must be true or false")
+        for name, value in (("vocabulary", self.vocabulary), ("lowercase", self.lowercase)):
+            if value is not None and self.tokens not in LEARNED:
+                raise ValueError(f"{name}={value}: with tokens={self.tokens} nothing is learned")
         if self.vocabulary is not None:
-            if self.tokens not in LEARNED:
-                raise ValueError(f"vocabulary={self.vocabulary}: with tokens={self.tokens} nothing is learned")
             check_whole(2, vocabulary=self.vocabulary)
 
     @property
@@ -75,11 +81,15 @@ class TokenSettings:
         """What the sequence length counts."""
         return self.tokens if self.tokens in ("bytes", "characters", "words") else "tokens"
 
-    def varied(self, tokens: str | None, vocabulary: int | None) -> TokenSettings:
-        """These settings with other tokens or, None for the same tokens, another vocabulary."""
-        if tokens is None and vocabulary is None:
-            return self
-        return TokenSettings(self.tokens if tokens is None else tokens, vocabulary)
+    def varied(self, tokens: str | None, vocabulary: int | None, lowercase: bool | None) -> TokenSettings:
+        """These settings with those that are not None; with other tokens, the others do not stay."""
+        if tokens is not None:
+            return TokenSettings(tokens, vocabulary, lowercase)
+        return TokenSettings(
+            self.tokens,
+            self.vocabulary if vocabulary is None else vocabulary,
+            self.lowercase if lowercase is None else lowercase,
+        )
 
     def encoder(self, texts: Iterable[str]) -> Encoder:
         """The encoder, learned from ``texts``, those of the training split.
@@ -90,7 +100,8 @@ class TokenSettings:
         if self.tokens == "bytes":
             return ByteEncoder()
         if self.tokens in LEARNED:
-            return LibraryEncoder(learn(self.tokens, self.vocabulary or DEFAULT_VOCABULARY, texts))
+            vocabulary = self.vocabulary or DEFAULT_VOCABULARY
+            return LibraryEncoder(learn(self.tokens, vocabulary, texts, lowercase=self.lowercase is not False))
         return LibraryEncoder(read_tokenizer(Path(self.tokens).expanduser()))
 
 
@@ -136,8 +147,8 @@ def pad_ids(texts: Sequence[Ids], length: int, labels: Tensor) -> Batch:
     return Batch(inputs, padding if padding.any() else None, labels)
 
 
-def learn(kind: str, vocabulary: int, texts: Iterable[str]) -> Any:
-    """A ``tokenizers.Tokenizer`` of one of the kinds ``LEARNED``, without case, with at most ``vocabulary`` tokens.
+def learn(kind: str, vocabulary: int, texts: Iterable[str], *, lowercase: bool = True) -> Any:
+    """A ``tokenizers.Tokenizer`` of one of the kinds ``LEARNED``, with at most ``vocabulary`` tokens.
 
     It is the same in every process, as a trial may be resumed by another one.
     """
@@ -155,7 +166,7 @@ def learn(kind: str, vocabulary: int, texts: Iterable[str]) -> Any:
     unspaced = f"[{UNSPACED}]" if kind == "words" else f"[{UNSPACED}]+"
     pieces = r"\S" if kind == "characters" else f"{unspaced}|{SPACED}|{MARK}"
     tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])])
     # What matches no piece, white space, is removed: inverted, the pieces are the delimiters that are kept.
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), behavior="removed", invert=True)
     texts = list(texts)
