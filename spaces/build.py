@@ -130,7 +130,7 @@ def _failures(space: Space, task: Task) -> list[str]:
 def _check_model(architecture: Architecture, task: Task) -> bool:
     if architecture.get("roles") and task.spec.answer_length is None:
         raise ConfigError("roles: they are for tasks whose answer is a sequence of its own, such as translation")
-    _model_settings(architecture)
+    _model_settings(architecture)  # its error names the section, so it needs no prefix
     try:
         _shape(architecture, task)
     except ValueError as error:
@@ -140,14 +140,14 @@ def _check_model(architecture: Architecture, task: Task) -> bool:
 
 def _shape(architecture: Architecture, task: Task, role: str = "") -> Shape:
     """The shape of the mechanisms of a role; see :func:`_roles`."""
-    spec = task.spec
-    model: Mapping[str, Any] = _model_settings(architecture)
+    model, spec = _model_settings(architecture), task.spec
     length = -(-spec.length // model.get("stride", 1))
     if role == "decoder":
         length = spec.answer_length or length
     causal = role == "decoder" or (spec.causal and not role)
-    width, heads = (model.get(name) for name in ("width", "heads"))
-    return Shape(width, heads, length, causal)  # type: ignore[arg-type]  # Shape checks that they are integers
+    width: Any = model.get("width")  # Shape refuses None
+    heads: Any = model.get("heads")
+    return Shape(width, heads, length, causal)
 
 
 def _roles(architecture: Architecture, task: Task) -> dict[str, list[str]]:

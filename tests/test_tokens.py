@@ -11,7 +11,8 @@ import torch
 from text_tables import write_table
 
 from spaces.tasks import SPLITS
-from spaces.tasks.sources.tokens import LEARNED, UNKNOWN, LibraryEncoder, TokenSettings, learn
+from spaces.tasks.sources.learned_tokens import LEARNED, UNKNOWN, learn
+from spaces.tasks.sources.tokens import LibraryEncoder, TokenSettings
 from spaces.tasks.table import Table
 from spaces.tasks.text import Text
 
@@ -101,6 +102,16 @@ def test_input_settings_that_are_not_given_stay(tmp_path):
     assert (larger.tokens, larger.spec.length) == (TokenSettings("words", 40), 6)
     assert (cased.tokens, cased.spec.length) == (TokenSettings("words", 30, lowercase=False), 6)
     assert pieces.tokens == TokenSettings("bpe"), "a vocabulary is one of a kind of tokens"
+
+
+def test_variants_that_differ_in_length_alone_learn_one_tokenizer(tmp_path):
+    task = Table(file=str(write_table(tmp_path / "a.csv", ROWS)), text="review", label="stars")
+    short, long, cased = (
+        task.with_input(tokens="words", lowercase=lowercase, length=length)
+        for length, lowercase in ((3, None), (6, None), (6, False))
+    )
+    assert short.encoder is long.encoder
+    assert cased.encoder is not long.encoder
 
 
 def test_a_tokenizer_file_is_read(tmp_path):

@@ -12,8 +12,8 @@ import torch
 from spaces.baselines.nearest import NearestSequences
 from spaces.tasks import BOS, EOS, IGNORE_INDEX, SPLITS, Batch
 from spaces.tasks.sources.checks import check_data
+from spaces.tasks.sources.learned_tokens import learn
 from spaces.tasks.sources.pair_tokens import learn_bpe, pair_tokens
-from spaces.tasks.sources.tokens import learn
 from spaces.tasks.synthetic import language_pair
 from spaces.tasks.translation import FIRST, Translation
 

@@ -73,27 +73,29 @@ def suitable_scale(task: Task, *, gpu: bool) -> tuple[str, str]:
 def keep_given_input(config: DictConfig, overrides: Sequence[str]) -> None:
     """Let a setting of the task that the command line names, such as ``task.patch=2``, replace the space's.
 
-    Given tokens leave the branches that have them or, if there are none, the first one with its length alone.
+    If it names ``task.tokens`` and the space has a branch per kind of tokens, only the branches with those tokens are
+    kept; if there are none, the first branch is, with no setting but its length.
     """
-    given = {override.lstrip("+").split("=")[0].removeprefix("task.") for override in overrides}
-    input_node: DictConfig = config.space.get("input") or OmegaConf.create({})
-    branches = input_node.get("choice")
+    keys = (override.lstrip("+").split("=")[0] for override in overrides)
+    given = {key.removeprefix("task.") for key in keys if key.startswith("task.")}
+    settings: DictConfig = config.space.get("input") or OmegaConf.create({})
+    branches = settings.get("choice")
     if not isinstance(branches, DictConfig):
-        _leave_out(input_node, given)
+        _set_to_none(settings, given)
         return
     if "tokens" in given:
         others = [name for name, branch in branches.items() if branch.get("tokens") != config.task.tokens]
         if len(others) == len(branches):
             first = branches[others.pop(0)]
-            _leave_out(first, [name for name in first if name != "length"])
+            _set_to_none(first, first.keys() - {"length"})
         with open_dict(branches):
             for name in others:
                 del branches[name]
     for branch in branches.values():
-        _leave_out(branch, given)
+        _set_to_none(branch, given)
 
 
-def _leave_out(settings: DictConfig, names: Iterable[str]) -> None:
+def _set_to_none(settings: DictConfig, names: Iterable[str]) -> None:
     for name in names:
         if name in settings:
             settings[name] = None

@@ -29,7 +29,7 @@ class HuggingFace(LabelledTexts):
         test_split: its split for testing; null: another tenth.
         tokens: ``bytes``, ``characters``, ``words``, ``bpe``, ``wordpiece``, ``unigram``, or a file tokenizer.json.
         vocabulary: number of tokens that are learned from train at most; null: 8192.
-        lowercase: whether texts are put into lower case, unless tokens are bytes or a file; null: true.
+        lowercase: whether texts are converted to lower case before tokens are learned; null: true.
         length: tokens of a text at most; longer texts are truncated, and their share is logged.
         classes: number of classes at most; the largest are kept, and the omitted ones are logged.
         train: training examples at most.

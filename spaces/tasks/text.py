@@ -5,7 +5,6 @@ Files, not windows, are split 8:1:1, so that no file is in two splits.
 
 from __future__ import annotations
 
-import copy
 import math
 import sysconfig
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from spaces.baselines.ngram import NGram
 from spaces.tasks import IGNORE_INDEX, SPLITS, Batch, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
 from spaces.tasks.sources.splits import MIN_TO_SPLIT, largest_classes
 from spaces.tasks.sources.text_windows import SUFFIXES, File, choose_windows, read_windows, text_files
-from spaces.tasks.sources.tokens import DERIVED, Encoder, Ids, TokenSettings, pad_ids
+from spaces.tasks.sources.tokens import Encoder, Ids, TokenSettings, pad_ids, with_tokens
 
 
 class Text(Task):
@@ -36,7 +35,7 @@ class Text(Task):
         predict: ``label``, the subfolder of ``folder`` that contains the file, or ``next_byte``.
         tokens: with ``label``, what a token is, see :class:`~spaces.tasks.sources.tokens.TokenSettings`.
         vocabulary: number of tokens that are learned from train at most; null: a default.
-        lowercase: whether texts are put into lower case, unless tokens are bytes or a file; null: true.
+        lowercase: whether texts are converted to lower case before tokens are learned; null: true.
         length: bytes per window, and tokens at most; the last window of a file may be shorter and is padded.
         generate: with ``next_byte``, the number of bytes at the end of a window that are generated when latency is
             measured, with the others as the prompt; 0 measures one forward pass over the window instead.
@@ -77,6 +76,7 @@ class Text(Task):
         if generate >= length:
             raise ValueError(f"generate={generate}: with length={length} it must be 0..{length - 1}")
         self.tokens = TokenSettings(tokens, vocabulary, lowercase)
+        self._encoders: dict[TokenSettings, Encoder] = {}  # shared with variants, which may differ in length alone
         if predict == "next_byte" and tokens != "bytes":
             raise ValueError(f"tokens={tokens!r}: with predict=next_byte they are bytes")
         self._rows: dict[Split, list[tuple[int, bytes]]] = {}  # shared with variants
@@ -122,13 +122,7 @@ class Text(Task):
         """The same windows as other tokens, or cut to the first ``length``; what is not given stays."""
         if self.target == "next_byte":
             raise ValueError("with predict=next_byte the input cannot vary")
-        varied = copy.copy(self)
-        varied.__dict__ = {name: value for name, value in vars(self).items() if name not in DERIVED}
-        varied.tokens = self.tokens.varied(tokens, vocabulary, lowercase)
-        if length is not None:
-            check_whole(1, length=length)
-            varied.length = length
-        return varied
+        return with_tokens(self, self.tokens.varied(tokens, vocabulary, lowercase), length)
 
     def _largest_subfolders(self, files: Sequence[File], classes: int) -> tuple[str, ...]:
         sizes: dict[str, list[int]] = {}
@@ -157,7 +151,9 @@ class Text(Task):
     @cached_property
     def encoder(self) -> Encoder:
         """Learned from the training windows."""
-        return self.tokens.encoder(self._texts("train"))
+        if self.tokens not in self._encoders:
+            self._encoders[self.tokens] = self.tokens.encoder(self._texts("train"))
+        return self._encoders[self.tokens]
 
     def _texts(self, split: Split) -> list[str]:
         return [content[: self.window].decode(errors="ignore") for _, content in self.rows(split)]

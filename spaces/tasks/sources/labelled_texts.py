@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import re
@@ -20,7 +19,7 @@ from spaces.tasks.sources.bad_rows import warn_or_refuse
 from spaces.tasks.sources.rows import Example, Source, checked, is_missing, label_of, label_of_group, text_of
 from spaces.tasks.sources.splits import largest_classes, split_by_hash, subset_by_hash
 from spaces.tasks.sources.stored import CHUNK, LARGE, Chunk, StoredExamples, cache_name, stored_examples
-from spaces.tasks.sources.tokens import DERIVED, Encoder, Ids, TokenSettings, pad_ids
+from spaces.tasks.sources.tokens import Encoder, Ids, TokenSettings, pad_ids, with_tokens
 
 log = logging.getLogger(__name__)
 ID_BYTES = 8  # of an id in a batch
@@ -40,7 +39,7 @@ class LabelledTexts(Task):
             are split by their text; None: there are no groups.
         tokens: what a token is, see :class:`~spaces.tasks.sources.tokens.TokenSettings`; learned from train alone.
         vocabulary: number of tokens that are learned at most; null: a default.
-        lowercase: whether texts are put into lower case before; None: true.
+        lowercase: whether texts are converted to lower case before; None: true.
         length: tokens of a text at most; longer texts are truncated, and their share is logged.
         classes: number of classes at most; the largest are kept, and the omitted ones are logged.
         train: training examples at most, a random subset if there are more.
@@ -67,6 +66,7 @@ class LabelledTexts(Task):
     ) -> None:
         check_whole(1, length=length)
         self.tokens = TokenSettings(tokens, vocabulary, lowercase)
+        self._encoders: dict[TokenSettings, Encoder] = {}  # shared with variants, which may differ in length alone
         check_whole(2, classes=classes)
         if text == label:
             raise ValueError(f"text={text!r}, label={label!r}: they must be two different columns")
@@ -138,15 +138,10 @@ class LabelledTexts(Task):
         lowercase: bool | None = None,
         length: int | None = None,
     ) -> LabelledTexts:
-        """The same texts and labels as other tokens; what is not given stays, unless tokens are."""
-        varied = copy.copy(self)
-        shared = {"rows": self.rows, "class_names": self.class_names, "chance": self.chance}
-        varied.__dict__ = {name: value for name, value in vars(self).items() if name not in DERIVED} | shared
+        """The same texts and labels as other tokens, see :meth:`TokenSettings.varied`; None leaves ``length``."""
+        _ = self.rows, self.class_names, self.chance  # computed here, so that the copy has them
+        varied = with_tokens(self, self.tokens.varied(tokens, vocabulary, lowercase), length)
         varied.varied = True
-        varied.tokens = self.tokens.varied(tokens, vocabulary, lowercase)
-        if length is not None:
-            check_whole(1, length=length)
-            varied.length = length
         return varied
 
     def contents(self, split: Split) -> Sequence[Hashable]:
@@ -197,7 +192,9 @@ class LabelledTexts(Task):
     @cached_property
     def encoder(self) -> Encoder:
         """Learned from the training texts."""
-        return self.tokens.encoder(each.text for each in self.rows["train"])
+        if self.tokens not in self._encoders:
+            self._encoders[self.tokens] = self.tokens.encoder(each.text for each in self.rows["train"])
+        return self._encoders[self.tokens]
 
     @cached_property
     def spec(self) -> TaskSpec:  # type: ignore[override]

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from spaces.dimensions import check_whole
-from spaces.tasks.sources.tokens import DEFAULT_VOCABULARY, read_tokenizer
+from spaces.tasks.sources.learned_tokens import read_tokenizer
+from spaces.tasks.sources.tokens import DEFAULT_VOCABULARY
 
 BYTES = 256
 LEARNED = ("words", "bpe")

@@ -1,18 +1,12 @@
-"""Texts as token ids: bytes, characters, words or subwords, learned from the texts of the training split.
-
-Subwords are those of byte-pair encoding (Sennrich et al., "Neural Machine Translation of Rare Words with Subword
-Units", 2016), WordPiece (Schuster and Nakajima, "Japanese and Korean Voice Search", 2012) or a unigram language model
-(Kudo, "Subword Regularization", 2018), all by the library ``tokenizers``.
-"""
+"""Texts as token ids: bytes, characters, words or subwords, learned from the texts of the training split."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,16 +14,11 @@ from torch import Tensor
 
 from spaces.batch import Batch
 from spaces.dimensions import check_whole
+from spaces.tasks.sources.learned_tokens import LEARNED, learn, read_tokenizer
 
 Ids = np.ndarray[Any, Any]  # of one text, int32
-LEARNED = ("characters", "words", "bpe", "wordpiece", "unigram")
 DEFAULT_VOCABULARY = 8192
 DERIVED = {"spec", "ids", "encoder", "_loaded", "_variants"}  # attributes of a task that depend on its tokens
-UNKNOWN = "[UNK]"  # the token, of id 0, of what is not in the vocabulary
-# Scripts that write no spaces between words: in words each of their characters is one, subwords may join them.
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-SPACED = rf"[\p{{L}}\p{{M}}\p{{N}}_&&[^{UNSPACED}]]+"
-MARK = r"[^\s\p{L}\p{M}\p{N}_]"
 
 
 class Encoder(Protocol):
@@ -45,6 +34,16 @@ class Encoder(Protocol):
         """The ids of each text, at least one."""
 
 
+class TokenizedTask(Protocol):
+    """A task whose inputs are token ids of texts."""
+
+    tokens: TokenSettings
+    length: int
+
+
+T = TypeVar("T", bound=TokenizedTask)
+
+
 @dataclass(frozen=True)
 class TokenSettings:
     """What the tokens of a text are.
@@ -53,8 +52,8 @@ class TokenSettings:
         tokens: ``bytes``, ``characters``, ``words``, ``bpe``, ``wordpiece``, ``unigram``, or a file ``tokenizer.json``
             of the library ``tokenizers``.
         vocabulary: number of tokens that are learned at most; null: ``DEFAULT_VOCABULARY``. Bytes and files have none.
-        lowercase: whether texts are put into lower case before tokens are learned; null: true. Case tells much about
-            the source of a text; without it there are fewer rare words.
+        lowercase: whether texts are converted to lower case before tokens are learned; null: true. In lower case fewer
+            words are rare; case may tell classes apart, such as the sources of texts. Bytes and files have none.
 
     Raises:
         ValueError: a setting is unknown or will not be used.
@@ -82,7 +81,7 @@ class TokenSettings:
         return self.tokens if self.tokens in ("bytes", "characters", "words") else "tokens"
 
     def varied(self, tokens: str | None, vocabulary: int | None, lowercase: bool | None) -> TokenSettings:
-        """These settings with those that are not None; with other tokens, the others do not stay."""
+        """A copy with the settings that are not None; given tokens, vocabulary and lowercase are not taken over."""
         if tokens is not None:
             return TokenSettings(tokens, vocabulary, lowercase)
         return TokenSettings(
@@ -103,6 +102,21 @@ class TokenSettings:
             vocabulary = self.vocabulary or DEFAULT_VOCABULARY
             return LibraryEncoder(learn(self.tokens, vocabulary, texts, lowercase=self.lowercase is not False))
         return LibraryEncoder(read_tokenizer(Path(self.tokens).expanduser()))
+
+
+def with_tokens(task: T, tokens: TokenSettings, length: int | None) -> T:
+    """A copy of a task with other tokens and, unless None, another ``length``, without the attributes ``DERIVED``.
+
+    Raises:
+        ValueError: ``length`` is invalid.
+    """
+    varied = copy.copy(task)
+    varied.__dict__ = {name: value for name, value in vars(task).items() if name not in DERIVED}
+    varied.tokens = tokens
+    if length is not None:
+        check_whole(1, length=length)
+        varied.length = length
+    return varied
 
 
 class ByteEncoder:
@@ -145,83 +159,3 @@ def pad_ids(texts: Sequence[Ids], length: int, labels: Tensor) -> Batch:
         row[: len(ids)] = torch.from_numpy(ids)
     padding = torch.arange(length) >= torch.tensor([len(ids) for ids in texts])[:, None]
     return Batch(inputs, padding if padding.any() else None, labels)
-
-
-def learn(kind: str, vocabulary: int, texts: Iterable[str], *, lowercase: bool = True) -> Any:
-    """A ``tokenizers.Tokenizer`` of one of the kinds ``LEARNED``, with at most ``vocabulary`` tokens.
-
-    It is the same in every process, as a trial may be resumed by another one.
-    """
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
-
-    model: Any
-    trainer: Any
-    options: dict[str, Any] = {"vocab_size": vocabulary, "special_tokens": [UNKNOWN], "show_progress": False}
-    if kind in ("bpe", "wordpiece"):
-        model, trainer = models.BPE(unk_token=UNKNOWN), trainers.BpeTrainer(**options)
-    elif kind == "unigram":
-        model, trainer = models.Unigram(), trainers.UnigramTrainer(unk_token=UNKNOWN, **options)
-    else:
-        model, trainer = models.WordLevel(unk_token=UNKNOWN), trainers.WordLevelTrainer(**options)
-    unspaced = f"[{UNSPACED}]" if kind == "words" else f"[{UNSPACED}]+"
-    pieces = r"\S" if kind == "characters" else f"{unspaced}|{SPACED}|{MARK}"
-    tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])])
-    # What matches no piece, white space, is removed: inverted, the pieces are the delimiters that are kept.
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), behavior="removed", invert=True)
-    texts = list(texts)
-    if kind in ("bpe", "wordpiece", "unigram"):
-        normalized = [tokenizer.normalizer.normalize_str(text) for text in texts]
-        texts = _without_rare_characters(normalized, limit=vocabulary // 2)
-    tokenizer.train_from_iterator(texts, trainer)
-    if kind == "wordpiece":
-        # The library's own trainer for WordPiece, also by byte-pair encoding, breaks ties at random.
-        pieces_of = _word_pieces(tokenizer, texts, vocabulary)
-        tokenizer.model = models.WordPiece(pieces_of, unk_token=UNKNOWN)
-    return _with_sorted_ids(tokenizer) if kind == "unigram" else tokenizer
-
-
-def _without_rare_characters(texts: Sequence[str], limit: int) -> list[str]:
-    """The texts with at most ``limit`` characters, the most frequent ones, and spaces in place of others.
-
-    Of thousands of characters, as in Chinese, the rare ones leave room in the vocabulary for what is longer.
-    """
-    counts = Counter(character for text in texts for character in text if not character.isspace())
-    ordered = sorted(counts, key=lambda character: (-counts[character], character))
-    rare = dict.fromkeys(map(ord, ordered[limit:]), " ")
-    return [text.translate(rare) for text in texts]
-
-
-def _word_pieces(tokenizer: Any, texts: Sequence[str], vocabulary: int) -> dict[str, int]:
-    """The most frequent tokens of a byte-pair encoding by id, with ``##`` where they continue a word."""
-    counts: Counter[str] = Counter()
-    for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
-        for before, word, token in zip([None, *encoding.word_ids], encoding.word_ids, encoding.tokens, strict=False):
-            counts[f"##{token}" if word == before else token] += 1
-    del counts[UNKNOWN]
-    ordered = sorted(counts, key=lambda token: (-counts[token], token))
-    return {token: number for number, token in enumerate([UNKNOWN, *ordered][:vocabulary])}
-
-
-def _with_sorted_ids(tokenizer: Any) -> Any:
-    """A unigram model with ids in the order of the tokens; the library's order differs between two runs."""
-    from tokenizers import Tokenizer
-
-    state = json.loads(tokenizer.to_str())
-    # The last digits of the scores depend on the order of a parallel sum.
-    scores = {token: round(score, 6) for token, score in state["model"]["vocab"]}
-    tokens = [UNKNOWN, *sorted(scores.keys() - {UNKNOWN})]
-    state["model"] |= {"vocab": [[token, scores[token]] for token in tokens], "unk_id": 0}
-    return Tokenizer.from_str(json.dumps(state))
-
-
-def read_tokenizer(path: Path) -> Any:
-    """The ``tokenizers.Tokenizer`` of a file; ``ValueError`` if there is none."""
-    from tokenizers import Tokenizer
-
-    if not path.is_file():
-        raise ValueError(f"tokens={str(path)!r}: no such file")
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain exceptions
-        raise ValueError(f"tokens={str(path)!r}: no tokenizer file: {error}") from error

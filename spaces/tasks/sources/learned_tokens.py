@@ -1,0 +1,101 @@
+"""Tokenizers of the library ``tokenizers``, learned from texts or read from a file.
+
+Subwords are those of byte-pair encoding (Sennrich et al., "Neural Machine Translation of Rare Words with Subword
+Units", 2016), WordPiece (Schuster and Nakajima, "Japanese and Korean Voice Search", 2012) or a unigram language model
+(Kudo, "Subword Regularization", 2018), all by the library ``tokenizers``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+LEARNED = ("characters", "words", "bpe", "wordpiece", "unigram")
+UNKNOWN = "[UNK]"  # the token, of id 0, of what is not in the vocabulary
+# Scripts that write no spaces between words: in words each of their characters is one, subwords may join them.
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+SPACED = rf"[\p{{L}}\p{{M}}\p{{N}}_&&[^{UNSPACED}]]+"
+MARK = r"[^\s\p{L}\p{M}\p{N}_]"
+
+
+def learn(kind: str, vocabulary: int, texts: Iterable[str], *, lowercase: bool = True) -> Any:
+    """A ``tokenizers.Tokenizer`` of one of the kinds ``LEARNED``, with at most ``vocabulary`` tokens.
+
+    It is the same in every process, as a trial may be resumed by another one.
+    """
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    model: Any
+    trainer: Any
+    options: dict[str, Any] = {"vocab_size": vocabulary, "special_tokens": [UNKNOWN], "show_progress": False}
+    if kind in ("bpe", "wordpiece"):
+        model, trainer = models.BPE(unk_token=UNKNOWN), trainers.BpeTrainer(**options)
+    elif kind == "unigram":
+        model, trainer = models.Unigram(), trainers.UnigramTrainer(unk_token=UNKNOWN, **options)
+    else:
+        model, trainer = models.WordLevel(unk_token=UNKNOWN), trainers.WordLevelTrainer(**options)
+    unspaced = f"[{UNSPACED}]" if kind == "words" else f"[{UNSPACED}]+"
+    pieces = r"\S" if kind == "characters" else f"{unspaced}|{SPACED}|{MARK}"
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])])
+    # What matches no piece, white space, is removed: inverted, the pieces are the delimiters that are kept.
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), behavior="removed", invert=True)
+    texts = list(texts)
+    if kind in ("bpe", "wordpiece", "unigram"):
+        normalized = [tokenizer.normalizer.normalize_str(text) for text in texts]
+        texts = _without_rare_characters(normalized, limit=vocabulary // 2)
+    tokenizer.train_from_iterator(texts, trainer)
+    if kind == "wordpiece":
+        # The library's own trainer for WordPiece, also by byte-pair encoding, breaks ties at random.
+        pieces_of = _word_pieces(tokenizer, texts, vocabulary)
+        tokenizer.model = models.WordPiece(pieces_of, unk_token=UNKNOWN)
+    return _with_sorted_ids(tokenizer) if kind == "unigram" else tokenizer
+
+
+def _without_rare_characters(texts: Sequence[str], limit: int) -> list[str]:
+    """The texts with at most ``limit`` characters, the most frequent ones, and spaces in place of others.
+
+    Of thousands of characters, as in Chinese, the rare ones leave room in the vocabulary for what is longer.
+    """
+    counts = Counter(character for text in texts for character in text if not character.isspace())
+    ordered = sorted(counts, key=lambda character: (-counts[character], character))
+    rare = dict.fromkeys(map(ord, ordered[limit:]), " ")
+    return [text.translate(rare) for text in texts]
+
+
+def _word_pieces(tokenizer: Any, texts: Sequence[str], vocabulary: int) -> dict[str, int]:
+    """The most frequent tokens of a byte-pair encoding by id, with ``##`` where they continue a word."""
+    counts: Counter[str] = Counter()
+    for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
+        for before, word, token in zip([None, *encoding.word_ids], encoding.word_ids, encoding.tokens, strict=False):
+            counts[f"##{token}" if word == before else token] += 1
+    del counts[UNKNOWN]
+    ordered = sorted(counts, key=lambda token: (-counts[token], token))
+    return {token: number for number, token in enumerate([UNKNOWN, *ordered][:vocabulary])}
+
+
+def _with_sorted_ids(tokenizer: Any) -> Any:
+    """A unigram model with ids in the order of the tokens; the library's order differs between two runs."""
+    from tokenizers import Tokenizer
+
+    state = json.loads(tokenizer.to_str())
+    # The last digits of the scores depend on the order of a parallel sum.
+    scores = {token: round(score, 6) for token, score in state["model"]["vocab"]}
+    tokens = [UNKNOWN, *sorted(scores.keys() - {UNKNOWN})]
+    state["model"] |= {"vocab": [[token, scores[token]] for token in tokens], "unk_id": 0}
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def read_tokenizer(path: Path) -> Any:
+    """The ``tokenizers.Tokenizer`` of a file; ``ValueError`` if there is none."""
+    from tokenizers import Tokenizer
+
+    if not path.is_file():
+        raise ValueError(f"tokens={str(path)!r}: no such file")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain exceptions
+        raise ValueError(f"tokens={str(path)!r}: no tokenizer file: {error}") from error
