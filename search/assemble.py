@@ -24,6 +24,7 @@ from search.report.imbalance import describe_imbalance
 from search.samplers.candidates import Pool
 from search.samplers.seeded import SeededPerTrial
 from search.study import warm_start
+from search.study.identity import identity_of
 from search.study.records import Direction, Objectives
 from search.study.storage import open_storage, open_study
 from search.study.store import TrialStore
@@ -32,6 +33,7 @@ from search.training.check import validate_settings
 from search.training.device import Device, select_device
 from search.training.learner import LightningLearner
 from search.training.speed import middle_epoch_seconds
+from search.training.weights import WeightsFolder
 from spaces.baselines import BaselineResult
 from spaces.baselines.of_task import evaluate_baselines
 from spaces.build import invalid_corners
@@ -41,21 +43,6 @@ from spaces.space import Space
 from spaces.tasks import Task
 from spaces.tasks.sources.checks import check_data
 
-MAY_DIFFER = (  # between workers
-    "scale",  # the space has been composed with it
-    "study",
-    "n_trials",
-    "budget",
-    "patience",
-    "workers",
-    "storage",
-    "tracking",
-    "checkpoints",
-    "warm_start",
-    "baselines",
-    "device",
-    "compile",
-)
 SPEED_SHARE = 0.03  # of the budget, for measuring the speed of training
 
 
@@ -67,6 +54,7 @@ class Components:
     search: Search
     costs: MeasuredCosts
     tracking: Tracking
+    weights: WeightsFolder
     measuring_s: float  # seconds of measuring the largest networks
     baselines: Sequence[BaselineResult]
     notes: Sequence[str]  # for the user
@@ -134,6 +122,8 @@ def build_search(
         config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": hide_passwords(config["storage"]["url"])})),
     )
     pool = Pool(space, costs.counted, size=getattr(sampler.base, "candidates", 1), limits=limits, seed=seed)
+    folder = Path(config["checkpoints"]) / config["study"]
+    learner = LightningLearner(task, seed, folder, device, deadline.is_over, keeps_weights=config["weights_mb"] != 0)
     search = Search(
         space=space,
         objectives=objectives,
@@ -141,10 +131,11 @@ def build_search(
         cost_model=costs,
         proposer=proposer_of(sampler.base, pruner, pool.unseen),
         pruner=pruner,
-        learner=LightningLearner(task, seed, Path(config["checkpoints"]) / config["study"], device, deadline.is_over),
+        learner=learner,
         deadline=deadline,
     )
-    return Components(store, search, costs, tracking, measuring, baselines, [*describe_imbalance(task), *notes])
+    notes = [*describe_imbalance(task), *notes]
+    return Components(store, search, costs, tracking, learner.weights, measuring, baselines, notes)
 
 
 def _with_epochs(
@@ -178,23 +169,6 @@ def _with_epochs(
     if not notes:
         notes = [f"train.epochs is {epochs} instead of {fixed}, as in the trials that the study has."]
     return Space({**config["space"], "train": {**config["space"]["train"], "epochs": epochs}}), notes
-
-
-def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that all workers of a study must share."""
-    identity = {name: config[name] for name in config if name not in MAY_DIFFER}
-    # Studies of version 0.2 lack two settings, and can be continued with the defaults.
-    if identity["precision"] == "32-true":
-        del identity["precision"]
-    return {**identity, "task": _without_default_metric(identity["task"])}
-
-
-def _without_default_metric(node: Any) -> Any:
-    """A task's node without ``metric`` where it is the default; likewise those in it."""
-    if not isinstance(node, Mapping):
-        return node
-    kept = {name: value for name, value in node.items() if name != "metric" or value not in (None, Task.metric)}
-    return {name: _without_default_metric(value) for name, value in kept.items()}
 
 
 def _baselines(task: Task, phase: Callable[[str], None]) -> list[BaselineResult]:

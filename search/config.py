@@ -30,6 +30,7 @@ KEYS = (
     "costs",
     "limits",
     "checkpoints",
+    "weights_mb",
     "warm_start",
     "baselines",
     "device",
@@ -139,6 +140,11 @@ def validate_config(config: Mapping[str, Any]) -> None:
     for name in ("study", "checkpoints", "warm_start"):
         if not isinstance(config.get(name, ""), str | None):
             problems.append(f"{name}={config[name]!r}: it must be text, in quotes if it looks like a number or a list")
+    weights_mb = config.get("weights_mb")
+    if weights_mb is not None and (isinstance(weights_mb, bool) or not isinstance(weights_mb, int | float)):
+        problems.append(f"weights_mb={weights_mb!r}: it must be a number of megabytes, or null for no limit")
+    elif weights_mb is not None and not weights_mb >= 0:
+        problems.append(f"weights_mb={weights_mb!r}: it must be at least 0")
     if not isinstance(limits, Mapping):
         problems.append(f"limits={limits!r}: it must be a mapping of costs such as {{latency_ms: 2.0}}")
         limits = {}

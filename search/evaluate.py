@@ -76,6 +76,7 @@ def _train(own: OpenTrial, paused: Record | None, store: TrialStore, search: Sea
             own.write(training_s=deadline.elapsed_s() - start_s, overhead=training.overhead)
             if epoch == training.epochs:  # stopping it now would only throw its result away
                 own.write(validation_metrics=training.evaluate("validation"), test_metrics=training.evaluate("test"))
+                own.write(weights=training.save_weights())
                 yield own.write(metric=training.metric, state=State.COMPLETE)
                 return
             if stop := _should_stop(own.record, store, search):

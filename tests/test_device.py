@@ -20,7 +20,7 @@ from tiny_task import TREE, FirstToken
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from search.assemble import identity_of
+from search.study.identity import identity_of
 from search.training.device import Device, select_device
 from search.training.fit import LightningFit
 from search.training.loss import TrainingLoss

@@ -8,8 +8,8 @@ import pytest
 import torch
 from tiny_task import FirstToken, run_trials, tiny_search, tiny_study
 
-from search.assemble import identity_of
 from search.report.imbalance import describe_imbalance
+from search.study.identity import identity_of
 from search.study.records import Objectives
 from search.tracking.summaries import trial_data
 from search.training.learner import LightningLearner

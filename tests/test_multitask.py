@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_task import FirstToken
 
-from search.training.fit import LightningFit, evaluate_split
+from search.training.evaluation import evaluate_split
+from search.training.fit import LightningFit
 from search.training.settings import TrainSettings
 from spaces.attention import Shape
 from spaces.attention.softmax import SoftmaxAttention

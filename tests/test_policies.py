@@ -14,7 +14,7 @@ SOURCES = sorted(path for room in ("search", "spaces") for path in (ROOT / room)
 ONLY_IN = {  # a package and the files that may import it
     "hydra": {"search/run.py"},
     "omegaconf": {"search/config.py", "search/run.py", "search/assemble.py", "search/budget/scale.py"},
-    "lightning": {"search/training/fit.py", "search/training/module.py"},
+    "lightning": {"search/training/evaluation.py", "search/training/fit.py", "search/training/module.py"},
     "matplotlib": {"search/report/figure.py"},
     "mlflow": {"search/tracking/client.py", "search/tracking/runs.py"},
     "plotly": {"search/replay/page.py", "search/report/plots.py", "spaces/bench/page.py"},

@@ -13,7 +13,8 @@ from tiny_task import run_trials, tiny_search, tiny_study
 
 from search.compare import STRATEGIES, strategy
 from search.pareto import non_dominated
-from search.replay.simulation import Replay, Strategy, TableLearner
+from search.replay.learner import TableLearner
+from search.replay.simulation import Replay, Strategy
 from search.replay.table import read, shipped, write
 from search.study.records import Record
 from search.study.store import TrialStore

@@ -12,7 +12,8 @@ from tiny_task import TREE, FirstToken
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from search.study.records import Record
-from search.training.fit import LightningFit, evaluate_split
+from search.training.evaluation import evaluate_split
+from search.training.fit import LightningFit
 from search.training.learner import LightningLearner
 from search.training.module import EpochLoader, parameter_groups
 from search.training.settings import TrainSettings

@@ -18,7 +18,8 @@ from tiny_task import TREE, FirstToken, run_trials, tiny_search, tiny_study
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from search.training.check import validate_settings
-from search.training.fit import LightningFit, evaluate_split
+from search.training.evaluation import evaluate_split
+from search.training.fit import LightningFit
 from search.training.learner import LightningLearner
 from search.training.loss import TrainingLoss, balanced_weights
 from search.training.module import TrainingModule

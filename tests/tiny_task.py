@@ -122,6 +122,7 @@ def tiny_config(folder: Path) -> dict[str, Any]:
         "storage": {"url": f"sqlite:///{folder / 'studies.db'}"},
         "tracking": {"_target_": "search.tracking.Tracking"},
         "checkpoints": str(folder),
+        "weights_mb": 1000,
         "limits": {},
         "costs": ["latency_ms"],
         "seed": 0,

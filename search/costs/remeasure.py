@@ -30,7 +30,7 @@ def remeasure(store: TrialStore, measured: MeasuredCosts, objectives: Objectives
     if store.complete_when_remeasured() == complete:
         return 0
     own = [record for record in records if record.timing and record.timing.host == measured.host]
-    near = [record for record in own if record.state == State.COMPLETE and _near_front(record, records, objectives)]
+    near = [record for record in own if record.state == State.COMPLETE and near_front(record, records, objectives)]
     networks = {network_key(record.architecture) for record in near}
     if not networks:
         return 0
@@ -41,7 +41,7 @@ def remeasure(store: TrialStore, measured: MeasuredCosts, objectives: Objectives
     return len(networks)
 
 
-def _near_front(record: Record, records: Sequence[Record], objectives: Objectives) -> bool:
+def near_front(record: Record, records: Sequence[Record], objectives: Objectives) -> bool:
     """Whether a complete trial is on the front, or would be if its latency were lower by the factor ``DRIFT``."""
     faster = replace(record, costs={**record.costs, "latency_ms": record.costs["latency_ms"] / DRIFT})
     others = [other for other in records if other.number != record.number]

@@ -8,8 +8,7 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,19 +17,18 @@ import optuna
 from optuna.trial import Trial, TrialState
 
 from search.acquisition import BoxDecomposition
-from search.costs import Costs
 from search.evaluate import Search, evaluate, values
 from search.lifecycle import QueueProposer, proposer_of, queue_next
 from search.pareto import non_dominated
 from search.pruning import Pruner
+from search.replay.learner import TableLearner
 from search.replay.table import Table
 from search.samplers.candidates import Candidate
 from search.samplers.seeded import SeededPerTrial
 from search.study.history import History
-from search.study.records import Direction, Record, State, Timing
+from search.study.records import Direction, Record, State
 from search.study.store import TrialStore
-from search.training import Epoch
-from spaces.architecture import Architecture, key
+from spaces.architecture import key
 from spaces.instantiate import instantiate
 from spaces.space import Space
 
@@ -67,63 +65,6 @@ class Outcome:
     def reached(self, share: float, *, epochs: bool = False) -> float:
         """Seconds (or epochs) until ``share`` of the true hypervolume; infinite if never."""
         return next((entry[1] if epochs else entry[0] for entry in self.trace if entry[2] >= share), math.inf)
-
-
-class TableLearner:
-    """Looks up learning curves: a :class:`~search.training.Learner` and a :class:`~search.costs.CostModel`."""
-
-    host: str = "table"
-
-    def __init__(self, table: Table, world: int) -> None:
-        self.table, self.world = table, world
-        self.rows = {key(architecture): row for row, architecture in enumerate(table.architectures)}
-
-    def costs(self, architecture: Architecture) -> Costs:
-        """See :class:`~search.costs.CostModel`."""
-        costs = self.table.costs[self.rows[key(architecture)]]
-        counted = {name: value for name, value in costs.items() if name != "latency_ms"}
-        return Costs(counted, Timing(costs["latency_ms"], spread=0.0, host=self.host, at=0.0))
-
-    def can_resume(self, number: int) -> bool:
-        """Checkpoints are never lost."""
-        return True
-
-    def train(self, record: Record, *, resume: int | None) -> nullcontext[TableTraining]:
-        """See :class:`~search.training.Learner`."""
-        row = self.rows[key(record.architecture)]
-        training = TableTraining(self.table.curves[self.world][row], self.table.seconds[row], done=record.epochs)
-        return nullcontext(training)
-
-
-@dataclass
-class TableTraining:
-    """The epochs of a learning curve after the first ``done``; see :class:`~search.training.Training`."""
-
-    curve: Sequence[float]
-    seconds: float
-    done: int
-    overhead: float = 0.0
-
-    @property
-    def epochs(self) -> int:
-        """Of the whole training."""
-        return len(self.curve)
-
-    @property
-    def metric(self) -> float:
-        """Of the last epoch."""
-        return self.curve[-1]
-
-    def __iter__(self) -> Iterator[Epoch]:
-        for epoch in range(self.done + 1, self.epochs + 1):
-            yield Epoch(epoch, self.curve[epoch - 1], self.seconds * epoch)
-
-    def save(self) -> None:
-        """Nothing is lost."""
-
-    def evaluate(self, split: str) -> dict[str, float]:
-        """None are recorded."""
-        return {}
 
 
 class Replay:

@@ -32,6 +32,7 @@ _PLAIN_FIELDS = (  # stored as they are, under their own names
     "latency_s",
     "overhead",
     "worker",
+    "weights",
     "duplicate_of",
 )
 

@@ -78,6 +78,7 @@ class Record:
     latency_s: float = 0.0  # wall-clock seconds of measuring its latency
     overhead: float = 0.0  # share of the training's CPU time outside forward, backward and optimizer steps
     worker: str = ""  # host:pid
+    weights: str = ""  # path, on the worker's host, of the file of the weights; it is removed off the front
     replaces: int | None = None  # the trial that was resumed, or requeued after its worker died, as this one
     duplicate_of: int | None = None  # the trial with the same architecture
     ended_at: float | None = None  # seconds since 1970; None while it runs

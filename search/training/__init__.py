@@ -41,6 +41,9 @@ class Training(Protocol):
     def save(self) -> None:
         """Write a checkpoint of the epoch that was handed over last."""
 
+    def save_weights(self) -> str:
+        """Keep the weights that :attr:`metric` is of; returns the path of their file, empty if there is none."""
+
     def evaluate(self, split: Split) -> dict[str, float]:
         """The metrics on validation or test by name, of the weights that :attr:`metric` is of."""
 

@@ -27,6 +27,11 @@ class BestEpoch:
         """The best metric so far; None before the first epoch whose metric is not NaN."""
         return self._state.get("metric")
 
+    @property
+    def weights(self) -> Mapping[str, Tensor] | None:
+        """Those of the best epoch so far; None as long as there is none."""
+        return self._state.get("network")
+
     def state_dict(self) -> dict[str, Any]:
         """The metric and the weights, for a checkpoint."""
         return self._state

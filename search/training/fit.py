@@ -27,19 +27,18 @@ from typing import Any, Self
 
 import lightning
 import torch
-from lightning.fabric.utilities import move_data_to_device
-from torch import nn
+from torch import Tensor, nn
 
 from search.costs.exclusive import lower_thread_priority
 from search.training.best import BestEpoch
 from search.training.check import check_settings
 from search.training.device import Device
+from search.training.evaluation import EVAL_BATCH_FACTOR, evaluate_split
 from search.training.module import EpochLoader, TrainingModule
 from search.training.settings import TrainSettings
 from spaces.tasks import Split, Task
 
 CPU = Device()
-EVAL_BATCH_FACTOR = 4  # evaluation batches are this much larger than training batches, which is faster
 
 
 class LightningFit:
@@ -149,6 +148,11 @@ class LightningFit:
         with weights, self._module.trainer.precision_plugin.forward_context():
             return evaluate_split(self._module.evaluated, self._task, split)
 
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that :attr:`metric` is of; only while the fit waits."""
+        best = None if self._best is None else self._best.weights
+        return dict(self._module.evaluated.state_dict() if best is None else best)
+
     def _next(self) -> tuple[int, float] | None:
         result = self._results.get()
         if isinstance(result, BaseException):
@@ -240,11 +244,3 @@ class _Callback(lightning.Callback):
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
         self._training._on_epoch_end(module.epochs_done + trainer.current_epoch + 1, module.metric)
-
-
-def evaluate_split(network: nn.Module, task: Task, split: Split) -> dict[str, float]:
-    """The metrics of a network on a split, by name; computed on the network's device."""
-    device = next(network.eval().parameters()).device
-    batches = task.batches(split, EVAL_BATCH_FACTOR * task.batch_size)
-    with torch.inference_mode():
-        return task.compute_metrics([task.eval_step(network, move_data_to_device(batch, device)) for batch in batches])

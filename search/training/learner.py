@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,11 @@ from search.study.records import Record
 from search.training import Epoch, fit
 from search.training.device import Device
 from search.training.settings import TrainSettings
+from search.training.weights import WeightsFolder
 from spaces.build import build, task_of
 from spaces.tasks import Split, Task
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class LightningLearner:
         folder: of the checkpoints.
         device: where and in which precision networks are trained.
         is_over: called before each batch; if true, the training ends without the epoch in progress.
+        keeps_weights: whether the weights of complete trials are written.
     """
 
     task: Task
@@ -33,10 +38,16 @@ class LightningLearner:
     folder: Path
     device: Device = fit.CPU
     is_over: Callable[[], bool] = lambda: False
+    keeps_weights: bool = True
 
     def checkpoint(self, number: int) -> Path:
         """The checkpoint of a trial."""
         return self.folder / f"{number}.pt"
+
+    @property
+    def weights(self) -> WeightsFolder:
+        """Where the weights of complete trials are kept."""
+        return WeightsFolder(self.folder / "weights")
 
     def can_resume(self, number: int) -> bool:
         """See :class:`~search.training.Learner`; false where the checkpoint is lost or on another host."""
@@ -54,7 +65,7 @@ class LightningTraining:
     """
 
     def __init__(self, learner: LightningLearner, record: Record, resume: int | None) -> None:
-        self._learner, self._number = learner, record.number
+        self._learner, self._number, self._architecture = learner, record.number, record.architecture
         self._resumed = None if resume is None else learner.checkpoint(resume)
         self._epoch = self._saved_epoch = record.epochs
         self._before_s = record.cpu_seconds[-1] if record.cpu_seconds else 0.0
@@ -107,6 +118,17 @@ class LightningTraining:
         """See :class:`~search.training.Training`."""
         self._fit.save(self._learner.checkpoint(self._number))
         self._saved_epoch = self._epoch
+
+    def save_weights(self) -> str:
+        """See :class:`~search.training.Training`."""
+        learner = self._learner
+        if not learner.keeps_weights:
+            return ""
+        try:
+            return learner.weights.write(self._number, self._fit.weights(), self._architecture)
+        except OSError as error:  # such as a full disk: the trial's result counts without them
+            log.warning("the weights of trial %d cannot be written: %s", self._number, error)
+            return ""
 
     def evaluate(self, split: Split) -> dict[str, float]:
         """See :class:`~search.training.Training`."""

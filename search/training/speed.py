@@ -9,7 +9,8 @@ from itertools import chain, islice
 
 from search.budget.epochs import middle_epoch_s
 from search.training.device import Device
-from search.training.fit import CPU, EVAL_BATCH_FACTOR, LightningFit
+from search.training.evaluation import EVAL_BATCH_FACTOR
+from search.training.fit import CPU, LightningFit
 from search.training.settings import TrainSettings
 from spaces.architecture import Architecture
 from spaces.build import build, task_of

@@ -107,10 +107,16 @@ def _search(
     )
     tracking_s = 0.0
 
+    def trim_weights(records: Sequence[Record]) -> None:
+        if dropped := built.weights.trim(records, search.objectives, megabytes=config["weights_mb"]):
+            numbers = ", ".join(map(str, dropped))
+            reporter.print(f"The weights of trials {numbers} do not fit into weights_mb={config['weights_mb']:g}.")
+
     def ended(trial: Record) -> None:
         nonlocal tracking_s
         records, before = store.records(), time.monotonic()
         reporter.trial_ended(trial, records)
+        trim_weights(records)
         tracking.log(trial.number, records)
         tracking_s = max(tracking_s, time.monotonic() - before)
         deadline.reserve_s = closing_s(tracking_s) + remeasuring_s(records, search.objectives)
@@ -149,6 +155,7 @@ def _search(
         return code
     store.write_run_end(why)
     records = store.records()
+    trim_weights(records)
     reporter.print_front(records)
     status.text = lambda: "finishing tracking"
     tracking.finish(records, why)

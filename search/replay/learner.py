@@ -1,0 +1,74 @@
+"""A learner and a cost model that look up what a table recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from search.costs import Costs
+from search.replay.table import Table
+from search.study.records import Record, Timing
+from search.training import Epoch
+from spaces.architecture import Architecture, key
+
+
+class TableLearner:
+    """Looks up learning curves: a :class:`~search.training.Learner` and a :class:`~search.costs.CostModel`."""
+
+    host: str = "table"
+
+    def __init__(self, table: Table, world: int) -> None:
+        self.table, self.world = table, world
+        self.rows = {key(architecture): row for row, architecture in enumerate(table.architectures)}
+
+    def costs(self, architecture: Architecture) -> Costs:
+        """See :class:`~search.costs.CostModel`."""
+        costs = self.table.costs[self.rows[key(architecture)]]
+        counted = {name: value for name, value in costs.items() if name != "latency_ms"}
+        return Costs(counted, Timing(costs["latency_ms"], spread=0.0, host=self.host, at=0.0))
+
+    def can_resume(self, number: int) -> bool:
+        """Checkpoints are never lost."""
+        return True
+
+    def train(self, record: Record, *, resume: int | None) -> nullcontext[TableTraining]:
+        """See :class:`~search.training.Learner`."""
+        row = self.rows[key(record.architecture)]
+        training = TableTraining(self.table.curves[self.world][row], self.table.seconds[row], done=record.epochs)
+        return nullcontext(training)
+
+
+@dataclass
+class TableTraining:
+    """The epochs of a learning curve after the first ``done``; see :class:`~search.training.Training`."""
+
+    curve: Sequence[float]
+    seconds: float
+    done: int
+    overhead: float = 0.0
+
+    @property
+    def epochs(self) -> int:
+        """Of the whole training."""
+        return len(self.curve)
+
+    @property
+    def metric(self) -> float:
+        """Of the last epoch."""
+        return self.curve[-1]
+
+    def __iter__(self) -> Iterator[Epoch]:
+        for epoch in range(self.done + 1, self.epochs + 1):
+            yield Epoch(epoch, self.curve[epoch - 1], self.seconds * epoch)
+
+    def save(self) -> None:
+        """Nothing is lost."""
+
+    def save_weights(self) -> str:
+        """There are none."""
+        return ""
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """None are recorded."""
+        return {}
