@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.config import default_storage, hide_passwords, refuse
-from spaces.architecture import pattern, settings
+from search.study import selection
+from search.study.selection import Selection
+from spaces.architecture import describe, pattern, settings
 from spaces.dimensions import ConfigError
 
 if TYPE_CHECKING:
@@ -42,8 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments``, by default those of the command line; return the exit code."""
     parser = _parser()
     asked = parser.parse_args(arguments)
-    if asked.study is None and (asked.why is not None or asked.export is not None or asked.plot is not None):
-        parser.error("--why, --export and --plot need the name of a study")
+    chosen_by = Selection.of(asked)
+    if asked.study is None and (asked.why is not None or asked.export or asked.plot or not chosen_by.is_empty):
+        parser.error("--why, --export, --plot and the choice of a member need the name of a study")
 
     import optuna
 
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if asked.study is None:
                 _list_studies(storage)
             else:
-                _print_study(_load(storage, asked.study), asked.why, asked.export, asked.plot)
+                _print_study(_load(storage, asked.study), asked.why, asked.export, asked.plot, chosen_by)
     except ConfigError as error:
         return refuse(error)
     return 0
@@ -71,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--why", metavar="N", type=int, help="explain why trial N was stopped or is not on the front")
     parser.add_argument("--export", metavar="FILE", type=_export_path, help="write the front to a .json or .csv file")
     parser.add_argument("--plot", metavar="FILE", type=_plot_path, help="draw the front as .svg, .png or .html")
+    selection.add_options(parser)
     parser.add_argument("--storage", metavar="URL", help="of the database; by default that of conf/storage/sqlite.yaml")
     return parser
 
@@ -115,7 +119,9 @@ def _load(storage: RDBStorage, name: str) -> StoredStudy:
     return StoredStudy(store, objectives, Space(identity["space"]).dimension_names())
 
 
-def _print_study(stored: StoredStudy, number: int | None, file: Path | None, plot: Path | None) -> None:
+def _print_study(
+    stored: StoredStudy, number: int | None, file: Path | None, plot: Path | None, chosen_by: Selection
+) -> None:
     """Print the front or the explanation of a trial, and write the front to files."""
     from search.report.console import FrontPrinter
     from search.report.timings import format_time
@@ -129,12 +135,26 @@ def _print_study(stored: StoredStudy, number: int | None, file: Path | None, plo
     else:
         for line in _explain(stored, number):
             printer.print(hide_passwords(line))
+    if not chosen_by.is_empty:
+        printer.print(_chosen(stored, chosen_by))
     if file is not None:
         _export(stored, file)
         printer.print(f"The front was written to {file}.")
     if plot is not None:
         _plot(stored, plot)
         printer.print(f"The plot was written to {plot}.")
+
+
+def _chosen(stored: StoredStudy, chosen_by: Selection) -> str:
+    """The member of the front that is chosen."""
+    from search.study.records import front
+
+    objectives = stored.objectives
+    member = selection.select(front(stored.store.records(), objectives), objectives, chosen_by)
+    numbers = [f"{objectives.metric} {member.metric:.4f}"]
+    numbers += [f"{name} {member.costs[name]:.4g}" for name in objectives.costs]
+    what = describe(member.architecture, stored.dimensions)
+    return f"{chosen_by} chooses trial {member.number}: {', '.join(numbers)}, {what}."
 
 
 def _explain(stored: StoredStudy, number: int) -> list[str]:

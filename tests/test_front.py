@@ -268,6 +268,43 @@ def test_a_study_is_listed_with_its_best_baseline_and_its_best_cheap_model(tmp_p
     assert "│ tiny  │ accuracy │ 0.9000 / 0.8000 │ 0.6000 / 0.3000 │ 0.7000 / 0.6000  │" in out
 
 
+CHOICES = [  # options, and the trial chosen of 0 (accuracy 0.6, 0.2 ms) and 1 (0.9, 0.45 ms)
+    (["--pick", "1"], 1),
+    (["--cheapest"], 0),
+    (["--within", "300us"], 0),
+    (["--within", "latency_ms=0.5", "--within", "parameters=1234"], 1),
+    (["--within", "0.5ms", "--cheapest"], 0),
+    (["--at-least", "0.6"], 0),
+    (["--at-least", "0.61"], 1),
+]
+
+
+@pytest.mark.parametrize(("options", "number"), CHOICES, ids=str)
+def test_a_member_of_the_front_is_chosen(folder, command, options, number):
+    code, out, error = command("tiny", *options)
+    assert (code, error) == (0, "")
+    assert f"chooses trial {number}: accuracy {[0.6, 0.9][number]:.4f}, latency_ms {[0.2, 0.45][number]}" in out
+
+
+def test_the_front_is_printed_with_what_a_millisecond_buys(folder, command):
+    assert "Improvement of accuracy per ms along the front: 1.2 to trial 1." in command("tiny")[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--pick", "2"], "trial 2 is not on the front: 0, 1"),
+        (["--pick", "1", "--within", "0.3ms"], "trial 1 does not fit --pick 1 --within latency_ms=0.3: it has latency"),
+        (["--within", "0.1ms"], "no member of the front fits --within latency_ms=0.1: the front has latency_ms from"),
+        (["--at-least", "0.95"], "no member of the front fits --at-least 0.95: the front has accuracy from 0.6 to 0.9"),
+    ],
+)
+def test_a_choice_that_nothing_fits_is_refused(folder, command, options, message):
+    code, _, error = command("tiny", *options)
+    assert code == 2
+    assert error.startswith(message)
+
+
 REFUSED = [  # arguments, and the message
     (["smal"], "there is no study 'smal' in sqlite:///paretoformer.db; there are tiny, bare"),
     (["bare"], "the study 'bare' has no ceilings"),
@@ -280,7 +317,11 @@ REFUSED = [  # arguments, and the message
     (["--storage", f"postgresql+psycopg://me:{SECRET}@127.0.0.1:1/none"], "me:***@127.0.0.1:1/none can't be opened"),
     (["tiny", "--export", "no/such/folder.csv"], "no/such/folder.csv can't be written: "),
     (["tiny", "--export", "front.txt"], "front.txt: the file name must end in .json or .csv"),
-    (["--why", "3"], "--why, --export and --plot need the name of a study"),
+    (["--why", "3"], "--why, --export, --plot and the choice of a member need the name of a study"),
+    (["--knee"], "--why, --export, --plot and the choice of a member need the name of a study"),
+    (["tiny", "--within", "2 years"], "2 years: it must be a latency such as 2ms, or COST=NUMBER with latency_ms"),
+    (["tiny", "--within", "0ms"], "0ms: it must be a latency such as 2ms"),
+    (["tiny", "--knee", "--cheapest"], "not allowed with argument"),
 ]
 
 

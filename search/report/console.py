@@ -15,6 +15,7 @@ from search.report.baselines import describe_baselines, describe_defeat
 from search.report.status import StatusLine, format_seconds, stdout_console
 from search.report.timings import describe_timings
 from search.study.records import Objectives, Record, State, front
+from search.study.selection import exchange_rates
 from spaces.architecture import describe, pattern
 from spaces.baselines import BaselineResult
 
@@ -66,6 +67,8 @@ class FrontPrinter:
             table.add_row(*(row.get(name, "") for name in names), style="dim")
         self.console.print(table)
         self.print(self._summary(members))
+        if rates := self._exchange_rates(members):
+            self.print(rates)
         if gain := describe_gain(gain_per_hour(records, self._objectives)):
             self.print(f"The later half of the trials changed the hypervolume by {gain} of training and measuring.")
         if defeat := describe_defeat(members, self._baselines, self._objectives):
@@ -83,6 +86,13 @@ class FrontPrinter:
             f"{len(members)} points, {len(names)} mechanisms ({', '.join(names)}). "
             f"The best {metric} is {best.metric:.4f}; the cheapest has {share:.2f} of its {cost}."
         )
+
+    def _exchange_rates(self, members: Sequence[Record]) -> str:
+        """What a unit of the cost buys along the front; empty if there is no order of costs."""
+        rates = zip(members, exchange_rates(members, self._objectives), strict=True)
+        found = [f"{rate:.3g} to trial {member.number}" for member, rate in rates if rate is not None]
+        unit = f"{self._objectives.metric} per {self._objectives.costs[0].removeprefix('latency_')}"
+        return f"Improvement of {unit} along the front: {', '.join(found)}." if found else ""
 
 
 class ConsoleReporter(FrontPrinter):
