@@ -19,7 +19,7 @@ ONLY_IN = {  # a package and the files that may import it
     "mlflow": {"search/tracking/client.py", "search/tracking/runs.py"},
     "plotly": {"search/replay/page.py", "search/report/plots.py", "spaces/bench/page.py"},
     "rich": {"search/compare.py", "search/report/console.py", "search/report/status.py", "search/report/studies.py"},
-    "sqlalchemy": {"search/study/storage.py"},
+    "sqlalchemy": {"search/study/retrying.py", "search/study/storage.py"},
 }
 LAYERS = (  # of search/, lowest first: a module imports lower layers and its own package
     ("search", "search.pareto"),

@@ -9,6 +9,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from search.study.retrying import is_recovering
+
 MAX_TRIES = 3  # workers that may die running a trial: it may be the cause
 
 
@@ -39,6 +41,8 @@ def requeue_stale(study: optuna.Study, trial: FrozenTrial) -> None:
 
 def fail_stale(study: optuna.Study, grace_s: float) -> None:
     """Fail and requeue trials without a heartbeat for ``grace_s`` seconds, also those that never had one."""
+    if is_recovering(study):
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)  # calls requeue_stale, see storage.py

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 import sqlalchemy
@@ -20,24 +20,38 @@ from optuna.storages import RDBStorage
 from search.config import hide_passwords
 from search.study.records import Direction
 from search.study.requeue import requeue_stale
+from search.study.retrying import RetryingStorage, first_line
 from spaces.dimensions import ConfigError
 
+Storage = TypeVar("Storage", bound=RDBStorage)
+LIBPQ = {  # seconds; a connection that the network has dropped would otherwise block for a quarter of an hour
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # milliseconds
+}
 
-def open_storage(*, url: str, heartbeat_s: int = 10, grace_s: int = 60) -> RDBStorage:
+
+def open_storage(*, url: str, heartbeat_s: int = 10, grace_s: int = 60, wait_s: float = 600) -> RetryingStorage:
     """Open or create the storage at an SQLAlchemy ``url``.
 
     Args:
         url: ``sqlite:///file.db``, ``postgresql+psycopg://user@host/database`` or another that SQLAlchemy knows.
         heartbeat_s: seconds between the heartbeats of a running trial.
         grace_s: seconds without a heartbeat after which another worker requeues a running trial.
+        wait_s: seconds for which a run waits for a database that has become unavailable.
 
     Raises:
         ConfigError: the URL is invalid or the database can't be opened; the message hides the password.
     """
     if not 0 < heartbeat_s < grace_s:
         raise ConfigError(f"heartbeat_s={heartbeat_s}, grace_s={grace_s}; write 0 < heartbeat_s < grace_s")
+    if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not wait_s >= 0:
+        raise ConfigError(f"wait_s={wait_s!r}: it must be a number of seconds from 0")
     storage = _connect(
         url,
+        lambda url, **settings: RetryingStorage(url, wait_s=wait_s, **settings),
         attempts=5,  # creating the tables fails while another worker does
         heartbeat_interval=heartbeat_s,
         grace_period=grace_s,
@@ -60,7 +74,7 @@ def open_read_only(url: str) -> Iterator[RDBStorage]:
     file = parsed.database if parsed.get_backend_name() == "sqlite" else None
     if file and not Path(file).exists():
         raise ConfigError(f"{hide_passwords(url)}: no such file")
-    storage = _connect(url, attempts=1, skip_table_creation=True)
+    storage = _connect(url, RDBStorage, attempts=1, skip_table_creation=True)
     try:
         yield storage
     finally:
@@ -75,39 +89,36 @@ def _parse(url: str) -> sqlalchemy.URL:
         raise ConfigError("url: not a database URL; write sqlite:///FILE.db or postgresql+psycopg://...") from None
 
 
-def _connect(url: str, *, attempts: int, **settings: Any) -> RDBStorage:
-    """Optuna's storage, constructed with ``settings``; retried with growing delays."""
-    sqlite = _parse(url).get_backend_name() == "sqlite"
+def _connect(url: str, create: Callable[..., Storage], *, attempts: int, **settings: Any) -> Storage:
+    """The storage that ``create`` constructs with ``settings``; retried with growing delays."""
+    parsed = _parse(url)
     for attempt in range(attempts):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return RDBStorage(
-                    url,
-                    engine_kwargs={"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True},
-                    **settings,
-                )
+                return create(url, engine_kwargs=_engine_settings(parsed), **settings)
         except ModuleNotFoundError as error:
             hint = "pip install 'paretoformer[postgres]'"
             raise ConfigError(f"url: {hide_passwords(url)} needs the package {error.name!r}: {hint}") from None
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
             if attempt == attempts - 1 or isinstance(error, ImportError):
-                raise ConfigError(f"url: {hide_passwords(url)} can't be opened: {_first_line(error)}") from None
+                raise ConfigError(f"url: {hide_passwords(url)} can't be opened: {first_line(error)}") from None
             time.sleep(0.2 * 2**attempt)
     raise AssertionError("unreachable")
+
+
+def _engine_settings(url: sqlalchemy.URL) -> dict[str, Any]:
+    """Connections that were dropped while they were idle are replaced, and dead ones noticed within a minute."""
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": 20}}
+    libpq = url.drivername.removeprefix("postgresql") in ("", "+psycopg", "+psycopg2")
+    return {"pool_pre_ping": True, "connect_args": LIBPQ if libpq else {}}
 
 
 def _enable_wal(connection: Any, _: object) -> None:
     """With a write-ahead log readers do not wait for a writer: 2 times faster alone, 20 on a busy disk."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _first_line(error: BaseException) -> str:
-    if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__:
-        error = error.__cause__  # Optuna's own message only guesses the cause
-    text = str(getattr(error, "orig", None) or error)
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def open_study(
@@ -193,9 +204,14 @@ def overwrite_values(study: optuna.Study, objective: int, values: Mapping[int, f
     does. Processes that have the study open keep their cached values.
     """
     backend = getattr(study._storage, "_backend", study._storage)
-    if isinstance(backend, RDBStorage) and values:
-        table = sqlalchemy.Table("trial_values", sqlalchemy.MetaData(), autoload_with=backend.engine)
+    if isinstance(backend, RetryingStorage) and values:
+        table = sqlalchemy.table("trial_values", *map(sqlalchemy.column, ("trial_id", "objective", "value")))
         chosen = (table.c.trial_id == sqlalchemy.bindparam("id")) & (table.c.objective == objective)
         update = sqlalchemy.update(table).where(chosen).values(value=sqlalchemy.bindparam("new"))
-        with backend.engine.begin() as connection:
-            connection.execute(update, [{"id": trial_id, "new": value} for trial_id, value in values.items()])
+        rows = [{"id": trial_id, "new": value} for trial_id, value in values.items()]
+
+        def execute() -> None:
+            with backend.engine.begin() as connection:
+                connection.execute(update, rows)
+
+        backend.retry(execute)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,15 @@ def run(config: Mapping[str, Any], *, used_s: float = 0.0, task: Task | None = N
     with StatusLine(deadline, shown=not further) as status:
         status.phase("importing PyTorch, Lightning, Optuna and MLflow")
         config = {**config, "workers": worker_count(config)}
-        return _search(config, space, n_trials, initial_params, deadline, status, task, further=further)
+        try:
+            return _search(config, space, n_trials, initial_params, deadline, status, task, further=further)
+        except Exception as error:
+            from search.study.retrying import unavailable
+
+            if (cause := unavailable(error)) is None:
+                raise
+            print(f"The run ends: {cause}. The same command continues the study.", file=sys.stderr)  # noqa: T201
+            return 1
 
 
 def _trials(config: Mapping[str, Any], space: Space) -> tuple[int | None, Sequence[Mapping[str, Any]]]:

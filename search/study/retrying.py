@@ -1,0 +1,192 @@
+"""Optuna's database storage, with transactions that are retried while the database is unavailable.
+
+A retried transaction may have been committed, as a connection can be lost between the commit and its answer. All but
+two kinds write the same again. A trial that has ended is compared with what was to be written. A new trial may be
+created twice: then a queued one has the architecture of an earlier trial or replaces the same trial as it, and does not
+count, and one that no worker runs is requeued by :func:`search.study.requeue.fail_stale`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+from sqlalchemy import exc
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+SILENT_S = 2.0  # of waiting, before it is reported
+MAX_DELAY_S = 2.0  # between two attempts
+PERMANENT = (exc.DataError, exc.IntegrityError, exc.NotSupportedError, exc.ProgrammingError)
+
+
+class StorageUnavailableError(RuntimeError):
+    """The database was unavailable for longer than a run waits for it."""
+
+
+class RetryingStorage(RDBStorage):
+    """Retries each transaction for up to ``wait_s`` seconds; after that every call fails at once.
+
+    While a trial runs, a heartbeat that fails is left out, so that the thread which sends them goes on. Heartbeats are
+    missing after a time without the database, so for the grace period after it no trial counts as stale.
+
+    Args:
+        url: see :class:`optuna.storages.RDBStorage`, as for ``settings``.
+        wait_s: seconds.
+
+    Raises:
+        StorageUnavailableError: by all methods, after ``wait_s`` seconds without success.
+    """
+
+    def __init__(self, url: str, *, wait_s: float, **settings: Any) -> None:
+        self.wait_s = wait_s
+        self._failure: StorageUnavailableError | None = None
+        self._available_again_at: float | None = None  # by the monotonic clock
+        super().__init__(url, **settings)
+
+    def retry(self, action: Callable[[], Result], resolve: Callable[[], Result] | None = None) -> Result:
+        """The result of ``action``, called until the database is available.
+
+        Args:
+            action: one transaction.
+            resolve: called instead of ``action`` if an attempt has failed and Optuna then refuses to change a trial as
+                it has ended.
+        """
+        if self._failure is not None:
+            raise self._failure
+        start, delay_s, reported = time.monotonic(), 0.1, False
+        while True:
+            try:
+                result = action()
+            except UpdateFinishedTrialError:
+                if delay_s == 0.1 or resolve is None:
+                    raise
+                result = resolve()
+            except (StorageInternalError, exc.SQLAlchemyError) as error:
+                if not is_transient(error):
+                    raise
+                waited_s = time.monotonic() - start
+                if waited_s >= self.wait_s:
+                    self._failure = StorageUnavailableError(
+                        f"the database has been unavailable for {waited_s:.0f} s (storage.wait_s={self.wait_s:g}): "
+                        f"{first_line(error)}"
+                    )
+                    raise self._failure from None
+                if waited_s >= SILENT_S and not reported:
+                    logger.warning(
+                        "The database is unavailable, waiting for up to %.0f s: %s", self.wait_s, first_line(error)
+                    )
+                    reported = True
+                time.sleep(min(delay_s, max(self.wait_s - waited_s, 0.0)))
+                delay_s = min(2 * delay_s, MAX_DELAY_S)
+                continue
+            if delay_s > 0.1:
+                self._available_again_at = time.monotonic()
+            if reported:
+                logger.warning("The database is available again after %.0f s.", time.monotonic() - start)
+            return result
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """See Optuna; a trial that an earlier attempt has ended this way counts as changed."""
+        change = super().set_trial_state_values
+
+        def resolve() -> bool:
+            trial = self.get_trial(trial_id)
+            if (trial.state, trial.values) != (state, None if values is None else list(values)):
+                raise UpdateFinishedTrialError(f"Trial#{trial.number} has ended otherwise.")
+            return True
+
+        return self.retry(lambda: change(trial_id, state, values), resolve)
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """See Optuna; a failed one is left out."""
+        try:
+            super().record_heartbeat(trial_id)
+        except (StorageInternalError, exc.SQLAlchemyError) as error:
+            logger.debug("A heartbeat failed: %s", error)
+
+    def is_recovering(self) -> bool:
+        """Whether heartbeats of living workers may still be missing, as the database was unavailable."""
+        again_at, grace_s = self._available_again_at, self.grace_period or 0
+        return again_at is not None and time.monotonic() < again_at + grace_s
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        stale = super()._get_stale_trial_ids
+        found = self.retry(lambda: stale(study_id))
+        return [] if self.is_recovering() else found
+
+
+def _retried(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: RetryingStorage, *args: Any, **kwargs: Any) -> Any:
+        return self.retry(lambda: method(self, *args, **kwargs))
+
+    return call
+
+
+RETRIED = (  # the other methods that open a transaction; those with an underscore are called by Optuna's cache
+    "create_new_study",
+    "delete_study",
+    "set_study_user_attr",
+    "set_study_system_attr",
+    "get_study_id_from_name",
+    "get_study_name_from_id",
+    "get_study_directions",
+    "get_study_user_attrs",
+    "get_study_system_attrs",
+    "get_trial_user_attrs",
+    "get_trial_system_attrs",
+    "get_all_studies",
+    "_create_new_trial",
+    "_set_trial_param",
+    "get_trial_param",
+    "set_trial_intermediate_value",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "get_trial_id_from_study_id_trial_number",
+    "get_trial",
+    "_get_trials",
+    "_get_best_trial_id",
+)
+for _name in RETRIED:
+    setattr(RetryingStorage, _name, _retried(getattr(RDBStorage, _name)))
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether an error of Optuna's storage or of SQLAlchemy may pass: it is not about the data or the statement."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+    return isinstance(cause, exc.SQLAlchemyError) and not isinstance(cause, PERMANENT)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the database's own message."""
+    if isinstance(error, StorageInternalError) and error.__cause__:
+        error = error.__cause__  # Optuna's own message only guesses the cause
+    text = str(getattr(error, "orig", None) or error)
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def is_recovering(study: optuna.Study) -> bool:
+    """Whether heartbeats of living workers of the study may be missing; see :class:`RetryingStorage`."""
+    storage = getattr(study._storage, "_backend", study._storage)
+    return isinstance(storage, RetryingStorage) and storage.is_recovering()
+
+
+def unavailable(error: BaseException | None) -> StorageUnavailableError | None:
+    """The error of this kind that ``error`` is or follows from.
+
+    Optuna raises others while it handles it, among them an UnboundLocalError of its own.
+    """
+    while error is not None:
+        if isinstance(error, StorageUnavailableError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
