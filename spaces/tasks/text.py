@@ -117,12 +117,13 @@ class Text(Task):
         tokens: str | None = None,
         vocabulary: int | None = None,
         lowercase: bool | None = None,
+        special_tokens: bool | None = None,
         length: int | None = None,
     ) -> Text:
         """The same windows as other tokens, or cut to the first ``length``; what is not given stays."""
         if self.target == "next_byte":
             raise ValueError("with predict=next_byte the input cannot vary")
-        return with_tokens(self, self.tokens.varied(tokens, vocabulary, lowercase), length)
+        return with_tokens(self, self.tokens.varied(tokens, vocabulary, lowercase, special_tokens), length)
 
     def _largest_subfolders(self, files: Sequence[File], classes: int) -> tuple[str, ...]:
         sizes: dict[str, list[int]] = {}
@@ -166,7 +167,7 @@ class Text(Task):
             if self.tokens.tokens == "bytes":  # also of a character that is cut at the end of a window
                 ids = [np.frombuffer(content[:length], np.uint8).astype(np.int32) for _, content in rows]
             else:
-                ids = [each[:length] for each in self.ids[split]]
+                ids = [self.encoder.truncate(each, length) for each in self.ids[split]]
             return pad_ids(ids, self.spec.length, labels)
         inputs, padding, next_bytes = (torch.full((len(rows), length), fill) for fill in (0, True, IGNORE_INDEX))
         for row, (_, content) in enumerate(rows):

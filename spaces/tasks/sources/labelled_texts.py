@@ -136,11 +136,12 @@ class LabelledTexts(Task):
         tokens: str | None = None,
         vocabulary: int | None = None,
         lowercase: bool | None = None,
+        special_tokens: bool | None = None,
         length: int | None = None,
     ) -> LabelledTexts:
         """The same texts and labels as other tokens, see :meth:`TokenSettings.varied`; None leaves ``length``."""
         _ = self.rows, self.class_names, self.chance  # computed here, so that the copy has them
-        varied = with_tokens(self, self.tokens.varied(tokens, vocabulary, lowercase), length)
+        varied = with_tokens(self, self.tokens.varied(tokens, vocabulary, lowercase, special_tokens), length)
         varied.varied = True
         return varied
 
@@ -174,7 +175,7 @@ class LabelledTexts(Task):
         for at in range(0, len(rows), CHUNK):
             found = self.encoder.encode([each.text for each in rows[at : at + CHUNK]])
             self._truncated += sum(len(ids) > self.length for ids in found)
-            yield [ids[: self.length] for ids in found]
+            yield [self.encoder.truncate(ids, self.length) for ids in found]
 
     def _chunks(self, split: Split) -> Iterator[Chunk]:
         labels, at = self.labels_of(split), 0

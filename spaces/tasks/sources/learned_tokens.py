@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from spaces.models.checkpoint import checkpoint_folder
 
 LEARNED = ("characters", "words", "bpe", "wordpiece", "unigram")
 UNKNOWN = "[UNK]"  # the token, of id 0, of what is not in the vocabulary
@@ -89,13 +92,27 @@ def _with_sorted_ids(tokenizer: Any) -> Any:
     return Tokenizer.from_str(json.dumps(state))
 
 
-def read_tokenizer(path: Path) -> Any:
-    """The ``tokenizers.Tokenizer`` of a file; ``ValueError`` if there is none."""
+def read_tokenizer(name: str) -> Any:
+    """The ``tokenizers.Tokenizer`` of a file, without its padding and truncation.
+
+    Args:
+        name: the file, or ``CHECKPOINT/tokenizer.json``, see :func:`~spaces.models.checkpoint.checkpoint_folder`.
+
+    Raises:
+        ValueError: there is none.
+    """
     from tokenizers import Tokenizer
 
+    path = Path(name).expanduser()
     if not path.is_file():
-        raise ValueError(f"tokens={str(path)!r}: no such file")
+        with suppress(ValueError):
+            path = checkpoint_folder(str(Path(name).parent)) / path.name
+    if not path.is_file():
+        raise ValueError(f"tokens={name!r}: no such file")
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain exceptions
-        raise ValueError(f"tokens={str(path)!r}: no tokenizer file: {error}") from error
+        raise ValueError(f"tokens={name!r}: no tokenizer file: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from spaces.dimensions import check_whole
@@ -61,7 +60,7 @@ def pair_tokens(tokens: str, vocabulary: int | None, texts: Iterable[str]) -> Pa
         return Bytes()
     if tokens == "bpe":
         return Subwords(learn_bpe(texts, vocabulary or DEFAULT_VOCABULARY))
-    subwords, texts = Subwords(read_tokenizer(Path(tokens).expanduser())), list(texts)
+    subwords, texts = Subwords(read_tokenizer(tokens)), list(texts)
     restored = map(subwords.decode, subwords.encode(texts))
     if changed := [text for text, same in zip(texts, restored, strict=True) if text != same]:
         share = f"{len(changed)} of {len(texts)} sentences, such as {changed[0]!r}"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -33,6 +32,9 @@ class Encoder(Protocol):
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """The ids of each text, at least one."""
 
+    def truncate(self, ids: Ids, length: int) -> Ids:
+        """At most ``length`` of the ids of a text."""
+
 
 class TokenizedTask(Protocol):
     """A task whose inputs are token ids of texts."""
@@ -54,6 +56,8 @@ class TokenSettings:
         vocabulary: number of tokens that are learned at most; null: ``DEFAULT_VOCABULARY``. Bytes and files have none.
         lowercase: whether texts are converted to lower case before tokens are learned; null: true. In lower case fewer
             words are rare; case may tell classes apart, such as the sources of texts. Bytes and files have none.
+        special_tokens: of a file: whether a text has the special tokens that the file adds, such as ``[CLS]`` and
+            ``[SEP]``, which trained checkpoints need.
 
     Raises:
         ValueError: a setting is unknown or will not be used.
@@ -62,6 +66,7 @@ class TokenSettings:
     tokens: str = "bytes"
     vocabulary: int | None = None
     lowercase: bool | None = None
+    special_tokens: bool = False
 
     def __post_init__(self) -> None:
         if self.tokens not in ("bytes", *LEARNED) and not str(self.tokens).endswith(".json"):
@@ -69,6 +74,10 @@ class TokenSettings:
             raise ValueError(f"tokens={self.tokens!r}: it must be {known} or a file that ends in .json")
         if not (self.lowercase is None or isinstance(self.lowercase, bool)):
             raise ValueError(f"lowercase={self.lowercase!r}: it must be true or false")
+        if not isinstance(self.special_tokens, bool):
+            raise ValueError(f"special_tokens={self.special_tokens!r}: it must be true or false")
+        if self.special_tokens and self.tokens in ("bytes", *LEARNED):
+            raise ValueError(f"special_tokens=true: tokens={self.tokens} has none; name a tokenizer.json that has")
         for name, value in (("vocabulary", self.vocabulary), ("lowercase", self.lowercase)):
             if value is not None and self.tokens not in LEARNED:
                 raise ValueError(f"{name}={value}: with tokens={self.tokens} nothing is learned")
@@ -80,15 +89,17 @@ class TokenSettings:
         """What the sequence length counts."""
         return self.tokens if self.tokens in ("bytes", "characters", "words") else "tokens"
 
-    def varied(self, tokens: str | None, vocabulary: int | None, lowercase: bool | None) -> TokenSettings:
-        """A copy with the settings that are not None; given tokens, vocabulary and lowercase are not taken over."""
-        if tokens is not None:
-            return TokenSettings(tokens, vocabulary, lowercase)
-        return TokenSettings(
-            self.tokens,
-            self.vocabulary if vocabulary is None else vocabulary,
-            self.lowercase if lowercase is None else lowercase,
-        )
+    def varied(
+        self,
+        tokens: str | None,
+        vocabulary: int | None = None,
+        lowercase: bool | None = None,
+        special_tokens: bool | None = None,
+    ) -> TokenSettings:
+        """A copy with the settings that are not None; given tokens, the others are not taken over."""
+        given = {"vocabulary": vocabulary, "lowercase": lowercase, "special_tokens": special_tokens}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return replace(self, **changes) if tokens is None else TokenSettings(tokens, **changes)
 
     def encoder(self, texts: Iterable[str]) -> Encoder:
         """The encoder, learned from ``texts``, those of the training split.
@@ -101,7 +112,7 @@ class TokenSettings:
         if self.tokens in LEARNED:
             vocabulary = self.vocabulary or DEFAULT_VOCABULARY
             return LibraryEncoder(learn(self.tokens, vocabulary, texts, lowercase=self.lowercase is not False))
-        return LibraryEncoder(read_tokenizer(Path(self.tokens).expanduser()))
+        return LibraryEncoder(read_tokenizer(self.tokens), special_tokens=self.special_tokens)
 
 
 def with_tokens(task: T, tokens: TokenSettings, length: int | None) -> T:
@@ -129,27 +140,41 @@ class ByteEncoder:
         """See :meth:`Encoder.encode`."""
         return [np.frombuffer(text.encode(), np.uint8).astype(np.int32) for text in texts]
 
+    def truncate(self, ids: Ids, length: int) -> Ids:
+        """The first ``length``."""
+        return ids[:length]
+
 
 class LibraryEncoder:
     """A tokenizer of the library ``tokenizers``.
 
     Args:
         tokenizer: a ``tokenizers.Tokenizer``.
+        special_tokens: whether a text has the special tokens that the tokenizer adds.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, *, special_tokens: bool = False) -> None:
+        self._tokenizer, self._special_tokens = tokenizer, special_tokens
         self.vocabulary: int = max(tokenizer.get_vocab().values()) + 1
+        with_them, without = (len(tokenizer.encode("a", add_special_tokens=add)) for add in (True, False))
+        # Trained checkpoints expect the last one, such as [SEP], at the end of a truncated text as well.
+        self._ends_special = special_tokens and with_them > without
 
     @property
     def state(self) -> str:
         """The tokenizer file."""
-        return str(self._tokenizer.to_str())
+        return f"{self._tokenizer.to_str()}{' with special tokens' if self._special_tokens else ''}"
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """See :meth:`Encoder.encode`."""
-        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=self._special_tokens)
         return [np.array(each.ids or [0], np.int32) for each in found]
+
+    def truncate(self, ids: Ids, length: int) -> Ids:
+        """The first ``length``, or the first ``length - 1`` and the special token at the end."""
+        if len(ids) <= length or not self._ends_special:
+            return ids[:length]
+        return np.concatenate([ids[: length - 1], ids[-1:]])
 
 
 def pad_ids(texts: Sequence[Ids], length: int, labels: Tensor) -> Batch:
