@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from search.budget.scale import (
     AUTO,
@@ -25,7 +25,7 @@ from search.budget.scale import (
     has_scales,
     keep_given_input,
     names_own_data,
-    register_resolver,
+    register_resolvers,
     with_default_space,
 )
 from search.config import CONF, check_choices, refuse
@@ -40,7 +40,7 @@ def main(*, used_s: float = 0.0) -> None:
     """Run; invalid input ends with a message and exit code 2. ``used_s`` seconds of the run have passed before."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra prints the error itself and exits
     start = time.monotonic() - used_s
-    register_resolver()
+    register_resolvers()
     arguments = with_default_space(sys.argv[1:])
     if arguments != sys.argv[1:]:
         print(f"No space is named: {arguments[-1]} suits the task.", flush=True)  # noqa: T201
@@ -76,6 +76,8 @@ def _run_composed(config: DictConfig, start: float) -> None:
         code = run(tree, used_s=time.monotonic() - start, task=task)
     except ConfigError as error:
         code = refuse(str(error))
+    except InterpolationResolutionError as error:  # the lines after the first are about OmegaConf's own types
+        code = refuse(str(error).splitlines()[0].removeprefix("ConfigError raised while resolving interpolation: "))
     if code:
         sys.exit(code)
 

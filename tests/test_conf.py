@@ -9,12 +9,13 @@ import optuna
 import pytest
 import torch
 from audio_files import write_recordings, write_transcribed
+from checkpoints import with_checkpoint
 from hydra import compose, initialize_config_dir
 from image_files import write_arrays, write_cifar10, write_images, write_pathfinder
 from omegaconf import OmegaConf
 from text_tables import write_table
 
-from search.budget.scale import register_resolver
+from search.budget.scale import register_resolvers
 from search.config import validate_config
 from spaces.architecture import describe
 from spaces.build import build, invalid_corners
@@ -37,9 +38,9 @@ COMMANDS = {  # each once, with the place of its last occurrence; those of READM
 @cache
 def composed(*overrides):
     """The composed configuration; callers must not change it."""
-    register_resolver()
+    register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
+        return OmegaConf.to_container(compose("config", overrides=list(with_checkpoint(*overrides))), resolve=True)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))

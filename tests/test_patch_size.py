@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from image_files import pixels, write_arrays, write_cifar10, write_images, write_pathfinder
 from omegaconf import OmegaConf
 
-from search.budget.scale import keep_given_input, register_resolver
+from search.budget.scale import keep_given_input, register_resolvers
 from search.config import CONF
 from spaces.build import build, invalid_corners, task_of
 from spaces.space import Space
@@ -64,7 +64,7 @@ def test_other_patches_are_of_the_same_images_which_are_read_once(name, tmp_path
 @pytest.mark.parametrize("scale", ["tiny", "small"])
 @pytest.mark.parametrize("name", TASKS)
 def test_the_vision_space_fits_every_image_task(name, scale, tmp_path):
-    register_resolver()
+    register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(compose("config", overrides=["+space=vision", f"scale={scale}"]), resolve=True)
     narrow = {"model": {**config["space"]["model"], "depth": 1, "width": 16, "heads": 2}, "pattern": ["softmax"]}
@@ -87,7 +87,7 @@ def test_inputs_that_are_no_images_have_no_patches(tmp_path):
     [([], {"choice": [4, 8]}), (["task.patch=2"], None), (["space.input.patch={choice:[2,4]}"], {"choice": [2, 4]})],
 )
 def test_a_patch_of_the_task_on_the_command_line_replaces_that_of_the_space(overrides, patch):
-    register_resolver()
+    register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=["+space=vision", "scale=small", *overrides])
     keep_given_input(config, overrides)
@@ -104,7 +104,7 @@ def test_a_patch_of_the_task_on_the_command_line_replaces_that_of_the_space(over
     ],
 )
 def test_tokens_of_the_task_on_the_command_line_choose_the_branch_of_the_space(overrides, branches):
-    register_resolver()
+    register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=["+space=text", "task=table", "scale=small", *overrides])
     keep_given_input(config, overrides)

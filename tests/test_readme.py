@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from checkpoints import with_checkpoint
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from search import compare, front, tables
-from search.budget.scale import register_resolver, with_default_space
+from search.budget.scale import register_resolvers, with_default_space
 from search.config import validate_config
 from search.costs import __main__ as costs
 from search.pruning import __main__ as pruning
@@ -89,9 +90,11 @@ def test_a_command_composes_or_parses(words, monkeypatch):
 
 
 def check_composition(overrides):
-    register_resolver()
+    register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = OmegaConf.to_container(compose("config", overrides=with_default_space(overrides)), resolve=True)
+        config = OmegaConf.to_container(
+            compose("config", overrides=list(with_checkpoint(*with_default_space(overrides)))), resolve=True
+        )
     validate_config(config)
     Space(config["space"])
 

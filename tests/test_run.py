@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkpoints import write_checkpoint
 from hydra.core.global_hydra import GlobalHydra
+from text_tables import write_table
 from tiny_task import TREE, FirstToken, opened, tiny_config
 
 from search.assemble import _ceilings, build_search
@@ -52,6 +54,7 @@ REFUSED = [  # arguments, and parts of the message
         ["+space=nlp", "+space.modl.depth=2"],
         ["space: 'modl' is unknown; it accepts input, attention, model, pattern, roles, train"],
     ),
+    (["+space=pretrained", "space.model.checkpoint=nope"], ["space.model.checkpoint='nope': not found; it must be a"]),
     (["+space=nlp", "+foo=1"], ["unknown key 'foo'", "n_trials"]),
     (["+space=nlp", "n_trials=0"], ["n_trials=0: it must be a whole number from 1"]),
     (["+space=nlp", "n_trials=many", "seed=-1"], ["n_trials='many'", "seed=-1"]),
@@ -155,6 +158,25 @@ def test_a_run_with_a_budget_says_why_it_ended(command):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_run_fine_tunes_a_checkpoint(command):
+    rows = [(f"a {'good' if at % 2 else 'bad'} book {'a' * (at % 9)}", at % 2) for at in range(200)]
+    write_table(command.folder / "a.csv", rows)
+    checkpoint = write_checkpoint(command.folder / "bert", positions=128)
+    own = [
+        "task=table",
+        "task.file=a.csv",
+        "task.text=review",
+        "task.label=stars",
+        f"space.model.checkpoint={checkpoint}",
+    ]
+    recipe = ["space.train.lr=0.02", "space.train.batch_size=4", "space.train.epochs=8", "space.input.length=16"]
+    code, out, _ = command("+space=pretrained", *own, *recipe, "latency=flops", "tracking=none", "n_trials=3")
+    assert code == 0
+    best = float(re.search(r"The best accuracy is ([\d.]+)", out)[1])
+    assert best > 0.9, "good and bad are words of its vocabulary"
+
+
 def test_a_study_of_another_space_is_refused(command):
     assert command(*TINY)[0] == 0
     code, _, error = command(*TINY, "space.model.heads=1")

@@ -12,7 +12,7 @@ from search.budget.scale import (
     check_scale,
     has_scales,
     names_own_data,
-    register_resolver,
+    register_resolvers,
     suitable_scale,
     with_default_space,
 )
@@ -24,7 +24,7 @@ from spaces.space import Space
 
 @pytest.fixture(autouse=True)
 def resolver():
-    register_resolver()
+    register_resolvers()
 
 
 def composed(*overrides):

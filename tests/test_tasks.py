@@ -23,7 +23,7 @@ from text_tables import REVIEWS, save_dataset, write_table
 from tiny_task import FirstToken
 from torch.utils._pytree import tree_leaves
 
-from search.budget.scale import register_resolver
+from search.budget.scale import register_resolvers
 from spaces.instantiate import instantiate
 from spaces.tasks import BOS, EOS, IGNORE_INDEX, Batch, Split, Task, TaskSpec
 from spaces.tasks.arrays import Arrays
@@ -650,7 +650,7 @@ def test_the_yaml_of_every_task_constructs_it_with_its_defaults(path: Path, tmp_
         assert isinstance(instantiate(composed["task"], "task").spec, TaskSpec)
         return
     if "${scale:" in path.read_text():
-        register_resolver()
+        register_resolvers()
         settings = OmegaConf.to_container(OmegaConf.create({"task": settings, "scale": "tiny"}), resolve=True)["task"]
     task = instantiate(settings, "task")
     assert isinstance(task, Task)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spaces.dimensions import ConfigError
+from spaces.models.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from spaces.tasks import Task
@@ -32,9 +33,10 @@ SPACE_OF_TASK = {
 }
 
 
-def register_resolver() -> None:
-    """Register ``${scale:...}`` with OmegaConf."""
+def register_resolvers() -> None:
+    """Register ``${scale:TINY,SMALL,BASE}`` and ``${checkpoint:NAME}`` with OmegaConf."""
     OmegaConf.register_new_resolver("scale", _resolve, replace=True)
+    OmegaConf.register_new_resolver("checkpoint", _of_checkpoint, replace=True)
 
 
 def _resolve(*values: Any, _root_: DictConfig) -> Any:
@@ -42,6 +44,14 @@ def _resolve(*values: Any, _root_: DictConfig) -> Any:
         raise ConfigError(f"${{scale:...}}: {len(values)} values; it takes one for each of {', '.join(SCALES)}")
     scale = _root_.get("scale", AUTO)
     return values[SCALES.index(scale)] if scale in SCALES else values[0]
+
+
+def _of_checkpoint(name: str, *, _root_: DictConfig) -> Any:
+    """The depth, width, heads or tokenizer file of the checkpoint ``space.model.checkpoint``."""
+    try:
+        return getattr(Checkpoint(str(_root_.space.model.checkpoint)), name)
+    except ValueError as error:
+        raise ConfigError(f"space.model.{error}") from error
 
 
 def has_scales(config: DictConfig) -> bool:

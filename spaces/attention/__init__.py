@@ -215,6 +215,25 @@ class QKVMechanism(Mechanism):
         self.output = nn.Linear(shape.width, shape.width)
         init_key_from_query(self.query, self.key, head_dim=shape.head_dim)
 
+    def add_biases(self) -> None:
+        """Give the projections of queries, keys and values biases of 0, as trained checkpoints have them."""
+        for projection in self.input_projections():
+            projection.bias = nn.Parameter(projection.weight.new_zeros(projection.out_features))
+
+    def input_projections(self) -> tuple[nn.Linear, ...]:
+        """The projections of queries, keys and values, in this order, perhaps several times."""
+        return self.query, self.key, self.value
+
+    @torch.no_grad()
+    def load_projections(self, *weights: tuple[Tensor, Tensor]) -> None:
+        """Copy weight and bias of a trained layer's query, key, value and output projections."""
+        projections = self.input_projections()
+        for projection, (weight, bias) in zip(projections, weights[:3] * (len(projections) // 3), strict=True):
+            projection.weight.copy_(weight)
+            projection.bias.copy_(bias)
+        self.output.weight.copy_(weights[3][0])
+        self.output.bias.copy_(weights[3][1])
+
 
 @torch.no_grad()
 def init_key_from_query(query: nn.Linear, key: nn.Linear, *, head_dim: int) -> None:

