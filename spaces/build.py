@@ -13,6 +13,7 @@ from spaces.attention import Mechanism, Shape
 from spaces.dimensions import ConfigError
 from spaces.instantiate import check_arguments, instantiate
 from spaces.models.config import EMBEDDING_SETTINGS
+from spaces.models.quantization import quantize
 from spaces.relative import in_tokens
 from spaces.space import ROLES, Space
 from spaces.tasks import Task
@@ -181,8 +182,12 @@ def _mechanism(architecture: Architecture, name: str, role: str, task: Task) -> 
 
 
 def _model(architecture: Architecture, task: Task, mechanism: Callable[[str, str], Mechanism]) -> nn.Module:
-    settings = {name: value for name, value in _model_settings(architecture).items() if name not in ("depth", "heads")}
+    given = _model_settings(architecture)
+    settings = {name: value for name, value in given.items() if name not in ("depth", "heads", "quantization")}
     blocks = {role: [mechanism(name, role) for name in names] for role, names in _roles(architecture, task).items()}
-    given = {f"{role}_mechanisms" if role else "mechanisms": blocks[role] for role in blocks}
-    network: nn.Module = instantiate(settings, "model", spec=task.spec, **given)
-    return network
+    mechanisms = {f"{role}_mechanisms" if role else "mechanisms": blocks[role] for role in blocks}
+    network: nn.Module = instantiate(settings, "model", spec=task.spec, **mechanisms)
+    try:
+        return quantize(network, given.get("quantization", "none"))
+    except ValueError as error:
+        raise ConfigError(f"model.{error}") from error

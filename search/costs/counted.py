@@ -127,6 +127,11 @@ def _inverse_real_fft(_: Any, axes: Sequence[int], *__: Any, out_shape: Sequence
     return _real_fft(out_shape, axes)
 
 
+def _quantized_linear(x: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
+    """As in floating point."""
+    return 2 * math.prod(x) * out_shape[-1]
+
+
 def _triangular_solve(matrix: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
     """``n^2`` for each right-hand side: Golub & Van Loan, "Matrix Computations", 2013, section 3.1."""
     return matrix[-1] * math.prod(out_shape)
@@ -136,6 +141,7 @@ def _triangular_solve(matrix: Sequence[int], *_: Any, out_shape: Sequence[int], 
 _FORMULAS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten.linalg_solve_triangular: _triangular_solve,
+    torch.ops.quantized.linear_dynamic: _quantized_linear,
     torch.ops.aten._fft_c2c: _fft,
     torch.ops.aten._fft_r2c: _real_fft,
     torch.ops.aten._fft_c2r: _inverse_real_fft,

@@ -1,0 +1,89 @@
+"""Dynamic quantization of linear layers to 8-bit integers, for inference on a CPU.
+
+As in Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+2018: weights are quantized per output feature, symmetrically; inputs per call, by their range. Training is in floating
+point.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+QUANTIZATIONS = ("none", "int8")
+LARGEST = 127  # of the integers
+
+
+class Int8Linear(nn.Linear):
+    """A linear layer that computes with 8-bit integers where no gradients are needed, on a CPU.
+
+    Its parameters are those of the layer in floating point, from which the integers follow.
+    """
+
+    _packed: tuple[object, Any] | None = None  # the versions of the parameters, and what they were packed into
+
+    @classmethod
+    def of(cls, linear: nn.Linear) -> Int8Linear:
+        """One with the parameters of ``linear``."""
+        with torch.device("meta"):
+            made = cls(linear.in_features, linear.out_features, bias=linear.bias is not None)
+        made.weight, made.bias = linear.weight, linear.bias
+        return made
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., in_features)`` to ``(..., out_features)``."""
+        if torch.is_grad_enabled() or self.weight.device.type != "cpu":
+            return super().forward(x)
+        output: Tensor = torch.ops.quantized.linear_dynamic(x, self._packed_weight(), True)
+        return output
+
+    def _packed_weight(self) -> Any:
+        """Weight and bias in the layout of the kernel, computed again after either has changed."""
+        versions = _version(self.weight), _version(self.bias)
+        if self._packed is None or self._packed[0] != versions:
+            bias = None if self.bias is None else self.bias.detach()
+            self._packed = versions, torch.ops.quantized.linear_prepack(quantized(self.weight.detach()), bias)
+        return self._packed[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_packed"}  # it cannot be copied
+
+
+def _version(parameter: Tensor | None) -> tuple[int, int] | None:
+    """Changes when the parameter does; one that was created in inference mode is never trained."""
+    if parameter is None:
+        return None
+    return parameter.data_ptr(), 0 if parameter.is_inference() else parameter._version
+
+
+def quantized(weight: Tensor) -> Tensor:
+    """A weight ``(out_features, in_features)`` as a quantized tensor: each row by its largest absolute value."""
+    scales = weight.abs().amax(1).clamp(min=torch.finfo(weight.dtype).tiny).double() / LARGEST
+    zeros = torch.zeros(len(weight), dtype=torch.int64)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.quantize_per_tensor, torch.quantize_per_channel")
+        return torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+
+
+def quantize(network: nn.Module, quantization: str) -> nn.Module:
+    """Replace the linear layers of a network as ``quantization`` says, one of ``QUANTIZATIONS``.
+
+    Raises:
+        ValueError: it is unknown, or this build of PyTorch cannot.
+    """
+    if quantization not in QUANTIZATIONS:
+        raise ValueError(f"quantization={quantization!r}: it must be {' or '.join(QUANTIZATIONS)}")
+    if quantization == "none":
+        return network
+    if torch.backends.quantized.engine == "none" or not hasattr(torch.ops.quantized, "linear_dynamic"):
+        raise ValueError(f"quantization={quantization!r}: this build of PyTorch has no kernels for it; it must be none")
+    replaced = dict[nn.Module, nn.Module]()  # layers that several modules share stay shared
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.Linear:
+                replaced.setdefault(child, Int8Linear.of(child))
+                setattr(module, name, replaced[child])
+    return network
