@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import optuna
@@ -20,7 +20,7 @@ from search.training import Learner
 from spaces.architecture import key, network_key
 from spaces.space import Space
 
-SAVED_EPOCHS = 3  # a checkpoint is written after each of the last epochs that fit into the time budget
+SAVED_EPOCHS = 3  # a checkpoint is written after each of the last epochs in the time budget, of others when due
 
 
 @dataclass(frozen=True)
@@ -48,28 +48,42 @@ def evaluate(trial: optuna.Trial, store: TrialStore, search: Search) -> Generato
         yield own.write(duplicate_of=other.number, costs=dict(other.costs), state=State.DUPLICATE)
         return
     yield own.record
-    paused = store.resumes(trial.number)
-    _write_costs(own, paused, store, search)
+    earlier = store.replaced(trial.number)
+    _write_costs(own, earlier, store, search)
     if stop := _over_limit(own, search.limits):
         yield own.write(stop=stop, state=State.PRUNED)
         return
-    if paused is None or not search.learner.can_resume(paused.number):  # the checkpoint may be on another host
-        paused = None
+    checkpoint = store.checkpoint(trial.number)
+    saved = search.learner.saved_epochs(own.record, checkpoint)
+    resumed = next((record for record in earlier if saved and record.metric_at(saved) is not None), None)
+    if resumed is None:  # the first start, or the checkpoint is on another host
+        search.learner.discard(checkpoint)
         own.write(cpu_seconds=[], curve=[])
-        if stop := _should_stop(own.record, store, search):
-            yield own.write(stop=stop, state=State.PRUNED)
-            return
     else:
-        own.write(cpu_seconds=list(paused.cpu_seconds), curve=list(paused.curve))
+        entries = [epoch for epoch, _ in resumed.curve].index(saved) + 1
+        own.write(cpu_seconds=list(resumed.cpu_seconds)[:entries], curve=list(resumed.curve)[:entries])
     yield own.record
-    yield from _train(own, paused, store, search)
+    # Of a trial whose worker died the decision after its last epoch may be missing; one that was paused goes on.
+    paused = any(record.state == State.PAUSED and record.epochs == own.record.epochs for record in earlier)
+    if not (resumed and paused) and (stop := _should_stop(own.record, store, search)):
+        yield own.write(stop=stop, state=State.PAUSED if _may_be_resumed(own.record, search) else State.PRUNED)
+        return
+    yield from _train(own, checkpoint, store, search)
 
 
-def _train(own: OpenTrial, paused: Record | None, store: TrialStore, search: Search) -> Iterator[Record]:
-    """Train to the last epoch, or until pruner or deadline stop the trial; a paused one leaves a checkpoint."""
+def _may_be_resumed(record: Record, search: Search) -> bool:
+    """Whether the pruner may resume a trial that it stops: one with epochs whose metric is finite."""
+    return search.pruner.pauses and record.last_metric is not None and math.isfinite(record.last_metric)
+
+
+def _train(own: OpenTrial, checkpoint: int, store: TrialStore, search: Search) -> Iterator[Record]:
+    """Train to the last epoch, or until pruner or deadline stop the trial.
+
+    Checkpoints are written after epochs, that of a paused trial is kept.
+    """
     deadline = search.deadline
     start_s = last_s = deadline.elapsed_s()
-    with search.learner.train(own.record, resume=paused.number if paused else None) as training:
+    with search.learner.train(own.record, checkpoint=checkpoint, resume=bool(own.record.curve)) as training:
         for epoch, metric, cpu_s in training:
             # Written before the other trials are read: of two workers that race, one sees the other.
             own.write(cpu_seconds=[*own.record.cpu_seconds, cpu_s], curve=[*own.record.curve, (epoch, metric)])
@@ -80,15 +94,13 @@ def _train(own: OpenTrial, paused: Record | None, store: TrialStore, search: Sea
                 yield own.write(metric=training.metric, state=State.COMPLETE)
                 return
             if stop := _should_stop(own.record, store, search):
-                pauses = search.pruner.pauses and math.isfinite(metric)
-                if pauses:
+                if pauses := _may_be_resumed(own.record, search):
                     training.save()
                 yield own.write(stop=stop, state=State.PAUSED if pauses else State.PRUNED)
                 return
             epoch_s, last_s = deadline.elapsed_s() - last_s, deadline.elapsed_s()
             left_s = deadline.left_s()
-            if left_s < SAVED_EPOCHS * epoch_s:
-                training.save()
+            training.save(if_due=left_s >= SAVED_EPOCHS * epoch_s)
             if left_s < epoch_s:
                 yield own.write(stop=Stop(OUT_OF_TIME, epoch), state=State.PAUSED)
                 return
@@ -114,14 +126,15 @@ def _duplicated(record: Record, store: TrialStore) -> Record | None:
     return next((other for other in earlier if key(other.architecture) == key(record.architecture)), None)
 
 
-def _write_costs(own: OpenTrial, paused: Record | None, store: TrialStore, search: Search) -> None:
-    """Costs are those of an earlier trial with the same network on this host, or else measured.
+def _write_costs(own: OpenTrial, replaced: Sequence[Record], store: TrialStore, search: Search) -> None:
+    """Costs are those of the trials that it replaces or of one with the same network on this host, or else measured.
 
     Measured again they would differ by noise, and of two trials with the same network one would dominate the other.
     """
     network, host = network_key(own.record.architecture), search.cost_model.host
     same = (other for other in store.records() if network_key(other.architecture) == network)
-    known = paused or next((other for other in same if other.timing and other.timing.host == host), None)
+    known = next((other for other in replaced if other.timing), None)
+    known = known or next((other for other in same if other.timing and other.timing.host == host), None)
     if known and known.timing:
         own.write(costs=dict(known.costs), timings=(known.timing,))
         return

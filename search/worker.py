@@ -15,7 +15,7 @@ from search.budget.deadline import OUT_OF_TIME, TrialSeconds, was_cut
 from search.budget.patience import Patience
 from search.evaluate import Search, evaluate, values
 from search.lifecycle import queue_next
-from search.study.attributes import OpenTrial, write_error
+from search.study.attributes import OpenTrial, write_error, write_interruption
 from search.study.records import Record, State
 from search.study.requeue import fail_stale
 from search.study.store import TrialStore
@@ -80,6 +80,8 @@ def work(
     with _signals_as_exceptions():
         while True:
             fail_stale(store.study, grace_s)
+            for number in store.lost():
+                search.learner.discard(store.checkpoint(number))
             records = store.records()
             if search.deadline.is_over():
                 return OUT_OF_TIME
@@ -139,7 +141,8 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
     def objective(trial: optuna.Trial) -> tuple[float, ...]:
         current.append(trial)
         # Several workers may start the last trial at the same time: the one with the lowest number counts.
-        if trial.number in [other.number for other in store.records()[n_trials:]]:
+        over = trial.number in [other.number for other in store.records()[n_trials:]]
+        if over or store.is_queued_twice(trial.number):
             OpenTrial(trial, store.record(trial.number)).write(state=State.OVER_QUOTA)
             raise optuna.TrialPruned
         try:
@@ -148,8 +151,12 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
                     reporter.progress(record)
         except optuna.exceptions.UpdateFinishedTrialError:
             raise
+        except KeyboardInterrupt:
+            write_interruption(trial)
+            raise
         except Exception as error:
             write_error(trial, error)
+            search.learner.discard(store.checkpoint(trial.number))
             raise
         result = values(record, store, search.objectives)
         if result is None:
@@ -159,8 +166,7 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
     try:
         study.optimize(objective, n_trials=1, catch=(Exception,))
     except KeyboardInterrupt:
-        for trial in current:
-            store.requeue_failed(trial.number)
+        store.requeue_interrupted()
         raise
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
         # Another worker requeued the trial, as this one had sent no heartbeat for ``grace_s`` seconds.
@@ -168,6 +174,8 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
             raise
         return None
     record = store.record(current[0].number)
+    if record.state != State.PAUSED:  # after it was told: a worker that is killed before it loses no epoch
+        search.learner.discard(store.checkpoint(record.number))
     return None if record.state in (State.DUPLICATE, State.OVER_QUOTA) else record
 
 

@@ -69,7 +69,7 @@ def database(tmp_path_factory):
     TrialStore(study).resume(4)
     study._storage.set_trial_state_values(study.trials[5]._trial_id, TrialState.RUNNING)
     study._storage.set_trial_state_values(study.trials[5]._trial_id, TrialState.FAIL)
-    requeue_interrupted(study, study.trials[5], tries=2)  # 6: queued
+    requeue_interrupted(study)  # 6: queued
     add(study, 0.6, [0.7], state=TrialState.FAIL, error=f"Error: no route to postgresql://me:{SECRET}@host/db")  # 7
     add(study, 0.2, [0.6], duplicate_of=0, outcome="duplicate")  # 8
     add(study, 0.9, [], **stop(0, "before training: no gain is possible", 0.9, [1]))  # 9

@@ -8,7 +8,6 @@ from optuna.trial import TrialState
 from tiny_task import OBJECTIVES, tiny_study
 
 from search.study.records import COUNTED, State, Stop, Timing
-from search.study.requeue import requeue_interrupted
 from search.study.store import TrialStore
 from spaces.baselines import BaselineResult
 
@@ -72,9 +71,9 @@ def test_only_states_that_count_are_among_the_records(study):
     assert [record.state for record in store.records()] == ["complete", "pruned", "paused", "failed", "running"]
     assert {record.state for record in store.all_records().values()} - COUNTED == {"duplicate", "over_quota"}
     study.tell(running, state=TrialState.FAIL)
-    requeue_interrupted(study, study.get_trials(deepcopy=False)[running.number], tries=2)
+    store.requeue_interrupted()
     assert store.record(running.number).state == State.REPLACED
-    assert store.successors() == {running.number: running.number + 1}
+    assert store.successors() == {failed.number: running.number + 1, running.number: running.number + 2}
     assert store.waiting()
 
 
@@ -109,7 +108,7 @@ def test_a_resumed_trial_takes_the_row_of_the_paused_one(study):
     assert store.history(OBJECTIVES).epochs.tolist() == [1, 1], "its curve still informs decisions"
     trial = study.ask()
     own = store.begin(trial, {**ARCHITECTURE, "model": {"depth": 0}})
-    assert store.resumes(trial.number).number == 0
+    assert [record.number for record in store.replaced(trial.number)] == [store.checkpoint(trial.number)] == [0]
     own.write(**{**RUN, "curve": [(1, 0.5), (2, 0.75)]})
     assert store.history(OBJECTIVES).numbers.tolist() == [2, 1]
     assert store.history(OBJECTIVES).epochs.tolist() == [2, 1]
@@ -140,9 +139,10 @@ def test_an_interrupted_trial_keeps_its_tries_and_the_checkpoint_that_it_resumes
     store.resume(0)
     for number in (1, 2):
         interrupted = study.ask()
+        assert (interrupted.number, store.checkpoint(number)) == (number, 0)
         interrupted.set_user_attr("tries", 2)
-        assert (interrupted.number, store.resumes(number).number) == (number, 0)
+        interrupted.set_user_attr("interrupted", True)
         study.tell(interrupted, state=TrialState.FAIL)
-        store.requeue_failed(number)
+        store.requeue_interrupted()
         assert study.trials[-1].user_attrs["tries"] == 2
-    assert store.resumes(3).number == 0
+    assert [record.state for record in store.replaced(3)] == ["failed", "failed", "paused"]

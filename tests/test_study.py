@@ -12,7 +12,7 @@ import sqlalchemy
 from optuna.trial import TrialState
 from tiny_task import tiny_study
 
-from search.study.requeue import fail_stale, requeue_interrupted
+from search.study.requeue import fail_stale, ordinals, requeue, requeue_interrupted
 from search.study.storage import get_or_set_attr, open_storage
 from search.study.store import TrialStore
 from spaces.dimensions import ConfigError
@@ -136,7 +136,46 @@ def test_parameters_are_queued_for_new_studies_only(url):
     assert not [trial for trial in study.trials if trial.state == TrialState.WAITING]
 
 
-def test_samples_depend_on_the_seed_and_the_trial_number_alone(tmp_path):
+def test_of_two_trials_that_replace_the_same_one_the_first_counts(url):
+    """Two workers may resume the same paused trial, or requeue that of a dead worker, at the same time."""
+    study = tiny_study(url)
+    study.tell(sample(study), state=TrialState.FAIL)
+    for _ in range(2):
+        requeue(study, 0, tries=2)
+    store = TrialStore(study)
+    first, second = study.ask(), study.ask()
+    assert [store.is_queued_twice(number) for number in (0, 1, 2)] == [False, False, True]
+    for trial in (first, second):
+        study.tell(trial, state=TrialState.FAIL)
+    requeue_interrupted(study)
+    assert [trial.user_attrs["replaces"] for trial in study.trials[1:]] == [0, 0, 1]
+    assert store.is_queued_twice(2), "also after its successor has been replaced"
+
+
+def test_ordinals_do_not_depend_on_interruptions(url):
+    study = tiny_study(url)
+    for interrupted in (False, True, True, False):
+        study.tell(sample(study), **({"state": TrialState.FAIL} if interrupted else {"values": [0.5, 1.0]}))
+        requeue_interrupted(study)
+    sample(study)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "FAIL", "COMPLETE", "RUNNING"]
+    assert ordinals(study.trials) == [0, 1, 1, 1, 2]
+
+
+def test_a_trial_that_was_interrupted_while_it_was_sampled_is_sampled_from_the_beginning(tmp_path):
+    def two(trial):
+        return trial.suggest_float("lr", 0, 1), trial.suggest_float("dropout", 0, 1)
+
+    whole, study = (tiny_study(f"sqlite:///{tmp_path / name}") for name in ("a.db", "b.db"))
+    expected = [two(whole.ask()), two(whole.ask())]
+    interrupted = study.ask()
+    interrupted.suggest_float("lr", 0, 1)
+    study.tell(interrupted, state=TrialState.FAIL)
+    requeue_interrupted(study)
+    assert [two(study.ask()), two(study.ask())] == expected
+
+
+def test_samples_depend_on_the_seed_and_the_trials_before_alone(tmp_path):
     def values(name, seed, reopened):
         sampled = []
         for step in range(4):
@@ -154,9 +193,11 @@ def test_samples_depend_on_the_seed_and_the_trial_number_alone(tmp_path):
 def test_a_requeued_trial_has_the_same_parameters_and_counts_once(url):
     study = tiny_study(url)
     lost = sample(study)
+    lost.set_user_attr("architecture", "{}")
     lost.set_user_attr("curve", [[1, 0.5]])
     study.tell(lost, state=TrialState.FAIL)
-    requeue_interrupted(study, study.trials[0], tries=2)
+    requeue_interrupted(study)
+    requeue_interrupted(study)
     assert TrialStore(study).records() == []
     again = study.ask()
     assert again.number == 1
@@ -190,7 +231,8 @@ def test_the_trial_of_a_killed_worker_is_requeued_after_the_grace_period(url):
         assert study.trials[trial.number].state == TrialState.FAIL
         queued = [each for each in study.trials if each.state == TrialState.WAITING]
         assert len(queued) == (tries < 3), "not after three workers died"
-    assert [each.number for each in TrialStore(study).records()] == [2]
+    (record,) = TrialStore(study).records()
+    assert (record.number, record.state, record.reason) == (2, "failed", "3 workers ended while they ran it")
 
 
 def test_the_trial_of_a_worker_that_died_before_its_first_heartbeat_is_requeued(url, monkeypatch):

@@ -86,7 +86,7 @@ def train(settings, *, checkpoint=None, save=None, seed=3, task=None, network_se
         for epoch, metric in training:
             curve.append((epoch, metric))
             if save and epoch == 1:
-                training.save(save)
+                torch.save(training.state_dict(), save)
     return training, network, curve
 
 
@@ -188,7 +188,7 @@ def test_the_best_epoch_is_kept(metrics, direction, best, resume_after, tmp_path
     with LightningFit(network, task, settings, seed=0) as training:
         for epoch, _ in training:
             weights[epoch] = copy.deepcopy(network.state_dict())
-            training.save(tmp_path / f"{epoch}.pt")
+            torch.save(training.state_dict(), tmp_path / f"{epoch}.pt")
     if resume_after:
         network, task = build(ARCHITECTURE, FirstToken(), seed=9), Scripted(metrics[resume_after:], direction)
         training = LightningFit(network, task, settings, seed=0, checkpoint=tmp_path / f"{resume_after}.pt")

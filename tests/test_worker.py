@@ -328,7 +328,10 @@ def test_a_trial_that_another_worker_failed_is_abandoned(study):
                 study._storage.set_trial_state_values(study.trials[0]._trial_id, TrialState.FAIL)
 
     trials = run(study, tiny_search(), 2, reporter=FailsTrial())
-    assert [trial.state for trial in trials] == ["failed", "complete"]
+    assert [(trial.number, trial.state, trial.replaces) for trial in trials] == [
+        (1, "complete", 0),
+        (2, "complete", None),
+    ]
 
 
 @pytest.mark.slow

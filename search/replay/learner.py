@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ class TableLearner:
 
     def __init__(self, table: Table, world: int) -> None:
         self.table, self.world = table, world
+        self._saved: dict[int, int] = {}  # epochs by checkpoint
         self.rows = {key(architecture): row for row, architecture in enumerate(table.architectures)}
 
     def costs(self, architecture: Architecture) -> Costs:
@@ -28,15 +29,23 @@ class TableLearner:
         counted = {name: value for name, value in costs.items() if name != "latency_ms"}
         return Costs(counted, Timing(costs["latency_ms"], spread=0.0, host=self.host, at=0.0))
 
-    def can_resume(self, number: int) -> bool:
-        """Checkpoints are never lost."""
-        return True
+    def saved_epochs(self, record: Record, checkpoint: int) -> int:
+        """See :class:`~search.training.Learner`."""
+        return self._saved.get(checkpoint, 0)
 
-    def train(self, record: Record, *, resume: int | None) -> nullcontext[TableTraining]:
+    def discard(self, checkpoint: int) -> None:
+        """See :class:`~search.training.Learner`."""
+        self._saved.pop(checkpoint, None)
+
+    def train(self, record: Record, *, checkpoint: int, resume: bool) -> nullcontext[TableTraining]:
         """See :class:`~search.training.Learner`."""
         row = self.rows[key(record.architecture)]
-        training = TableTraining(self.table.curves[self.world][row], self.table.seconds[row], done=record.epochs)
-        return nullcontext(training)
+
+        def save(epoch: int) -> None:
+            self._saved[checkpoint] = epoch
+
+        curve, seconds = self.table.curves[self.world][row], self.table.seconds[row]
+        return nullcontext(TableTraining(curve, seconds, record.epochs, save))
 
 
 @dataclass
@@ -46,6 +55,7 @@ class TableTraining:
     curve: Sequence[float]
     seconds: float
     done: int
+    on_save: Callable[[int], None]
     overhead: float = 0.0
 
     @property
@@ -60,10 +70,12 @@ class TableTraining:
 
     def __iter__(self) -> Iterator[Epoch]:
         for epoch in range(self.done + 1, self.epochs + 1):
+            self.done = epoch
             yield Epoch(epoch, self.curve[epoch - 1], self.seconds * epoch)
 
-    def save(self) -> None:
-        """Nothing is lost."""
+    def save(self, *, if_due: bool = False) -> None:
+        """Note the epoch."""
+        self.on_save(self.done)
 
     def save_weights(self) -> str:
         """There are none."""

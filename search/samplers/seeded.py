@@ -1,4 +1,4 @@
-"""A sampler whose random numbers depend only on the run's seed and the trial's number.
+"""A sampler whose random numbers depend only on the run's seed and how many trials were started before.
 
 So a resumed study draws the same as an uninterrupted one, and workers that share a study and a seed draw differently.
 """
@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from search.study.requeue import ordinals
 from spaces.seeds import trial_seed
 
 
@@ -29,7 +30,7 @@ class SeededPerTrial(BaseSampler):
         self.base = self._sampler = make(seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:  # noqa: D102
-        self._sampler = self._make(trial_seed(self._seed, trial.number))
+        self._sampler = self._make(trial_seed(self._seed, ordinals(study.get_trials(deepcopy=False))[trial.number]))
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: D102

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.study.records import Record, State, Stop, Timing
+from search.study.requeue import MAX_TRIES, lost
 
 STATES: Mapping[TrialState, State] = {
     TrialState.RUNNING: State.RUNNING,
@@ -69,6 +71,8 @@ def read_record(trial: FrozenTrial) -> Record:
     stop, timing = known.get("stop"), known.get("timing")
     timings = () if timing is None else (Timing(**timing),)
     plain = {name: known[name] for name in _PLAIN_FIELDS if name in known}
+    if trial.state == TrialState.FAIL and lost(known):
+        plain["error"] = f"{MAX_TRIES} workers ended while they ran it"
     return Record(
         number=trial.number,
         state=State(known.get("outcome", STATES[trial.state])) if trial.state.is_finished() else STATES[trial.state],
@@ -87,3 +91,9 @@ def write_error(trial: optuna.Trial, error: Exception) -> None:
     """Store why a trial failed."""
     trial.set_user_attr("error", f"{type(error).__name__}: {error}")
     trial.set_user_attr("traceback", "".join(traceback.format_exception(error)))
+
+
+def write_interruption(trial: optuna.Trial) -> None:
+    """Store that a trial was interrupted, not ended by the death of its worker; nothing if it has ended already."""
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):
+        trial.set_user_attr("interrupted", True)

@@ -25,7 +25,7 @@ class State(StrEnum):
     PAUSED = "paused"  # stopped with a checkpoint: it may be resumed
     FAILED = "failed"
     DUPLICATE = "duplicate"  # its architecture is that of another trial
-    OVER_QUOTA = "over_quota"  # started when the study already had n_trials trials
+    OVER_QUOTA = "over_quota"  # started when the study already had n_trials trials, or queued twice
     REPLACED = "replaced"  # resumed, or requeued after its worker died, as a trial of another number
 
 

@@ -1,8 +1,14 @@
-"""Requeue trials under a new number: resumed and interrupted ones, and those of dead workers."""
+"""Requeue trials under a new number: paused ones that are resumed, interrupted ones, and those of dead workers.
+
+A trial has ``replaces``, the number of the trial that it was requeued for, in its user attributes. Two workers may
+requeue the same trial at the same time; of its replacements the one with the lowest number counts. Optuna numbers them
+under a lock, so whoever sees one sees those before it.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,38 +20,85 @@ from search.study.retrying import is_recovering
 MAX_TRIES = 3  # workers that may die running a trial: it may be the cause
 
 
-def requeue(study: optuna.Study, trial: FrozenTrial, **attributes: Any) -> None:
-    """Queue a trial that replaces ``trial``: the same parameters, and only ``attributes`` as user attributes."""
+def successors(trials: Sequence[FrozenTrial]) -> dict[int, int]:
+    """The number of the trial that replaces a trial, by its own number; it may still be queued."""
+    found: dict[int, int] = {}
+    for trial in trials:
+        if "replaces" in trial.user_attrs:
+            found.setdefault(trial.user_attrs["replaces"], trial.number)
+    return found
+
+
+def chain(trials: Sequence[FrozenTrial], number: int) -> list[FrozenTrial]:
+    """A trial and those that it replaces, the latest first."""
+    found = [trials[number]]
+    while (replaced := found[-1].user_attrs.get("replaces")) is not None:
+        found.append(trials[replaced])
+    return found
+
+
+def ordinals(trials: Sequence[FrozenTrial]) -> list[int]:
+    """How many trials were started before each trial, by number; a replacement has that of the trial it replaces.
+
+    Unlike its number, this does not depend on how often trials were interrupted.
+    """
+    found: list[int] = []
+    count = 0
+    for trial in trials:
+        replaced = trial.user_attrs.get("replaces")
+        found.append(count if replaced is None else found[replaced])
+        count += replaced is None
+    return found
+
+
+def requeue(study: optuna.Study, number: int, **attributes: Any) -> None:
+    """Queue a trial that replaces trial ``number``, with its parameters and ``attributes`` as user attributes.
+
+    Of a trial that was interrupted while its parameters were sampled, those that were sampled before are left out, so
+    that all are sampled again in order.
+    """
+    trials = study.get_trials(deepcopy=False)
+    known = next((trial for trial in chain(trials, number) if "architecture" in trial.user_attrs), None)
+    queued = chain(trials, number)[-1].system_attrs.get("fixed_params")
     study.add_trial(
         optuna.create_trial(
             state=TrialState.WAITING,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs={"replaces": trial.number, **attributes},
+            params=known.params if known else {},
+            distributions=known.distributions if known else {},
+            system_attrs={"fixed_params": queued} if queued and not known else {},
+            user_attrs={"replaces": number, **attributes},
         )
     )
 
 
-def requeue_interrupted(study: optuna.Study, trial: FrozenTrial, *, tries: int) -> None:
-    """Requeue a trial that was interrupted; if it resumed a paused trial, its replacement resumes that one too."""
-    resumes = {name: trial.user_attrs[name] for name in ("resumes",) if name in trial.user_attrs}
-    requeue(study, trial, tries=tries, **resumes)
+def lost(attributes: Mapping[str, Any]) -> bool:
+    """Whether a failed trial, by its user attributes, was ended by the death of too many workers."""
+    return "error" not in attributes and attributes.get("tries", 1) >= MAX_TRIES and "interrupted" not in attributes
 
 
-def requeue_stale(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Requeue the trial of a dead worker, unless ``MAX_TRIES`` workers have died running it."""
-    tries = trial.user_attrs.get("tries", 1)
-    if tries < MAX_TRIES:
-        requeue_interrupted(study, trial, tries=tries + 1)
+def requeue_interrupted(study: optuna.Study) -> None:
+    """Requeue the failed trials that have no error: they were interrupted, or their worker died.
+
+    Not those that ``MAX_TRIES`` workers have died running.
+    """
+    trials = study.get_trials(deepcopy=False)
+    replaced = successors(trials)
+    for trial in trials:
+        known = trial.user_attrs
+        if trial.state != TrialState.FAIL or "error" in known or trial.number in replaced or lost(known):
+            continue
+        if replaced.get(known.get("replaces", -1), trial.number) == trial.number:  # not queued twice itself
+            requeue(study, trial.number, tries=known.get("tries", 1) + ("interrupted" not in known))
 
 
 def fail_stale(study: optuna.Study, grace_s: float) -> None:
     """Fail and requeue trials without a heartbeat for ``grace_s`` seconds, also those that never had one."""
+    requeue_interrupted(study)
     if is_recovering(study):
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        optuna.storages.fail_stale_trials(study)  # calls requeue_stale, see storage.py
+        optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         # A trial has the attribute "worker" only once its heartbeat has started.
         if "worker" in trial.user_attrs or trial.datetime_start is None:
@@ -55,4 +108,4 @@ def fail_stale(study: optuna.Study, grace_s: float) -> None:
                 study.tell(trial.number, state=TrialState.FAIL)
             except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
                 continue  # another worker was faster
-            requeue_stale(study, trial)
+    requeue_interrupted(study)

@@ -19,7 +19,6 @@ from optuna.storages import RDBStorage
 
 from search.config import hide_passwords
 from search.study.records import Direction
-from search.study.requeue import requeue_stale
 from search.study.retrying import RetryingStorage, first_line
 from spaces.dimensions import ConfigError
 
@@ -55,7 +54,6 @@ def open_storage(*, url: str, heartbeat_s: int = 10, grace_s: int = 60, wait_s: 
         attempts=5,  # creating the tables fails while another worker does
         heartbeat_interval=heartbeat_s,
         grace_period=grace_s,
-        heartbeat_stale_trial_callback=requeue_stale,
     )
     if storage.engine.name == "sqlite":
         sqlalchemy.event.listen(storage.engine, "connect", _enable_wal)

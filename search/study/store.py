@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from search.study import requeue
 from search.study.attributes import STATES, OpenTrial, read_record
 from search.study.history import History
 from search.study.records import COUNTED, Objectives, Record, State, Timing
-from search.study.requeue import requeue, requeue_interrupted
 from search.study.storage import get_or_set_attr, overwrite_values
 from spaces.dimensions import ConfigError
 
@@ -60,18 +60,26 @@ class TrialStore:
         return self._read(self._trials()[number], self.successors(), self._remeasured()["timings"])
 
     def history(self, objectives: Objectives) -> History:
-        """The trials as arrays, updated. A requeued trial keeps its row until its replacement has started."""
+        """The trials as arrays, updated. A requeued trial keeps its row until its replacement has started.
+
+        Rows are in the order of first starts, whichever trials were interrupted.
+        """
         if self._history is None:
             self._history = History(objectives)
-        for record in self.all_records().values():
+        ordinals = requeue.ordinals(self._trials())
+        for record in sorted(self.all_records().values(), key=lambda record: ordinals[record.number]):
             if record.state in COUNTED or record.number in self._history:
                 self._history.add(record)
         return self._history
 
     def successors(self) -> dict[int, int]:
-        """The number of the trial that replaces a trial, by its own number; it may still be queued."""
-        trials = self._trials()
-        return {trial.user_attrs["replaces"]: trial.number for trial in trials if "replaces" in trial.user_attrs}
+        """See :func:`search.study.requeue.successors`."""
+        return requeue.successors(self._trials())
+
+    def is_queued_twice(self, number: int) -> bool:
+        """Whether an earlier trial replaces the same trial as this one, which then does not count."""
+        replaced = self._trials()[number].user_attrs.get("replaces")
+        return replaced is not None and self.successors()[replaced] != number
 
     def waiting(self) -> bool:
         """Whether a trial is queued."""
@@ -82,10 +90,18 @@ class TrialStore:
         trials = self._trials()
         return bool(trials) and trials[-1].user_attrs.get("outcome") == State.DUPLICATE
 
-    def resumes(self, number: int) -> Record | None:
-        """The paused trial that a trial resumes; None if it starts from scratch."""
-        resumed = self._trials()[number].user_attrs.get("resumes")
-        return None if resumed is None else self.record(resumed)
+    def replaced(self, number: int) -> list[Record]:
+        """The trials that a trial replaces, the latest first, as they were."""
+        return [read_record(trial) for trial in requeue.chain(self._trials(), number)[1:]]
+
+    def checkpoint(self, number: int) -> int:
+        """The number of a trial's checkpoint: that of the first trial that it replaces."""
+        return requeue.chain(self._trials(), number)[-1].number
+
+    def lost(self) -> list[int]:
+        """The trials that failed as too many workers died running them."""
+        failed = (trial for trial in self._trials() if trial.state == TrialState.FAIL)
+        return [trial.number for trial in failed if requeue.lost(trial.user_attrs)]
 
     def parameters(self, number: int) -> dict[str, Any]:
         """The parameters of a trial, as sampled."""
@@ -206,10 +222,8 @@ class TrialStore:
 
     def resume(self, number: int) -> None:
         """Requeue a paused trial, to be resumed from its checkpoint under a new number."""
-        requeue(self.study, self._trials()[number], resumes=number)
+        requeue.requeue(self.study, number)
 
-    def requeue_failed(self, number: int) -> None:
-        """Requeue a trial that was interrupted, unless it had ended before."""
-        trial = self._trials()[number]
-        if trial.state == TrialState.FAIL:
-            requeue_interrupted(self.study, trial, tries=trial.user_attrs.get("tries", 1))
+    def requeue_interrupted(self) -> None:
+        """Requeue the trials that were interrupted and have not been requeued."""
+        requeue.requeue_interrupted(self.study)

@@ -38,8 +38,8 @@ class Training(Protocol):
     def __iter__(self) -> Iterator[Epoch]:
         """The epochs that are left."""
 
-    def save(self) -> None:
-        """Write a checkpoint of the epoch that was handed over last."""
+    def save(self, *, if_due: bool = False) -> None:
+        """Write a checkpoint of the epoch that was handed over last; with ``if_due`` only once in some seconds."""
 
     def save_weights(self) -> str:
         """Keep the weights that :attr:`metric` is of; returns the path of their file, empty if there is none."""
@@ -51,8 +51,14 @@ class Training(Protocol):
 class Learner(Protocol):
     """Trains architectures, or looks up what training gave."""
 
-    def can_resume(self, number: int) -> bool:
-        """Whether there is a checkpoint of a paused trial."""
+    def saved_epochs(self, record: Record, checkpoint: int) -> int:
+        """The epochs that the training in a trial's checkpoint has completed; 0 if there is none.
 
-    def train(self, record: Record, *, resume: int | None) -> AbstractContextManager[Training]:
-        """The training of a trial that has begun, from the checkpoint of trial ``resume`` or from the start."""
+        A trial has the checkpoint of the trials that it replaces, named by the number of the first of them.
+        """
+
+    def discard(self, checkpoint: int) -> None:
+        """Delete the checkpoint of a trial that has ended for good."""
+
+    def train(self, record: Record, *, checkpoint: int, resume: bool) -> AbstractContextManager[Training]:
+        """The training of a trial that has begun, from its checkpoint or from the start."""

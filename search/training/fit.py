@@ -14,7 +14,6 @@ core. And Ctrl-C is raised in the main thread, not inside Lightning, which would
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
 import time
@@ -50,7 +49,7 @@ class LightningFit:
         settings: of the whole training, also when it is resumed.
         seed: of data order and dropout; each epoch derives its own.
         device: where and in which precision the network is trained.
-        checkpoint: a file written by :meth:`save`; training resumes exactly where it was saved.
+        checkpoint: a file of :meth:`state_dict`, saved by PyTorch; training resumes exactly where it was saved.
         is_over: called before each batch; if true, the iterator ends without the epoch in progress.
 
     Attributes:
@@ -119,10 +118,9 @@ class LightningFit:
         self._resume.release()
         self._thread.join()
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint after the last epoch yielded, atomically; only while the fit waits."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        state = {
+    def state_dict(self) -> dict[str, Any]:
+        """The state after the last epoch yielded; only while the fit waits."""
+        return {
             "epoch": self._epochs_done,
             "network": self._module.network.state_dict(),
             "average": None if self._module.average is None else self._module.evaluated.state_dict(),
@@ -130,9 +128,6 @@ class LightningFit:
             "scaler": self._module.trainer.precision_plugin.state_dict(),  # of the loss, in the precision 16-mixed
             "best": None if self._best is None else self._best.state_dict(),
         }
-        temporary = path.with_suffix(f".{os.getpid()}")
-        torch.save(state, temporary)
-        temporary.replace(path)  # atomic: a reader never sees half a file
 
     @property
     def metric(self) -> float:

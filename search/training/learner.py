@@ -11,6 +11,7 @@ from typing import Self
 
 from search.study.records import Record
 from search.training import Epoch, fit
+from search.training.checkpoint import Checkpoint
 from search.training.device import Device
 from search.training.settings import TrainSettings
 from search.training.weights import WeightsFolder
@@ -40,34 +41,34 @@ class LightningLearner:
     is_over: Callable[[], bool] = lambda: False
     keeps_weights: bool = True
 
-    def checkpoint(self, number: int) -> Path:
-        """The checkpoint of a trial."""
-        return self.folder / f"{number}.pt"
+    def checkpoint(self, number: int, record: Record) -> Checkpoint:
+        """The checkpoint of that number, for the architecture of ``record``."""
+        return Checkpoint(self.folder / f"{number}.pt", dict(record.architecture))
 
     @property
     def weights(self) -> WeightsFolder:
         """Where the weights of complete trials are kept."""
         return WeightsFolder(self.folder / "weights")
 
-    def can_resume(self, number: int) -> bool:
-        """See :class:`~search.training.Learner`; false where the checkpoint is lost or on another host."""
-        return self.checkpoint(number).exists()
+    def saved_epochs(self, record: Record, checkpoint: int) -> int:
+        """See :class:`~search.training.Learner`; 0 where the checkpoint is lost or on another host."""
+        return self.checkpoint(checkpoint, record).epochs()
 
-    def train(self, record: Record, *, resume: int | None) -> LightningTraining:
+    def discard(self, checkpoint: int) -> None:
         """See :class:`~search.training.Learner`."""
-        return LightningTraining(self, record, resume)
+        Checkpoint(self.folder / f"{checkpoint}.pt", {}).discard()
+
+    def train(self, record: Record, *, checkpoint: int, resume: bool) -> LightningTraining:
+        """See :class:`~search.training.Learner`."""
+        return LightningTraining(self, record, self.checkpoint(checkpoint, record), resume=resume)
 
 
 class LightningTraining:
-    """A :class:`~search.training.Training`.
+    """A :class:`~search.training.Training`."""
 
-    Once it has ended in order, the checkpoint that it resumed is deleted, and one of its own if it was trained further.
-    """
-
-    def __init__(self, learner: LightningLearner, record: Record, resume: int | None) -> None:
+    def __init__(self, learner: LightningLearner, record: Record, checkpoint: Checkpoint, *, resume: bool) -> None:
         self._learner, self._number, self._architecture = learner, record.number, record.architecture
-        self._resumed = None if resume is None else learner.checkpoint(resume)
-        self._epoch = self._saved_epoch = record.epochs
+        self._checkpoint = checkpoint
         self._before_s = record.cpu_seconds[-1] if record.cpu_seconds else 0.0
         settings = TrainSettings(**record.architecture["train"])
         self.epochs = settings.epochs
@@ -79,7 +80,7 @@ class LightningTraining:
             settings,
             seed=learner.seed,
             device=learner.device,
-            checkpoint=self._resumed,
+            checkpoint=checkpoint.path if resume else None,
             is_over=learner.is_over,
         )
 
@@ -99,25 +100,17 @@ class LightningTraining:
 
     def __iter__(self) -> Iterator[Epoch]:
         for epoch, metric in self._fit:
-            self._epoch = epoch
             yield Epoch(epoch, metric, round(self._before_s + self._fit.cpu_s, 4))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._fit.__exit__(kind, error, traceback)
-        own = self._learner.checkpoint(self._number)
-        if kind is None and self._resumed is not None:
-            if self._fit.cut and not own.exists():
-                self._resumed.replace(own)
-            self._resumed.unlink(missing_ok=True)
-        if kind is None and not self._fit.cut and self._saved_epoch < self._epoch:
-            own.unlink(missing_ok=True)
 
-    def save(self) -> None:
+    def save(self, *, if_due: bool = False) -> None:
         """See :class:`~search.training.Training`."""
-        self._fit.save(self._learner.checkpoint(self._number))
-        self._saved_epoch = self._epoch
+        if not if_due or self._checkpoint.is_due():
+            self._checkpoint.write(self._fit.state_dict())
 
     def save_weights(self) -> str:
         """See :class:`~search.training.Training`."""

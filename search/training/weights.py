@@ -6,7 +6,6 @@ Files are written as a whole or not at all, and reading one cannot run code.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from search.costs.remeasure import near_front
 from search.study.records import Objectives, Record, State, front
+from search.training.checkpoint import write_atomically
 from spaces.architecture import key
 from spaces.dimensions import ConfigError
 
@@ -39,7 +39,6 @@ class WeightsFolder:
 
     def write(self, number: int, weights: Mapping[str, Tensor], architecture: Mapping[str, Any]) -> str:
         """Write the weights of a trial, with its architecture beside them; return the absolute path."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.path(number).absolute()
         write_weights(path, weights, architecture)
         return str(path)
@@ -89,12 +88,7 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], architecture: Mappi
     """Write a safetensors file atomically, with the permissions of any new file."""
     # Copies: the format does not allow tensors that share memory, such as tied embeddings.
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(safetensors.torch.save(copies, {"architecture": key(architecture)}))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, safetensors.torch.save(copies, {"architecture": key(architecture)}))
 
 
 def read_weights(path: Path, architecture: Mapping[str, Any]) -> dict[str, Tensor]:
