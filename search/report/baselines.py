@@ -35,5 +35,6 @@ def describe_defeat(members: Sequence[Record], baselines: Sequence[BaselineResul
         return ""
     return (
         f"No model on the front beats {best.name} ({objectives.metric} {metric:.4f}): the best has {model:.4f}. "
-        "Try more epochs, larger models, more training data or other tokens."
+        "Try more epochs, larger models, more training data, other tokens "
+        "or, for texts, a trained checkpoint (+space=pretrained)."
     )
