@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,31 +16,31 @@ from omegaconf import OmegaConf
 from search.budget.deadline import Deadline
 from search.budget.epochs import plan_epochs
 from search.config import hide_passwords
+from search.costs.latency import Meter
 from search.costs.measured import MeasuredCosts
 from search.evaluate import Search
 from search.lifecycle import proposer_of
+from search.pruning import Pruner
 from search.report.imbalance import describe_imbalance
 from search.samplers.candidates import Pool
-from search.samplers.seeded import SeededPerTrial
+from search.samplers.seeded import seeded_sampler
 from search.study import warm_start
 from search.study.identity import identity_of
 from search.study.records import Direction, Objectives
-from search.study.storage import open_storage, open_study
+from search.study.storage import open_read_only, open_storage, open_study
 from search.study.store import TrialStore
 from search.tracking import Tracking
-from search.training.check import validate_settings
 from search.training.device import Device, select_device
 from search.training.learner import LightningLearner
 from search.training.speed import middle_epoch_seconds
 from search.training.weights import WeightsFolder
+from search.validate import validate_data, validate_latency, validate_space
 from spaces.baselines import BaselineResult
 from spaces.baselines.of_task import evaluate_baselines
-from spaces.build import invalid_corners
 from spaces.dimensions import ConfigError
-from spaces.instantiate import instantiate
+from spaces.instantiate import check_arguments, instantiate
 from spaces.space import Space
 from spaces.tasks import Task
-from spaces.tasks.sources.checks import check_data
 
 SPEED_SHARE = 0.03  # of the budget, for measuring the speed of training
 
@@ -86,24 +85,26 @@ def build_search(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # of Optuna's samplers
     torch.set_num_threads(1)  # small networks train faster with a thread per process
-    task = task or instantiate(config["task"], "task")
-    pruner = instantiate(config["pruner"], "pruner")
-    costs = MeasuredCosts(task, instantiate(config["latency"], "latency"))
-    tracking: Tracking = instantiate(config["tracking"], "tracking")
+    task = task or instantiate(Task, config["task"], "task")
+    pruner = instantiate(Pruner, config["pruner"], "pruner")
+    meter = instantiate(Meter, config["latency"], "latency")
+    costs = MeasuredCosts(task, meter)
+    tracking = instantiate(Tracking, config["tracking"], "tracking")
     seed, limits = config["seed"], config["limits"]
     device = select_device(config["device"], precision=config["precision"], compile_network=config["compile"])
-    sampler = SeededPerTrial(lambda seed: instantiate(config["sampler"], "sampler", seed=seed), seed=seed)
+    sampler = seeded_sampler(config["sampler"], seed=seed)
+    check_arguments(open_storage, config["storage"], "storage")
     phase("reading the data")
     validate_data(task)
     phase("checking the space")
     validate_space(space, task)
-    storage = instantiate(
-        {"_target_": f"{open_storage.__module__}.{open_storage.__name__}", **config["storage"]}, "storage"
-    )
-    if config["warm_start"]:
-        objectives = Objectives.of(task, config["costs"], ceilings=())
-        warm = warm_start.initial_params(storage, config["warm_start"], space, objectives)
-        initial_params = [*warm, *initial_params]
+    validate_latency(meter, space, task)
+    if config["warm_start"] is not None:
+        initial_params = [*_warm_start(config, space, task), *initial_params]
+    try:
+        storage = open_storage(**config["storage"])
+    except ConfigError as error:
+        raise ConfigError(f"storage: {error}") from None
     directions: dict[str, Direction] = {task.metric: task.direction, **dict.fromkeys(config["costs"], "minimize")}
     study = open_study(storage, config["study"], directions=directions, sampler=sampler, identity=identity_of(config))
     store, measuring = TrialStore(study), time.perf_counter()
@@ -136,6 +137,16 @@ def build_search(
     )
     notes = [*describe_imbalance(task), *notes]
     return Components(store, search, costs, tracking, learner.weights, measuring, baselines, notes)
+
+
+def _warm_start(config: Mapping[str, Any], space: Space, task: Task) -> list[Mapping[str, Any]]:
+    """The parameters of the front of the study ``warm_start``, whose storage is only read."""
+    try:
+        with open_read_only(config["storage"]["url"]) as storage:
+            objectives = Objectives.of(task, config["costs"], ceilings=())
+            return warm_start.initial_params(storage, config["warm_start"], space, objectives)
+    except ConfigError as error:
+        raise ConfigError(f"warm_start: {error}") from None
 
 
 def _with_epochs(
@@ -184,41 +195,3 @@ def _ceilings(
     largest = [model.costs(architecture) for architecture in space.largest()]
     costs = [{"latency_ms": each.timing.ms, **each.counted} for each in largest]
     return [max(each[name] for each in costs) for name in names]
-
-
-def validate_data(task: Task) -> None:
-    """Read the data and check it.
-
-    Raises:
-        ConfigError: it is invalid.
-    """
-    try:
-        check_data(task)
-    except ValueError as error:
-        raise ConfigError(f"task: {error}") from error
-
-
-def validate_space(space: Space, task: Task) -> None:
-    """Build the networks at every corner of the space.
-
-    Raises:
-        ConfigError: the data does not fit corners that the message lists.
-    """
-    problems = invalid_corners(space, task)
-    for settings in space.train_corners():
-        try:
-            validate_settings(settings, task)
-        except ConfigError as error:
-            problems += [line for line in str(error).splitlines() if line not in problems]
-    if problems:
-        lines = "\n".join(f"  {problem}" for problem in problems)
-        raise ConfigError(f"these corners of the space are invalid for the task:\n{lines}{_advice(problems)}")
-
-
-def _advice(problems: Sequence[str]) -> str:
-    """Overrides that narrow or drop the first invalid mechanism, if there is one."""
-    invalid = next((match for problem in problems if (match := re.match(r"attention\.(\w+):? (\w+)=", problem))), None)
-    if invalid is None:
-        return ""
-    name, setting = invalid.groups()
-    return f"\nnarrow it, 'space.attention.{name}.{setting}=...', or drop it, '~space.attention.{name}'"

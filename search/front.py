@@ -112,10 +112,11 @@ def _load(storage: RDBStorage, name: str) -> StoredStudy:
     from search.study.store import TrialStore
     from spaces.instantiate import instantiate
     from spaces.space import Space
+    from spaces.tasks import Task
 
     store = TrialStore(load_study(storage, name))
     identity, ceilings = store.identity(), store.ceilings()
-    objectives = Objectives.of(instantiate(identity["task"], "task"), identity["costs"], ceilings)
+    objectives = Objectives.of(instantiate(Task, identity["task"], "task"), identity["costs"], ceilings)
     return StoredStudy(store, objectives, Space(identity["space"]).dimension_names())
 
 

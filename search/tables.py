@@ -38,6 +38,7 @@ def build_table(name: str, stores: Sequence[TrialStore]) -> Table:
     from search.costs.measured import MeasuredCosts
     from search.study.records import State
     from spaces.instantiate import instantiate
+    from spaces.tasks import Task
 
     names = ", ".join(store.study.study_name for store in stores)
     identities = [{**store.identity(), "seed": None} for store in stores]
@@ -50,7 +51,7 @@ def build_table(name: str, stores: Sequence[TrialStore]) -> Table:
     common = sorted(set.intersection(*(set(run) for run in runs)))
     if not common:
         raise ConfigError(f"{names}: no architecture is complete in all of these studies")
-    task = instantiate(identities[0]["task"], "task")
+    task = instantiate(Task, identities[0]["task"], "task")
     records = [runs[0][each] for each in common]
     architectures = [dict(record.architecture) for record in records]
     timings = MeasuredCosts(task, MeasuredLatency()).timings(architectures)

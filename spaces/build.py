@@ -170,7 +170,7 @@ def _mechanism(architecture: Architecture, name: str, role: str, task: Task) -> 
         settings = in_tokens(architecture["attention"][name], shape.length)
     except ValueError as error:
         raise ConfigError(f"{where}.{error}") from error
-    mechanism: Mechanism = instantiate(settings, where, shape=shape)
+    mechanism = instantiate(Mechanism, settings, where, shape=shape)
     try:
         if role == "decoder":
             mechanism.init_cache(1)
@@ -186,7 +186,7 @@ def _model(architecture: Architecture, task: Task, mechanism: Callable[[str, str
     settings = {name: value for name, value in given.items() if name not in ("depth", "heads", "quantization")}
     blocks = {role: [mechanism(name, role) for name in names] for role, names in _roles(architecture, task).items()}
     mechanisms = {f"{role}_mechanisms" if role else "mechanisms": blocks[role] for role in blocks}
-    network: nn.Module = instantiate(settings, "model", spec=task.spec, **mechanisms)
+    network = instantiate(nn.Module, settings, "model", spec=task.spec, **mechanisms)
     try:
         return quantize(network, given.get("quantization", "none"))
     except ValueError as error:

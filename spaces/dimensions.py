@@ -197,16 +197,24 @@ def _is_number(kind: str, value: object) -> bool:
     return isinstance(value, int) or (kind == "float" and isinstance(value, float) and math.isfinite(value))
 
 
-def check_whole(least: int, **settings: object) -> None:
-    """Raise ``ValueError``, naming the setting, unless each is an integer and at least ``least``."""
+def check_whole(least: int, most: float = math.inf, /, **settings: object) -> None:
+    """Raise ``ValueError``, naming the setting, unless each is an integer from ``least`` to ``most``."""
     for name, value in settings.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}={value!r}: it must be a whole number from {least}")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            wanted = f"from {least}" if math.isinf(most) else f"from {least} to {most}"
+            raise ValueError(f"{name}={value!r}: it must be a whole number {wanted}")
 
 
-def check_number(least: float, most: float = math.inf, **settings: object) -> None:
-    """Raise ``ValueError``, naming the setting, unless each is a number from ``least`` to ``most``."""
+def check_number(least: float, most: float = math.inf, /, **settings: object) -> None:
+    """Raise ``ValueError``, naming the setting, unless each is a finite number from ``least`` to ``most``."""
     for name, value in settings.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        if not _is_number("float", value) or not least <= value <= most:  # type: ignore[operator]
             wanted = f"from {least:g}" if math.isinf(most) else f"of {least:g} to {most:g}"
             raise ValueError(f"{name}={value!r}: it must be a number {wanted}")
+
+
+def check_above(low: float, **settings: object) -> None:
+    """Raise ``ValueError``, naming the setting, unless each is a finite number above ``low``."""
+    for name, value in settings.items():
+        if not _is_number("float", value) or not value > low:  # type: ignore[operator]
+            raise ValueError(f"{name}={value!r}: it must be a number above {low:g}")

@@ -1,7 +1,8 @@
 """From plain values to objects: instantiation of ``_target_`` nodes.
 
-There is no registry: YAML names a class by its import path. Wrong names and arguments raise errors that point to the
-place in the YAML and list what is accepted there.
+There is no registry: YAML names a class by its import path. Importing it runs the code of its module; nothing is called
+unless it is a subclass of what belongs in that place. Wrong names, arguments and types of values raise errors that
+point to the place in the YAML and list what is accepted there.
 """
 
 from __future__ import annotations
@@ -9,31 +10,39 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from spaces.dimensions import ConfigError
+from spaces.schema import classes_in, expected, parameters_of, shown, wrong_type
+
+T = TypeVar("T")
 
 
-def instantiate(node: object, where: str, **given: Any) -> Any:
-    """Call the class or function that ``node`` names by ``_target_`` with its other entries and ``given``.
+def instantiate(kind: type[T], node: object, where: str, **given: Any) -> T:
+    """Construct the class that ``node`` names by ``_target_`` with its other entries and ``given``.
 
-    If the target has a ``config_class``, a dataclass, its fields are entries of ``node`` as well; the target gets them
+    If the class has a ``config_class``, a dataclass, its fields are entries of ``node`` as well; the class gets them
     as one argument, ``config``. If it has a method ``configure``, its arguments are entries of ``node`` too; it is
     called with them after construction.
 
     Args:
-        node: plain values; entries besides ``_target_`` are keyword arguments.
+        kind: what the class must be a subclass of.
+        node: plain values; entries besides ``_target_`` are keyword arguments. An argument may be such a node itself
+            if its annotation names a class, which is then its kind.
         where: the place in the YAML, for messages.
         given: arguments that do not come from the YAML.
 
     Raises:
-        ConfigError: there is no such object, an argument is unknown or missing, or the target raised ``ValueError``.
+        ConfigError: there is no such class, an argument is unknown or missing, a value has another type than its
+            annotation, or the class raised ``ValueError``.
     """
     if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
         raise ConfigError(f"{where}: names no class; write _target_: package.module.Class")
-    target = _find(node["_target_"], where)
-    arguments = {name: _instantiated(value, f"{where}.{name}") for name, value in node.items() if name != "_target_"}
-    check_arguments(target, arguments, where, given=given)
+    target = _find(kind, node["_target_"], where)
+    settings = {name: value for name, value in node.items() if name != "_target_"}
+    check_arguments(target, settings, where, given=given)
+    parameters = _parameters(target)
+    arguments = {name: _instantiated(settings[name], f"{where}.{name}", parameters[name]) for name in settings}
     try:
         if config_class := getattr(target, "config_class", None):
             fields = [name for name in inspect.signature(config_class).parameters if name in arguments]
@@ -41,19 +50,22 @@ def instantiate(node: object, where: str, **given: Any) -> Any:
         later = {name: arguments.pop(name) for name in _configurable(target) if name in arguments}
         made = target(**arguments, **given)
         if later:
-            made.configure(**later)
+            made.configure(**later)  # type: ignore[attr-defined]
         return made
     except (TypeError, ValueError) as error:
         raise ConfigError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from error
 
 
-def _instantiated(node: object, where: str) -> Any:
+def _instantiated(node: object, where: str, parameter: inspect.Parameter) -> Any:
     """``node`` with all nested ``_target_`` nodes instantiated."""
     if not isinstance(node, Mapping):
         return node
-    if "_target_" in node:
-        return instantiate(node, where)
-    return {name: _instantiated(value, f"{where}.{name}") for name, value in node.items()}
+    if "_target_" not in node:
+        return {name: _instantiated(value, f"{where}.{name}", parameter) for name, value in node.items()}
+    kinds = list(classes_in(parameter.annotation))
+    if not kinds:
+        raise ConfigError(f"{where}: names a class by _target_, and its annotation accepts none")
+    return instantiate(kinds[0], node, where)
 
 
 def check_arguments(
@@ -64,7 +76,11 @@ def check_arguments(
     given: Mapping[str, Any] | None = None,
     name: str | None = None,
 ) -> None:
-    """Raise :class:`ConfigError`, with ``name``, unless ``target`` can be called with ``arguments`` and ``given``."""
+    """Check that ``target``, called ``name``, can be called with ``arguments`` from YAML and those ``given``.
+
+    Raises:
+        ConfigError: with a line for each argument that is unknown, missing, or of another type than its annotation.
+    """
     given, owner = given or {}, name or target.__name__
     parameters = _parameters(target)
     takes = [name for name, parameter in parameters.items() if name not in given and parameter.kind in _BY_KEYWORD]
@@ -77,8 +93,17 @@ def check_arguments(
         for name in takes
         if parameters[name].default is inspect.Parameter.empty and name not in arguments
     ]
+    for name, value in arguments.items():
+        if name in takes and not _has_target(value) and wrong_type(value, parameters[name].annotation):
+            wanted = expected(parameters[name].annotation)
+            problems.append(f"{where}: {name}={shown(value)}: it must be {wanted}")
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def _has_target(node: object) -> bool:
+    """Whether a node or one below it names a class."""
+    return isinstance(node, Mapping) and ("_target_" in node or any(map(_has_target, node.values())))
 
 
 def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -87,9 +112,9 @@ def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     Those of its method ``configure``, if any, come last.
     """
     parameters: dict[str, inspect.Parameter] = {}
-    for name, parameter in inspect.signature(target).parameters.items():
+    for name, parameter in parameters_of(target).items():
         if name == "config" and hasattr(target, "config_class"):
-            parameters.update(inspect.signature(target.config_class).parameters)
+            parameters.update(parameters_of(target.config_class))
         else:
             parameters[name] = parameter
     return parameters | _configurable(target)
@@ -100,15 +125,19 @@ def _configurable(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     if not hasattr(target, "configure"):
         return {}
     own = inspect.signature(target).parameters
-    found = list(inspect.signature(target.configure).parameters.items())[1:]  # without self
+    found = list(parameters_of(target.configure).items())[1:]  # without self
     return {name: parameter for name, parameter in found if name not in own}
 
 
 _BY_KEYWORD = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def _find(name: str, where: str) -> Any:
+def _find(kind: type[T], name: str, where: str) -> type[T]:
     try:
-        return pkgutil.resolve_name(name)
+        found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{where}: no {name!r}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        wanted = f"a subclass of {kind.__module__}.{kind.__qualname__}"
+        raise ConfigError(f"{where}: _target_={name!r}: it must be {wanted}")
+    return found

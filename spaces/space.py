@@ -22,6 +22,7 @@ from spaces.architecture import Architecture
 from spaces.combinations import Pick, combinations
 from spaces.dimensions import ConfigError, Dimension, Trial, Value, parse
 from spaces.relative import is_relative
+from spaces.schema import shown
 
 SECTIONS = ("input", "attention", "model", "pattern", "roles", "train")
 ROLES = ("decoder", "cross")
@@ -45,6 +46,9 @@ class Space:
         for section in ("attention", "model", "train"):
             if not isinstance(tree.get(section), Mapping) or not tree[section]:
                 problems.append(f"{section}: missing; a space needs the sections attention, model and train")
+        for section in ("input", "roles"):
+            if not isinstance(tree.get(section), Mapping | None):
+                problems.append(f"{section}={shown(tree[section])}: it must be a mapping of settings")
         if problems:
             raise ConfigError("\n".join(problems))
         self.input: Mapping[str, Any] = tree.get("input") or {}
@@ -52,7 +56,8 @@ class Space:
         self.model: Mapping[str, Any] = tree["model"]
         self.train: Mapping[str, Any] = tree["train"]
         self.roles: Mapping[str, Any] = tree.get("roles") or {}
-        self.pattern = tree.get("pattern") or {"choice": [[name] for name in self.attention]}
+        every = {"choice": [[name] for name in self.attention]}
+        self.pattern = every if tree.get("pattern") is None else tree["pattern"]
         sections = {name: getattr(self, name) for name in ("model", "attention", "train", "input")}
         problems += [problem for name in sections for problem in _problems(sections[name], name)]
         problems += self._pattern_problems()
@@ -70,11 +75,9 @@ class Space:
             return
         for pattern in patterns:
             if not isinstance(pattern, Sequence) or not pattern:
-                yield f"pattern: {pattern!r}; it must be a list of mechanisms such as [longformer, longformer, softmax]"
+                yield f"pattern={shown(pattern)}: it must be a list of mechanisms such as [longformer, softmax]"
                 continue
-            for name in [pattern] if isinstance(pattern, str) else pattern:
-                if name not in self.attention:
-                    yield f"pattern: {name!r} is not among this space's mechanisms: {', '.join(self.attention)}"
+            yield from self._unknown([pattern] if isinstance(pattern, str) else pattern, "pattern")
 
     def _role_problems(self) -> Iterator[str]:
         for role, node in self.roles.items():
@@ -85,10 +88,12 @@ class Space:
             except ConfigError as error:
                 yield str(error)
                 continue
-            for name in names:
-                if name not in self.attention:
-                    known = ", ".join(self.attention)
-                    yield f"roles.{role}: {name!r} is not among this space's mechanisms: {known}"
+            yield from self._unknown(names, f"roles.{role}")
+
+    def _unknown(self, names: Sequence[Any], where: str) -> Iterator[str]:
+        for name in names:
+            if not isinstance(name, str) or name not in self.attention:
+                yield f"{where}: {shown(name)} is not among this space's mechanisms: {', '.join(self.attention)}"
 
     def _depth_problems(self) -> Iterator[str]:
         for depth in _bounds(self.model.get("depth"), "model.depth"):

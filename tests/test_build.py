@@ -133,8 +133,9 @@ def test_the_blocks_of_a_network_follow_the_pattern():
 
 
 def test_instantiate_is_recursive():
-    half = {"_target_": "fractions.Fraction", "numerator": 1, "denominator": 2}
-    assert instantiate({**half, "numerator": half}, "here") == 0.25
+    tasks = {name: {"_target_": f"{HERE}.Constant"} for name in ("one", "two")}
+    node = {"_target_": "spaces.tasks.multitask.Multitask", "tasks": tasks}
+    assert {type(task) for task in instantiate(Task, node, "task").subtasks.values()} == {Constant}
 
 
 def batch(inputs, padding=None):

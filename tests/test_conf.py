@@ -16,17 +16,22 @@ from omegaconf import OmegaConf
 from text_tables import write_table
 
 from search.budget.scale import register_resolvers
-from search.config import validate_config
+from search.config.schema import validate_config
+from search.costs.latency import Meter
+from search.pruning import Pruner
+from search.samplers.seeded import seeded_sampler
+from search.tracking import Tracking
 from spaces.architecture import describe
 from spaces.build import build, invalid_corners
 from spaces.instantiate import instantiate
 from spaces.space import Space
+from spaces.tasks import Task
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
 SPACES = sorted(path.stem for path in (CONF / "space").glob("*.yaml"))
-CONSTRUCTED = ("task", "pruner", "latency", "tracking")
+KINDS = {"task": Task, "pruner": Pruner, "latency": Meter, "tracking": Tracking}
 COMMANDS = {  # each once, with the place of its last occurrence; those of READMEs are tested in test_readme.py
     match[1]: f"{path.relative_to(ROOT)}:{number}"
     for path in FILES
@@ -85,7 +90,7 @@ def test_a_space_sets_its_task_and_the_command_line_overrides_it(space, task):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", CONSTRUCTED)
+@pytest.mark.parametrize("group", KINDS)
 def test_every_option_can_be_constructed(group, tmp_path):
     named = {
         "task=huggingface": ["task.dataset=name/of-one"],
@@ -99,14 +104,14 @@ def test_every_option_can_be_constructed(group, tmp_path):
     }
     for path in sorted((CONF / group).glob("*.yaml")):
         option = f"{group}={path.stem}"
-        instantiate(composed("+space=smoke", option, *named.get(option, []))[group], group)
+        instantiate(KINDS[group], composed("+space=smoke", option, *named.get(option, []))[group], group)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_every_sampler_can_be_constructed_from_a_seed():
     for path in sorted((CONF / "sampler").glob("*.yaml")):
-        instantiate(composed("+space=smoke", f"sampler={path.stem}")["sampler"], "sampler", seed=1)
+        seeded_sampler(composed("+space=smoke", f"sampler={path.stem}")["sampler"], seed=1)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +119,7 @@ def test_every_sampler_can_be_constructed_from_a_seed():
 )
 def test_a_space_samples_architectures_that_can_be_built(name):
     config = composed(f"+space={name}")
-    space, task = Space(config["space"]), instantiate(config["task"], "task")
+    space, task = Space(config["space"]), instantiate(Task, config["task"], "task")
     assert invalid_corners(space, task) == []
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):

@@ -289,11 +289,13 @@ def test_flops_latency_is_flops_over_speed():
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: MeasuredLatency(batch=0), "batch=0: it must be at least 1"),
+        (lambda: MeasuredLatency(batch=0), "batch=0: it must be a whole number from 1 to 4096"),
         (lambda: MeasuredLatency(rounds=0), "rounds=0"),
-        (lambda: MeasuredLatency(seconds=-1.0), "seconds=-1.0: it must be at least 0"),
+        (lambda: MeasuredLatency(threads=100_000), "threads=100000: it must be a whole number from 1 to 256"),
+        (lambda: FlopsLatency(gflops_per_s=float("inf")), "gflops_per_s=inf"),
+        (lambda: MeasuredLatency(seconds=-1.0), "seconds=-1.0: it must be a number from 0"),
         (lambda: FlopsLatency(length=0), "length=0"),
-        (lambda: FlopsLatency(gflops_per_s=0.0), "it must be above 0"),
+        (lambda: FlopsLatency(gflops_per_s=0.0), "it must be a number above 0"),
         (
             lambda: MeasuredLatency(length=9).measure(embedding(), TASK),
             "lengths from 1 to 8",

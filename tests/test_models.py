@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny_task import FirstToken
+from torch import nn
 
 from search.costs.counted import flops
 from spaces.attention import Shape
@@ -50,7 +51,7 @@ def mechanisms(kind=SoftmaxAttention, *, depth=2, length=LENGTH, causal=False, *
 def model(kind, mechanisms, spec, **settings):
     """A model constructed as from YAML, with the fields of its ``ModelConfig`` as keys."""
     node = {"_target_": f"{kind.__module__}.{kind.__name__}", "width": WIDTH, **settings}
-    return instantiate(node, "model", mechanisms=mechanisms, spec=spec).eval()
+    return instantiate(nn.Module, node, "model", mechanisms=mechanisms, spec=spec).eval()
 
 
 def batch_of(inputs, padding=None, decoder_input_ids=None):

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from search import compare, front, tables
 from search.budget.scale import register_resolvers, with_default_space
-from search.config import validate_config
+from search.config.schema import validate_config
 from search.costs import __main__ as costs
 from search.pruning import __main__ as pruning
 from spaces.bench import __main__ as bench

@@ -62,10 +62,16 @@ REFUSED = [  # arguments, and parts of the message
         ["+space=nlp", "budget=10m", "patience=0"],
         ["budget='10m': it must be a duration such as 90s, 10min", "patience=0: it must be a number of trials from 1"],
     ),
-    (["+space=nlp", "patience=soon"], ["patience='soon': it must be a duration"]),
-    (["+space=nlp", "costs=[latency]"], ["costs: unknown cost 'latency'; known: latency_ms, parameters"]),
+    (
+        ["+space=nlp", "patience=soon"],
+        ["patience='soon': it must be a number of trials from 1, a duration"],
+    ),
+    (
+        ["+space=nlp", "costs=[latency]"],
+        ["costs=['latency']: it must be a list of distinct costs", "; costs are latency_ms, parameters"],
+    ),
     (["+space=nlp", "limits.latency_ms=-1"], ["limits.latency_ms=-1: it must be a number above 0"]),
-    (["+space=nlp", "+limits.latency=1"], ["limits: unknown cost 'latency'; known: latency_ms"]),
+    (["+space=nlp", "+limits.latency=1"], ["limits: unknown key 'latency'; known: latency_ms"]),
     (
         ["+space=nlp", "space.model.depth={itn:[1,2]}"],
         ["space.model.depth.itn: unknown key; known: int"],
@@ -85,7 +91,7 @@ REFUSED = [  # arguments, and parts of the message
     (["+space=nlp", "+space.train.momentum=1"], ["train: TrainSettings does not take 'momentum'"]),
     (["+space=nlp", "+space.train.flip=0.5"], ["train: flip=0.5: it is for images; Recall has token ids"]),
     (["+space=nlp", "device=gpu"], ["device='gpu': it must be auto, cpu, mps, cuda"]),
-    (["+space=nlp", "precision=16"], ["precision=16: it must be 32-true, bf16-mixed, 16-mixed"]),
+    (["+space=nlp", "precision=16"], ["precision=16: it must be 32-true, bf16-mixed or 16-mixed"]),
     (["+space=nlp", "+pruner.etta=3"], ["pruner: GainRate does not take 'etta'"]),
     (["+space=nlp", "pruner=moasha", "pruner.eta=1"], ["pruner: eta=1"]),
     (["+space=nlp", "+sampler.population=3"], ["sampler: SurrogateSampler does not take 'population'"]),
@@ -105,8 +111,11 @@ REFUSED = [  # arguments, and parts of the message
     (["+space=nlp", "pruner=3"], ["pruner=3: it must be one name; known: "]),
     (["+space=nlp", "storage=null"], ["storage=null: it must be one name; known: postgresql, sqlite"]),
     (["+space=nlp", "limits=3"], ["limits=3: it must be a mapping of costs such as {latency_ms: 2.0}"]),
-    (["+space=nlp", "study=[1]", "warm_start=3"], ["study=[1]: it must be text", "warm_start=3: it must be text"]),
-    (["+space=nlp", "tracking.uri=[1]"], ["tracking: uri=[1]: it must be the address of a server or a database"]),
+    (
+        ["+space=nlp", "study=[1]", "warm_start=3"],
+        ["study=[1]: it must be text", "warm_start=3: it must be the name"],
+    ),
+    (["+space=nlp", "tracking.uri=[1]"], ["tracking: uri=[1]: it must be text or null"]),
     (["+space=nlp", "storage.url=nonsense"], ["storage: url: not a database URL"]),
 ]
 

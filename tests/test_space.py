@@ -104,7 +104,11 @@ def test_the_largest_architecture_of_each_pattern_has_the_upper_bounds():
         ({"attention": {"mine": {"rank": 3}}}, ["attention.mine: names no class; write _target_"]),
         ({"model": {"depth": 1}}, ["model: names no class; write _target_"]),
         ({"pattern": ["softmx"]}, ["pattern: 'softmx' is not among this space's mechanisms: softmax, linformer"]),
-        ({"pattern": {"choice": [[]]}}, ["pattern: []; it must be a list of mechanisms"]),
+        ({"pattern": [["softmax"]]}, ["pattern: ['softmax'] is not among this space's mechanisms: softmax, linformer"]),
+        ({"pattern": []}, ["pattern=[]: it must be a list of mechanisms"]),
+        ({"pattern": 5, "roles": {"cross": 5}}, ["pattern=5: it must be a list", "roles.cross: 5 is not among this"]),
+        ({"roles": 5, "input": [1]}, ["roles=5: it must be a mapping", "input=[1]: it must be a mapping"]),
+        ({"pattern": {"choice": [[]]}}, ["pattern=[]: it must be a list of mechanisms"]),
         (
             {"model": {"_target_": "m.M", "depth": {"int": [1, 6], "stpe": 2}}, "train": {"lr": {"float": [2, 1]}}},
             ["model.depth: unknown key 'stpe' in a dimension 'int'", "train.lr: low 2 is above high 1"],

@@ -647,12 +647,12 @@ def test_the_yaml_of_every_task_constructs_it_with_its_defaults(path: Path, tmp_
     if "defaults" in settings:  # composed of the YAML files of other tasks
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             composed = OmegaConf.to_container(compose("config", overrides=[f"task={path.stem}"]), resolve=True)
-        assert isinstance(instantiate(composed["task"], "task").spec, TaskSpec)
+        assert isinstance(instantiate(Task, composed["task"], "task").spec, TaskSpec)
         return
     if "${scale:" in path.read_text():
         register_resolvers()
         settings = OmegaConf.to_container(OmegaConf.create({"task": settings, "scale": "tiny"}), resolve=True)["task"]
-    task = instantiate(settings, "task")
+    task = instantiate(Task, settings, "task")
     assert isinstance(task, Task)
     assert task.spec == type(task)(**named).spec, "the YAML repeats the defaults"
     assert ("metric" in settings) == (task.metric == "accuracy"), "every classification offers other metrics"

@@ -30,7 +30,7 @@ def test_an_unknown_study_or_an_unfit_front_is_refused(tmp_path):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     first = tiny_study(url, name="first")
     run_trials(first, tiny_search(), 2)
-    with pytest.raises(ConfigError, match=r"warm_start: there is no study 'frist' in .*; there are first"):
+    with pytest.raises(ConfigError, match=r"there is no study 'frist' in .*; there are first"):
         initial_params(first._storage._backend, "frist", Space(TREE), OBJECTIVES)
-    with pytest.raises(ConfigError, match=r"warm_start: none of the . trials on the front of 'first' is in this space"):
+    with pytest.raises(ConfigError, match=r"none of the . trials on the front of 'first' is in this space"):
         initial_params(first._storage._backend, "first", Space(NARROW), OBJECTIVES)

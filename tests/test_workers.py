@@ -40,7 +40,7 @@ def test_a_worker_that_fails_is_reported():
     with WorkerProcesses({"budget": None}, 1, Deadline(), shown.append) as others:
         others.finish()
     assert len(shown) == 1
-    assert shown[0].startswith("a worker has failed: KeyError")
+    assert shown[0].startswith("a worker has failed: weights_mb: missing; it must be ")
 
 
 @pytest.mark.slow

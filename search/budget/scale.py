@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from search.config.schema import AUTO, SCALES
 from spaces.dimensions import ConfigError
 from spaces.models.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from spaces.tasks import Task
 
-SCALES = ("tiny", "small", "base")
-AUTO = "auto"
 OWN_DATA = ("file", "folder", "dataset")  # settings of a task that name the user's data
 BASE_EXAMPLES = 20_000  # from which on one of the scale base is, given a GPU
 SPACE_OF_TASK = {
@@ -60,10 +59,8 @@ def has_scales(config: DictConfig) -> bool:
 
 
 def check_scale(config: DictConfig, space: str) -> None:
-    """Raise :class:`ConfigError` if ``scale`` is unknown, or is given and the space has none."""
-    scale = config.get("scale", AUTO)
-    if scale not in (AUTO, *SCALES):
-        raise ConfigError(f"scale={scale!r}: it must be {AUTO}, {', '.join(SCALES)}")
+    """Raise :class:`ConfigError` if ``scale`` is given and the space has none."""
+    scale = config.scale
     if scale != AUTO and not has_scales(config):
         raise ConfigError(f"scale={scale}: the space {space} has one scale only")
 

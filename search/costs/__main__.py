@@ -15,6 +15,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from search.config import default_storage, refuse
+from search.costs.latency import Meter
 from search.costs.measured import MeasuredCosts
 from search.pareto import Floats
 from search.study.records import Timing
@@ -23,6 +24,7 @@ from search.study.store import TrialStore
 from spaces.architecture import network_key
 from spaces.dimensions import ConfigError
 from spaces.instantiate import instantiate
+from spaces.tasks import Task
 
 FEWEST = 3  # networks below which a rank correlation says nothing
 
@@ -48,7 +50,8 @@ def drift(store: TrialStore) -> str:
         ConfigError: too few networks of the study were measured on this host.
     """
     identity = store.identity()
-    costs = MeasuredCosts(instantiate(identity["task"], "task"), instantiate(identity["latency"], "latency"))
+    task, meter = instantiate(Task, identity["task"], "task"), instantiate(Meter, identity["latency"], "latency")
+    costs = MeasuredCosts(task, meter)
     first = {  # of each network the timing of the trial that measured it
         network_key(record.architecture): record
         for record in reversed(list(store.all_records().values()))

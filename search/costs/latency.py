@@ -23,10 +23,13 @@ from torch import nn
 
 from search.costs.counted import evaluating, flops
 from search.costs.exclusive import measurement_lock, torch_threads
+from spaces.dimensions import check_above, check_number, check_whole
 from spaces.tasks import Task
 
 NOISE_TOLERANCE = 0.1  # a round that is slower by more than this ratio is noisy
 MIN_REPEATS = 2  # in a round, however slow the network
+MAX_BATCH = 4096  # sequences in one forward pass
+MAX_THREADS = 256  # with a hundred thousand torch crashes
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ class Meter(ABC):
     """
 
     def __init__(self, *, batch: int, length: int | None) -> None:
-        _check_at_least(1, batch=batch, **({} if length is None else {"length": length}))
+        check_whole(1, MAX_BATCH, batch=batch)
+        if length is not None:
+            check_whole(1, length=length)
         self.batch, self.length = batch, length
 
     def measure(self, network: nn.Module, task: Task) -> Latency:
@@ -75,8 +80,7 @@ class FlopsLatency(Meter):
 
     def __init__(self, *, batch: int = 1, length: int | None = None, gflops_per_s: float = 10.0) -> None:
         super().__init__(batch=batch, length=length)
-        if not gflops_per_s > 0:
-            raise ValueError(f"gflops_per_s={gflops_per_s}: it must be above 0")
+        check_above(0.0, gflops_per_s=gflops_per_s)
         self.gflops_per_s = gflops_per_s
 
     def measure_all(self, networks: Sequence[nn.Module], tasks: Sequence[Task]) -> list[Latency]:
@@ -141,8 +145,10 @@ class MeasuredLatency(Meter):
         machine: Machine | None = None,
     ) -> None:
         super().__init__(batch=batch, length=length)
-        _check_at_least(1, threads=threads, rounds=rounds, repeats=repeats)
-        _check_at_least(0, warmup=warmup, seconds=seconds, sleep_s=sleep_s)
+        check_whole(1, MAX_THREADS, threads=threads)
+        check_whole(1, rounds=rounds, repeats=repeats)
+        check_whole(0, warmup=warmup)
+        check_number(0.0, seconds=seconds, sleep_s=sleep_s)
         self.threads, self.rounds, self.repeats, self.warmup = threads, rounds, repeats, warmup
         self.seconds, self.sleep_s = seconds, sleep_s
         self.machine = machine or Machine()
@@ -235,12 +241,6 @@ class _Round(NamedTuple):
     wall: float
     cpu: float
     reference: float
-
-
-def _check_at_least(least: int, **settings: float) -> None:
-    for name, value in settings.items():
-        if not value >= least:
-            raise ValueError(f"{name}={value}: it must be at least {least}")
 
 
 def _check_on_cpu(network: nn.Module) -> None:

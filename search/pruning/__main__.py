@@ -19,7 +19,7 @@ COSTS = ("latency_ms", "parameters", "memory_mb")
 
 def rules() -> dict[str, Pruner]:
     """Every option of ``pruner=``, constructed from its YAML, by name."""
-    return {name: instantiate(settings, "pruner") for name, settings in options("pruner").items()}
+    return {name: instantiate(Pruner, settings, "pruner") for name, settings in options("pruner").items()}
 
 
 def study(size: int, *, seed: int = 0) -> list[Record]:

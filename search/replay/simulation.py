@@ -24,7 +24,7 @@ from search.pruning import Pruner
 from search.replay.learner import TableLearner
 from search.replay.table import Table
 from search.samplers.candidates import Candidate
-from search.samplers.seeded import SeededPerTrial
+from search.samplers.seeded import seeded_sampler
 from search.study.history import History
 from search.study.records import Direction, Record, State
 from search.study.store import TrialStore
@@ -78,8 +78,8 @@ class Replay:
         every = (Candidate(*each) for each in zip(*columns, strict=True))
         self.candidates = dict(zip(self.learner.rows, every, strict=True))
         self.random = np.random.default_rng(seed)
-        self.pruner: Pruner = instantiate(strategy.pruner, "pruner")
-        sampler = SeededPerTrial(lambda seed: instantiate(strategy.sampler, "sampler", seed=seed), seed=seed)
+        self.pruner = instantiate(Pruner, strategy.pruner, "pruner")
+        sampler = seeded_sampler(strategy.sampler, seed=seed)
         self.search = Search(
             space=Space(table.space),
             objectives=self.objectives,

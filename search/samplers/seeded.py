@@ -5,7 +5,7 @@ So a resumed study draws the same as an uninterrupted one, and workers that shar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from optuna import Study
@@ -14,7 +14,11 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.study.requeue import ordinals
+from spaces.dimensions import ConfigError, check_whole
+from spaces.instantiate import instantiate
 from spaces.seeds import trial_seed
+
+LEAST = {"n_startup_trials": 0, "population_size": 2}  # of settings that Optuna does not check
 
 
 class SeededPerTrial(BaseSampler):
@@ -50,3 +54,18 @@ class SeededPerTrial(BaseSampler):
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         self._sampler.after_trial(study, trial, state, values)
+
+
+def seeded_sampler(settings: Mapping[str, Any], *, seed: int) -> SeededPerTrial:
+    """The sampler of the section ``sampler``, for a run's seed.
+
+    Raises:
+        ConfigError: the section is invalid.
+    """
+    for name, least in LEAST.items():
+        if type(settings.get(name)) is int:
+            try:
+                check_whole(least, **{name: settings[name]})
+            except ValueError as error:
+                raise ConfigError(f"sampler: {error}") from None
+    return SeededPerTrial(lambda seed: instantiate(BaseSampler, settings, "sampler", seed=seed), seed=seed)

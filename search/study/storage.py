@@ -46,8 +46,10 @@ def open_storage(*, url: str, heartbeat_s: int = 10, grace_s: int = 60, wait_s: 
     """
     if not 0 < heartbeat_s < grace_s:
         raise ConfigError(f"heartbeat_s={heartbeat_s}, grace_s={grace_s}; write 0 < heartbeat_s < grace_s")
-    if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not wait_s >= 0:
+    if not wait_s >= 0:
         raise ConfigError(f"wait_s={wait_s!r}: it must be a number of seconds from 0")
+    if _parse(url).get_backend_name() == "sqlite" and _parse(url).database in (None, "", ":memory:"):
+        raise ConfigError(f"url: {url} names no file; write sqlite:///FILE.db")
     storage = _connect(
         url,
         lambda url, **settings: RetryingStorage(url, wait_s=wait_s, **settings),

@@ -24,14 +24,11 @@ def initial_params(storage: RDBStorage, name: str, space: Space, objectives: Obj
     Raises:
         ConfigError: there is no such study, or nothing on its front is in this space.
     """
-    try:
-        store = TrialStore(load_study(storage, name))
-    except ConfigError as error:
-        raise ConfigError(f"warm_start: {error}") from None
+    store = TrialStore(load_study(storage, name))
     members = [store.parameters(member.number) for member in front(store.records(), objectives)]
     valid = [parameters for parameters in members if _is_valid(parameters, space)]
     if not valid:
-        raise ConfigError(f"warm_start: none of the {len(members)} trials on the front of {name!r} is in this space")
+        raise ConfigError(f"none of the {len(members)} trials on the front of {name!r} is in this space")
     return list(valid)
 
 

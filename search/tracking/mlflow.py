@@ -38,8 +38,6 @@ class MlflowTracking(Tracking):
     """
 
     def __init__(self, *, uri: str | None = None, experiment: str = "paretoformer") -> None:
-        if not isinstance(uri, str | None):
-            raise ValueError(f"uri={uri!r}: it must be the address of a server or a database")
         self.uri, self.artifacts = _resolve(uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
         self.experiment = experiment
         self._own: set[int] = set()

@@ -8,7 +8,7 @@ from typing import Any
 from search.training.settings import TrainSettings
 from spaces.augmentation import unsupported
 from spaces.dimensions import ConfigError
-from spaces.instantiate import instantiate
+from spaces.instantiate import check_arguments
 from spaces.tasks import Task
 
 
@@ -18,9 +18,9 @@ def validate_settings(section: Mapping[str, Any], task: Task) -> None:
     Raises:
         ConfigError: a setting is unknown, missing or out of range, or the task does not support it.
     """
-    settings = instantiate({"_target_": f"{TrainSettings.__module__}.{TrainSettings.__qualname__}", **section}, "train")
+    check_arguments(TrainSettings, section, "train")
     try:
-        check_settings(settings, task)
+        check_settings(TrainSettings(**section), task)
     except ValueError as error:
         raise ConfigError("\n".join(f"train: {line}" for line in str(error).splitlines())) from error
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 
+from search.config.schema import Precision
 from spaces.dimensions import ConfigError
-
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-PRECISIONS = get_args(Precision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,22 +38,15 @@ class Device:
 def select_device(name: str = "auto", *, precision: Precision = "32-true", compile_network: bool = False) -> Device:
     """The device of a name; ``auto`` is CUDA if available, else MPS, else the CPU.
 
+    The names are those of :class:`search.config.schema.RunConfig`.
+
     Raises:
-        ConfigError: a value is unknown, the device is not available, or the precision is not available there.
+        ConfigError: the device is not available, or the precision is not available there.
     """
-    problems = []
-    known = isinstance(name, str) and re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name)
-    if not known:
-        problems.append(f"device={name!r}: it must be auto, cpu, mps, cuda, or one of several GPUs such as cuda:1")
-    if precision not in PRECISIONS:
-        problems.append(f"precision={precision!r}: it must be {', '.join(PRECISIONS)}")
-    if not isinstance(compile_network, bool):
-        problems.append(f"compile={compile_network!r}: it must be true or false")
-    if known:
-        name = _best() if name == "auto" else name
-        problems += _unavailable(name)
-        if precision == "16-mixed" and name == "cpu":
-            problems.append("precision='16-mixed': it needs a GPU; on the CPU use bf16-mixed or 32-true")
+    name = _best() if name == "auto" else name
+    problems = _unavailable(name)
+    if precision == "16-mixed" and name == "cpu":
+        problems.append("precision='16-mixed': it needs a GPU; on the CPU use bf16-mixed or 32-true")
     if problems:
         raise ConfigError("\n".join(problems))
     return Device(name=name, precision=precision, compile=compile_network)

@@ -67,5 +67,3 @@ class TrainSettings(AugmentSettings):
                 raise ValueError(f"{name}={getattr(self, name)!r}: it must be at least 0 and below 1")
         if self.class_weights not in CLASS_WEIGHTS:
             raise ValueError(f"class_weights={self.class_weights!r}: it must be {' or '.join(CLASS_WEIGHTS)}")
-        if not isinstance(self.keep_best, bool):
-            raise ValueError(f"keep_best={self.keep_best!r}: it must be true or false")

@@ -13,7 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from search.config import parse_duration, validate_config
+from search.config import parse_duration
+from search.config.schema import validate_config
 from search.workers.processes import WorkerProcesses, worker_count
 from spaces.space import Space
 

@@ -64,6 +64,7 @@ def _create(mechanism: str, knobs: Knobs | None, shape: Shape) -> nn.Module:
     """The class of a mechanism's YAML, with ``knobs`` or, without any, the YAML's first bound of each dimension."""
     import yaml
 
+    from spaces.attention import Mechanism
     from spaces.dimensions import parse
     from spaces.instantiate import instantiate
 
@@ -74,8 +75,7 @@ def _create(mechanism: str, knobs: Knobs | None, shape: Shape) -> nn.Module:
     else:
         dimensions = {name: parse(value, f"{where}.{name}") for name, value in node.items()}
         node = {name: dimension.bounds()[0] if dimension else node[name] for name, dimension in dimensions.items()}
-    module: nn.Module = instantiate(node, where, shape=shape)
-    return module
+    return instantiate(Mechanism, node, where, shape=shape)
 
 
 def _create_peer(function: str, shape: Shape) -> nn.Module:

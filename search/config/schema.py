@@ -1,0 +1,135 @@
+"""The schema of a composed configuration: every key of a run with its type and range, checked once.
+
+The sections that name a class, such as ``sampler``, are checked against the signature of that class when it is
+constructed, see :mod:`spaces.schema`; the section ``space`` by :class:`spaces.space.Space`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from search.config import COSTS, DURATION, Cost, option_names, parse_duration
+from spaces.dimensions import ConfigError
+from spaces.schema import STRICT, listed, shown
+
+MAX_SEED = 2**32 - 1  # as numpy asks
+MAX_WORKERS = 256  # processes on one machine
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+PRECISIONS = get_args(Precision)
+AUTO = "auto"
+SCALES = ("tiny", "small", "base")
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise ValueError("not distinct")
+    return values
+
+
+def _duration(value: str) -> str:
+    parse_duration(value, "")
+    return value
+
+
+Count = Annotated[int, Field(ge=1)]
+Limit = Annotated[float, Field(gt=0)]
+Duration = Annotated[str, AfterValidator(_duration)]
+Seconds = Annotated[float, Field(gt=0)]
+Text = Annotated[str, Field(min_length=1)]
+Section = Mapping[str, Any]
+
+
+class Limits(BaseModel):
+    """The key ``limits``."""
+
+    model_config = ConfigDict(**STRICT, extra="forbid")
+
+    latency_ms: Limit | None = Field(default=None, description="a number above 0, or null for no limit")
+    parameters: Limit | None = Field(default=None, description="a number above 0, or null for no limit")
+    flops: Limit | None = Field(default=None, description="a number above 0, or null for no limit")
+    memory_mb: Limit | None = Field(default=None, description="a number above 0, or null for no limit")
+
+
+class RunConfig(BaseModel):
+    """A composed configuration; each description says which values are accepted."""
+
+    model_config = ConfigDict(**STRICT, extra="forbid")
+
+    space: Section = Field(description="a search space, by +space=NAME")
+    task: Section
+    sampler: Section
+    pruner: Section
+    latency: Section
+    storage: Section
+    tracking: Section
+    study: Text | None = Field(description="text, in quotes if it looks like a number or a list; or null")
+    n_trials: Literal["auto"] | Count | None = Field(
+        description="a whole number from 1, auto, or null for every architecture once"
+    )
+    budget: Duration | Seconds | None = Field(description=f"{DURATION}, or null for no limit")
+    patience: Duration | Count | None = Field(
+        description="a number of trials from 1, a duration such as 5min, or null for no limit"
+    )
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_WORKERS)] = Field(
+        description=f"a whole number from 1 to {MAX_WORKERS}, or auto"
+    )
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = Field(description=f"a whole number from 0 to {MAX_SEED}")
+    scale: Literal["auto", "tiny", "small", "base"] = Field(description=listed([AUTO, *SCALES]))
+    costs: Annotated[list[Cost], Field(min_length=1), AfterValidator(_distinct)] = Field(
+        description=f"a list of distinct costs such as [latency_ms]; costs are {', '.join(COSTS)}"
+    )
+    limits: Limits = Field(description="a mapping of costs such as {latency_ms: 2.0}")
+    warm_start: Text | None = Field(description="the name of a study, in quotes if it looks like a number; or null")
+    baselines: bool = Field(description="true or false")
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,4})?)$")] = Field(
+        description="auto, cpu, mps, cuda, or one of several GPUs such as cuda:1"
+    )
+    precision: Precision = Field(description=listed(list(PRECISIONS)))
+    compile: bool = Field(description="true or false")
+    checkpoints: Text = Field(description="the path of a folder")
+    weights_mb: Annotated[float, Field(ge=0)] | None = Field(
+        description="a number of megabytes from 0, or null for no limit"
+    )
+
+
+def validate_config(config: Mapping[str, Any]) -> None:
+    """Check all keys of a composed configuration against :class:`RunConfig`.
+
+    Raises:
+        ConfigError: with a line for each key that is unknown, missing or invalid.
+    """
+    try:
+        RunConfig.model_validate(dict(config))
+    except ValidationError as error:
+        raise ConfigError("\n".join(dict.fromkeys(_messages(error, config)))) from None
+
+
+def _messages(error: ValidationError, config: Mapping[str, Any]) -> Iterator[str]:
+    for each in error.errors(include_url=False):
+        path, wanted, value = list[str](), "", config
+        model: type[BaseModel] = RunConfig
+        for part in map(str, each["loc"]):
+            if part not in model.model_fields:
+                break
+            path.append(part)
+            value = value.get(part, {})
+            field = model.model_fields[part]
+            wanted = field.description or _options(part)
+            if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+                break
+            model = field.annotation
+        key = ".".join(path)
+        if each["type"] == "extra_forbidden":
+            where = f"{key}: " if key else ""
+            yield f"{where}unknown key {str(each['loc'][-1])!r}; known: {', '.join(model.model_fields)}"
+        elif each["type"] == "missing":
+            yield f"{key}: missing; it must be {wanted}"
+        else:
+            yield f"{key}={shown(value)}: it must be {wanted}"
+
+
+def _options(group: str) -> str:
+    return f"a section with settings, as {group}=NAME chooses it; known: {', '.join(option_names(group))}"

@@ -1,0 +1,68 @@
+"""Whether the parts of a run fit each other: the data, the space and the task, and the measurement of latency."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from search.costs.latency import Meter
+from search.training.check import validate_settings
+from spaces.architecture import key
+from spaces.build import invalid_corners, task_of
+from spaces.dimensions import ConfigError
+from spaces.space import Space
+from spaces.tasks import Task
+from spaces.tasks.sources.checks import check_data
+
+
+def validate_data(task: Task) -> None:
+    """Read the data and check it.
+
+    Raises:
+        ConfigError: it is invalid.
+    """
+    try:
+        check_data(task)
+    except ValueError as error:
+        raise ConfigError(f"task: {error}") from error
+
+
+def validate_latency(meter: Meter, space: Space, task: Task) -> None:
+    """Check that the task has sequences of the length at which latency is measured, whatever its input settings.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if meter.length is None:
+        return
+    for given in {key(corner.get("input") or {}): corner for corner in space.corners()}.values():
+        try:
+            task_of(given, task).sample(1, meter.length)
+        except ValueError as error:
+            raise ConfigError(f"latency: {error}") from error
+
+
+def validate_space(space: Space, task: Task) -> None:
+    """Build the networks at every corner of the space.
+
+    Raises:
+        ConfigError: the data does not fit corners that the message lists.
+    """
+    problems = invalid_corners(space, task)
+    for settings in space.train_corners():
+        try:
+            validate_settings(settings, task)
+        except ConfigError as error:
+            problems += [line for line in str(error).splitlines() if line not in problems]
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise ConfigError(f"these corners of the space are invalid for the task:\n{lines}{_advice(problems)}")
+
+
+def _advice(problems: Sequence[str]) -> str:
+    """Overrides that narrow or drop the first invalid mechanism, if there is one."""
+    invalid = next((match for problem in problems if (match := re.match(r"attention\.(\w+):? (\w+)=", problem))), None)
+    if invalid is None:
+        return ""
+    name, setting = invalid.groups()
+    return f"\nnarrow it, 'space.attention.{name}.{setting}=...', or drop it, '~space.attention.{name}'"
