@@ -17,6 +17,7 @@ from search.study.attributes import OpenTrial
 from search.study.records import Objectives, Record, State, Stop
 from search.study.store import TrialStore
 from search.training import Learner
+from search.training.divergence import reason_to_prune
 from spaces.architecture import key, network_key
 from spaces.space import Space
 
@@ -43,17 +44,27 @@ def evaluate(trial: optuna.Trial, store: TrialStore, search: Search) -> Generato
     What is yielded has been written to ``store``. Closing the iterator ends the training.
     """
     own = store.begin(trial, search.space.suggest(trial))
+    try:
+        yield from _evaluate(own, store, search)
+    except Exception as error:
+        if not (reason := reason_to_prune(error)):
+            raise
+        own.constrain("unusable", 1.0)
+        yield own.write(stop=Stop(f"after {own.record.epochs} epochs: {reason}", own.record.epochs), state=State.PRUNED)
+
+
+def _evaluate(own: OpenTrial, store: TrialStore, search: Search) -> Iterator[Record]:
     other = _duplicated(own.record, store)
     if other is not None:
         yield own.write(duplicate_of=other.number, costs=dict(other.costs), state=State.DUPLICATE)
         return
     yield own.record
-    earlier = store.replaced(trial.number)
+    earlier = store.replaced(own.number)
     _write_costs(own, earlier, store, search)
     if stop := _over_limit(own, search.limits):
         yield own.write(stop=stop, state=State.PRUNED)
         return
-    checkpoint = store.checkpoint(trial.number)
+    checkpoint = store.checkpoint(own.number)
     saved = search.learner.saved_epochs(own.record, checkpoint)
     resumed = next((record for record in earlier if saved and record.metric_at(saved) is not None), None)
     if resumed is None:  # the first start, or the checkpoint is on another host

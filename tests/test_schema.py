@@ -46,7 +46,7 @@ def test_a_missing_key_is_reported_with_what_is_accepted(composed, key):
 
 NOTHING = "no value of YAML is accepted"
 ACCEPTED = {  # besides null, values of YAML that are no error
-    "study": ["a", "1"],
+    "study": ["a", "1", "auto", "cpu", "90s", "10m", "16-mixed"],
     "n_trials": ["auto", 1],
     "budget": ["90s", 1, 0.5, "1"],
     "patience": ["90s", 1, "1"],
@@ -64,7 +64,7 @@ ACCEPTED = {  # besides null, values of YAML that are no error
     "weights_mb": [0, 1, 0.5],
 }
 NULL = {"study", "n_trials", "budget", "patience", "warm_start", "weights_mb"}
-TEXTS = {"study", "warm_start", "checkpoints"}  # any text will do
+TEXTS = {"warm_start", "checkpoints"}  # any text will do
 VALUES = [
     *[None, True, False, 0, 1, -1, 0.5, -0.5, math.nan, math.inf, 10**30, "", "a", "1", "auto", "cpu", "cuda:1", "90s"],
     *["10m", "16-mixed", [], ["flops"], ["flops", "flops"], [["flops"]], ["latency_ms", "parameters"], [1], {}],

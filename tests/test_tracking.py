@@ -1,7 +1,9 @@
 import json
 import logging
+import os
 import re
 import sqlite3
+import subprocess
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -364,6 +366,18 @@ def test_of_two_workers_creating_the_database_one_succeeds(tmp_path):
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("fast",)]
         assert database.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_the_folder_of_a_start_that_was_killed_is_deleted_by_the_next_one(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = [tmp_path / f".mlflow-{name}" for name in (f"{ended.pid}-a", "x7f2", f"{os.getpid()}-b")]
+    for folder in left:
+        folder.mkdir()
+        (folder / "filled.db").touch()
+    (tmp_path / "mlflow.db").touch()
+    client.create_database(tmp_path / "mlflow.db", lambda new: pytest.fail("it exists"))
+    assert [folder.exists() for folder in left] == [False, False, True], "only that of a running process is kept"
 
 
 def test_a_server_that_is_down_only_causes_warnings(server, monkeypatch, caplog):

@@ -39,6 +39,8 @@ Limit = Annotated[float, Field(gt=0)]
 Duration = Annotated[str, AfterValidator(_duration)]
 Seconds = Annotated[float, Field(gt=0)]
 Text = Annotated[str, Field(min_length=1)]
+# The name of a folder too, and text in HTML, Markdown and commands.
+StudyName = Annotated[str, Field(pattern=r"^\w[\w .,+=@-]{0,99}$")]
 Section = Mapping[str, Any]
 
 
@@ -65,7 +67,10 @@ class RunConfig(BaseModel):
     latency: Section
     storage: Section
     tracking: Section
-    study: Text | None = Field(description="text, in quotes if it looks like a number or a list; or null")
+    study: StudyName | None = Field(
+        description="up to 100 letters, digits, spaces and . , _ + = @ -, the first a letter, a digit or _, in quotes "
+        "if it looks like a number; or null"
+    )
     n_trials: Literal["auto"] | Count | None = Field(
         description="a whole number from 1, auto, or null for every architecture once"
     )

@@ -42,6 +42,7 @@ def explain(
         earlier = records[earlier].replaces if earlier in records else None
     if trial.reason:
         yield f"  reason        {trial.reason}"
+    yield from (f"    {line}" for line in trial.traceback.splitlines())
     if trial.stop is not None:
         yield from _stop_lines(trial, trial.stop, records, objectives, dimensions)
     if trial.state == State.COMPLETE:

@@ -29,6 +29,7 @@ _PLAIN_FIELDS = (  # stored as they are, under their own names
     "validation_metrics",
     "test_metrics",
     "error",
+    "traceback",
     "cpu_seconds",
     "training_s",
     "latency_s",

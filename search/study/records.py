@@ -73,6 +73,7 @@ class Record:
     test_metrics: Mapping[str, float] = field(default_factory=dict)  # of a complete trial, on the test split
     stop: Stop | None = None  # of a trial that a rule stopped
     error: str = ""  # of a failed trial
+    traceback: str = ""  # of a failed trial's exception
     cpu_seconds: Sequence[float] = ()  # of training, from its start to each epoch of the curve
     training_s: float = 0.0  # wall-clock seconds of training under this number
     latency_s: float = 0.0  # wall-clock seconds of measuring its latency

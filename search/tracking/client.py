@@ -45,10 +45,15 @@ def create_database(file: Path, fill: Callable[[Path], object]) -> None:
     """Create a SQLite file atomically, unless it exists; ``fill`` creates the tables.
 
     Two processes in which MLflow creates the tables of one file corrupt it, and so does one that is killed meanwhile.
+    Its folder is then deleted by the next one on the same host.
     """
+    for left in file.parent.glob(".mlflow-*"):
+        if not _is_running(left.name.split("-")[1]):
+            shutil.rmtree(left, ignore_errors=True)
     if file.exists():
         return
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".mlflow-", ignore_cleanup_errors=True) as folder:
+    prefix = f".mlflow-{os.getpid()}-"
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=prefix, ignore_cleanup_errors=True) as folder:
         fill(Path(folder) / "filled.db")
         ready = shutil.copy(Path(folder) / "filled.db", Path(folder) / "ready.db")  # no connection to the copy is open
         with closing(sqlite3.connect(ready)) as database:
@@ -56,3 +61,14 @@ def create_database(file: Path, fill: Callable[[Path], object]) -> None:
             database.execute("PRAGMA journal_mode=WAL")
         with suppress(FileExistsError):  # created by another worker
             file.hardlink_to(ready)
+
+
+def _is_running(process: str) -> bool:
+    """Whether a process runs on this host, by its id as text; false for other text."""
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

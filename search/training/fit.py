@@ -32,7 +32,7 @@ from search.costs.exclusive import lower_thread_priority
 from search.training.best import BestEpoch
 from search.training.check import check_settings
 from search.training.device import Device
-from search.training.evaluation import EVAL_BATCH_FACTOR, evaluate_split
+from search.training.evaluation import EVAL_BATCH_FACTOR, checked_metrics, evaluate_split
 from search.training.module import EpochLoader, TrainingModule
 from search.training.settings import TrainSettings
 from spaces.tasks import Split, Task
@@ -138,7 +138,7 @@ class LightningFit:
     def evaluate(self, split: Split) -> dict[str, float]:
         """The metrics on a split, by name, of the weights that :attr:`metric` is of; only while the fit waits."""
         if split == "validation" and self._best is None:
-            return self._task.compute_metrics(self._module.outputs)
+            return checked_metrics(self._task, self._module.outputs)
         weights = nullcontext() if self._best is None else self._best.loaded_into(self._module.evaluated)
         with weights, self._module.trainer.precision_plugin.forward_context():
             return evaluate_split(self._module.evaluated, self._task, split)
@@ -178,6 +178,8 @@ class LightningFit:
 
     def _fit(self) -> None:
         task, batch_size = self._task, self._settings.batch_size
+        train = EpochLoader(task, "train", batch_size, shuffle=self._seed, epochs_done=self._epochs_done)
+        validation = EpochLoader(task, "validation", EVAL_BATCH_FACTOR * task.batch_size)
         try:
             lower_thread_priority()
             self._idle_s = self._clock()
@@ -188,16 +190,12 @@ class LightningFit:
                 trainer.precision_plugin.load_state_dict(self._scaler_state)
                 if self._device.compile:  # in place: the names of the weights in checkpoints stay the same
                     self._module.network.compile()
-                trainer.fit(
-                    self._module,
-                    EpochLoader(task, "train", batch_size, shuffle=self._seed, epochs_done=self._epochs_done),
-                    EpochLoader(task, "validation", EVAL_BATCH_FACTOR * task.batch_size),
-                )
+                trainer.fit(self._module, train, validation)
             self._results.put(None)
         except _StopTraining:
             pass
         except BaseException as error:  # whatever it is, it is raised in the waiting main thread
-            self._results.put(error)
+            self._results.put(train.error or validation.error or error)
 
     def _trainer(self) -> lightning.Trainer:
         for name in ("lightning.pytorch", "lightning.fabric"):

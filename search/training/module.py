@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from search.training.average import WeightAverage
+from search.training.divergence import FiniteChecks, check_metric
 from search.training.loss import TrainingLoss
 from search.training.schedule import learning_rate_factor
 from search.training.settings import TrainSettings
@@ -49,12 +50,19 @@ class TrainingModule(lightning.LightningModule):
         self.metric = float("nan")
         self.outputs: list[Any] = []  # of the last validation
         self._steps_done = 0
+        self._checks = FiniteChecks()
 
     def on_train_epoch_start(self) -> None:
         # A seed for each epoch, so that a resumed training draws the same as an uninterrupted one.
         torch.manual_seed(epoch_seed(self.seed, self.epochs_done + self.current_epoch))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        loss = self._loss(batch)
+        if self.trainer.precision != "16-mixed":  # whose gradient scaler skips steps with an infinite loss
+            self._checks.add_loss(loss)
+        return loss
+
+    def _loss(self, batch: Batch) -> Tensor:
         for augment in self.augmentations:
             batch = augment(batch)
         if not self.settings.mixup:
@@ -72,12 +80,16 @@ class TrainingModule(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.outputs = []
+        self._checks.check(self.network)
+        self._hook = self.evaluated.register_forward_hook(self._checks.add_logits)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         self.outputs.append(self.task.eval_step(self.evaluated, batch))
 
     def on_validation_epoch_end(self) -> None:
-        self.metric = self.task.compute_objective(self.outputs)
+        self._hook.remove()
+        self._checks.check(self.evaluated)
+        self.metric = check_metric(self.task.metric, self.task.compute_objective(self.outputs))
 
     def configure_optimizers(self) -> Any:
         settings = self.settings
@@ -113,7 +125,10 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
 
 
 class EpochLoader:
-    """The batches of a split; if ``shuffle``, a seed, is given, in another order each epoch, after ``epochs_done``."""
+    """The batches of a split; if ``shuffle``, a seed, is given, in another order each epoch, after ``epochs_done``.
+
+    ``error`` is what the task raised: Lightning may raise another one while it handles it.
+    """
 
     def __init__(
         self, task: Task, split: Split, batch_size: int | None, *, shuffle: int | None = None, epochs_done: int = 0
@@ -121,6 +136,7 @@ class EpochLoader:
         self._task, self._split, self._shuffle = task, split, shuffle
         self._batch_size = batch_size or task.batch_size
         self._epochs_done = epochs_done
+        self.error: Exception | None = None
 
     def __len__(self) -> int:
         return self._task.steps(self._split, self._batch_size)
@@ -128,4 +144,8 @@ class EpochLoader:
     def __iter__(self) -> Iterator[Batch]:
         seed = None if self._shuffle is None else epoch_seed(self._shuffle, self._epochs_done)
         self._epochs_done += 1
-        return self._task.batches(self._split, self._batch_size, shuffle=seed)
+        try:
+            yield from self._task.batches(self._split, self._batch_size, shuffle=seed)
+        except Exception as error:
+            self.error = error
+            raise
