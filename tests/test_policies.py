@@ -24,6 +24,7 @@ ONLY_IN = {  # a package and the files that may import it
     "matplotlib": {"search/report/figure.py"},
     "mlflow": {"search/tracking/client.py", "search/tracking/runs.py"},
     "pydantic": {"search/config/schema.py", "spaces/schema.py"},
+    "onnxruntime": {"search/export/inference.py"},
     "plotly": {"search/replay/page.py", "search/report/plots.py", "spaces/bench/page.py"},
     "rich": {"search/compare.py", "search/report/console.py", "search/report/status.py", "search/report/studies.py"},
     "sqlalchemy": {"search/study/retrying.py", "search/study/storage.py"},
@@ -48,6 +49,8 @@ LAYERS = (  # of search/, lowest first: a module imports lower layers and its ow
     ("search.worker",),
     ("search.replay", "search.assemble"),
     ("search.workers",),
+    ("search.export",),
+    ("search.predict",),
     ("search.run", "search.front", "search.compare", "search.tables"),  # commands, like all __main__ files
 )
 PEERS, COMMANDS = 4, len(LAYERS) - 1

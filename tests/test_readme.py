@@ -16,6 +16,8 @@ from search import compare, front, tables
 from search.budget.scale import register_resolvers, with_default_space
 from search.config.schema import validate_config
 from search.costs import __main__ as costs
+from search.export import __main__ as export
+from search.export import inference
 from search.pruning import __main__ as pruning
 from spaces.bench import __main__ as bench
 from spaces.bench import memory
@@ -73,6 +75,8 @@ def test_a_command_composes_or_parses(words, monkeypatch):
     monkeypatch.setattr(bench, "run", reached)
     monkeypatch.setattr(memory, "run", reached)
     monkeypatch.setattr(costs, "open_read_only", reached)
+    monkeypatch.setattr(export, "_export", reached)
+    monkeypatch.setattr(inference, "load", reached)
     monkeypatch.setattr(pruning, "main", reached)  # it has no options, so nothing to parse
     assert module != "search.pruning" or not given
     monkeypatch.setattr(sys, "argv", [module, *given])
@@ -84,6 +88,8 @@ def test_a_command_composes_or_parses(words, monkeypatch):
         "spaces.bench": bench.main,
         "spaces.bench.memory": memory.main,
         "search.pruning": pruning.main,
+        "search.export": export.main,
+        "search.predict": inference.main,
     }[module]
     with pytest.raises(SystemExit, match=r"^parsed$"):
         entry()
@@ -118,6 +124,8 @@ def test_the_readmes_hold_commands_of_every_kind():
         "search.tables",
         "search.costs",
         "search.pruning",
+        "search.export",
+        "search.predict",
         "spaces.bench",
         "spaces.bench.memory",
     }

@@ -27,7 +27,7 @@ class FNetAttention(Mechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """The transform over the tokens that are not padding, in their order."""
-        if not len(x):  # the CPU transform does not accept an empty batch,
+        if not x.shape[0]:  # the CPU transform does not accept an empty batch,
             return x
         precise = x if x.dtype == torch.float64 else x.float()  # nor half precision
         if padding is None:
@@ -51,6 +51,6 @@ def fourier(x: Tensor, lengths: Tensor) -> Tensor:
     angle = (square % (2 * lengths)).to(x.real.dtype) * math.pi / lengths
     chirp = torch.polar(torch.ones_like(angle), angle)
     size = 1 << (2 * n - 1).bit_length()
-    both_sides = torch.cat([chirp, chirp.new_zeros(len(x), size - 2 * n + 1), chirp[:, 1:].flip(1)], dim=1)
+    both_sides = torch.cat([chirp, chirp.new_zeros(x.shape[0], size - 2 * n + 1), chirp[:, 1:].flip(1)], dim=1)
     spectrum = torch.fft.fft(x * chirp.conj()[..., None], size, dim=1) * torch.fft.fft(both_sides)[..., None]
     return torch.fft.ifft(spectrum, dim=1)[:, :n] * (chirp.conj() / lengths.to(angle.dtype).sqrt())[..., None]

@@ -67,7 +67,7 @@ class GatedAttention(QKVMechanism):
         """Queries, keys and values ``(batch, heads, n, head_dim)``, log decays ``(batch, heads, n)``."""
         q, k, v = self.split_heads(self.query(x)), self.split_heads(self.key(x)), self.split_heads(self.value(x))
         if self.decay == "constant":
-            return q, k, v, self.log_decay.expand(len(x), -1, x.shape[1])
+            return q, k, v, self.log_decay.expand(x.shape[0], -1, x.shape[1])
         steps, log_decay = self.token_decay(x)
         return q, k, v * steps[..., None], log_decay
 

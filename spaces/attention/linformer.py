@@ -60,7 +60,7 @@ class LinformerAttention(QKVMechanism):
             e, f = projections
             return e @ self.split_heads(self.key(source)), f @ self.split_heads(self.value(source))
         # E (x W) = (E x) W: with the sequence projected first, W is applied to rank rows instead of n.
-        projected = torch.bmm(projections.flatten(0, 1).expand(len(source), -1, -1), source)
+        projected = torch.bmm(projections.flatten(0, 1).expand(source.shape[0], -1, -1), source)
         rows = projected.chunk(len(projections), dim=1)
         return self.split_heads(self.key(rows[0])), self.split_heads(self.value(rows[-1]))
 

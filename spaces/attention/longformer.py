@@ -139,7 +139,7 @@ class LongformerAttention(QKVMechanism):
         local[:, : self.global_tokens] = -torch.inf  # attended to once, as global keys
         local = F.pad(self._by_class(local[..., None], -torch.inf), (0, 0, self.window, self.ahead), value=-torch.inf)
         mask = _prepend(mask[:, : self.global_tokens, None], self._slices(local).flatten(1, 2))
-        if len(mask) > 1:
+        if mask.shape[0] > 1:
             mask = mask.repeat_interleave(self.heads, dim=0)
         return mask.transpose(-1, -2) + self.band[:, -mask.shape[2] :]
 

@@ -150,7 +150,9 @@ class _Estimated(torch.autograd.Function):
 
 
 def _tiles(q: Tensor, k: Tensor, directions: Tensor) -> Iterator[slice]:
-    """Slices of a few heads each."""
+    """Slices of a few heads each; a single one in an exported program, whose batch is unknown."""
+    if torch.compiler.is_exporting():
+        return iter([slice(None)])
     most = len(q)
     if q.device.type == "cpu":
         most = TILE // (max(q.shape[1], k.shape[1]) * directions.shape[1])

@@ -140,10 +140,10 @@ class SynthesizerAttention(Mechanism):
             queries.append(shares["dot"] * self.head_dim**-0.5 * self.split_heads(self.query(x)))
         if "dense" in shares:
             queries.append(shares["dense"] * self.split_heads(F.relu(self.hidden(x))))
-            keys.append(self.positions[:, :end].expand(len(x), -1, -1, -1))
+            keys.append(self.positions[:, :end].expand(x.shape[0], -1, -1, -1))
         if "factorised" in shares:
-            queries.append((shares["factorised"] * self.factors[0, :, start:end]).expand(len(x), -1, -1, -1))
-            keys.append(self.factors[1, :, :end].expand(len(x), -1, -1, -1))
+            queries.append((shares["factorised"] * self.factors[0, :, start:end]).expand(x.shape[0], -1, -1, -1))
+            keys.append(self.factors[1, :, :end].expand(x.shape[0], -1, -1, -1))
         return _concat_features(queries), _concat_features(keys)
 
 

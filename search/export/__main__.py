@@ -1,0 +1,98 @@
+"""The command that exports a member of a stored study's front to a folder.
+
+``python -m search.export STUDY --knee --to FOLDER``; ``--help`` lists the options. The study is only read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from search.config import default_storage, hide_passwords, refuse
+from search.study.selection import Selection, add_options, select
+from spaces.dimensions import ConfigError
+
+NEEDED = ("onnx", "onnxruntime", "onnxscript")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with ``arguments``, by default those of the command line; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m search.export",
+        description="Export a member of the front of a stored study to a folder that runs without this project.",
+    )
+    parser.add_argument("study", metavar="STUDY", help="name of a study")
+    parser.add_argument("--to", metavar="FOLDER", type=Path, required=True, help="a new or an empty folder")
+    add_options(parser)
+    parser.add_argument("--storage", metavar="URL", help="of the database; by default that of conf/storage/sqlite.yaml")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    asked = parser.parse_args(given)
+    try:
+        _check_packages()
+        _export(asked, hide_passwords(shlex.join(["python", "-m", "search.export", *given])))
+    except ConfigError as error:
+        return refuse(hide_passwords(str(error)))
+    return 0
+
+
+def _check_packages() -> None:
+    from importlib.util import find_spec
+
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise ConfigError(f"{', '.join(missing)} not installed: pip install 'paretoformer[export]'")
+
+
+def _export(asked: argparse.Namespace, command: str) -> None:
+    import json
+
+    import optuna
+
+    from search.export.card import Origin, card
+    from search.export.folder import check_new_folder, export
+    from search.export.preprocessing import check_exportable
+    from search.study.records import Objectives, front
+    from search.study.storage import load_study, open_read_only
+    from search.study.store import TrialStore
+    from spaces.build import task_of
+    from spaces.instantiate import instantiate
+
+    check_new_folder(asked.to)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with open_read_only(asked.storage or default_storage()) as storage:
+        store = TrialStore(load_study(storage, asked.study))
+        identity, records, ceilings = store.identity(), store.records(), store.ceilings()
+    task = instantiate(identity["task"], "task")
+    check_exportable(task)
+    objectives = Objectives.of(task, identity["costs"], ceilings)
+    member = select(front(records, objectives), objectives, Selection.of(asked))
+    if not member.weights:
+        raise ConfigError(f"trial {member.number} has no weights: they were not kept, see weights_mb")
+    if not Path(member.weights).is_file():
+        raise ConfigError(
+            f"trial {member.number}: there is no {member.weights}; worker {member.worker} wrote it, and it is removed"
+            " when the trial leaves the front"
+        )
+    _print(f"trial {member.number}: reading the data")
+    architecture = dict(member.architecture)
+    results = export(architecture, Path(member.weights), task, asked.to, report=_print)
+    settings = json.loads((asked.to / "preprocessing.json").read_text(encoding="utf-8"))
+    origin = Origin(asked.study, member, objectives, identity, command)
+    text = card(origin, task_of(architecture, task), settings, results)
+    (asked.to / "README.md").write_text(text, encoding="utf-8")
+    for result in results[1:]:
+        if result.problem:
+            _print(f"{result.file}: not possible: {result.problem}")
+        else:
+            _print(f"{result.file}: free {' and '.join(result.free)}, largest error {result.error:.1e}")
+    _print(f"{asked.to} has the model and its card, README.md.")
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The model card of an exported folder: what the model is, how good and how fast, and how it came about."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from search.export.folder import Result
+from search.study.records import Objectives, Record
+from spaces.architecture import describe
+from spaces.tasks import SPLITS, Task
+
+PACKAGES = ("paretoformer", "torch", "onnx", "onnxruntime", "onnxscript", "safetensors", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an exported model comes from."""
+
+    study: str
+    trial: Record
+    objectives: Objectives
+    identity: Mapping[str, Any]  # the settings of the study
+    command: str
+
+
+def card(origin: Origin, task: Task, settings: Mapping[str, Any], results: Sequence[Result]) -> str:
+    """The card in Markdown.
+
+    Args:
+        origin: of the model.
+        task: with the input that the model takes.
+        settings: of ``inference.py``.
+        results: of the network and its programs.
+    """
+    trial, metric = origin.trial, origin.objectives.metric
+    names = settings["class_names"]
+    listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    lines = [
+        f"# {origin.study}, trial {trial.number}",
+        "",
+        f"{_article(settings['kind'])}, exported by Paretoformer: {describe(trial.architecture)}.",
+        "",
+        f"- Classes: {listed}",
+        f"- Input: {_describe_input(settings)}",
+        f"- Data: `{origin.identity['task']}`",
+        f"- Fingerprint of the data (SHA-256 of all examples as tokens, with their labels): `{fingerprint(task)}`",
+        f"- Seed of the training: {origin.identity['seed']}; precision: {origin.identity.get('precision', '32-true')}",
+        f"- Parameters: {trial.costs['parameters']:.0f}",
+        "",
+        "## Metrics",
+        "",
+        "| metric | validation | test |",
+        "|---|---|---|",
+        *_metric_rows(trial),
+        "",
+        f"The study chose by {metric} on validation, so that of validation is optimistic. Single training, one seed.",
+        "",
+        "## Programs",
+        "",
+        f"| run-time | file | free dimensions | largest error | {metric} on test | latency |",
+        "|---|---|---|---|---|---|",
+        *(_program_row(result, metric) for result in results),
+        "",
+        "The largest error is that of a logit, compared with the network on random inputs. The latency is the"
+        f" minimum of one example of full length on one thread of {_machine()}, with the spread over the rounds of the"
+        f" measurement. In the study it was {_latency(trial)}.",
+        "",
+        "## Use",
+        "",
+        "```sh",
+        *(f"python inference.py {each}" for each in USES[settings["kind"]]),
+        "```",
+        "",
+        "```python",
+        "from inference import load",
+        "",
+        'model = load(".")  # needs numpy and onnxruntime, or numpy and torch',
+        f"print(model.predict([{EXAMPLES[settings['kind']]}]))",
+        "```",
+        "",
+        "With the package `paretoformer`, `search.export.rebuild.load_network` builds the network from"
+        " `architecture.yaml` and `model.safetensors`. None of these loads code from a file.",
+        "",
+        "## Origin",
+        "",
+        f"`{origin.command}`",
+        "",
+        f"Versions: Python {platform.python_version()}, {', '.join(_versions())}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+USES = {
+    "text": ["texts.txt", "texts.csv --column text --json"],
+    "image": ["image.png", "folder_of_images --json"],
+    "audio": ["recording.wav", "folder_of_recordings --json"],
+    "tokens": ["arrays.npy", "arrays.npy --json"],
+}
+EXAMPLES = {"text": '"a text"', "image": '"image.png"', "audio": '"recording.wav"', "tokens": "array"}
+
+
+def fingerprint(task: Task) -> str:
+    """SHA-256 of the examples of all splits, without padding, and of their labels."""
+    found = hashlib.sha256()
+    for split in SPLITS:
+        for batch in task.batches(split, 256):
+            found.update(repr(tuple(batch.inputs.shape)).encode())
+            for tensor in (batch.inputs, batch.padding, batch.labels):
+                if tensor is not None:
+                    found.update(tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _article(kind: str) -> str:
+    names = {"text": "texts", "image": "images", "audio": "recordings", "tokens": "sequences"}
+    return f"A classifier of {names[kind]}"
+
+
+def _describe_input(settings: Mapping[str, Any]) -> str:
+    length, kind = settings["length"], settings["kind"]
+    if kind == "text":
+        return f"texts as {settings['tokens']}, truncated to {length} tokens"
+    if kind == "image":
+        return f"images of {settings['width']} by {settings['height']} pixels and {settings['channels']} channels"
+    if kind == "audio":
+        return f"recordings at {settings['rate']} Hz, as {length} frames of {settings['features']} log-mel bands"
+    features, vocabulary = settings["features"], settings["vocabulary"]
+    return f"{length} ids below {vocabulary}" if features is None else f"{length} frames of {features} numbers"
+
+
+def _metric_rows(trial: Record) -> list[str]:
+    names = dict.fromkeys([*trial.validation_metrics, *trial.test_metrics])
+    rows = [[name, trial.validation_metrics.get(name), trial.test_metrics.get(name)] for name in names]
+    return ["| {} | {} | {} |".format(name, *(_number(value) for value in values)) for name, *values in rows]
+
+
+def _number(value: Any) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _program_row(result: Result, metric: str) -> str:
+    if result.problem:
+        return f"| {result.runtime} | none | | | | {result.problem.replace('|', ' ')} |"
+    assert result.test is not None
+    assert result.latency is not None
+    error = f"{result.error:.1e}" if result.file else ""
+    latency = f"{result.latency.ms:.3f} ms ±{result.latency.spread:.1%}"
+    free = ", ".join(result.free) if result.file else "batch, length"
+    return f"| {result.runtime} | {result.file} | {free} | {error} | {result.test[metric]:.4f} | {latency} |"
+
+
+def _latency(trial: Record) -> str:
+    if trial.timing is None:
+        return "not measured"
+    return f"{trial.timing.ms:.3f} ms ±{trial.timing.spread:.1%} on {trial.timing.host}"
+
+
+def _machine() -> str:
+    return f"{platform.node()} ({platform.machine()}, {platform.system()})"
+
+
+def _versions() -> list[str]:
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return found

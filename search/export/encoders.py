@@ -1,0 +1,129 @@
+"""Raw texts, images and recordings as the tokens of a network, in numpy: what the project's tasks do with torch.
+
+Learned tokens need the package tokenizers, image files Pillow, recordings at another rate than the model's scipy, and
+other recordings than WAV of 16 bits soundfile.
+"""
+
+from __future__ import annotations
+
+import math
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+WINDOW_S, HOP_S, FLOOR, SILENCE = 0.025, 0.010, 1e-6, 1e-4  # of log-mel spectrograms
+
+
+def _texts(settings: dict[str, Any], folder: Path) -> Callable[[Any], Array]:
+    """Texts as bytes, or as the tokens of ``tokenizer.json``, truncated."""
+    length = settings["length"]
+    if settings["tokens"] == "bytes":
+        return lambda text: np.frombuffer((text.encode() or b" ")[:length], np.uint8)
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return lambda text: np.array(tokenizer.encode(text, add_special_tokens=False).ids[:length] or [0])
+
+
+def _images(settings: dict[str, Any], _: Path) -> Callable[[Any], Array]:
+    """Image files, or pixels ``(height, width, channels)`` or ``(height, width)`` uint8 of the right size."""
+    height, width, channels, patch = (settings[name] for name in ("height", "width", "channels", "patch"))
+
+    def encode(image: Any) -> Array:
+        pixels = image if isinstance(image, np.ndarray) else _read_image(Path(image), channels, height, width)
+        pixels = pixels.reshape(*pixels.shape[:2], -1)
+        if pixels.shape != (height, width, channels):
+            raise ValueError(f"pixels {pixels.shape}; the model takes {(height, width, channels)}")
+        if patch is None:
+            return pixels.reshape(-1)
+        pixels = np.pad(pixels, ((0, -height % patch), (0, -width % patch), (0, 0)), mode="edge")
+        rows, columns = pixels.shape[0] // patch, pixels.shape[1] // patch
+        squares = pixels.reshape(rows, patch, columns, patch, channels).transpose(0, 2, 4, 1, 3)
+        scaled = squares.reshape(rows * columns, -1).astype(np.float32) / np.float32((settings["levels"] - 1) / 2)
+        return scaled - np.float32(1)
+
+    return encode
+
+
+def _read_image(path: Path, channels: int, height: int, width: int) -> Array:
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as file:
+        file.draft(None, (2 * width, 2 * height))  # decodes a large JPEG at a reduced size
+        image = ImageOps.exif_transpose(file)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"{path}: 32 bits per pixel; 8 and 16 can be read")
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return np.asarray(ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), (width, height)))
+
+
+def _recordings(settings: dict[str, Any], _: Path) -> Callable[[Any], Array]:
+    """Audio files, or pairs of samples ``(samples,)`` in -1..1 and their rate, as log-mel frames."""
+    rate, length, bands = settings["rate"], settings["length"], settings["features"]
+    window, hop = round(WINDOW_S * rate), round(HOP_S * rate)
+    bins, longest = 1 << (window - 1).bit_length(), window + (length - 1) * hop
+    filters, shape = _mel_bands(rate, bins, bands), 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+
+    def encode(recording: Any) -> Array:
+        samples, own_rate = recording if isinstance(recording, tuple) else _read_audio(Path(recording))
+        if np.abs(samples).max(initial=0) < SILENCE:
+            raise ValueError(f"{recording}: silent")
+        samples = _resample(samples, own_rate, rate)
+        samples = samples[max(0, len(samples) - longest) // 2 :][:longest]
+        if len(samples) < window:
+            raise ValueError(f"{len(samples)} samples, shorter than a window of {window}")
+        starts = np.arange(0, len(samples) - window + 1, hop)
+        spectrum = np.fft.rfft(samples[starts[:, None] + np.arange(window)] * shape, bins)
+        frames = np.log(np.square(np.abs(spectrum)) @ filters.T + FLOOR)
+        found: Array = frames - frames.mean(0)
+        return found
+
+    return encode
+
+
+def _mel_bands(rate: int, bins: int, bands: int) -> Array:
+    highest = 2595 * math.log10(1 + rate / 2 / 700)
+    peaks = 700 * (10 ** (np.linspace(0, highest, bands + 2) / 2595) - 1)
+    hertz = np.arange(bins // 2 + 1) * rate / bins
+    below, peak, above = (peaks[at : at + bands, None] for at in range(3))
+    found: Array = np.minimum((hertz - below) / (peak - below), (above - hertz) / (above - peak)).clip(min=0)
+    return found
+
+
+def _read_audio(path: Path) -> tuple[Array, int]:
+    try:
+        with wave.open(str(path)) as file:
+            if file.getsampwidth() == 2:
+                content = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+                return content.reshape(-1, file.getnchannels()).mean(1) / 32768, file.getframerate()
+    except wave.Error:
+        pass
+    import soundfile  # other formats than WAV of 16 bits
+
+    samples, rate = soundfile.read(path, always_2d=True)
+    return samples.mean(1), rate
+
+
+def _resample(samples: Array, rate: int, target_rate: int) -> Array:
+    if rate == target_rate:
+        return samples
+    from scipy.signal import resample_poly
+
+    common = math.gcd(rate, target_rate)
+    found: Array = resample_poly(samples, target_rate // common, rate // common)
+    return found
+
+
+def _tokens(settings: dict[str, Any], _: Path) -> Callable[[Any], Array]:
+    """Arrays of ids ``(length,)`` or frames ``(length, features)``, as they are."""
+    return np.asarray
+
+
+ENCODERS = {"text": _texts, "image": _images, "audio": _recordings, "tokens": _tokens}

@@ -1,0 +1,144 @@
+"""Exports a trial to a folder: weights, architecture, preprocessing, programs that are checked, scored and timed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from search.costs.latency import Latency, MeasuredLatency
+from search.export import encoders, inference
+from search.export.interface import Interface
+from search.export.preprocessing import is_padded, preprocessing
+from search.export.program import (
+    ExportError,
+    LoadedProgram,
+    Program,
+    export_onnx,
+    export_torch,
+)
+from search.export.rebuild import network_of, save_network
+from search.training.evaluation import EVAL_BATCH_FACTOR
+from search.training.weights import read_weights
+from spaces.architecture import Architecture
+from spaces.build import task_of
+from spaces.dimensions import ConfigError
+from spaces.tasks import Task
+
+FORMATS: Mapping[str, Callable[[nn.Module, Interface, Path], Program]] = {  # by run-time
+    "torch": export_torch,
+    "onnxruntime": export_onnx,
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an exported network, or a program of it, gives.
+
+    Attributes:
+        runtime: ``eager``, ``torch`` or ``onnxruntime``.
+        file: of the program; empty for the network itself.
+        free: the free dimensions of the program.
+        error: the largest difference of a logit from the network's on random inputs.
+        test: the metrics on the test split.
+        latency: of one example.
+        problem: why there is no program; empty if there is one.
+    """
+
+    runtime: str
+    file: str = ""
+    free: tuple[str, ...] = ()
+    error: float = 0.0
+    test: Mapping[str, float] | None = None
+    latency: Latency | None = None
+    problem: str = ""
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raise :class:`ConfigError` if the folder has content already, or is no folder."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: there is something already; name a new or an empty folder")
+
+
+def export(
+    architecture: Architecture,
+    weights: Path,
+    task: Task,
+    folder: Path,
+    *,
+    report: Callable[[str], None] = lambda text: None,
+) -> list[Result]:
+    """Export a trained network to a new folder, without the card.
+
+    Args:
+        architecture: of the network.
+        weights: the file of its weights.
+        task: of the study.
+        folder: new or empty.
+        report: called with what is done next.
+
+    Returns:
+        What the network and each program give; that of the network is the first.
+
+    Raises:
+        ConfigError: the weights cannot be read, or the folder is not empty.
+    """
+    check_new_folder(folder)
+    fitted = task_of(architecture, task)
+    network = network_of(architecture, fitted)
+    network.load_state_dict(read_weights(weights, architecture))
+    folder.mkdir(parents=True, exist_ok=True)
+    save_network(folder, network, architecture, fitted.spec)
+    stride = {**architecture["model"], **(architecture.get("input") or {})}.get("stride") or 1
+    interface = Interface.of(fitted.spec, stride=stride, padded=is_padded(fitted))
+    networks: list[nn.Module] = [network]
+    results = [Result("eager")]
+    for runtime, write in FORMATS.items():
+        file, load = inference.RUNTIMES[runtime]
+        report(f"writing {file}")
+        try:
+            program = write(network, interface, folder / file)
+        except ExportError as error:
+            results.append(Result(runtime, file, problem=str(error)))
+            continue
+        networks.append(LoadedProgram(load(folder / file, 1), interface, program.free))
+        results.append(Result(runtime, file, program.free, program.error))
+    _write_preprocessing(folder, fitted, interface, results)
+    for module in (inference, encoders):
+        shutil.copyfile(str(module.__file__), folder / f"{module.__name__.split('.')[-1]}.py")
+    report("scoring on the test split, and measuring latency")
+    return _measured(results, networks, fitted)
+
+
+def _write_preprocessing(folder: Path, task: Task, interface: Interface, results: Sequence[Result]) -> None:
+    settings, tokenizer = preprocessing(task)
+    settings |= {"length": interface.length, "multiple": interface.multiple, "least": interface.least}
+    settings["padded"] = interface.padded
+    settings["free"] = {result.runtime: result.free for result in results if result.free}
+    (folder / "preprocessing.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")
+    if tokenizer is not None:
+        (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+
+
+def _measured(results: Sequence[Result], networks: Sequence[nn.Module], task: Task) -> list[Result]:
+    """The results with scores and latencies, which are measured in turns."""
+    latencies = iter(MeasuredLatency().measure_all(networks, [task] * len(networks)))
+    remaining, measured = iter(networks), []
+    for result in results:
+        if not result.problem:
+            network = next(remaining)
+            result = replace(result, test=_score(network, task), latency=next(latencies))
+        measured.append(result)
+    return measured
+
+
+def _score(network: nn.Module, task: Task) -> dict[str, float]:
+    """The metrics on the test split."""
+    batches = task.batches("test", EVAL_BATCH_FACTOR * task.batch_size)
+    with torch.inference_mode():
+        return task.compute_metrics([task.eval_step(network, batch) for batch in batches])

@@ -1,0 +1,196 @@
+"""Runs an exported model on raw texts, images, recordings or arrays.
+
+    model = load("FOLDER")
+    model.predict(["a text", "another one"])    # [{"label": ..., "probability": ..., "probabilities": {...}}, ...]
+
+Copies of this file and of ``encoders.py`` are in every exported folder, where ``python inference.py FILE`` predicts
+too. They need numpy and onnxruntime, or numpy and torch; what ``encoders.py`` needs besides, it says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+if __package__:
+    from search.export.encoders import ENCODERS, Array
+else:  # in an exported folder
+    from encoders import ENCODERS, Array  # type: ignore[import-not-found,no-redef,unused-ignore]
+
+SAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # an environment variable of PyTorch
+
+
+class Model:
+    """A program with its preprocessing and its class names; see :func:`load`."""
+
+    def __init__(self, run: Callable[[dict[str, Array]], Array], settings: dict[str, Any], folder: Path) -> None:
+        self.settings = settings
+        self.class_names: list[str] = settings["class_names"]
+        self._run, self._encode = run, ENCODERS[settings["kind"]](settings, folder)
+
+    def encode(self, examples: Iterable[Any]) -> list[Array]:
+        """The tokens of each example: ids ``(length,)`` or frames ``(length, features)``."""
+        return [np.asarray(self._encode(example)) for example in examples]
+
+    def logits(self, examples: Iterable[Any], batch_size: int = 32) -> list[Array]:
+        """The logits of each example: ``(classes,)``, or ``(length, classes)`` of an output per token."""
+        tokens = self.encode(examples)
+        order = sorted(range(len(tokens)), key=lambda at: len(tokens[at]))  # together with others of a similar length
+        found: list[Array] = [np.empty(0)] * len(tokens)
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            for at, logits in zip(chosen, self._batch([tokens[at] for at in chosen]), strict=True):
+                found[at] = logits[: len(tokens[at])] if self.settings["per_token"] else logits
+        return found
+
+    def predict(self, examples: Iterable[Any]) -> list[dict[str, Any]]:
+        """The label, its probability and the probabilities of all classes; lists of them for an output per token."""
+        return [self._answer(logits) for logits in self.logits(examples)]
+
+    def _batch(self, tokens: Sequence[Array]) -> Array:
+        settings = self.settings
+        longest, multiple = max(1, *map(len, tokens)), settings["multiple"]
+        if longest > settings["length"]:
+            raise ValueError(f"{longest} tokens; the model takes {settings['length']} at most")
+        whole = max(settings["least"], -(-longest // multiple) * multiple)
+        length = whole if settings["free_length"] else settings["length"]
+        if not settings["padded"] and any(len(each) != length for each in tokens):
+            raise ValueError(f"{longest} tokens; the model takes {length}")
+        features = settings["features"]
+        shape = (len(tokens), length) if features is None else (len(tokens), length, features)
+        inputs = np.zeros(shape, np.int64 if features is None else np.float32)
+        for row, each in zip(inputs, tokens, strict=True):
+            row[: len(each)] = each
+        feed: dict[str, Array] = {"inputs": inputs}
+        if settings["padded"]:
+            feed["padding"] = np.arange(length) >= np.array([len(each) for each in tokens])[:, None]
+        return self._run(feed)
+
+    def _answer(self, logits: Array) -> dict[str, Any]:
+        weights = np.exp(logits - logits.max(-1, keepdims=True))
+        shares = weights / weights.sum(-1, keepdims=True)
+        if shares.ndim == 1:
+            best = int(shares.argmax())
+            every = dict(zip(self.class_names, shares.tolist(), strict=True))
+            return {"label": self.class_names[best], "probability": float(shares[best]), "probabilities": every}
+        labels = [self.class_names[at] for at in shares.argmax(-1)]
+        return {"label": labels, "probability": shares.max(-1).tolist()}
+
+
+def load(folder: str | Path, *, runtime: str | None = None, threads: int = 1) -> Model:
+    """The model in an exported folder.
+
+    Args:
+        folder: the folder.
+        runtime: ``onnxruntime`` or ``torch``; None: the first whose file is there and whose package is installed.
+        threads: that the run-time uses.
+    """
+    folder = Path(folder)
+    settings = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
+    problems = []
+    for name, (file, open_program) in RUNTIMES.items():
+        if runtime in (None, name):
+            if not (folder / file).is_file():
+                problems.append(f"there is no {file}")
+                continue
+            try:
+                run = open_program(folder / file, threads)
+            except ImportError:
+                problems.append(f"{file} needs the package {name}, which is not installed")
+                continue
+            return Model(run, {**settings, "free_length": "length" in settings["free"][name]}, folder)
+    raise ValueError(f"{folder}: {'; '.join(problems) or f'unknown run-time {runtime}'}")
+
+
+def open_onnx(path: Path, threads: int) -> Callable[[dict[str, Array]], Array]:
+    """The function of an ONNX program, from inputs by name to logits."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda feed: np.asarray(session.run(None, feed)[0])
+
+
+def open_torch(path: Path, threads: int) -> Callable[[dict[str, Array]], Array]:
+    """The same of a ``torch.export`` program; unlike PyTorch's own loader it never unpickles code."""
+    import torch
+
+    torch.set_num_threads(threads)
+    before = os.environ.get(SAFE)
+    os.environ[SAFE] = "1"  # without it PyTorch unpickles example inputs that its safe loader refuses
+    try:
+        module = torch.export.load(path).module()
+    finally:
+        os.environ.pop(SAFE) if before is None else os.environ.update({SAFE: before})
+
+    def run(feed: dict[str, Array]) -> Array:
+        with torch.no_grad():
+            logits: Array = module(**{name: torch.from_numpy(array) for name, array in feed.items()}).numpy()
+        return logits
+
+    return run
+
+
+RUNTIMES = {"onnxruntime": ("model.onnx", open_onnx), "torch": ("model.pt2", open_torch)}
+
+
+def read_examples(file: Path, kind: str, column: str = "text") -> Iterator[tuple[str, Any]]:
+    """The examples of a file, each with a name: texts of a table's column or one a line, an image, arrays of a .npy.
+
+    A folder has an example per file.
+    """
+    if file.suffix == ".npy":
+        yield from ((str(number), row) for number, row in enumerate(np.load(file, allow_pickle=False)))
+    elif kind == "tokens":
+        raise ValueError(f"{file}: this model takes a .npy file of an array of examples")
+    elif kind != "text":
+        yield from ((str(path), path) for path in (sorted(file.iterdir()) if file.is_dir() else [file]))
+    elif file.suffix in (".csv", ".tsv"):
+        with file.open(newline="", encoding="utf-8-sig") as source:
+            rows = csv.DictReader(source, delimiter="\t" if file.suffix == ".tsv" else ",")
+            if column not in (rows.fieldnames or ()):
+                raise ValueError(f"{file}: no column {column!r}; it has {', '.join(rows.fieldnames or ())}")
+            yield from ((row[column], row[column]) for row in rows)
+    else:
+        with file.open(encoding="utf-8") as source:
+            yield from ((line.rstrip("\n"), line.rstrip("\n")) for line in source if line.strip())
+
+
+def main(arguments: Sequence[str] | None = None, *, folder: str | None = None, prog: str | None = None) -> int:
+    """Predict the examples of a file; print the label and its probability of each. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog=prog, description="Predict texts, images, recordings or arrays.")
+    if folder is None:
+        parser.add_argument("folder", metavar="FOLDER", help="of an exported model")
+    parser.add_argument("file", metavar="FILE", help="texts (a line each, or .csv), a file or folder of files, or .npy")
+    parser.add_argument("--column", default="text", help="of the texts in a table; by default text")
+    parser.add_argument("--runtime", choices=list(RUNTIMES), help="by default onnxruntime if it is installed")
+    parser.add_argument("--json", action="store_true", help="a JSON object per example, with all probabilities")
+    asked = parser.parse_args(arguments)
+    try:
+        model = load(folder or asked.folder, runtime=asked.runtime)
+        examples = list(read_examples(Path(asked.file), model.settings["kind"], asked.column))
+        answers = model.predict([example for _, example in examples])
+    except (OSError, ValueError, ImportError) as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 2
+    for (name, _), answer in zip(examples, answers, strict=True):
+        if asked.json:
+            print(json.dumps({"input": name, **answer}, ensure_ascii=False))  # noqa: T201
+        elif isinstance(answer["label"], list):
+            print(f"{' '.join(answer['label'])}\t{name}")  # noqa: T201
+        else:
+            print(f"{answer['label']}\t{answer['probability']:.4f}\t{name}")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(folder=str(Path(__file__).parent)))

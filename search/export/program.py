@@ -1,0 +1,209 @@
+"""Programs of a network that run without its Python code: ``torch.export`` and ONNX, checked against the network.
+
+A program takes ``inputs``, ids ``(batch, length)`` int64 or frames ``(batch, length, features)`` float32, and, where
+examples are padded, ``padding`` ``(batch, length)`` bool, and returns logits. Its batch is free. Its length is free too
+where the mechanism allows, otherwise it is that of the longest example, to which shorter ones are padded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from search.export.inference import open_onnx, open_torch
+from search.export.interface import Feed, Interface
+from spaces.tasks import Batch
+
+TOLERANCE = 1e-4  # largest accepted difference of a logit, relative to the largest logit
+BATCHES = (1, 2, 5)  # sizes that a program is checked with
+Run = Callable[[Feed], NDArray[Any]]  # from inputs by name to logits
+
+
+class TensorNetwork(nn.Module):
+    """A network as a function of tensors instead of a :class:`~spaces.batch.Batch`."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor, padding: Tensor | None = None) -> Tensor:
+        """The logits."""
+        logits: Tensor = self.network(Batch(inputs, padding, inputs))
+        return logits
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program in a file.
+
+    Attributes:
+        path: the file.
+        free: which dimensions are free: ``batch``, and ``length`` if it is.
+        error: the largest difference of a logit to those of the network on random inputs.
+        logits: the largest of these logits.
+    """
+
+    path: Path
+    free: tuple[str, ...]
+    error: float
+    logits: float
+
+
+class ExportError(Exception):
+    """A network cannot be exported to a format; the message is the cause in a line."""
+
+
+def export_torch(network: nn.Module, interface: Interface, path: Path) -> Program:
+    """Write a ``torch.export`` program.
+
+    Raises:
+        ExportError: no attempt succeeded.
+    """
+    return _first_that_works(network, interface, path, _write_torch, open_torch)
+
+
+def export_onnx(network: nn.Module, interface: Interface, path: Path) -> Program:
+    """Write an ONNX program.
+
+    Raises:
+        ExportError: no attempt succeeded.
+    """
+    return _first_that_works(network, interface, path, _write_onnx, open_onnx)
+
+
+def _first_that_works(
+    network: nn.Module,
+    interface: Interface,
+    path: Path,
+    write: Callable[[nn.Module, Interface, tuple[str, ...], Path], None],
+    load: Callable[[Path, int], Run],
+) -> Program:
+    problem = ""
+    attempts: list[tuple[str, ...]] = [("batch", "length"), ("batch",)]
+    if not interface.padded or interface.length <= interface.least:  # then all examples are of the same length
+        del attempts[0]
+    for free in attempts:
+        try:
+            with _quiet():
+                write(network, interface, free, path)
+                error, logits = check(load(path, 1), network, interface, free)
+        except Exception as failure:  # the exporters raise whatever their passes raise
+            problem = _cause(failure)
+            continue
+        if error <= TOLERANCE * max(1.0, logits):
+            return Program(path, free, error, logits)
+        problem = f"its logits differ by {error:.2g}"
+    path.unlink(missing_ok=True)
+    raise ExportError(problem)
+
+
+def _exported(network: nn.Module, interface: Interface, free: tuple[str, ...]) -> torch.export.ExportedProgram:
+    batch = torch.export.Dim.DYNAMIC
+    length: Any = None
+    size = interface.length
+    if "length" in free:
+        positions = torch.export.Dim("length", min=2, max=interface.length // interface.multiple)
+        length = interface.multiple * positions if interface.multiple > 1 else positions
+    feed = interface.random_feed(3, size, np.random.default_rng(0))
+    shapes = {name: {0: batch, 1: length} if length is not None else {0: batch} for name in feed}
+    arguments = {name: torch.from_numpy(array) for name, array in feed.items()}
+    with torch.no_grad():
+        return torch.export.export(TensorNetwork(network).eval(), (), arguments, dynamic_shapes=shapes, strict=False)
+
+
+def _write_torch(network: nn.Module, interface: Interface, free: tuple[str, ...], path: Path) -> None:
+    torch.export.save(_exported(network, interface, free), path)
+
+
+def _write_onnx(network: nn.Module, interface: Interface, free: tuple[str, ...], path: Path) -> None:
+    program = torch.onnx.export(
+        _exported(network, interface, free), dynamo=True, verbose=False, output_names=["logits"]
+    )
+    assert program is not None
+    program.save(str(path))
+
+
+class LoadedProgram(nn.Module):
+    """A program in place of its network: pads batches as the program needs it."""
+
+    def __init__(self, run: Run, interface: Interface, free: tuple[str, ...]) -> None:
+        super().__init__()
+        self._run, self._interface, self._free = run, interface, free
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The logits, as of the network."""
+        inputs, interface = batch.inputs, self._interface
+        length = inputs.shape[1]
+        whole = -(-length // interface.multiple) * interface.multiple
+        padded = max(interface.least, whole) if "length" in self._free else interface.length
+        padding = torch.zeros(inputs.shape[:2], dtype=torch.bool) if batch.padding is None else batch.padding
+        if padded > length:
+            inputs = F.pad(inputs, (*[0] * (2 * (inputs.dim() - 2)), 0, padded - length))
+            padding = F.pad(padding, (0, padded - length), value=True)
+        feed = {"inputs": inputs.numpy()}
+        if interface.padded:
+            feed["padding"] = padding.numpy()
+        logits = torch.from_numpy(self._run(feed))
+        return logits[:, :length] if logits.dim() == 3 else logits
+
+
+def check(run: Run, network: nn.Module, interface: Interface, free: tuple[str, ...]) -> tuple[float, float]:
+    """The largest difference of a logit between a program and its network on random inputs, and the largest logit.
+
+    The network gets each batch without superfluous padding, as in evaluation.
+    """
+    generator, error, largest = np.random.default_rng(1), 0.0, 0.0
+    most = interface.length // interface.multiple
+    lengths = sorted({2, 3, most // 3, most // 2, most} - {0, 1}) if "length" in free else [most]
+    eager = network.eval()
+    for positions in lengths:
+        for batch in BATCHES:
+            feed = interface.random_feed(batch, min(positions, most) * interface.multiple, generator)
+            tensors = {name: torch.from_numpy(array) for name, array in feed.items()}
+            padding = tensors.get("padding")
+            with torch.no_grad():
+                expected = eager(Batch(tensors["inputs"], padding, tensors["inputs"]).trim_padding()).numpy()
+            found = run(feed)
+            if found.ndim == 3 and padding is not None:  # logits at padding do not count
+                shown = ~feed["padding"][:, : expected.shape[1]]
+                found, expected = found[:, : expected.shape[1]][shown], expected[shown]
+            if found.shape != expected.shape or not np.isfinite(found).all():
+                return float("inf"), largest
+            error = max(error, float(np.abs(found - expected).max()))
+            largest = max(largest, float(np.abs(expected).max()))
+    return error, largest
+
+
+def _cause(failure: BaseException) -> str:
+    """The first line of the error at the root of a failure."""
+    while failure.__cause__ is not None:
+        failure = failure.__cause__
+    line = str(failure).strip().split("\n")[0]
+    return re.sub(r"\x1b\[\d*m", "", line)[:100] or type(failure).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' own messages: what fails is reported in a line."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        nowhere = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
