@@ -8,6 +8,7 @@ from audio_files import tone, write_audio, write_recordings
 from image_files import pixels, write_images
 from PIL import Image
 from text_tables import write_table
+from tokenizers import processors
 
 from search.export.encoders import ENCODERS
 from search.export.inference import Model, read_examples
@@ -16,6 +17,7 @@ from spaces.tasks.arrays import Arrays
 from spaces.tasks.digits import Digits
 from spaces.tasks.images import Images
 from spaces.tasks.recordings import Recordings
+from spaces.tasks.sources.learned_tokens import learn
 from spaces.tasks.sources.text_windows import SUFFIXES
 from spaces.tasks.table import Table
 from spaces.tasks.text import Text
@@ -53,6 +55,20 @@ def test_texts_become_the_tokens_of_the_task(tmp_path, tokens, lowercase):
     file = write_table(tmp_path / "a.csv", ROWS)
     settings = {"tokens": tokens, "length": 30, "lowercase": None if tokens == "bytes" else lowercase}
     task = Table(file=str(file), text="review", label="stars", **settings)
+    assert_alike(task, [each.text for each in task.rows["test"]], tmp_path)
+
+
+@pytest.mark.parametrize("special_tokens", [True, False])
+def test_texts_become_the_tokens_of_a_tokenizer_file(tmp_path, special_tokens):
+    tokenizer = learn("words", 60, [text for text, _ in ROWS])
+    tokenizer.add_special_tokens(["[CLS]", "[SEP]"])
+    ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=ids)
+    (tmp_path / "given").mkdir()
+    tokenizer.save(str(tmp_path / "given" / "tokenizer.json"))
+    file = write_table(tmp_path / "a.csv", ROWS)
+    task = Table(file=str(file), text="review", label="stars", tokens=str(tmp_path / "given" / "tokenizer.json"))
+    task = task.with_input(special_tokens=special_tokens, length=9)
     assert_alike(task, [each.text for each in task.rows["test"]], tmp_path)
 
 

@@ -70,6 +70,7 @@ def card(origin: Origin, task: Task, settings: Mapping[str, Any], results: Seque
         f" minimum of one example of full length on one thread of {_machine()}, with the spread over the rounds of the"
         f" measurement. In the study it was {_latency(trial)}.",
         "",
+        *_quantization(trial),
         "## Use",
         "",
         "```sh",
@@ -152,6 +153,12 @@ def _program_row(result: Result, metric: str) -> str:
     latency = f"{result.latency.ms:.3f} ms ±{result.latency.spread:.1%}"
     free = ", ".join(result.free) if result.file else "batch, length"
     return f"| {result.runtime} | {result.file} | {free} | {error} | {result.test[metric]:.4f} | {latency} |"
+
+
+def _quantization(trial: Record) -> list[str]:
+    if trial.architecture["model"].get("quantization", "none") == "none":
+        return []
+    return ["The network (eager) computes linear layers in 8-bit integers, the programs in floating point.", ""]
 
 
 def _latency(trial: Record) -> str:

@@ -25,8 +25,16 @@ def _texts(settings: dict[str, Any], folder: Path) -> Callable[[Any], Array]:
         return lambda text: np.frombuffer((text.encode() or b" ")[:length], np.uint8)
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return lambda text: np.array(tokenizer.encode(text, add_special_tokens=False).ids[:length] or [0])
+    tokenizer, special = Tokenizer.from_file(str(folder / "tokenizer.json")), settings["special_tokens"]
+    with_them, without = (len(tokenizer.encode("a", add_special_tokens=add).ids) for add in (True, False))
+
+    def encode(text: Any) -> Array:
+        ids = tokenizer.encode(text, add_special_tokens=special).ids or [0]
+        if special and with_them > without and len(ids) > length:  # the special token at the end is kept
+            ids = [*ids[: length - 1], ids[-1]]
+        return np.array(ids[:length])
+
+    return encode
 
 
 def _images(settings: dict[str, Any], _: Path) -> Callable[[Any], Array]:

@@ -97,12 +97,13 @@ def export(
     stride = {**architecture["model"], **(architecture.get("input") or {})}.get("stride") or 1
     interface = Interface.of(fitted.spec, stride=stride, padded=is_padded(fitted))
     networks: list[nn.Module] = [network]
+    source = _in_floating_point(network, architecture, fitted)
     results = [Result("eager")]
     for runtime, write in FORMATS.items():
         file, load = inference.RUNTIMES[runtime]
         report(f"writing {file}")
         try:
-            program = write(network, interface, folder / file)
+            program = write(source, interface, folder / file)
         except ExportError as error:
             results.append(Result(runtime, file, problem=str(error)))
             continue
@@ -113,6 +114,15 @@ def export(
         shutil.copyfile(str(module.__file__), folder / f"{module.__name__.split('.')[-1]}.py")
     report("scoring on the test split, and measuring latency")
     return _measured(results, networks, fitted)
+
+
+def _in_floating_point(network: nn.Module, architecture: Architecture, task: Task) -> nn.Module:
+    """The network without quantization, for which exporters lack the operations; its weights are the same."""
+    if architecture["model"].get("quantization", "none") == "none":
+        return network
+    made = network_of({**architecture, "model": {**architecture["model"], "quantization": "none"}}, task)
+    made.load_state_dict(network.state_dict())
+    return made
 
 
 def _write_preprocessing(folder: Path, task: Task, interface: Interface, results: Sequence[Result]) -> None:

@@ -13,6 +13,7 @@ from spaces.tasks.digits import Digits
 from spaces.tasks.images import Images
 from spaces.tasks.recordings import Recordings
 from spaces.tasks.sources.labelled_texts import LabelledTexts
+from spaces.tasks.sources.tokens import LibraryEncoder
 from spaces.tasks.text import Text
 
 IMAGES = (Images, Cifar10, Digits, Arrays)  # tasks whose tokens are those of their grid
@@ -48,9 +49,9 @@ def preprocessing(task: Task) -> tuple[dict[str, Any], str | None]:
         "features": spec.features,
     }
     if isinstance(task, LabelledTexts | Text):
-        learned = task.tokens.tokens != "bytes"
-        settings |= {"kind": "text", "tokens": "tokenizer.json" if learned else "bytes"}
-        tokenizer = task.encoder.state if learned else None
+        tokenizer = task.encoder.file if isinstance(task.encoder, LibraryEncoder) else None
+        settings |= {"kind": "text", "tokens": "bytes" if tokenizer is None else "tokenizer.json"}
+        settings["special_tokens"] = task.tokens.special_tokens
     elif isinstance(task, IMAGES) and task.grid is not None:
         grid = task.grid
         settings |= {"kind": "image", "height": grid.height, "width": grid.width, "channels": grid.channels}

@@ -161,9 +161,14 @@ class LibraryEncoder:
         self._ends_special = special_tokens and with_them > without
 
     @property
+    def file(self) -> str:
+        """The content of the tokenizer's file."""
+        return str(self._tokenizer.to_str())
+
+    @property
     def state(self) -> str:
-        """The tokenizer file."""
-        return f"{self._tokenizer.to_str()}{' with special tokens' if self._special_tokens else ''}"
+        """See :class:`Encoder`."""
+        return f"{self.file}{' with special tokens' if self._special_tokens else ''}"
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """See :meth:`Encoder.encode`."""
