@@ -58,13 +58,14 @@ def _export(asked: argparse.Namespace, command: str) -> None:
     from search.study.store import TrialStore
     from spaces.build import task_of
     from spaces.instantiate import instantiate
+    from spaces.tasks import Task
 
     check_new_folder(asked.to)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with open_read_only(asked.storage or default_storage()) as storage:
         store = TrialStore(load_study(storage, asked.study))
         identity, records, ceilings = store.identity(), store.records(), store.ceilings()
-    task = instantiate(identity["task"], "task")
+    task = instantiate(Task, identity["task"], "task")
     check_exportable(task)
     objectives = Objectives.of(task, identity["costs"], ceilings)
     member = select(front(records, objectives), objectives, Selection.of(asked))
