@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.config import default_storage, hide_passwords, refuse
+from search.config import add_storage_option, hide_passwords, refuse
 from search.study import selection
 from search.study.selection import Selection
 from spaces.architecture import describe, pattern, settings
@@ -53,9 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from search.study.storage import open_read_only
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    url = asked.storage or default_storage()
     try:
-        with open_read_only(url) as storage:
+        with open_read_only(asked.storage) as storage:
             if asked.study is None:
                 _list_studies(storage)
             else:
@@ -75,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--export", metavar="FILE", type=_export_path, help="write the front to a .json or .csv file")
     parser.add_argument("--plot", metavar="FILE", type=_plot_path, help="draw the front as .svg, .png or .html")
     selection.add_options(parser)
-    parser.add_argument("--storage", metavar="URL", help="of the database; by default that of conf/storage/sqlite.yaml")
+    add_storage_option(parser)
     return parser
 
 

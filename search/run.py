@@ -26,7 +26,7 @@ from search.budget.scale import (
     register_resolvers,
     with_default_space,
 )
-from search.config import CONF, hide_passwords, option_names, refuse
+from search.config import CONF, option_names, refuse
 from search.config.composition import check_command_line, composition_error, plain
 from search.config.schema import AUTO, validate_config
 from search.workers.run import run
@@ -73,7 +73,7 @@ def _compose(arguments: Sequence[str]) -> tuple[DictConfig, HydraConf] | None:
     try:
         keep()
     except Exception as error:  # of many kinds, since files of the user's may contain anything
-        raise ConfigError(hide_passwords(composition_error(error, completed))) from error
+        raise ConfigError(composition_error(error, completed)) from error
     return found[0] if found else None
 
 

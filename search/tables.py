@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search.config import default_storage, refuse
+from search.config import add_storage_option, refuse
 from search.replay.table import Table, write
 from spaces.architecture import key
 from spaces.dimensions import ConfigError
@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m search.tables", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, help="such as mine.json.gz")
     parser.add_argument("studies", nargs="+", metavar="STUDY", help="fully trained studies of one space")
-    parser.add_argument("--storage", default=default_storage(), help="the studies' database (default: %(default)s)")
+    add_storage_option(parser)
     given = parser.parse_args()
 
     from search.study.storage import load_study, open_read_only

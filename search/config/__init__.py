@@ -7,7 +7,9 @@ that ``--help`` and errors appear at once.
 
 from __future__ import annotations
 
+import argparse
 import math
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -26,8 +28,8 @@ GROUPS = ("space", "task", "sampler", "pruner", "latency", "storage", "tracking"
 
 
 def refuse(error: object) -> int:
-    """Print an error of the user's input; return the exit code."""
-    print(error, file=sys.stderr)  # noqa: T201
+    """Print an error of the user's input without passwords; return the exit code."""
+    print(hide_passwords(str(error)), file=sys.stderr)  # noqa: T201
     return BAD_INPUT
 
 
@@ -68,9 +70,30 @@ def hide_passwords(text: str) -> str:
     return text
 
 
+def add_storage_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--storage`` of a command that reads studies."""
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        type=_without_password,
+        default=default_storage(),
+        help="of the database; by default PARETOFORMER_STORAGE, or else that of conf/storage/sqlite.yaml",
+    )
+
+
+def _without_password(argument: str) -> str:
+    try:
+        check_no_password([argument])
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return argument
+
+
 def default_storage() -> str:
-    """The default URL of the studies' database, that of conf/storage/sqlite.yaml."""
-    return str(OmegaConf.select(OmegaConf.load(CONF / "storage" / "sqlite.yaml"), "url"))
+    """The URL of the studies' database: the environment's PARETOFORMER_STORAGE, or that of conf/storage/sqlite.yaml."""
+    return os.environ.get("PARETOFORMER_STORAGE") or str(
+        OmegaConf.select(OmegaConf.load(CONF / "storage" / "sqlite.yaml"), "url")
+    )
 
 
 def options(group: str) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import spearmanr
 
-from search.config import default_storage, refuse
+from search.config import add_storage_option, refuse
 from search.costs.latency import Meter
 from search.costs.measured import MeasuredCosts
 from search.pareto import Floats
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print a line for the timings as they are and one for the scaled ones; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m search.costs", description=__doc__.splitlines()[0])
     parser.add_argument("study", metavar="STUDY", help="a study whose latencies were measured on this host")
-    parser.add_argument("--storage", metavar="URL", default=default_storage(), help="(default: %(default)s)")
+    add_storage_option(parser)
     asked = parser.parse_args(arguments)
     try:
         with open_read_only(asked.storage) as storage:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.config import default_storage, hide_passwords, refuse
+from search.config import add_storage_option, hide_passwords, refuse
 from search.study.selection import Selection, add_options, select
 from spaces.dimensions import ConfigError
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("study", metavar="STUDY", help="name of a study")
     parser.add_argument("--to", metavar="FOLDER", type=Path, required=True, help="a new or an empty folder")
     add_options(parser)
-    parser.add_argument("--storage", metavar="URL", help="of the database; by default that of conf/storage/sqlite.yaml")
+    add_storage_option(parser)
     given = list(sys.argv[1:] if arguments is None else arguments)
     asked = parser.parse_args(given)
     try:
@@ -62,7 +62,7 @@ def _export(asked: argparse.Namespace, command: str) -> None:
 
     check_new_folder(asked.to)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with open_read_only(asked.storage or default_storage()) as storage:
+    with open_read_only(asked.storage) as storage:
         store = TrialStore(load_study(storage, asked.study))
         identity, records, ceilings = store.identity(), store.records(), store.ceilings()
     task = instantiate(Task, identity["task"], "task")

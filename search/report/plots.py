@@ -5,6 +5,7 @@ Plotly is imported only when a plot is made, as that takes half a second.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -58,15 +59,20 @@ def markdown(rows: Sequence[Mapping[str, Any]], *, limit: int) -> str:
     """The rows as a Markdown table of at most ``limit`` characters, with the number of omitted rows."""
     if not rows:
         return "No trial is complete yet."
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
+    lines = ["| " + " | ".join(map(markdown_text, rows[0])) + " |", "|" + " --- |" * len(rows[0])]
     room = limit - sum(len(line) + 1 for line in lines) - 40
     for shown, row in enumerate(rows):
-        line = "| " + " | ".join(_short(value).replace("|", "\\|") for value in row.values()) + " |"
+        line = "| " + " | ".join(markdown_text(_short(value)) for value in row.values()) + " |"
         room -= len(line) + 1
         if room < 0:
             return "\n".join([*lines, "", f"... and {len(rows) - shown} more."])
         lines.append(line)
     return "\n".join(lines)
+
+
+def markdown_text(text: str) -> str:
+    """``text`` in Markdown, in which it is no link, HTML, code or table: users name metrics, mechanisms and values."""
+    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", " ".join(text.split()))
 
 
 def html(
@@ -93,7 +99,7 @@ def plot(
     def add(name: str, shown: Sequence[Record], **marker: Any) -> None:
         # Of a stopped trial the last metric is shown, which the pruner used.
         figure.add_scatter(
-            name=f"{name} ({len(shown)})",
+            name=f"{escape(name)} ({len(shown)})",
             mode="markers",
             x=[record.costs[cost] for record in shown],
             y=[record.last_metric for record in shown],
@@ -135,11 +141,11 @@ def plot(
     figure.update_layout(
         _LAYOUT,
         title={
-            "text": f"{escape(title)}: {objectives.metric} against {cost}",
+            "text": f"{escape(title)}: {escape(objectives.metric)} against {cost}",
             "subtitle": {"text": f"{len(visible)} trials, {len(members)} on the front; hover for details{note}"},
         },
         xaxis={"title": {"text": cost}},
-        yaxis={"title": {"text": objectives.metric}},
+        yaxis={"title": {"text": escape(objectives.metric)}},
     )
     return figure
 

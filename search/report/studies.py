@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from optuna.study import StudyDirection
+from rich.markup import escape
 from rich.table import Table
 
 from search.study.records import Record, State
@@ -23,7 +24,7 @@ def studies_table(stores: Mapping[str, TrialStore]) -> Table:
     for name in ("trials", "complete"):
         table.add_column(name, justify="right")
     for name, store in stores.items():
-        table.add_row(*_row(name, store))
+        table.add_row(*map(escape, _row(name, store)))
     return table
 
 

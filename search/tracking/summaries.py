@@ -131,14 +131,18 @@ def study_data(
         numbers |= {sanitize(f"baseline_test_{name}"): value for name, value in best.test_metrics.items()}
         numbers["baseline_latency_ms"] = best.latency_ms
     arrow = "↑" if objectives.direction == "maximize" else "↓"
+    lines = (
+        describe_baselines(baselines, objectives),
+        describe_defeat(members, baselines, objectives),
+        describe_timings(members, records, objectives),
+    )
     head = "\n\n".join(
         (
-            f"**{objectives.metric} {arrow} against {', '.join(f'{cost} ↓' for cost in objectives.costs)}** · "
+            f"**{plots.markdown_text(objectives.metric)} {arrow} against "
+            f"{', '.join(f'{cost} ↓' for cost in objectives.costs)}** · "
             f"{ended} trials: {', '.join(f'{count} {state}' for state, count in counts.items())} · "
             f"hypervolume {share:.4f} of 1",
-            *([describe_baselines(baselines, objectives)] if baselines else []),
-            *([defeat] if (defeat := describe_defeat(members, baselines, objectives)) else []),
-            *([timings] if (timings := describe_timings(members, records, objectives)) else []),
+            *map(plots.markdown_text, filter(None, lines)),
             " · ".join(f"[{name}]({address})" for name, address in links.items()),
             "",
         )
