@@ -30,6 +30,7 @@ from search.study.records import Direction, Objectives
 from search.study.storage import open_read_only, open_storage, open_study
 from search.study.store import TrialStore
 from search.tracking import Tracking
+from search.tracking.background import BackgroundTracking
 from search.training.device import Device, select_device
 from search.training.learner import LightningLearner
 from search.training.speed import middle_epoch_seconds
@@ -114,6 +115,8 @@ def build_search(
     baselines = store.baselines((lambda: _baselines(task, phase)) if config["baselines"] else None)
     space, notes = _with_epochs(config, space, store, task, device, deadline, phase)
     store.enqueue_first(initial_params)
+    if type(tracking) is not Tracking:
+        tracking = BackgroundTracking(tracking)
     phase("starting tracking")
     tracking.start(
         config["study"],

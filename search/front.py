@@ -11,7 +11,6 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,20 +23,10 @@ from spaces.dimensions import ConfigError
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-    from search.study.records import Objectives
-    from search.study.store import TrialStore
+    from search.study.stored import StoredStudy
 
 FORMATS = (".json", ".csv")
 PLOT_FORMATS = (".svg", ".png", ".html")
-
-
-@dataclass(frozen=True)
-class StoredStudy:
-    """A study with its objectives and the dotted names of its dimensions."""
-
-    store: TrialStore
-    objectives: Objectives
-    dimensions: set[str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import optuna
 
     from search.study.storage import open_read_only
+    from search.study.stored import load_stored
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -58,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if asked.study is None:
                 _list_studies(storage)
             else:
-                _print_study(_load(storage, asked.study), asked.why, asked.export, asked.plot, chosen_by)
+                _print_study(load_stored(storage, asked.study), asked.why, asked.export, asked.plot, chosen_by)
     except ConfigError as error:
         return refuse(error)
     return 0
@@ -103,20 +93,6 @@ def _list_studies(storage: RDBStorage) -> None:
         stdout_console().print(studies_table(stores))
     else:
         print("There are no studies.")  # noqa: T201
-
-
-def _load(storage: RDBStorage, name: str) -> StoredStudy:
-    from search.study.records import Objectives
-    from search.study.storage import load_study
-    from search.study.store import TrialStore
-    from spaces.instantiate import instantiate
-    from spaces.space import Space
-    from spaces.tasks import Task
-
-    store = TrialStore(load_study(storage, name))
-    identity, ceilings = store.identity(), store.ceilings()
-    objectives = Objectives.of(instantiate(Task, identity["task"], "task"), identity["costs"], ceilings)
-    return StoredStudy(store, objectives, Space(identity["space"]).dimension_names())
 
 
 def _print_study(

@@ -51,7 +51,7 @@ LAYERS = (  # of search/, lowest first: a module imports lower layers and its ow
     ("search.workers",),
     ("search.export",),
     ("search.predict",),
-    ("search.run", "search.front", "search.compare", "search.tables"),  # commands, like all __main__ files
+    ("search.run", "search.front", "search.compare", "search.tables", "search.sync"),  # commands
 )
 PEERS, COMMANDS = 4, len(LAYERS) - 1
 USER_ATTRS = {"search/pruning/optuna_study.py"}  # besides search/study/, the files that use Optuna's user attributes

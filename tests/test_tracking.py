@@ -311,6 +311,14 @@ def test_after_an_outage_missing_trials_are_logged(server, monkeypatch, caplog, 
     assert len(server.all_runs()) == 5
 
 
+def test_the_run_of_a_trial_that_was_replaced_is_deleted(server):
+    tracking = server.tracker()
+    tracking.log(0, [record(0)])
+    tracking.log(1, [record(0), record(1)])
+    tracking.finish([record(1), record(2)])
+    assert set(server.children()) == {1, 2}, "one run a trial"
+
+
 @pytest.mark.parametrize("lost", ["create_run", *map(slow, ("log_batch", "set_terminated"))])
 def test_a_lost_response_leads_to_no_duplicate_values(server, monkeypatch, lost):
     tracking, trials = server.tracker(), [record(0, 0.5, 1.0), record(1, 0.6, 2.0)]

@@ -37,8 +37,12 @@ class Tracking:
     def log(self, number: int, records: Sequence[Record]) -> None:
         """Log trial ``number``, which this worker has run to its end, and the front of ``records``, the whole study."""
 
-    def finish(self, records: Sequence[Record], reason: str = "") -> None:
-        """Log all trials that are missing, of any worker, and the ``reason`` why this run ended, a clause."""
+    def finish(self, records: Sequence[Record], reason: str = "") -> bool:
+        """Log all trials that are missing, of any worker, and the ``reason`` why this run ended, a clause.
+
+        Returns whether none is missing any more.
+        """
+        return True
 
     def ui_command(self) -> str:
         """The command that starts the UI; empty if nothing is logged or a server is running."""

@@ -30,6 +30,7 @@ def connect(uri: str) -> MlflowClient:
     """A client of the server or database at ``uri``; a missing SQLite file is created."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)  # a warning per retry
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # one warning per retry otherwise; we warn once
     with warnings.catch_warnings():

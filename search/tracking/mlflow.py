@@ -72,11 +72,14 @@ class MlflowTracking(Tracking):
         self._own.add(number)
         self._attempt(lambda: self._log(records))
 
-    def finish(self, records: Sequence[Record], reason: str = "") -> None:
+    def finish(self, records: Sequence[Record], reason: str = "") -> bool:
         """See :meth:`Tracking.finish`."""
         self._retry_at = 0.0
-        if not self._attempt(lambda: self._finish(records, reason)):
-            logger.warning("Some trials of this study are missing in MLflow; the next run of the study will log them.")
+        if self._attempt(lambda: self._finish(records, reason)):
+            return True
+        hint = f"python -m search.sync {shlex.quote(self._runs.study)}"
+        logger.warning("Some trials are missing in MLflow; the next run of the study will log them, or %s", hint)
+        return False
 
     def ui_command(self) -> str:
         """See :meth:`Tracking.ui_command`; a password is hidden and must be inserted."""
@@ -124,7 +127,7 @@ class MlflowTracking(Tracking):
 
     def _finish(self, records: Sequence[Record], reason: str) -> None:
         self._runs.connect(self.objectives)
-        self._runs.delete_duplicates()
+        self._runs.delete_surplus({record.number for record in records})
         self._log_trials(records, {record.number for record in records})
         for record in records:
             if len(record.timings) > 1:  # measured again after it was logged
@@ -155,7 +158,8 @@ class MlflowTracking(Tracking):
         try:
             page = plots.html(records, self.objectives, title=self._runs.study, baselines=self.baselines)
             self._runs.log_view(self.objectives, records)
-            self._runs.log_text(config, self.config)
+            if self.config:
+                self._runs.log_text(config, self.config)
             self._runs.log_text("front.json", json.dumps(table))
             self._runs.log_text("front.html", page)
         except Exception as error:

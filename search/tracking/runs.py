@@ -127,9 +127,13 @@ class StudyRuns:
                 )
         return runs
 
-    def delete_duplicates(self) -> None:
-        """Delete duplicate runs; move the trials of a deleted parent to the current one."""
-        for run_id in self._duplicates:
+    def delete_surplus(self, numbers: Collection[int]) -> None:
+        """Delete duplicate runs and those of trials that are not among ``numbers``, as others have replaced them.
+
+        Move the trials of a deleted parent to the current one.
+        """
+        replaced = [self._trials.pop(number).run_id for number in set(self._trials) - set(numbers)]
+        for run_id in [*self._duplicates, *replaced]:
             self._client.delete_run(run_id)
         for run in self._trials.values():
             if run.parent != self._parent:

@@ -1,0 +1,1 @@
+"""Log the trials of a stored study that are missing in MLflow."""
