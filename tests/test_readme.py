@@ -19,6 +19,7 @@ from search.costs import __main__ as costs
 from search.export import __main__ as export
 from search.export import inference
 from search.pruning import __main__ as pruning
+from search.sync import __main__ as sync
 from spaces.bench import __main__ as bench
 from spaces.bench import memory
 from spaces.space import Space
@@ -69,7 +70,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
         raise SystemExit("parsed")
 
     monkeypatch.setattr(front, "_list_studies", reached)
-    monkeypatch.setattr(front, "_load", reached)
+    monkeypatch.setattr("search.study.stored.load_stored", reached)
     monkeypatch.setattr("search.study.storage.open_read_only", reached)
     monkeypatch.setattr(compare, "compare", check_names)
     monkeypatch.setattr(bench, "run", reached)
@@ -90,6 +91,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
         "search.pruning": pruning.main,
         "search.export": export.main,
         "search.predict": inference.main,
+        "search.sync": sync.main,
     }[module]
     with pytest.raises(SystemExit, match=r"^parsed$"):
         entry()
@@ -126,6 +128,7 @@ def test_the_readmes_hold_commands_of_every_kind():
         "search.pruning",
         "search.export",
         "search.predict",
+        "search.sync",
         "spaces.bench",
         "spaces.bench.memory",
     }
