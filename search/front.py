@@ -152,7 +152,9 @@ def _plot(stored: StoredStudy, file: Path) -> None:
     from search.report.figure import save
 
     try:
-        save(file, stored.store.records(), stored.objectives, title=stored.store.study.study_name)
+        store = stored.store
+        baselines = store.baselines()
+        save(file, store.records(), stored.objectives, title=store.study.study_name, baselines=baselines)
     except OSError as error:
         raise ConfigError(f"{file} can't be written: {error.strerror}") from error
 

@@ -76,7 +76,7 @@ def test_the_same_trials_give_the_same_svg(tmp_path):
 @pytest.mark.parametrize(("count", "step"), [(2, 0.07), (14, 0.07), (14, 0.01)], ids=["two", "many", "close"])
 def test_labels_overlap_neither_each_other_nor_points_of_the_front(count, step):
     members = [record(n, 0.4 * (1 + step) ** n, 0.1 + step * n, [f"mechanism{n % 4}"]) for n in range(count)]
-    with mpl.rc_context(figure._STYLE):
+    with mpl.rc_context(figure.STYLE):
         drawn = figure.draw([*members, *OTHERS], ACCURACY, title="mine")
     renderer = FigureCanvasAgg(drawn).get_renderer()
     (axes,) = drawn.axes
@@ -154,7 +154,7 @@ REFUSED = [  # arguments, and the message
     (["tiny", "--plot", "front.pdf"], "front.pdf: the file name must end in .svg or .png or .html"),
     (["tiny", "--plot", "front"], "front: the file name must end in .svg or .png or .html"),
     (["tiny", "--plot", "no/such/front.svg"], "no/such/front.svg can't be written: No such file or directory"),
-    (["--plot", "front.svg"], "--why, --export and --plot need the name of a study"),
+    (["--plot", "front.svg"], "--why, --export, --plot and the choice of a member need the name"),
 ]
 
 

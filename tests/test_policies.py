@@ -21,7 +21,7 @@ ONLY_IN = {  # a package and the files that may import it
         "search/budget/scale.py",
     },
     "lightning": {"search/training/evaluation.py", "search/training/fit.py", "search/training/module.py"},
-    "matplotlib": {"search/report/figure.py"},
+    "matplotlib": {"search/report/charts.py", "search/report/figure.py"},
     "mlflow": {"search/tracking/client.py", "search/tracking/runs.py"},
     "pydantic": {"search/config/schema.py", "spaces/schema.py"},
     "onnxruntime": {"search/export/inference.py"},
@@ -58,6 +58,7 @@ USER_ATTRS = {"search/pruning/optuna_study.py"}  # besides search/study/, the fi
 HEAVY = {"lightning", "matplotlib", "mlflow", "optuna", "plotly", "sklearn", "torch"}
 LIGHT_FILES = {
     "search/front.py",
+    "search/report/__main__.py",
     "search/report/status.py",
     "search/run.py",
     "search/workers/run.py",

@@ -20,6 +20,7 @@ from search.export import __main__ as export
 from search.export import inference
 from search.pruning import __main__ as pruning
 from search.sync import __main__ as sync
+from search.report import __main__ as report
 from spaces.bench import __main__ as bench
 from spaces.bench import memory
 from spaces.space import Space
@@ -86,6 +87,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
         "search.compare": compare.main,
         "search.tables": tables.main,
         "search.costs": costs.main,
+        "search.report": report.main,
         "spaces.bench": bench.main,
         "spaces.bench.memory": memory.main,
         "search.pruning": pruning.main,
@@ -125,6 +127,7 @@ def test_the_readmes_hold_commands_of_every_kind():
         "search.compare",
         "search.tables",
         "search.costs",
+        "search.report",
         "search.pruning",
         "search.export",
         "search.predict",

@@ -51,9 +51,9 @@ class FrontPrinter:
             if self._baselines:
                 self.print(describe_baselines(self._baselines, self._objectives))
             return
-        rows = [_table_row(member, self._objectives, self._dimensions) for member in members]
+        rows = [table_row(member, self._objectives, self._dimensions) for member in members]
         measured = any(member.timing and member.timing.reference_ms for member in members)
-        baselines = [_baseline_row(each, self._objectives, measured=measured) for each in self._baselines]
+        baselines = [baseline_row(each, self._objectives, measured=measured) for each in self._baselines]
         table = Table(title=f"The front: {len(members)} of {len(records)} trials", title_justify="left")
         names = dict.fromkeys(name for row in rows for name in row)
         for name in names:
@@ -207,7 +207,8 @@ class ConsoleReporter(FrontPrinter):
 _STYLES: Mapping[State, str] = {State.PRUNED: "dim", State.PAUSED: "dim", State.FAILED: "red"}
 
 
-def _table_row(member: Record, objectives: Objectives, dimensions: Collection[str]) -> dict[str, str]:
+def table_row(member: Record, objectives: Objectives, dimensions: Collection[str]) -> dict[str, str]:
+    """A member of the front as cells by column."""
     row = {"trial": str(member.number)}
     for name in objectives.costs:
         spread = f" ±{member.timing.spread:.1%}" if name == "latency_ms" and member.timing else ""
@@ -220,7 +221,7 @@ def _table_row(member: Record, objectives: Objectives, dimensions: Collection[st
     return row
 
 
-def _baseline_row(baseline: BaselineResult, objectives: Objectives, *, measured: bool) -> dict[str, str]:
+def baseline_row(baseline: BaselineResult, objectives: Objectives, *, measured: bool) -> dict[str, str]:
     """Its latency is left out where that of networks is computed, not ``measured``."""
     metric = objectives.metric
     row = {"trial": "baseline", metric: f"{baseline.metrics[metric]:.4f}", "architecture": baseline.name}

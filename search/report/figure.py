@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from search.report.plots import COLOURS, GREY, SYMBOLS, html, mechanism
 from search.study.records import Objectives, Record, State, front
+from spaces.baselines import BaselineResult
 
 MARKERS = {  # matplotlib's names of plotly's symbols
     "circle": "o",
@@ -36,7 +37,7 @@ MARKERS = {  # matplotlib's names of plotly's symbols
 COST_NAMES = {"latency_ms": "latency (ms)", "flops": "FLOPs", "memory_mb": "peak memory (MB)"}
 SIZE_IN = (8.0, 5.0)  # 800 x 500 pixels at 100 dots per inch
 POINT_PX = 100 / 72  # pixels in a typographic point
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],  # the first comes with matplotlib
@@ -47,25 +48,37 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def save(file: Path, records: Sequence[Record], objectives: Objectives, *, title: str) -> None:
+def save(
+    file: Path,
+    records: Sequence[Record],
+    objectives: Objectives,
+    *,
+    title: str,
+    baselines: Sequence[BaselineResult] = (),
+) -> None:
     """Write the front to ``file``: drawn if its name ends in .svg or .png, as an interactive page if in .html.
 
     Raises:
         OSError: it can't be written.
     """
     if file.suffix == ".html":
-        file.write_text(html(records, objectives, title=title), encoding="utf-8")
+        file.write_text(html(records, objectives, title=title, baselines=baselines), encoding="utf-8")
         return
-    with mpl.rc_context(_STYLE):
-        figure = draw(records, objectives, title=title)
+    with mpl.rc_context(STYLE):
+        figure = draw(records, objectives, title=title, baselines=baselines)
         if file.suffix == ".svg":
             figure.savefig(file, metadata={"Date": None})
         else:
             figure.savefig(file, dpi=200)
 
 
-def draw(records: Sequence[Record], objectives: Objectives, *, title: str) -> Figure:
-    """Draw every trial with a finite metric, against the first cost; front members in the style of their mechanisms."""
+def draw(
+    records: Sequence[Record], objectives: Objectives, *, title: str, baselines: Sequence[BaselineResult] = ()
+) -> Figure:
+    """Draw every trial with a finite metric, against the first cost; front members in the style of their mechanisms.
+
+    A baseline is a dotted line at its metric.
+    """
     cost = objectives.costs[0]
     members = front(records, objectives)
     numbers = {record.number for record in members}
@@ -94,6 +107,19 @@ def draw(records: Sequence[Record], objectives: Objectives, *, title: str) -> Fi
         scatter(shown, name, marker=marker, markersize=size, color=colour, markeredgecolor="white", zorder=3)
     scatter(dominated, "dominated", marker="o", markersize=4.5, color=GREY, alpha=0.7, zorder=2)
     scatter(stopped, "stopped early", marker="x", markersize=4.5, color=GREY, zorder=2)
+
+    for baseline in baselines if visible else ():
+        axes.axhline(baseline.metrics[objectives.metric], color=GREY, linewidth=1, linestyle=":", zorder=0)
+        where = (1.0, baseline.metrics[objectives.metric])
+        axes.annotate(
+            baseline.name,
+            where,
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=8,
+            color="#666666",
+        )
 
     untrained = sum(record.stop is not None and not record.curve for record in records)
     counts = f"{len(members)} of {len(records)} trials are on the front; stopped before training: {untrained}"

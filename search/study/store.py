@@ -27,6 +27,7 @@ from spaces.dimensions import ConfigError
 if TYPE_CHECKING:
     from spaces.baselines import BaselineResult
 
+RUN_START = "run_start"  # study attribute: the command of the latest run, its versions and when it began
 RUN_END = "run_end"  # study attribute: why and when a run of the study last ended
 REMEASURED = "remeasured"  # study attribute: current timings by trial number, of trials that were measured again
 
@@ -191,6 +192,15 @@ class TrialStore:
     def study_id(self) -> str:
         """A unique id of the study, which distinguishes it from others of the same name."""
         return str(get_or_set_attr(self.study, "id", lambda: uuid.uuid4().hex))
+
+    def write_run_start(self, command: str, versions: Mapping[str, str]) -> None:
+        """Record the command of a run that begins now, and the versions of its packages; the latest one is kept."""
+        self.study.set_user_attr(RUN_START, {"command": command, "versions": dict(versions), "at": time.time()})
+
+    def run_start(self) -> dict[str, Any] | None:
+        """``command``, ``versions`` and ``at``, in seconds since 1970, of the latest run; None if there was none."""
+        found: dict[str, Any] | None = self.study.user_attrs.get(RUN_START)
+        return found
 
     def write_run_end(self, reason: str) -> None:
         """Record why a run of the study ended, a clause, and that it did so now; the latest one is kept."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import random
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from search.config import parse_duration
+from search.config import hide_passwords, parse_duration
 from search.config.schema import validate_config
 from search.workers.processes import WorkerProcesses, worker_count
 from spaces.space import Space
@@ -102,6 +103,7 @@ def _search(
     from search.costs.remeasure import remeasure
     from search.report.baselines import describe_baselines
     from search.report.console import ConsoleReporter
+    from search.report.versions import versions
     from search.worker import RepeatedFailureError, Stopped, work
 
     deadline.reserve_s = closing_s(0.0)
@@ -133,6 +135,7 @@ def _search(
 
     workers = config["workers"]
     if not further:
+        store.write_run_start(hide_passwords(shlex.join(["python", "-m", "search.run", *sys.argv[1:]])), versions())
         if built.baselines:
             reporter.print(describe_baselines(built.baselines, search.objectives))
         for note in built.notes:
@@ -170,6 +173,7 @@ def _search(
     status.text = lambda: "finishing tracking"
     tracking.finish(records, why)
     reporter.print_seconds(deadline.elapsed_s(), workers=workers)
+    reporter.print(f"As one page: python -m search.report {shlex.quote(config['study'])}")
     if tracking.ui_command():
         reporter.print(f"See every trial and the front: {tracking.ui_command()}")
     if tracking.url():

@@ -1,0 +1,130 @@
+"""Charts of a study for its page, drawn by matplotlib: learning curves, hypervolume, importance of the dimensions."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from html import escape
+from itertools import accumulate
+
+import matplotlib as mpl
+import optuna
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from search.budget.gain import in_order_of_end, work_s
+from search.report.figure import STYLE
+from search.report.plots import COLOURS, GREY
+from search.study.records import Objectives, Record, front
+
+SIZE_IN = (7.0, 3.4)
+MOST_CURVES = 300  # further ones would only make the file larger
+MOST_DIMENSIONS = 10
+MIN_TRIALS = 8  # complete ones, for an estimate of importance
+
+
+def svg(figure: Figure, label: str) -> str:
+    """The figure as an ``<svg>`` element for a page, with ``label`` as its text alternative."""
+    buffer = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    # The size follows the page; the viewBox keeps the proportions.
+    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
+    return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+
+
+def draw_curves(records: Sequence[Record], objectives: Objectives) -> Figure:
+    """The metric by epoch of each trial, those of the front in colours."""
+    figure, axes = _axes("epoch", f"{objectives.metric.replace('_', ' ')} on validation")
+    members = front(records, objectives)
+    numbers = {member.number for member in members}
+    others = [record for record in records if record.number not in numbers and record.curve]
+    for record in others[-MOST_CURVES:]:
+        axes.plot(*_curve(record), color=GREY, linewidth=0.7, alpha=0.5)
+    for index, member in enumerate(members):
+        colour = COLOURS[index % len(COLOURS)]
+        axes.plot(*_curve(member), color=colour, linewidth=1.6, marker=".", label=f"trial {member.number}")
+    if members:
+        axes.legend(frameon=False, fontsize=8, ncols=1 + len(members) // 12)
+    return figure
+
+
+def draw_hypervolume(records: Sequence[Record], objectives: Objectives) -> Figure:
+    """The hypervolume after each trial that ended, against the seconds of measuring and training so far."""
+    figure, axes = _axes("seconds of measuring and training, of all workers", "hypervolume")
+    ended = in_order_of_end(records)
+    seconds = list(accumulate(map(work_s, ended)))
+    growth = [objectives.hypervolume(ended[: size + 1]) for size in range(len(ended))]
+    axes.step([0.0, *seconds], [0.0, *growth], where="post", color=COLOURS[0], linewidth=1.4)
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def importance(study: optuna.Study, objectives: Objectives) -> dict[str, dict[str, float]]:
+    """The share of each objective's variance that each dimension explains, by fANOVA; empty of too few trials.
+
+    Hutter et al., "An Efficient Approach for Assessing Hyperparameter Importance", 2014, as implemented in Optuna. Of
+    dimensions that only some trials have, there is none.
+    """
+    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    if len(complete) < MIN_TRIALS:
+        return {}
+    found = {}
+    for index, name in enumerate((objectives.metric, *objectives.costs)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                shares = optuna.importance.get_param_importances(
+                    study,
+                    evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+                    target=partial(_value, index),
+                )
+            except (ValueError, RuntimeError):  # such as no dimension that all trials have
+                continue
+        found[name] = {dimension: share for dimension, share in shares.items() if math.isfinite(share)}
+    return {name: shares for name, shares in found.items() if shares}
+
+
+def _value(index: int, trial: optuna.trial.FrozenTrial) -> float:
+    return float(trial.values[index])
+
+
+def draw_importance(shares: dict[str, dict[str, float]]) -> Figure:
+    """A bar for each dimension and objective, the most important dimensions first."""
+    totals: dict[str, float] = {}
+    for each in shares.values():
+        for dimension, share in each.items():
+            totals[dimension] = totals.get(dimension, 0.0) + share
+    names = sorted(totals, key=lambda name: -totals[name])[:MOST_DIMENSIONS]
+    figure, axes = _axes("share of the variance that is explained", "")
+    height = 0.8 / len(shares)
+    for index, (objective, each) in enumerate(shares.items()):
+        positions = [at + (index - (len(shares) - 1) / 2) * height for at in range(len(names))]
+        values = [each.get(name, 0.0) for name in names]
+        axes.barh(positions, values, height * 0.9, color=COLOURS[index % len(COLOURS)], label=objective)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _axes(x: str, y: str) -> tuple[Figure, Axes]:
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=SIZE_IN, layout="constrained")
+        axes = figure.add_subplot()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(color="#E6E6E6", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _curve(record: Record) -> tuple[list[int], list[float]]:
+    curve = dict(record.curve)  # the later entry of a repeated epoch counts
+    return list(curve), list(curve.values())

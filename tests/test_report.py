@@ -1,0 +1,167 @@
+"""python -m search.report STUDY: a page that stands alone and says what the study holds."""
+
+import html
+import re
+from html.parser import HTMLParser
+
+import optuna
+import pytest
+from test_front import DATABASE, IDENTITY, SECRET, add
+from tiny_task import OBJECTIVES, close_opened, tiny_study
+
+from search.report import charts
+from search.report.__main__ import main
+from search.study.records import front
+from search.study.storage import open_read_only
+from search.study.stored import load_stored
+
+BASELINE = {"name": "linear", "metrics": {"accuracy": 0.65}, "test_metrics": {"accuracy": 0.64}, "latency_ms": 1.0}
+VOID = {"meta", "br"}
+
+
+class Reader(HTMLParser):
+    """The visible text, and every tag with its attributes; tags must be closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text.append(data)
+
+
+def read(file):
+    reader = Reader()
+    reader.feed(file.read_text())
+    assert reader.open == []
+    return reader, re.sub(r"\s+", " ", "".join(reader.text))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    close_opened()
+
+
+def written(name="tiny", *, trials=((0.2, 0.6), (0.5, 0.9), (0.6, 0.7)), baselines=(), **attributes):
+    study = tiny_study(f"sqlite:///{DATABASE}", name=name, identity=IDENTITY)
+    study.set_user_attr("ceilings", [1.0])
+    study.set_user_attr("baselines", [{**each, "fit_s": 1.0} for each in baselines])
+    for name, value in attributes.items():
+        study.set_user_attr(name, value)
+    for latency_ms, accuracy in trials:
+        add(study, latency_ms, [accuracy / 2, accuracy], test_metrics={"accuracy": accuracy - 0.01})
+    close_opened()
+
+
+def test_the_page_has_the_numbers_of_the_study(folder, capsys):
+    started = {"command": "python -m search.run +space=mine", "versions": {"torch": "9.9"}, "at": 0.0}
+    written(baselines=[BASELINE], run_start=started, run_end={"reason": "the space is exhausted", "at": 0.0})
+    assert main(["tiny"]) == 0
+    assert capsys.readouterr().out == "The page was written to tiny.html.\n"
+    reader, text = read(folder / "tiny.html")
+    with open_read_only(f"sqlite:///{DATABASE}") as storage:
+        stored = load_stored(storage, "tiny")
+        members = front(stored.store.records(), stored.objectives)
+        reached = stored.objectives.hypervolume(members)
+    assert [member.number for member in members] == [0, 1]
+    assert "The best accuracy is 0.9000 (test 0.8900), by trial 1 at latency_ms 0.5" in text
+    assert "At 0.40 of its latency_ms it is 0.6000 (test 0.5900), by trial 0" in text
+    assert "The best baseline, linear, has 0.6500 (test 0.6400)." in text
+    assert "Trials: 3 complete. They were trained for 6 of 9 epochs." in text
+    assert f"it has reached {reached:.4f} of 1" in text
+    for each in ("+space=mine", "torch 9.9", "the space is exhausted", "search.front tiny --why 0"):
+        assert each in text
+    cards = [attributes["id"] for tag, attributes in reader.tags if tag == "details"]
+    assert cards == ["trial-0", "trial-1"]
+
+
+def test_the_page_needs_no_network_and_its_charts_have_a_text(folder):
+    written(trials=[(0.1 * at, 0.3 + 0.05 * at) for at in range(1, 10)])
+    assert main(["tiny", "--to", "page.html"]) == 0
+    reader, _ = read(folder / "page.html")
+    assert not [tag for tag, attributes in reader.tags if tag in ("script", "link", "img", "iframe")]
+    for _, attributes in reader.tags:
+        for name, value in attributes.items():
+            assert name.startswith("xmlns") or not re.match(r"\w+://|//", value or ""), (name, value)
+    labels = [attributes["aria-label"] for tag, attributes in reader.tags if tag == "svg"]
+    assert len(labels) >= 3
+    assert labels[0].startswith("The front, accuracy by latency_ms: 0.1: 0.3500, 0.2: 0.4000")
+    assert (folder / "page.html").stat().st_size < 500_000
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a & b", "$x_1$", '"quoted"', "../../up"])
+def test_what_users_typed_is_escaped_and_stays_in_the_folder(folder, name):
+    written(name, run_start={"command": f"python {name}", "versions": {}, "at": 0.0})
+    assert main([name]) == 0
+    (file,) = folder.glob("*.html")
+    reader, text = read(file)
+    assert "script" not in [tag for tag, _ in reader.tags]
+    assert name in text
+    assert html.escape(name, quote=False) in file.read_text().replace("&#34;", '"')
+
+
+def test_passwords_are_hidden(folder):
+    command = f"python -m search.run storage.url=postgresql://me:{SECRET}@host/db"
+    written(run_start={"command": command, "versions": {}, "at": 0.0})
+    assert main(["tiny"]) == 0
+    page = (folder / "tiny.html").read_text()
+    assert SECRET not in page
+    assert "postgresql://me:***@host/db" in page
+
+
+def test_a_study_without_complete_trials_has_a_page(folder):
+    written(trials=[])
+    assert main(["tiny"]) == 0
+    assert "No trial is complete yet." in read(folder / "tiny.html")[1]
+
+
+def test_a_front_that_loses_to_a_baseline_says_so(folder):
+    written(baselines=[{**BASELINE, "metrics": {"accuracy": 0.95}}])
+    assert main(["tiny"]) == 0
+    reader, text = read(folder / "tiny.html")
+    assert "No model on the front beats linear" in text
+    assert ("section", {"class": "answer warning"}) in reader.tags
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nope"], "nope"),
+        (["tiny", "--to", "missing/page.html"], "missing/page.html can't be written: No such file or directory"),
+        (["tiny", "--storage", "sqlite:///none.db"], "no such file"),
+    ],
+)
+def test_bad_input_is_refused(folder, capsys, arguments, message):
+    written()
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not list(folder.glob("*.html"))
+
+
+def test_importance_finds_the_dimension_that_decides(folder):
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    distributions = {name: optuna.distributions.FloatDistribution(0, 1) for name in ("decides", "idle")}
+    for at in range(40):
+        params = {"decides": (at * 7 % 40) / 40, "idle": (at * 11 % 40) / 40}
+        values = [params["decides"], 1 - params["decides"]]
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, values=values))
+    shares = charts.importance(study, OBJECTIVES)
+    assert shares.keys() == {"accuracy", "latency_ms"}
+    for each in shares.values():
+        assert each["decides"] > 0.9
+        assert sum(each.values()) == pytest.approx(1.0)
+    assert charts.importance(optuna.create_study(directions=["maximize", "minimize"]), OBJECTIVES) == {}
