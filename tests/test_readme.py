@@ -19,8 +19,8 @@ from search.costs import __main__ as costs
 from search.export import __main__ as export
 from search.export import inference
 from search.pruning import __main__ as pruning
-from search.sync import __main__ as sync
 from search.report import __main__ as report
+from search.sync import __main__ as sync
 from spaces.bench import __main__ as bench
 from spaces.bench import memory
 from spaces.space import Space
