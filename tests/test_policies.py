@@ -22,7 +22,12 @@ ONLY_IN = {  # a package and the files that may import it
     },
     "lightning": {"search/training/evaluation.py", "search/training/fit.py", "search/training/module.py"},
     "matplotlib": {"search/report/charts.py", "search/report/figure.py"},
-    "mlflow": {"search/tracking/client.py", "search/tracking/runs.py"},
+    "mlflow": {
+        "search/export/served.py",
+        "search/tracking/client.py",
+        "search/tracking/registry.py",
+        "search/tracking/runs.py",
+    },
     "pydantic": {"search/config/schema.py", "spaces/schema.py"},
     "onnxruntime": {"search/export/inference.py"},
     "plotly": {"search/replay/page.py", "search/report/plots.py", "spaces/bench/page.py"},

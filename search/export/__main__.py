@@ -27,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("study", metavar="STUDY", help="name of a study")
     parser.add_argument("--to", metavar="FOLDER", type=Path, required=True, help="a new or an empty folder")
     add_options(parser)
+    group = parser.add_argument_group("register it in MLflow")
+    group.add_argument("--register", metavar="NAME", help="as a new version of the registered model NAME")
+    group.add_argument("--alias", default="champion", help="of this version; by default champion")
+    group.add_argument("--tracking-uri", metavar="URI", help="by default MLFLOW_TRACKING_URI or else mlflow.db")
     add_storage_option(parser)
     given = list(sys.argv[1:] if arguments is None else arguments)
     asked = parser.parse_args(given)
@@ -89,6 +93,28 @@ def _export(asked: argparse.Namespace, command: str) -> None:
         else:
             _print(f"{result.file}: free {' and '.join(result.free)}, largest error {result.error:.1e}")
     _print(f"{asked.to} has the model and its card, README.md.")
+    if asked.register is not None:
+        _register(asked, member.number)
+
+
+def _register(asked: argparse.Namespace, trial: int) -> None:
+    from importlib.util import find_spec
+
+    from search.tracking.registry import register
+
+    found = find_spec("search.export.served")  # MLflow runs this file, so it is not imported here
+    assert found is not None
+    assert found.origin is not None
+    address = register(
+        asked.to,
+        Path(found.origin),
+        name=asked.register,
+        alias=asked.alias,
+        study=asked.study,
+        trial=trial,
+        uri=asked.tracking_uri,
+    )
+    _print(f"registered: mlflow models serve -m {address} --env-manager local")
 
 
 def _print(text: str) -> None:

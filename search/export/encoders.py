@@ -6,6 +6,7 @@ other recordings than WAV of 16 bits soundfile.
 
 from __future__ import annotations
 
+import io
 import math
 import wave
 from collections.abc import Callable
@@ -38,11 +39,11 @@ def _texts(settings: dict[str, Any], folder: Path) -> Callable[[Any], Array]:
 
 
 def _images(settings: dict[str, Any], _: Path) -> Callable[[Any], Array]:
-    """Image files, or pixels ``(height, width, channels)`` or ``(height, width)`` uint8 of the right size."""
+    """Image files, by path or as bytes, or pixels ``(height, width[, channels])`` uint8 of the right size."""
     height, width, channels, patch = (settings[name] for name in ("height", "width", "channels", "patch"))
 
     def encode(image: Any) -> Array:
-        pixels = image if isinstance(image, np.ndarray) else _read_image(Path(image), channels, height, width)
+        pixels = image if isinstance(image, np.ndarray) else _read_image(image, channels, height, width)
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         if pixels.shape != (height, width, channels):
             raise ValueError(f"pixels {pixels.shape}; the model takes {(height, width, channels)}")
@@ -57,32 +58,32 @@ def _images(settings: dict[str, Any], _: Path) -> Callable[[Any], Array]:
     return encode
 
 
-def _read_image(path: Path, channels: int, height: int, width: int) -> Array:
+def _read_image(source: Any, channels: int, height: int, width: int) -> Array:
     from PIL import Image, ImageOps
 
-    with Image.open(path) as file:
+    with Image.open(_opened(source)) as file:
         file.draft(None, (2 * width, 2 * height))  # decodes a large JPEG at a reduced size
         image = ImageOps.exif_transpose(file)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise ValueError(f"{path}: 32 bits per pixel; 8 and 16 can be read")
+        raise ValueError("32 bits per pixel; 8 and 16 can be read")
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return np.asarray(ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), (width, height)))
 
 
 def _recordings(settings: dict[str, Any], _: Path) -> Callable[[Any], Array]:
-    """Audio files, or pairs of samples ``(samples,)`` in -1..1 and their rate, as log-mel frames."""
+    """Log-mel frames of audio files, by path or as bytes, or of samples ``(samples,)`` in -1..1 with their rate."""
     rate, length, bands = settings["rate"], settings["length"], settings["features"]
     window, hop = round(WINDOW_S * rate), round(HOP_S * rate)
     bins, longest = 1 << (window - 1).bit_length(), window + (length - 1) * hop
     filters, shape = _mel_bands(rate, bins, bands), 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
 
     def encode(recording: Any) -> Array:
-        samples, own_rate = recording if isinstance(recording, tuple) else _read_audio(Path(recording))
+        samples, own_rate = recording if isinstance(recording, tuple) else _read_audio(recording)
         if np.abs(samples).max(initial=0) < SILENCE:
-            raise ValueError(f"{recording}: silent")
+            raise ValueError("a silent recording")
         samples = _resample(samples, own_rate, rate)
         samples = samples[max(0, len(samples) - longest) // 2 :][:longest]
         if len(samples) < window:
@@ -105,9 +106,14 @@ def _mel_bands(rate: int, bins: int, bands: int) -> Array:
     return found
 
 
-def _read_audio(path: Path) -> tuple[Array, int]:
+def _opened(source: Any) -> Any:
+    """A path as text, or the bytes of a file as a file."""
+    return io.BytesIO(source) if isinstance(source, bytes) else str(source)
+
+
+def _read_audio(source: Any) -> tuple[Array, int]:
     try:
-        with wave.open(str(path)) as file:
+        with wave.open(_opened(source)) as file:
             if file.getsampwidth() == 2:
                 content = np.frombuffer(file.readframes(file.getnframes()), "<i2")
                 return content.reshape(-1, file.getnchannels()).mean(1) / 32768, file.getframerate()
@@ -115,7 +121,7 @@ def _read_audio(path: Path) -> tuple[Array, int]:
         pass
     import soundfile  # other formats than WAV of 16 bits
 
-    samples, rate = soundfile.read(path, always_2d=True)
+    samples, rate = soundfile.read(_opened(source), always_2d=True)
     return samples.mean(1), rate
 
 

@@ -38,7 +38,7 @@ class MlflowTracking(Tracking):
     """
 
     def __init__(self, *, uri: str | None = None, experiment: str = "paretoformer") -> None:
-        self.uri, self.artifacts = _resolve(uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+        self.uri, self.artifacts = resolve_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
         self.experiment = experiment
         self._own: set[int] = set()
         self._connected = False  # since the other workers created their parent runs; false after a failure
@@ -85,7 +85,7 @@ class MlflowTracking(Tracking):
         """See :meth:`Tracking.ui_command`; a password is hidden and must be inserted."""
         if self.uri.startswith("http"):
             return ""
-        if self.uri == _resolve("sqlite:///mlflow.db")[0]:
+        if self.uri == resolve_uri("sqlite:///mlflow.db")[0]:
             return "mlflow ui"
         return f"mlflow ui --backend-store-uri {shlex.quote(hide_passwords(self.uri))}"
 
@@ -173,7 +173,7 @@ def _retry_time(began: float) -> float:
     return now + 10 * (now - began)
 
 
-def _resolve(uri: str) -> tuple[str, str | None]:
+def resolve_uri(uri: str) -> tuple[str, str | None]:
     """The URI, absolute for a SQLite file, and the artifact location; None for the server's default."""
     if uri.startswith("sqlite:///"):
         file = Path(uri.removeprefix("sqlite:///")).resolve()
