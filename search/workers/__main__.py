@@ -23,7 +23,11 @@ def main() -> None:
     config, ends_at, used_s = given["config"], given["ends_at"], 0.0
     if ends_at is not None:
         used_s = parse_duration(config["budget"], "budget") - (ends_at - time.time())
-    sys.exit(run(config, used_s=max(0.0, used_s), further=True))
+    code = run(config, used_s=max(0.0, used_s), further=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # At once: Python takes seconds to end after PyTorch was imported, and the run that started this process waits.
+    os._exit(code)
 
 
 def _stop_with_input() -> None:
