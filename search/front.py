@@ -1,7 +1,7 @@
 """The command that reads stored studies: lists them, prints a front, explains a trial, exports a front.
 
-``python -m search.front STUDY``; ``--help`` lists the options. Nothing is written to the storage. torch and Optuna are
-imported only after the command line was parsed, so that ``--help`` and errors appear at once.
+``python -m search.front STUDY``; ``--help`` lists the options. Only ``--confirm`` writes to the storage. torch and
+Optuna are imported only after the command line was parsed, so that ``--help`` and errors appear at once.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     asked = parser.parse_args(arguments)
     chosen_by = Selection.of(asked)
-    if asked.study is None and (asked.why is not None or asked.export or asked.plot or not chosen_by.is_empty):
-        parser.error("--why, --export, --plot and the choice of a member need the name of a study")
+    options = asked.why is not None or asked.export or asked.plot or asked.confirm is not None
+    if asked.study is None and (options or not chosen_by.is_empty):
+        parser.error("--why, --export, --plot, --confirm and the choice of a member need the name of a study")
 
     import optuna
 
@@ -49,6 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _list_studies(storage)
             else:
                 _print_study(load_stored(storage, asked.study), asked.why, asked.export, asked.plot, chosen_by)
+        if asked.confirm is not None:
+            from search.confirm.command import confirm
+
+            confirm(asked.storage, asked.study, asked.confirm)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except ConfigError as error:
         return refuse(error)
     return 0
@@ -57,12 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m search.front",
-        description="Show the front of a stored study, or explain a trial. The study is only read.",
+        description="Show the front of a stored study, or explain a trial. Only --confirm writes to the study.",
     )
     parser.add_argument("study", metavar="STUDY", nargs="?", help="name of a study; by default all studies are listed")
     parser.add_argument("--why", metavar="N", type=int, help="explain why trial N was stopped or is not on the front")
     parser.add_argument("--export", metavar="FILE", type=_export_path, help="write the front to a .json or .csv file")
     parser.add_argument("--plot", metavar="FILE", type=_plot_path, help="draw the front as .svg, .png or .html")
+    parser.add_argument(
+        "--confirm", metavar="COUNT", type=int, help="train the members again with so many fresh seeds; resumable"
+    )
     selection.add_options(parser)
     add_storage_option(parser)
     return parser

@@ -31,7 +31,13 @@ ONLY_IN = {  # a package and the files that may import it
     "pydantic": {"search/config/schema.py", "spaces/schema.py"},
     "onnxruntime": {"search/export/inference.py"},
     "plotly": {"search/replay/page.py", "search/report/plots.py", "spaces/bench/page.py"},
-    "rich": {"search/compare.py", "search/report/console.py", "search/report/status.py", "search/report/studies.py"},
+    "rich": {
+        "search/compare.py",
+        "search/confirm/command.py",
+        "search/report/console.py",
+        "search/report/status.py",
+        "search/report/studies.py",
+    },
     "sqlalchemy": {"search/study/retrying.py", "search/study/storage.py"},
 }
 LAYERS = (  # of search/, lowest first: a module imports lower layers and its own package
@@ -54,7 +60,7 @@ LAYERS = (  # of search/, lowest first: a module imports lower layers and its ow
     ("search.worker",),
     ("search.replay", "search.assemble"),
     ("search.workers",),
-    ("search.export",),
+    ("search.export", "search.confirm"),
     ("search.predict",),
     ("search.run", "search.front", "search.compare", "search.tables", "search.sync"),  # commands
 )
