@@ -20,7 +20,7 @@ from spaces.tasks import Examples, Split, Task
 ARCHITECTURE, WEIGHTS = "architecture.yaml", "model.safetensors"
 
 
-class _SpecAlone(Task):
+class SpecAlone(Task):
     """A task of which only the specification is known, from which a network can be built."""
 
     chance = 0.0
@@ -55,7 +55,7 @@ def load_network(folder: str | Path) -> nn.Module:
         spec = TaskSpec(**{**shapes, "image_shape": image_shape})
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise ConfigError(f"{folder / ARCHITECTURE}: no architecture: {error}") from error
-    network = network_of(architecture, _SpecAlone(spec))
+    network = network_of(architecture, SpecAlone(spec))
     network.load_state_dict(read_weights(folder / WEIGHTS, architecture))
     return network
 

@@ -1,0 +1,56 @@
+"""Which mechanism can be exported to which format, and what is free: the table in search/export/README.md."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from search.export.interface import Interface
+from search.export.program import ExportError, export_onnx, export_torch
+from search.export.rebuild import SpecAlone
+from spaces.build import build
+from spaces.spec import TaskSpec
+
+ROOT = Path(__file__).parents[1]
+MECHANISMS = sorted(path.stem for path in (ROOT / "conf" / "attention").glob("*.yaml"))
+SPECS = {  # texts are padded, images are not
+    "texts": TaskSpec(length=32, classes=3, per_token=False, vocabulary=11),
+    "images": TaskSpec(length=32, classes=3, per_token=False, features=5),
+}
+FORMATS = {"pt2": export_torch, "onnx": export_onnx}
+ROWS = re.findall(r"^\| `(\w+)` \| (.*) \|$", (ROOT / "search" / "export" / "README.md").read_text(), re.MULTILINE)
+TABLE = {name: [cell.strip() for cell in cells.split("|")] for name, cells in ROWS if name in MECHANISMS}
+
+
+def first_choice(node):
+    """A mechanism's settings with the first of the values that each dimension may take."""
+    if isinstance(node, dict):
+        for kind in ("choice", "int", "float"):
+            if kind in node:
+                return node[kind][0]
+        return {name: first_choice(value) for name, value in node.items()}
+    return node
+
+
+def network(mechanism, spec):
+    settings = first_choice(yaml.safe_load((ROOT / "conf" / "attention" / f"{mechanism}.yaml").read_text()))
+    model = {"_target_": "spaces.models.encoder.Encoder", "depth": 1, "width": 8, "heads": 2}
+    return build({"model": model, "pattern": [mechanism], "attention": settings, "train": {}}, SpecAlone(spec))
+
+
+def exported(mechanism, kind, file_format, folder):
+    """What is free in the program; none if there is no program."""
+    interface = Interface.of(SPECS[kind], stride=1, padded=kind == "texts")
+    try:
+        program = FORMATS[file_format](network(mechanism, SPECS[kind]), interface, folder / f"model.{file_format}")
+    except ExportError:
+        return "none"
+    return ", ".join(program.free)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_the_table_tells_what_is_free(mechanism, tmp_path):
+    found = [exported(mechanism, kind, name, tmp_path) for kind in SPECS for name in FORMATS]
+    assert found == TABLE.get(mechanism)
