@@ -21,7 +21,9 @@ from search.costs.measured import MeasuredCosts
 from search.evaluate import Search
 from search.lifecycle import proposer_of
 from search.pruning import Pruner
+from search.report.answers import Description
 from search.report.imbalance import describe_imbalance
+from search.report.versions import versions
 from search.samplers.candidates import Pool
 from search.samplers.seeded import seeded_sampler
 from search.study import warm_start
@@ -68,6 +70,7 @@ def build_search(
     task: Task | None = None,
     deadline: Deadline | None = None,
     phase: Callable[[str], None] = lambda text: None,
+    command: str = "",
 ) -> Components:
     """Construct and check all parts, then open the storage and start tracking.
 
@@ -78,6 +81,7 @@ def build_search(
         task: the task, if it was constructed before.
         deadline: of the run; None for no limit.
         phase: called with what is done next, such as "reading the data".
+        command: that the user typed, to be stored; empty of a further worker.
 
     Raises:
         ConfigError: the configuration is invalid; nothing has been written.
@@ -117,12 +121,17 @@ def build_search(
     store.enqueue_first(initial_params)
     if type(tracking) is not Tracking:
         tracking = BackgroundTracking(tracking)
+    if command:
+        store.write_run_start(hide_passwords(command), versions())
     phase("starting tracking")
     tracking.start(
         config["study"],
         identity=store.study_id(),
         objectives=objectives,
         baselines=baselines,
+        description=Description.of(
+            config["study"], store.identity(), objectives, space.dimension_names(), store.run_start()
+        ),
         config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": hide_passwords(config["storage"]["url"])})),
     )
     pool = Pool(space, costs.counted, size=getattr(sampler.base, "candidates", 1), limits=limits, seed=seed)

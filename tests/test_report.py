@@ -11,9 +11,11 @@ from tiny_task import OBJECTIVES, close_opened, tiny_study
 
 from search.report import charts
 from search.report.__main__ import main
+from search.report.answers import Description, answers
 from search.study.records import front
 from search.study.storage import open_read_only
 from search.study.stored import load_stored
+from search.tracking.summaries import study_data
 
 BASELINE = {"name": "linear", "metrics": {"accuracy": 0.65}, "test_metrics": {"accuracy": 0.64}, "latency_ms": 1.0}
 VOID = {"meta", "br"}
@@ -87,6 +89,28 @@ def test_the_page_has_the_numbers_of_the_study(folder, capsys):
         assert each in text
     cards = [attributes["id"] for tag, attributes in reader.tags if tag == "details"]
     assert cards == ["trial-0", "trial-1"]
+
+
+def test_the_note_in_mlflow_says_what_the_page_says(folder):
+    run = {"command": "python -m search.run +space=mine seed=7", "versions": {"torch": "9.9"}}
+    written(baselines=[BASELINE], run_start={**run, "at": 0.0})
+    assert main(["tiny"]) == 0
+    _, page = read(folder / "tiny.html")
+    with open_read_only(f"sqlite:///{DATABASE}") as storage:
+        stored = load_stored(storage, "tiny")
+        store, objectives = stored.store, stored.objectives
+        description = Description.of("tiny", store.identity(), objectives, stored.dimensions, store.run_start())
+        note = study_data(store.records(), objectives, {}, store.baselines(), description).tags["mlflow.note.content"]
+        found = list(answers(store.records(), objectives, store.baselines(), stored.dimensions))
+    plain = note.replace("\\", "")
+    assert len(found) == 5
+    for sentence in found:
+        assert sentence in page
+        assert sentence in plain
+    for command in (run["command"], "python -m search.front tiny", "python -m search.export tiny --knee --to model"):
+        assert command in page
+        assert command in note
+    assert "mechanisms: softmax, linformer" in plain
 
 
 def test_the_page_needs_no_network_and_its_charts_have_a_text(folder):

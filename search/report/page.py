@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from search.config import hide_passwords
-from search.report.baselines import best_baseline, describe_defeat
+from search.report.answers import Description, answers, next_commands, with_test
+from search.report.baselines import describe_defeat
 from search.report.charts import draw_curves, draw_hypervolume, draw_importance, importance, svg
 from search.report.console import baseline_row, table_row
 from search.report.figure import draw
-from search.report.plots import mechanism
 from search.report.timings import describe_timings, format_time
-from search.study.records import Objectives, Record, State, front
+from search.study.records import Record, front
 from search.study.stored import StoredStudy
-from spaces.architecture import describe, format_value, pattern, settings
+from spaces.architecture import format_value, pattern, settings
 
 TEMPLATE = Path(__file__).with_name("page.html")
-TENTH = 0.1
 
 
 def page(stored: StoredStudy) -> str:
@@ -34,83 +31,27 @@ def page(stored: StoredStudy) -> str:
     rows = [table_row(member, objectives, stored.dimensions) for member in members]
     rows += [baseline_row(each, objectives, measured=measured) for each in baselines]
     timings = describe_timings(members, records, objectives)
+    name = store.study.study_name
+    description = Description.of(name, store.identity(), objectives, stored.dimensions, store.run_start())
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        study=store.study.study_name,
-        answers=list(_answers(stored, records, members)),
+        study=name,
+        answers=list(answers(records, objectives, baselines, stored.dimensions)),
         defeat=describe_defeat(members, baselines, objectives),
-        question=list(_question(stored, records)),
+        question=[*description.rows, *_when_and_where(stored, records)],
         charts=list(_charts(stored, records, members)),
         columns=list(dict.fromkeys(name for row in rows for name in row)),
         rows=rows,
         notes=[f"{timings[0].upper()}{timings[1:]}."] if timings else [],
         cards=[_card(member, stored) for member in members],
-        commands=list(_commands(stored, members)),
+        commands=[(f"{what}:", command) for what, command in next_commands(description, members)],
     )
     return hide_passwords(html)
 
 
-def _answers(stored: StoredStudy, records: Sequence[Record], members: Sequence[Record]) -> Iterator[str]:
-    """What was found, in sentences."""
-    objectives = stored.objectives
-    metric, cost = objectives.metric, objectives.costs[0]
-    if not members:
-        yield "No trial is complete yet."
-        return
-    best = min(members, key=lambda member: objectives.loss(member.metric or 0.0))
-    yield f"The best {metric} is {_metrics(best, objectives)}, by {_named(best, stored)}."
-    cheap = [member for member in members if member.costs[cost] <= TENTH * best.costs[cost]]
-    if len(members) > 1:
-        chosen = cheap[-1] if cheap else members[0]
-        share = chosen.costs[cost] / best.costs[cost]
-        yield f"At {share:.2f} of its {cost} it is {_metrics(chosen, objectives)}, by {_named(chosen, stored)}."
-    if baseline := best_baseline(stored.store.baselines(), objectives):
-        test = baseline.test_metrics.get(metric)
-        on_test = "" if test is None else f" (test {test:.4f})"
-        yield f"The best baseline, {baseline.name}, has {baseline.metrics[metric]:.4f}{on_test}."
-    if len(objectives.costs) == 1 and len(members) > 1:
-        groups = [(name, list(each)) for name, each in groupby(members, key=lambda each: mechanism(each.architecture))]
-        spans = (f"{name} from {each[0].costs[cost]:.4g}" for name, each in groups)
-        yield f"By ascending {cost}, the front consists of: {', '.join(spans)}."
-    states = [record.state for record in records]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in State if state in states)
-    trained, whole = sum(record.epochs for record in records), sum(map(_all_epochs, records))
-    yield f"Trials: {counts}. They were trained for {trained} of {whole} epochs."
-
-
-def _all_epochs(record: Record) -> int:
-    return int(record.architecture.get("train", {}).get("epochs", 0))
-
-
-def _metrics(member: Record, objectives: Objectives) -> str:
-    test = member.test_metrics.get(objectives.metric)
-    return f"{member.metric:.4f}" + ("" if test is None else f" (test {test:.4f})")
-
-
-def _named(member: Record, stored: StoredStudy) -> str:
-    """A member of the front in a sentence."""
-    cost = stored.objectives.costs[0]
-    text = describe(member.architecture, stored.dimensions)
-    return f"trial {member.number} at {cost} {member.costs[cost]:.4g}: {text}"
-
-
-def _question(stored: StoredStudy, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    """What was searched, as names and values."""
-    identity, objectives = stored.store.identity(), stored.objectives
-    better = "higher" if objectives.direction == "maximize" else "lower"
-    yield "objectives", f"{objectives.metric} ({better} is better) against {', '.join(objectives.costs)}"
-    task = {name: value for name, value in identity["task"].items() if name != "_target_" and value is not None}
-    yield "task", str(identity["task"]["_target_"]).rpartition(".")[2]
-    yield "settings of the task", ", ".join(f"{name}={value}" for name, value in task.items()) or "the defaults"
-    yield "mechanisms", ", ".join(identity["space"]["attention"])
-    yield "dimensions", ", ".join(sorted(stored.dimensions)) or "none"
-    if "seed" in identity:
-        yield "seed", str(identity["seed"])
+def _when_and_where(stored: StoredStudy, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
     hosts = sorted({record.timing.host for record in records if record.timing})
     yield "latency measured on", ", ".join(hosts) or "no machine yet"
-    if start := stored.store.run_start():
-        yield "command of the latest run", start["command"]
-        yield "versions", ", ".join(f"{name} {version}" for name, version in start["versions"].items())
     if end := stored.store.run_end():
         yield "end of the latest run", f"{format_time(end[1])}: {end[0]}"
 
@@ -150,22 +91,9 @@ def _card(member: Record, stored: StoredStudy) -> dict[str, Any]:
     rows.append(("blocks", pattern(member.architecture)))
     rows += [(name, format_value(value)) for name, value in settings(member.architecture).items()]
     cost = objectives.costs[0]
-    numbers = f"{objectives.metric} {_metrics(member, objectives)}, {cost} {member.costs[cost]:.4g}"
+    numbers = f"{objectives.metric} {with_test(member, objectives)}, {cost} {member.costs[cost]:.4g}"
     return {
         "number": member.number,
         "summary": f"Trial {member.number}: {numbers}, {pattern(member.architecture)}",
         "rows": rows,
     }
-
-
-def _commands(stored: StoredStudy, members: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    """What to do next, with the command for it."""
-    name = shlex.quote(stored.store.study.study_name)
-    if start := stored.store.run_start():
-        yield "Continue the study, with more trials or time:", start["command"]
-    yield "Print the front again:", f"python -m search.front {name}"
-    if members:
-        yield (
-            "Why a trial was stopped, or is not on the front:",
-            f"python -m search.front {name} --why {members[0].number}",
-        )

@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import optuna
 
+    from search.report.answers import Description
     from search.study.storage import open_read_only
     from search.study.stored import load_stored
     from search.tracking.mlflow import MlflowTracking
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 objectives=stored.objectives,
                 config="",
                 baselines=store.baselines(),
+                description=Description.of(
+                    asked.study, store.identity(), stored.objectives, stored.dimensions, store.run_start()
+                ),
             )
             end = store.run_end()
             logged = tracking.finish(store.records(), end[0] if end else "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from search.report.answers import Description
 from search.study.records import Objectives, Record
 from spaces.baselines import BaselineResult
 
@@ -23,6 +24,7 @@ class Tracking:
         objectives: Objectives,
         config: str,
         baselines: Sequence[BaselineResult] = (),
+        description: Description | None = None,
     ) -> None:
         """Find or create the study at the tracker.
 
@@ -32,6 +34,7 @@ class Tracking:
             objectives: the metric and the costs.
             config: the composed configuration as YAML.
             baselines: results of the task's baselines.
+            description: what is searched; None to leave it out.
         """
 
     def log(self, number: int, records: Sequence[Record]) -> None:

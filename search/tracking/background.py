@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from search.config import hide_passwords
+from search.report.answers import Description
 from search.study.records import Objectives, Record
 from search.tracking import Tracking
 from spaces.baselines import BaselineResult
@@ -53,12 +54,20 @@ class BackgroundTracking(Tracking):
         objectives: Objectives,
         config: str,
         baselines: Sequence[BaselineResult] = (),
+        description: Description | None = None,
     ) -> None:
         """See :meth:`Tracking.start`."""
         self._study = study
 
         def start() -> None:
-            self._tracking.start(study, identity=identity, objectives=objectives, config=config, baselines=baselines)
+            self._tracking.start(
+                study,
+                identity=identity,
+                objectives=objectives,
+                config=config,
+                baselines=baselines,
+                description=description,
+            )
 
         self._call(start, self._start_s)
 

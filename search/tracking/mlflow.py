@@ -18,6 +18,7 @@ from pathlib import Path
 
 from search.config import hide_passwords
 from search.report import plots
+from search.report.answers import Description
 from search.study.records import Objectives, Record, State, front
 from search.tracking import Tracking, saved_view, summaries
 from search.tracking.runs import StudyRuns
@@ -54,9 +55,11 @@ class MlflowTracking(Tracking):
         objectives: Objectives,
         config: str,
         baselines: Sequence[BaselineResult] = (),
+        description: Description | None = None,
     ) -> None:
         """See :meth:`Tracking.start`."""
         self.objectives, self.config, self.baselines = objectives, hide_passwords(config), baselines
+        self.description = description
         self._runs = StudyRuns(
             self.uri,
             experiment=self.experiment,
@@ -146,7 +149,8 @@ class MlflowTracking(Tracking):
                 on_front = record.number in members
                 self._runs.log_trial(record.number, data, seconds=summaries.seconds(record), front=on_front)
         self._runs.tag_front(members)
-        self._runs.log_study(summaries.study_data(records, self.objectives, self._runs.links(), self.baselines))
+        links = self._runs.links()
+        self._runs.log_study(summaries.study_data(records, self.objectives, links, self.baselines, self.description))
 
     def _log_artifacts(self, records: Sequence[Record]) -> None:
         """Log the large artifacts. Their store may fail independently of that of the runs."""

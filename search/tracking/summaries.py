@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from search.config import hide_passwords
 from search.report import plots
+from search.report.answers import Description, answers, next_commands
 from search.report.baselines import best_baseline, describe_baselines, describe_defeat
 from search.report.timings import describe_timings
 from search.study.records import Objectives, Record, State, front
@@ -113,10 +114,12 @@ def study_data(
     objectives: Objectives,
     links: Mapping[str, str],
     baselines: Sequence[BaselineResult] = (),
+    description: Description | None = None,
 ) -> RunData:
-    """Data of a study: number of trials by state, hypervolume, best baseline, and the front with ``links`` in the note.
+    """Data of a study: number of trials by state, hypervolume, best baseline, and the note.
 
-    The step of its metrics is the number of trials that have ended.
+    The note says what was found and, with a ``description``, what was searched and what to do next, and has the front
+    as a table. The step of the metrics is the number of trials that have ended.
     """
     states = [record.state for record in records]
     counts = {str(state): states.count(state) for state in (State.COMPLETE, State.PAUSED, State.PRUNED, State.FAILED)}
@@ -131,7 +134,9 @@ def study_data(
         numbers |= {sanitize(f"baseline_test_{name}"): value for name, value in best.test_metrics.items()}
         numbers["baseline_latency_ms"] = best.latency_ms
     arrow = "↑" if objectives.direction == "maximize" else "↓"
+    dimensions = None if description is None else description.dimensions
     lines = (
+        *answers(records, objectives, baselines, dimensions),
         describe_baselines(baselines, objectives),
         describe_defeat(members, baselines, objectives),
         describe_timings(members, records, objectives),
@@ -143,6 +148,7 @@ def study_data(
             f"{ended} trials: {', '.join(f'{count} {state}' for state, count in counts.items())} · "
             f"hypervolume {share:.4f} of 1",
             *map(plots.markdown_text, filter(None, lines)),
+            *([] if description is None else _sections(description, members)),
             " · ".join(f"[{name}]({address})" for name, address in links.items()),
             "",
         )
@@ -152,3 +158,10 @@ def study_data(
         tags={**tags, "mlflow.note.content": hide_passwords(head + table)},
         values=[MetricValue(name, float(value), ended) for name, value in numbers.items()],
     )
+
+
+def _sections(description: Description, members: Sequence[Record]) -> list[str]:
+    """What was searched and what to do next, as Markdown."""
+    question = "; ".join(f"{name}: {plots.markdown_text(value)}" for name, value in description.rows if value)
+    commands = "\n".join(f"# {what}\n{command}" for what, command in next_commands(description, members))
+    return [f"**Searched.** {question}.", f"**Next.**\n\n```sh\n{commands.replace('```', '')}\n```"]

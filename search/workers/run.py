@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from search.config import hide_passwords, parse_duration
+from search.config import parse_duration
 from search.config.schema import validate_config
 from search.workers.processes import WorkerProcesses, worker_count
 from spaces.space import Space
@@ -103,11 +103,13 @@ def _search(
     from search.costs.remeasure import remeasure
     from search.report.baselines import describe_baselines
     from search.report.console import ConsoleReporter
-    from search.report.versions import versions
     from search.worker import RepeatedFailureError, Stopped, work
 
     deadline.reserve_s = closing_s(0.0)
-    built = build_search(config, space, initial_params, task=task, deadline=deadline, phase=status.phase)
+    command = "" if further else shlex.join(["python", "-m", "search.run", *sys.argv[1:]])
+    built = build_search(
+        config, space, initial_params, task=task, deadline=deadline, phase=status.phase, command=command
+    )
     store, search, tracking = built.store, built.search, built.tracking
     reporter = ConsoleReporter(
         search.objectives,
@@ -135,7 +137,6 @@ def _search(
 
     workers = config["workers"]
     if not further:
-        store.write_run_start(hide_passwords(shlex.join(["python", "-m", "search.run", *sys.argv[1:]])), versions())
         if built.baselines:
             reporter.print(describe_baselines(built.baselines, search.objectives))
         for note in built.notes:

@@ -1,0 +1,130 @@
+"""A study in sentences: what was searched, what was found, and what to do next.
+
+The same for the page of a study and for its note in MLflow.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Self
+
+from search.report.baselines import best_baseline
+from search.report.plots import mechanism
+from search.study.records import Objectives, Record, State, front
+from spaces.architecture import describe
+from spaces.baselines import BaselineResult
+
+TENTH = 0.1
+
+
+@dataclass(frozen=True)
+class Description:
+    """What was searched.
+
+    Attributes:
+        study: name of the study.
+        rows: names and values.
+        dimensions: dotted names of the settings that tell architectures apart.
+        command: of the latest run; empty if it is unknown.
+    """
+
+    study: str
+    rows: Sequence[tuple[str, str]]
+    dimensions: Collection[str]
+    command: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        study: str,
+        identity: Mapping[str, Any],
+        objectives: Objectives,
+        dimensions: Collection[str],
+        run: Mapping[str, Any] | None,
+    ) -> Self:
+        """The description of a study.
+
+        Args:
+            study: its name.
+            identity: its settings, see :meth:`search.study.store.TrialStore.identity`.
+            objectives: the metric and the costs.
+            dimensions: dotted names of the dimensions of its space.
+            run: the latest, see :meth:`search.study.store.TrialStore.run_start`.
+        """
+        better = "higher" if objectives.direction == "maximize" else "lower"
+        given = {name: value for name, value in identity["task"].items() if name != "_target_" and value is not None}
+        rows = [
+            ("objectives", f"{objectives.metric} ({better} is better) against {', '.join(objectives.costs)}"),
+            ("task", str(identity["task"]["_target_"]).rpartition(".")[2]),
+            ("settings of the task", ", ".join(f"{name}={value}" for name, value in given.items()) or "the defaults"),
+            ("mechanisms", ", ".join(identity["space"]["attention"])),
+            ("dimensions", ", ".join(sorted(dimensions)) or "none"),
+        ]
+        if "seed" in identity:
+            rows.append(("seed", str(identity["seed"])))
+        if run is not None:
+            rows.append(("versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())))
+        return cls(study, rows, dimensions, "" if run is None else run["command"])
+
+
+def answers(
+    records: Sequence[Record],
+    objectives: Objectives,
+    baselines: Sequence[BaselineResult],
+    dimensions: Collection[str] | None,
+) -> Iterator[str]:
+    """What was found, in sentences: best and cheapest model, best baseline, mechanisms of the front, trials."""
+    metric, cost = objectives.metric, objectives.costs[0]
+    members = front(records, objectives)
+
+    def named(member: Record) -> str:
+        text = describe(member.architecture, dimensions)
+        return f"trial {member.number} at {cost} {member.costs[cost]:.4g}: {text}"
+
+    if not members:
+        yield "No trial is complete yet."
+        return
+    best = min(members, key=lambda member: objectives.loss(member.metric or 0.0))
+    yield f"The best {metric} is {with_test(best, objectives)}, by {named(best)}."
+    if len(members) > 1:
+        cheap = [member for member in members if member.costs[cost] <= TENTH * best.costs[cost]]
+        chosen = cheap[-1] if cheap else members[0]
+        share = chosen.costs[cost] / best.costs[cost]
+        yield f"At {share:.2f} of its {cost} it is {with_test(chosen, objectives)}, by {named(chosen)}."
+    if baseline := best_baseline(baselines, objectives):
+        test = baseline.test_metrics.get(metric)
+        on_test = "" if test is None else f" (test {test:.4f})"
+        yield f"The best baseline, {baseline.name}, has {baseline.metrics[metric]:.4f}{on_test}."
+    if len(objectives.costs) == 1 and len(members) > 1:
+        groups = [(name, list(each)) for name, each in groupby(members, key=lambda each: mechanism(each.architecture))]
+        spans = (f"{name} from {each[0].costs[cost]:.4g}" for name, each in groups)
+        yield f"By ascending {cost}, the front consists of: {', '.join(spans)}."
+    states = [record.state for record in records]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in State if state in states)
+    trained, whole = sum(record.epochs for record in records), sum(map(_all_epochs, records))
+    yield f"Trials: {counts}. They were trained for {trained} of {whole} epochs."
+
+
+def with_test(member: Record, objectives: Objectives) -> str:
+    """The metric of a member of the front on validation and, if it is known, on test."""
+    test = member.test_metrics.get(objectives.metric)
+    return f"{member.metric:.4f}" + ("" if test is None else f" (test {test:.4f})")
+
+
+def next_commands(description: Description, members: Sequence[Record]) -> Iterator[tuple[str, str]]:
+    """What to do next, with the command for it."""
+    name = shlex.quote(description.study)
+    if description.command:
+        yield "Continue the study, with more trials or time", description.command
+    yield "Print the front again", f"python -m search.front {name}"
+    if members:
+        yield "Explain a trial", f"python -m search.front {name} --why {members[0].number}"
+        yield "Take a model away, here the knee of the front", f"python -m search.export {name} --knee --to model"
+    yield "See all on one page", f"python -m search.report {name}"
+
+
+def _all_epochs(record: Record) -> int:
+    return int(record.architecture.get("train", {}).get("epochs", 0))
