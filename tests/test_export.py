@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from itertools import product
 from pathlib import Path
 
 import onnxruntime
@@ -13,9 +14,11 @@ from text_tables import write_table
 from tiny_task import FirstToken, close_opened, run_trials, tiny_search, tiny_study
 
 from search.export.__main__ import main
+from search.export.folder import new_folder
 from search.export.inference import load
 from search.export.preprocessing import check_exportable
 from search.export.rebuild import load_network
+from search.study.confirmations import Repetition, write_repetition
 from search.training.evaluation import evaluate_split
 from spaces.dimensions import ConfigError
 from spaces.tasks.multitask import Multitask
@@ -59,6 +62,8 @@ def folder(tmp_path_factory):
     study = tiny_study(f"sqlite:///{folder / DATABASE}", identity=identity)
     study.set_user_attr("ceilings", [1.0])
     run_trials(study, tiny_search(TREE, task=reviews(folder), checkpoints=folder), 2)
+    for number, accuracy in product(range(3), (0.5, 0.7)):
+        write_repetition(study, number, int(10 * accuracy), Repetition({"accuracy": accuracy}, {"accuracy": 0.6}))
     close_opened()
     return folder
 
@@ -103,6 +108,32 @@ def test_the_folder_has_everything_and_the_network_is_rebuilt_from_it(exported, 
     assert [row.split("|")[3].strip() for row in rows] == ["batch, length"] * 3
     assert all(float(row.split("|")[4]) < 1e-5 for row in rows[1:])
     assert "python -m search.export tiny --cheapest" in card
+    margin = 12.7062 * 0.1  # of two values 0.5 and 0.7, by Student's t with one degree of freedom
+    assert f"accuracy 0.6000 ±{margin:.4f} on validation and 0.6000 ±0.0000 on test" in card
+
+
+def test_a_folder_appears_as_a_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "there" / "model"
+
+    def fill(fails):
+        with new_folder(target) as folder:
+            (folder / "a").write_text("b")
+            assert not target.exists() or not list(target.iterdir())
+            if fails:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(fails=True)
+    assert list(target.parent.iterdir()) == []
+    target.mkdir()  # an empty one is replaced
+    fill(fails=False)
+    assert list(target.parent.iterdir()) == [target]
+    assert (target / "a").read_text() == "b"
+    with pytest.raises(ConfigError, match="name a new or an empty folder"):
+        fill(fails=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be written: "), new_folder(tmp_path / "file" / "model"):
+        pass
 
 
 @pytest.mark.slow

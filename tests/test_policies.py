@@ -60,7 +60,8 @@ LAYERS = (  # of search/, lowest first: a module imports lower layers and its ow
     ("search.worker",),
     ("search.replay", "search.assemble"),
     ("search.workers",),
-    ("search.export", "search.confirm"),
+    ("search.confirm",),
+    ("search.export",),
     ("search.predict",),
     ("search.run", "search.front", "search.compare", "search.tables", "search.sync"),  # commands
 )

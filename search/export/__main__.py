@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _check_packages()
         _export(asked, hide_passwords(shlex.join(["python", "-m", "search.export", *given])))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except ConfigError as error:
         return refuse(hide_passwords(str(error)))
     return 0
@@ -55,8 +58,9 @@ def _export(asked: argparse.Namespace, command: str) -> None:
     import optuna
 
     from search.export.card import Origin, card
-    from search.export.folder import check_new_folder, export
+    from search.export.folder import check_new_folder, export, new_folder
     from search.export.preprocessing import check_exportable
+    from search.study.confirmations import read_repetitions
     from search.study.records import Objectives, front
     from search.study.storage import load_study, open_read_only
     from search.study.store import TrialStore
@@ -69,6 +73,7 @@ def _export(asked: argparse.Namespace, command: str) -> None:
     with open_read_only(asked.storage) as storage:
         store = TrialStore(load_study(storage, asked.study))
         identity, records, ceilings = store.identity(), store.records(), store.ceilings()
+        repeated = read_repetitions(store.study)
     task = instantiate(Task, identity["task"], "task")
     check_exportable(task)
     objectives = Objectives.of(task, identity["costs"], ceilings)
@@ -80,13 +85,15 @@ def _export(asked: argparse.Namespace, command: str) -> None:
             f"trial {member.number}: there is no {member.weights}; worker {member.worker} wrote it, and it is removed"
             " when the trial leaves the front"
         )
+    repetitions = list(repeated.get(member.number, {}).values())
     _print(f"trial {member.number}: reading the data")
     architecture = dict(member.architecture)
-    results = export(architecture, Path(member.weights), task, asked.to, report=_print)
-    settings = json.loads((asked.to / "preprocessing.json").read_text(encoding="utf-8"))
-    origin = Origin(asked.study, member, objectives, identity, command)
-    text = card(origin, task_of(architecture, task), settings, results)
-    (asked.to / "README.md").write_text(text, encoding="utf-8")
+    with new_folder(asked.to) as folder:
+        results = export(architecture, Path(member.weights), task, folder, report=_print)
+        settings = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
+        origin = Origin(asked.study, member, objectives, identity, command, repetitions)
+        text = card(origin, task_of(architecture, task), settings, results)
+        (folder / "README.md").write_text(text, encoding="utf-8")
     for result in results[1:]:
         if result.problem:
             _print(f"{result.file}: not possible: {result.problem}")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from search.confirm.statistics import Sample
 from search.export.folder import Result
+from search.study.confirmations import Repetition
 from search.study.records import Objectives, Record
 from spaces.architecture import describe
 from spaces.tasks import SPLITS, Task
@@ -26,6 +29,7 @@ class Origin:
     objectives: Objectives
     identity: Mapping[str, Any]  # the settings of the study
     command: str
+    repetitions: Sequence[Repetition]  # trainings with other seeds
 
 
 def card(origin: Origin, task: Task, settings: Mapping[str, Any], results: Sequence[Result]) -> str:
@@ -47,7 +51,7 @@ def card(origin: Origin, task: Task, settings: Mapping[str, Any], results: Seque
         "",
         f"- Classes: {listed}",
         f"- Input: {_describe_input(settings)}",
-        f"- Data: `{origin.identity['task']}`",
+        f"- Data: `{_given(origin.identity['task'])}`",
         f"- Fingerprint of the data (SHA-256 of all examples as tokens, with their labels): `{fingerprint(task)}`",
         f"- Seed of the training: {origin.identity['seed']}; precision: {origin.identity.get('precision', '32-true')}",
         f"- Parameters: {trial.costs['parameters']:.0f}",
@@ -58,7 +62,7 @@ def card(origin: Origin, task: Task, settings: Mapping[str, Any], results: Seque
         "|---|---|---|",
         *_metric_rows(trial),
         "",
-        f"The study chose by {metric} on validation, so that of validation is optimistic. Single training, one seed.",
+        f"The study chose by {metric} on validation, so that of validation is optimistic. {_repeated(origin)}",
         "",
         "## Programs",
         "",
@@ -117,6 +121,11 @@ def fingerprint(task: Task) -> str:
     return found.hexdigest()
 
 
+def _given(task: Mapping[str, Any]) -> str:
+    """The settings of a task that are not null."""
+    return json.dumps({name: value for name, value in task.items() if value is not None})
+
+
 def _article(kind: str) -> str:
     names = {"text": "texts", "image": "images", "audio": "recordings", "tokens": "sequences"}
     return f"A classifier of {names[kind]}"
@@ -138,6 +147,17 @@ def _metric_rows(trial: Record) -> list[str]:
     names = dict.fromkeys([*trial.validation_metrics, *trial.test_metrics])
     rows = [[name, trial.validation_metrics.get(name), trial.test_metrics.get(name)] for name in names]
     return ["| {} | {} | {} |".format(name, *(_number(value) for value in values)) for name, *values in rows]
+
+
+def _repeated(origin: Origin) -> str:
+    """What the trainings with other seeds gave."""
+    metric, found = origin.objectives.metric, origin.repetitions
+    if len(found) < 2:
+        return "It is that of a single training; `search.front --confirm` trains it again."
+    splits = {"validation": [each.validation for each in found], "test": [each.test for each in found]}
+    samples = {split: Sample(tuple(each[metric] for each in values)) for split, values in splits.items()}
+    means = " and ".join(f"{each.mean:.4f} ±{each.margin:.4f} on {split}" for split, each in samples.items())
+    return f"{len(found)} further trainings with other seeds gave {metric} {means} (mean and 95 % interval)."
 
 
 def _number(value: Any) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,6 +67,27 @@ def check_new_folder(folder: Path) -> None:
         raise ConfigError(f"{folder}: there is something already; name a new or an empty folder")
 
 
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside ``folder`` that becomes it at the end of the context, and is removed after an error.
+
+    Raises:
+        ConfigError: see :func:`check_new_folder`; or it cannot be written.
+    """
+    check_new_folder(folder)
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        if folder.exists():
+            folder.rmdir()
+        unfinished.rename(folder)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def export(
     architecture: Architecture,
     weights: Path,
@@ -73,26 +96,24 @@ def export(
     *,
     report: Callable[[str], None] = lambda text: None,
 ) -> list[Result]:
-    """Export a trained network to a new folder, without the card.
+    """Export a trained network to a folder, without the card.
 
     Args:
         architecture: of the network.
         weights: the file of its weights.
         task: of the study.
-        folder: new or empty.
+        folder: an empty one.
         report: called with what is done next.
 
     Returns:
         What the network and each program give; that of the network is the first.
 
     Raises:
-        ConfigError: the weights cannot be read, or the folder is not empty.
+        ConfigError: the weights cannot be read.
     """
-    check_new_folder(folder)
     fitted = task_of(architecture, task)
     network = network_of(architecture, fitted)
     network.load_state_dict(read_weights(weights, architecture))
-    folder.mkdir(parents=True, exist_ok=True)
     save_network(folder, network, architecture, fitted.spec)
     stride = {**architecture["model"], **(architecture.get("input") or {})}.get("stride") or 1
     interface = Interface.of(fitted.spec, stride=stride, padded=is_padded(fitted))
