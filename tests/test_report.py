@@ -111,6 +111,12 @@ def test_the_note_in_mlflow_says_what_the_page_says(folder):
         assert command in page
         assert command in note
     assert "mechanisms: softmax, linformer" in plain
+    assert plain.splitlines()[:4] == [
+        "- **Searched:** FirstToken with softmax, linformer, seed unknown",
+        "- **Found:** accuracy 0.9000 (test 0.8900) at latency_ms 0.5, trial 1; the best baseline, linear, has 0.6500",
+        "- **Why:** by ascending latency_ms the front has linformer from 0.2",
+        "- **Next:** python -m search.report tiny",
+    ]
 
 
 def test_the_page_needs_no_network_and_its_charts_have_a_text(folder):

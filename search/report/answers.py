@@ -98,14 +98,43 @@ def answers(
         test = baseline.test_metrics.get(metric)
         on_test = "" if test is None else f" (test {test:.4f})"
         yield f"The best baseline, {baseline.name}, has {baseline.metrics[metric]:.4f}{on_test}."
-    if len(objectives.costs) == 1 and len(members) > 1:
-        groups = [(name, list(each)) for name, each in groupby(members, key=lambda each: mechanism(each.architecture))]
-        spans = (f"{name} from {each[0].costs[cost]:.4g}" for name, each in groups)
-        yield f"By ascending {cost}, the front consists of: {', '.join(spans)}."
+    if spans := mechanisms_by_cost(members, objectives):
+        yield f"By ascending {cost}, the front consists of: {spans}."
     states = [record.state for record in records]
     counts = ", ".join(f"{states.count(state)} {state}" for state in State if state in states)
     trained, whole = sum(record.epochs for record in records), sum(map(_all_epochs, records))
     yield f"Trials: {counts}. They were trained for {trained} of {whole} epochs."
+
+
+def mechanisms_by_cost(members: Sequence[Record], objectives: Objectives) -> str:
+    """Which mechanism the front has from which cost on; empty with several costs, or a single member."""
+    if len(objectives.costs) > 1 or len(members) < 2:
+        return ""
+    cost = objectives.costs[0]
+    groups = groupby(members, key=lambda each: mechanism(each.architecture))
+    return ", ".join(f"{name} from {next(each).costs[cost]:.4g}" for name, each in groups)
+
+
+def in_short(
+    description: Description,
+    members: Sequence[Record],
+    objectives: Objectives,
+    baselines: Sequence[BaselineResult],
+) -> list[tuple[str, str]]:
+    """The four answers in a line each: what was searched, what was found, why, and what to do next."""
+    metric, cost = objectives.metric, objectives.costs[0]
+    known = dict(description.rows)
+    lines = [("Searched", f"{known['task']} with {known['mechanisms']}, seed {known.get('seed', 'unknown')}")]
+    if members:
+        best = min(members, key=lambda member: objectives.loss(member.metric or 0.0))
+        found = f"{metric} {with_test(best, objectives)} at {cost} {best.costs[cost]:.4g}, trial {best.number}"
+        if baseline := best_baseline(baselines, objectives):
+            found += f"; the best baseline, {baseline.name}, has {baseline.metrics[metric]:.4f}"
+        lines.append(("Found", found))
+    if spans := mechanisms_by_cost(members, objectives):
+        lines.append(("Why", f"by ascending {cost} the front has {spans}"))
+    lines.append(("Next", f"python -m search.report {shlex.quote(description.study)}"))
+    return lines
 
 
 def with_test(member: Record, objectives: Objectives) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from search.config import hide_passwords
 from search.report import plots
-from search.report.answers import Description, answers, next_commands
+from search.report.answers import Description, answers, in_short, next_commands
 from search.report.baselines import best_baseline, describe_baselines, describe_defeat
 from search.report.timings import describe_timings
 from search.study.records import Objectives, Record, State, front
@@ -141,8 +141,10 @@ def study_data(
         describe_defeat(members, baselines, objectives),
         describe_timings(members, records, objectives),
     )
+    short = () if description is None else in_short(description, members, objectives, baselines)
     head = "\n\n".join(
         (
+            *(["\n".join(f"- **{name}:** {plots.markdown_text(text)}" for name, text in short)] if short else []),
             f"**{plots.markdown_text(objectives.metric)} {arrow} against "
             f"{', '.join(f'{cost} ↓' for cost in objectives.costs)}** · "
             f"{ended} trials: {', '.join(f'{count} {state}' for state, count in counts.items())} · "
