@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from search.costs import Costs
 from search.costs.counted import count
-from search.costs.latency import Meter
+from search.costs.latency import FlopsLatency, Latency, Meter
 from search.study.records import Timing
 from spaces.architecture import Architecture, network_key
 from spaces.build import build, task_of
@@ -50,5 +50,11 @@ class MeasuredCosts:
         tasks = [task_of(architecture, self.task) for architecture in networks.values()]
         latencies = dict(zip(networks, self.meter.measure_all(built, tasks), strict=True))
         at = time.time()
-        measured = [latencies[network_key(architecture)] for architecture in architectures]
-        return [Timing(each.ms, each.spread, self.host, at, each.reference_ms) for each in measured]
+        return [self._timing(architecture, latencies[network_key(architecture)], at) for architecture in architectures]
+
+    def _timing(self, architecture: Architecture, latency: Latency, at: float) -> Timing:
+        epoch_s = 0.0
+        if isinstance(self.meter, FlopsLatency):  # the backward pass has twice the FLOPs of the forward pass
+            flops = 3 * self.counted(architecture)["flops"] * self.task.steps("train", 1)
+            epoch_s = flops / self.meter.gflops_per_s / 1e9
+        return Timing(latency.ms, latency.spread, self.host, at, latency.reference_ms, epoch_s)

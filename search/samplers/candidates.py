@@ -13,7 +13,7 @@ from search.study.history import History
 from spaces.architecture import Architecture, key
 from spaces.space import Space
 
-MAX_REJECTIONS = 50  # consecutive rejected draws after which the space counts as exhausted
+MAX_REJECTIONS = 500  # consecutive draws that are repeated or over a limit, after which the space is exhausted
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Pool:
         self._space, self._counted, self._size, self._limits = space, counted, size, limits
         self._study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
         self._pool: dict[str, Candidate] = {}
+        self._drawn: set[str] = set()
+        self._rejections = 0
 
     def unseen(self, history: History) -> list[Candidate]:
         """The candidates that are not in ``history``; empty if the space is exhausted."""
@@ -60,18 +62,21 @@ class Pool:
         return list(self._pool.values())
 
     def _draws(self, seen: set[str]) -> Iterator[tuple[str, Candidate]]:
-        """New candidates, until ``MAX_REJECTIONS`` consecutive draws were seen before or over a limit."""
-        rejections = 0
-        while len(self._pool) < self._size and rejections < MAX_REJECTIONS:
+        """New candidates, until ``MAX_REJECTIONS`` consecutive draws were drawn before or over a limit.
+
+        Whether a draw is rejected does not depend on ``seen``, so that a run which is continued has the same pool.
+        """
+        while len(self._pool) < self._size and self._rejections < MAX_REJECTIONS:
             trial = self._study.ask()
             architecture = self._space.suggest(trial)
             name = key(architecture)
-            if name in seen or name in self._pool:
-                rejections += 1
+            self._rejections += 1
+            if name in self._drawn:
                 continue
+            self._drawn.add(name)
             costs = self._counted(architecture)
             if any(value > 0 for value in excess_over_limits(costs, self._limits).values()):
-                rejections += 1
                 continue
-            rejections = 0
-            yield name, Candidate(trial.params, architecture, costs)
+            self._rejections = 0
+            if name not in seen:
+                yield name, Candidate(trial.params, architecture, costs)

@@ -71,14 +71,15 @@ class History:
         for epoch, metric in record.curve:  # the later entry of a repeated epoch counts
             losses[epoch - 1] = self.objectives.loss(metric) if math.isfinite(metric) else math.inf
         point = self.objectives.point(record)
-        epochs = record.epochs
+        epochs, epoch_s = record.epochs, record.timing.epoch_s if record.timing else 0.0
+        seconds = record.cpu_seconds[-1] if record.cpu_seconds else float(epochs)
         values = {
             "numbers": record.number,
             "complete": point is not None,
             "finals": math.inf if point is None else point[0],
             "paused": record.state == State.PAUSED and epochs > 0,
             "epochs": epochs,
-            "seconds": record.cpu_seconds[-1] if record.cpu_seconds else float(epochs),
+            "seconds": epochs * epoch_s if epoch_s else seconds,
             "planned": record.architecture.get("train", {}).get("epochs", math.nan),
         }
         for name, value in values.items():
@@ -153,7 +154,7 @@ class History:
 
     @property
     def seconds(self) -> Floats:
-        """``(n,)``: CPU-seconds of training so far; the number of epochs where unknown."""
+        """``(n,)``: CPU-seconds of training so far, computed where latencies are; the number of epochs if unknown."""
         return self._columns["seconds"][: len(self)]
 
     @property

@@ -53,6 +53,7 @@ class Timing:
     host: str
     at: float  # seconds since 1970
     reference_ms: float = 0.0  # of a fixed computation timed alongside; 0 where latency is computed, not measured
+    epoch_s: float = 0.0  # of training, computed like the latency, which decisions use instead of CPU-seconds; 0: none
 
 
 @dataclass(frozen=True)
