@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.config import add_storage_option, hide_passwords, refuse
+from search.config import add_storage_option, default_storage, hide_passwords, refuse
 from search.study import selection
 from search.study.selection import Selection
 from spaces.architecture import describe, pattern, settings
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with open_read_only(asked.storage) as storage:
+        with open_read_only(asked.storage or default_storage()) as storage:
             if asked.study is None:
                 _list_studies(storage)
             else:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search.config import add_storage_option, refuse
+from search.config import add_storage_option, default_storage, refuse
 from search.replay.table import Table, write
 from spaces.architecture import key
 from spaces.dimensions import ConfigError
@@ -85,7 +85,7 @@ def main() -> None:
     from search.study.store import TrialStore
 
     try:
-        with open_read_only(given.storage) as storage:
+        with open_read_only(given.storage or default_storage()) as storage:
             stores = [TrialStore(load_study(storage, study)) for study in given.studies]
             table = build_table(given.file.name.split(".")[0], stores)
     except ConfigError as error:

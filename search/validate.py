@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from search.costs.latency import Meter
 from search.training.check import validate_settings
+from search.training.divergence import reason_to_prune
 from spaces.architecture import key
 from spaces.build import invalid_corners, task_of
 from spaces.dimensions import ConfigError
@@ -25,6 +26,12 @@ def validate_data(task: Task) -> None:
         check_data(task)
     except ValueError as error:
         raise ConfigError(f"task: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not reason_to_prune(error):  # it is not out of memory
+            raise
+        raise ConfigError(
+            "task: its data do not fit into memory; it must be smaller, such as task.length or task.train"
+        ) from error
 
 
 def validate_latency(meter: Meter, space: Space, task: Task) -> None:

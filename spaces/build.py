@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -101,8 +102,17 @@ def invalid_corners(space: Space, task: Task) -> list[str]:
             for name in dict.fromkeys(names)
         }
         if None not in fitting.values():
-            attempt(f"model {given} {model}", lambda: _model(corner, fitted, lambda *which: fitting[which]))  # noqa: B023
+            attempt(f"model {given} {model}", lambda: _small(_model(corner, fitted, lambda *which: fitting[which])))  # noqa: B023
     return list(found) or _failures(space, task)
+
+
+def _small(network: nn.Module) -> nn.Module:
+    """``network``, which is on the meta device, if its parameters fit into the memory of this machine."""
+    gigabytes = sum(each.numel() * each.element_size() for each in network.parameters()) / 1e9
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    if gigabytes > memory:
+        raise ConfigError(f"model: networks have {gigabytes:.0f} GB of parameters; this machine has {memory:.0f} GB")
+    return network
 
 
 def _failures(space: Space, task: Task) -> list[str]:

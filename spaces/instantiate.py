@@ -133,11 +133,12 @@ _BY_KEYWORD = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_K
 
 
 def _find(kind: type[T], name: str, where: str) -> type[T]:
+    wanted = f"it must be a subclass of {kind.__module__}.{kind.__qualname__}"
     try:
         found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{where}: no {name!r}: {error}") from error
+        reason = f" ({error})" if isinstance(error, ImportError) else ""
+        raise ConfigError(f"{where}: no {name!r}{reason}; {wanted}") from error
     if not (isinstance(found, type) and issubclass(found, kind)):
-        wanted = f"a subclass of {kind.__module__}.{kind.__qualname__}"
-        raise ConfigError(f"{where}: _target_={name!r}: it must be {wanted}")
+        raise ConfigError(f"{where}: _target_={name!r}: {wanted}")
     return found

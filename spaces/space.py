@@ -25,8 +25,10 @@ from spaces.relative import is_relative
 from spaces.schema import shown
 
 SECTIONS = ("input", "attention", "model", "pattern", "roles", "train")
+NEEDED = ("attention", "model", "train")
 ROLES = ("decoder", "cross")
 MAX_CORNERS = 20_000
+MAX_DEPTH = 1000
 
 
 class Space:
@@ -43,12 +45,10 @@ class Space:
         problems = [
             f"space: {name!r} is unknown; it accepts {', '.join(SECTIONS)}" for name in tree if name not in SECTIONS
         ]
-        for section in ("attention", "model", "train"):
-            if not isinstance(tree.get(section), Mapping) or not tree[section]:
-                problems.append(f"{section}: missing; a space needs the sections attention, model and train")
-        for section in ("input", "roles"):
-            if not isinstance(tree.get(section), Mapping | None):
-                problems.append(f"{section}={shown(tree[section])}: it must be a mapping of settings")
+        needed = [name for name in NEEDED if not isinstance(tree.get(name), Mapping) or not tree[name]]
+        problems += [f"{name}: missing; a space needs the sections {', '.join(NEEDED)}" for name in needed]
+        odd = [name for name in ("input", "roles") if not isinstance(tree.get(name), Mapping | None)]
+        problems += [f"{name}={shown(tree[name])}: it must be a mapping of settings" for name in odd]
         if problems:
             raise ConfigError("\n".join(problems))
         self.input: Mapping[str, Any] = tree.get("input") or {}
@@ -97,8 +97,8 @@ class Space:
 
     def _depth_problems(self) -> Iterator[str]:
         for depth in _bounds(self.model.get("depth"), "model.depth"):
-            if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
-                yield f"model.depth: {depth!r}: it must be a positive integer or a dimension such as {{int: [1, 4]}}"
+            if isinstance(depth, bool) or not isinstance(depth, int) or not 1 <= depth <= MAX_DEPTH:
+                yield f"model.depth={shown(depth)}: it must be a whole number from 1 to {MAX_DEPTH}, or a dimension"
 
     def suggest(self, trial: Trial) -> Architecture:
         """Sample an architecture from ``trial``; parameters have dotted names such as ``model.depth``."""
@@ -233,17 +233,18 @@ def _problems(node: Any, where: str) -> Iterator[str]:
     except ConfigError as error:
         yield str(error)
         return
-    if dimension is not None:
+    is_mechanism = where.startswith("attention.") and where.count(".") == 1
+    if is_mechanism and not isinstance(node, Mapping):
+        yield f"{where}={shown(node)}: it must be a mapping with the key _target_ and the settings of a mechanism"
+    elif dimension is not None:
         for branch in dimension.bounds():
             yield from _problems(branch, where)
     elif isinstance(node, Mapping):
-        relative = is_relative(node) and where.startswith("attention.")
-        if "_target_" not in node and not relative and where not in ("input", "attention", "train"):
-            if where == "model" or (where.startswith("attention.") and where.count(".") == 1):
-                yield f"{where}: names no class; write _target_: package.module.Class"
-                return
-            kinds = "a dimension has the key choice, int or float"
-            yield f"{where}: {dict(node)} is neither a value nor a dimension; {kinds}"
+        has_none = where in ("input", "attention", "train") or (is_relative(node) and where.startswith("attention."))
+        if "_target_" not in node and not has_none:
+            no_class = "names no class; write _target_: package.module.Class"
+            no_value = f"{shown(node)} is no value; a dimension has the key choice, int or float"
+            yield f"{where}: {no_class if where == 'model' or is_mechanism else no_value}"
             return
         for name, value in node.items():
             yield from _problems(value, f"{where}.{name}")

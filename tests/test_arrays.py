@@ -164,7 +164,7 @@ def per_split(**sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
         (
             {"inputs": np.array([None, "a"] * 10), "labels": LABELS},
             {},
-            "array 'inputs': Object arrays",
+            "array 'inputs' can't be read: Object arrays",
         ),
         ({"inputs": IDS * 1.0, "labels": LABELS}, {}, r"inputs: float64 of shape \(20, 2\); it takes integers"),
         ({"inputs": IDS[:, :0], "labels": LABELS}, {}, r"inputs: int64 of shape \(20, 0\)"),
@@ -224,7 +224,10 @@ def test_invalid_arrays_are_refused(
     [
         (lambda path: path.write_text("a,b"), "not an .npz file, as written by numpy.savez"),
         (lambda path: path.write_bytes(path.read_bytes()[:-100]), "not an .npz file, as written by numpy.savez"),
-        (lambda path: path.write_bytes(path.read_bytes().replace(b"\7\0\0\0", b"\6\0\0\0")), "'inputs': Bad CRC-32"),
+        (
+            lambda path: path.write_bytes(path.read_bytes().replace(b"\7\0\0\0", b"\6\0\0\0")),
+            "'inputs' can't be read: Bad CRC-32",
+        ),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:

@@ -10,6 +10,8 @@ from search import front, tables
 from search.config import check_no_password, hide_passwords
 from search.costs import __main__ as costs
 from search.export import __main__ as export
+from search.report import __main__ as report
+from search.sync import __main__ as sync
 from spaces.dimensions import ConfigError
 
 SECRET = "hunter2"
@@ -97,20 +99,22 @@ def test_no_message_has_the_password(command, monkeypatch, arguments):  # noqa: 
 
 
 @pytest.mark.parametrize("where", ["the environment", "the command line"])
-@pytest.mark.parametrize("name", ["front", "tables", "costs", "export"])
+@pytest.mark.parametrize("name", ["front", "tables", "costs", "export", "report", "sync"])
 def test_no_command_shows_the_password(name, where, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    given = {
-        "front": ["study"],
-        "tables": ["a.json.gz", "study"],
-        "costs": ["study"],
-        "export": ["study", "--to", "a"],
-    }[name]
+    given = ["study", *{"tables": ["other"], "export": ["--to", "a"]}.get(name, [])]
     if where == "the environment":
         monkeypatch.setenv("PARETOFORMER_STORAGE", DEAD)
     else:
         given += ["--storage", DEAD]
-    main = {"front": front.main, "tables": tables.main, "costs": costs.main, "export": export.main}[name]
+    main = {
+        "front": front.main,
+        "tables": tables.main,
+        "costs": costs.main,
+        "export": export.main,
+        "report": report.main,
+        "sync": sync.main,
+    }[name]
     for arguments, expected in ((given, 2), (["--help"], 0)):
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         try:
@@ -120,5 +124,7 @@ def test_no_command_shows_the_password(name, where, tmp_path, monkeypatch, capsy
         printed = capsys.readouterr()
         assert code == expected
         assert SECRET not in printed.out + printed.err
-        assert "***" in printed.err or arguments == ["--help"]
+        if arguments != ["--help"]:
+            assert "***" in printed.err
+            assert ("can't be opened" if where == "the environment" else "no place for a password") in printed.err
     assert not list(Path.cwd().iterdir())

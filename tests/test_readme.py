@@ -6,6 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import fuzz
 import pytest
 import yaml
 from checkpoints import with_checkpoint
@@ -79,11 +80,13 @@ def test_a_command_composes_or_parses(words, monkeypatch):
     monkeypatch.setattr(costs, "open_read_only", reached)
     monkeypatch.setattr(export, "_export", reached)
     monkeypatch.setattr(inference, "load", reached)
+    monkeypatch.setattr(fuzz, "supervise", reached)
     monkeypatch.setattr(pruning, "main", reached)  # it has no options, so nothing to parse
     assert module != "search.pruning" or not given
     monkeypatch.setattr(sys, "argv", [module, *given])
     entry = {
         "search.front": front.main,
+        "tests.fuzz": fuzz.main,
         "search.compare": compare.main,
         "search.tables": tables.main,
         "search.costs": costs.main,
@@ -122,6 +125,7 @@ def check_names(given):
 def test_the_readmes_hold_commands_of_every_kind():
     modules = {words[0] for parameter in COMMANDS for words in parameter.values}
     assert modules == {
+        "tests.fuzz",
         "search.run",
         "search.front",
         "search.compare",

@@ -116,9 +116,9 @@ def test_a_table_survives_its_file_and_equal_tables_give_equal_bytes(tmp_path):
     assert np.array_equal(again.curves, TABLE.curves)
     assert (tmp_path / "a.json.gz").read_bytes() == (tmp_path / "b.json.gz").read_bytes()
     (tmp_path / "c.json.gz").write_text("no table")
-    for missing in ("c.json.gz", "d.json.gz"):
-        with pytest.raises(ConfigError, match=f"{missing}: no recorded table"):
-            read(tmp_path / missing)
+    for name, message in (("c.json.gz", "no recorded table"), ("d.json.gz", "no such file")):
+        with pytest.raises(ConfigError, match=f"{name}: {message}"):
+            read(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", shipped())

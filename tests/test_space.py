@@ -98,13 +98,14 @@ def test_the_largest_architecture_of_each_pattern_has_the_upper_bounds():
     [
         ({"atention": {}}, ["space: 'atention' is unknown; it accepts input, attention, model, pattern, roles, train"]),
         ({"attention": {}}, ["attention: missing"]),
-        ({"model": {"_target_": "m.M"}}, ["model.depth: None: it must be a positive integer"]),
-        ({"model": {"_target_": "m.M", "depth": {"choice": [1, "deep"]}}}, ["model.depth: 'deep': it must be"]),
-        ({"model": {"_target_": "m.M", "depth": {"int": [0, 2]}}}, ["model.depth: 0: it must be"]),
+        ({"model": {"_target_": "m.M"}}, ["model.depth=null: it must be a whole number from 1 to 1000"]),
+        ({"model": {"_target_": "m.M", "depth": {"choice": [1, "deep"]}}}, ["model.depth='deep': it must be"]),
+        ({"model": {"_target_": "m.M", "depth": {"int": [0, 2]}}}, ["model.depth=0: it must be"]),
         ({"attention": {"mine": {"rank": 3}}}, ["attention.mine: names no class; write _target_"]),
         ({"model": {"depth": 1}}, ["model: names no class; write _target_"]),
         ({"pattern": ["softmx"]}, ["pattern: 'softmx' is not among this space's mechanisms: softmax, linformer"]),
         ({"pattern": [["softmax"]]}, ["pattern: ['softmax'] is not among this space's mechanisms: softmax, linformer"]),
+        ({"attention": {"mine": 1}}, ["attention.mine=1: it must be a mapping with the key _target_"]),
         ({"pattern": []}, ["pattern=[]: it must be a list of mechanisms"]),
         ({"pattern": 5, "roles": {"cross": 5}}, ["pattern=5: it must be a list", "roles.cross: 5 is not among this"]),
         ({"roles": 5, "input": [1]}, ["roles=5: it must be a mapping", "input=[1]: it must be a mapping"]),
@@ -115,7 +116,7 @@ def test_the_largest_architecture_of_each_pattern_has_the_upper_bounds():
         ),
         (
             {"model": {"_target_": "m.M", "depth": {"itn": [1, 6]}}},
-            ["model.depth: {'itn': [1, 6]} is neither a value nor a dimension"],
+            ["model.depth: {'itn': [1, 6]} is no value; a dimension has"],
         ),
         (
             {

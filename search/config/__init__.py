@@ -71,17 +71,17 @@ def hide_passwords(text: str) -> str:
 
 
 def add_storage_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option ``--storage`` of a command that reads studies."""
+    """Add the option ``--storage`` of a command that reads studies; without it :func:`default_storage` is meant."""
     parser.add_argument(
         "--storage",
         metavar="URL",
-        type=_without_password,
-        default=default_storage(),
+        type=without_password,
         help="of the database; by default PARETOFORMER_STORAGE, or else that of conf/storage/sqlite.yaml",
     )
 
 
-def _without_password(argument: str) -> str:
+def without_password(argument: str) -> str:
+    """``argument`` of a command line, which is refused if it contains a password."""
     try:
         check_no_password([argument])
     except ConfigError as error:

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import KeyValidationError, MissingMandatoryValue, OmegaConfBaseException
 
 from search.config import GROUPS, check_no_password, option_names
 from spaces.dimensions import ConfigError
 
 FOLDER_OPTIONS = ("--config-dir", "-cd")
-_NO_NAME = re.compile(r"\s*([\[{]|$)|(null|true|false|-?[\d.]+)\s*$", re.IGNORECASE)
+_NAME = re.compile(r"([\"']?)(?!(null|true|false|nan|inf)\b)[a-z_][\w./-]*\1", re.IGNORECASE)
+_DETAILS = re.compile(
+    r"^(\s*(full_key|object_type|reference_type)\b.*|.* raised while composing config:)\n?", re.MULTILINE
+)
 
 
 def check_command_line(arguments: Sequence[str]) -> None:
@@ -29,7 +32,7 @@ def check_command_line(arguments: Sequence[str]) -> None:
     check_no_password(arguments)
     for argument in arguments:
         group, equals, value = argument.lstrip("+").partition("=")
-        if group in GROUPS and equals and _NO_NAME.match(value):
+        if group in GROUPS and equals and not _NAME.fullmatch(value.strip()):
             raise ConfigError(f"{argument}: it must be one name; known: {', '.join(option_names(group))}")
         if argument in ("-m", "--multirun") or group == "hydra.mode":
             raise ConfigError(f"{argument}: a command is one run; for several use a loop of the shell")
@@ -59,16 +62,23 @@ def composition_error(error: BaseException, arguments: Sequence[str]) -> str:
         parent, key = getattr(cause, "parent_node", None), getattr(cause, "full_key", None)
         if isinstance(parent, DictConfig) and key and "not in struct" in str(cause):
             return f"{key}: unknown key; known: {', '.join(map(str, parent))}\nto add it: +{key}=VALUE"
+        if "Cannot merge" in str(cause) and not key:
+            first, *_ = str(error).splitlines()
+            return f"{first} a list and a mapping cannot be merged; write the kind of value that the option has"
         if key and "Cannot merge" in str(cause):
             override = str(error).removeprefix("Error merging override ")
             return f"{key}: a list and a mapping cannot be merged\nto replace it as a whole: '~{key}' '+{override}'"
         cause = cause.__cause__
     if isinstance(error, MissingConfigException) and error.options:
         return f"{str(error).splitlines()[0]}; known: {', '.join(error.options)}"
-    if not (isinstance(error, HydraException) and str(error)) and (files := list(invalid_files(arguments))):
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: not KEY=VALUE; put a value with special characters in quotes, as in 'key=\"a b\"'"
+    if files := list(invalid_files(arguments)):
         return "\n".join(files)
     if isinstance(error, RecursionError):
         return "a file is among its own defaults, directly or through another; leave it out of the list defaults"
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return f"{' '.join(arguments)}: cannot be composed; every KEY must be one that --cfg job shows"
     return _in_one_line(error)
 
 
@@ -77,7 +87,9 @@ def _in_one_line(error: BaseException) -> str:
         error = error.__cause__
     first, *_ = str(error).strip().splitlines() or [type(error).__name__]
     if not isinstance(error, OmegaConfBaseException):
-        return str(error).strip() or first
+        return _DETAILS.sub("", str(error)).strip() or first
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key}=???: it must have a value"
     kind, _, reason = first.partition(" raised while resolving interpolation: ")
     if kind == ConfigError.__name__ and reason:  # which names the key that is the cause
         return reason
@@ -114,6 +126,8 @@ def _problem(file: Path, folder: Path) -> str:
         return f"{line}{error.problem or 'it is not valid YAML'}; write YAML such as model: {{depth: 2}}"
     except RecursionError:
         return "a value contains itself, or is nested too deeply"
+    except KeyValidationError:
+        return "a key is null or of another type that no key can have; write text"
     except (OSError, OmegaConfBaseException, ValueError, TypeError) as error:
         return _in_one_line(error)
     if content is None:
@@ -121,9 +135,18 @@ def _problem(file: Path, folder: Path) -> str:
     if not isinstance(content, dict):
         return f"it holds a {'list' if isinstance(content, list) else 'single value'}; it must be a mapping of keys"
     defaults = content.get("defaults", [])
-    if not isinstance(defaults, list):
+    if not isinstance(defaults, list) or not all(map(_is_default, defaults)):
         return f"defaults={defaults!r}: it must be a list such as [nlp, _self_]"
     own = file.relative_to(folder).with_suffix("")
     if own.name in defaults or f"/{own.as_posix()}" in defaults:
         return f"it is among its own defaults; leave {own.name!r} out of the list"
     return ""
+
+
+def _is_default(item: Any) -> bool:
+    """Whether an item of a list of defaults is ``file`` or ``group: option``, with one option, several or none."""
+    if isinstance(item, dict) and len(item) == 1:
+        ((group, options),) = item.items()
+        names = options if isinstance(options, list) else [options]
+        return isinstance(group, str) and all(isinstance(name, str) or name is None for name in names)
+    return isinstance(item, str)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import spearmanr
 
-from search.config import add_storage_option, refuse
+from search.config import add_storage_option, default_storage, refuse
 from search.costs.latency import Meter
 from search.costs.measured import MeasuredCosts
 from search.pareto import Floats
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_storage_option(parser)
     asked = parser.parse_args(arguments)
     try:
-        with open_read_only(asked.storage) as storage:
+        with open_read_only(asked.storage or default_storage()) as storage:
             print(drift(TrialStore(load_study(storage, asked.study))))  # noqa: T201
     except ConfigError as error:
         return refuse(error)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.config import add_storage_option, hide_passwords, refuse
+from search.config import add_storage_option, default_storage, hide_passwords, refuse, without_password
 from search.study.selection import Selection, add_options, select
 from spaces.dimensions import ConfigError
 
@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     group = parser.add_argument_group("register it in MLflow")
     group.add_argument("--register", metavar="NAME", help="as a new version of the registered model NAME")
     group.add_argument("--alias", default="champion", help="of this version; by default champion")
-    group.add_argument("--tracking-uri", metavar="URI", help="by default MLFLOW_TRACKING_URI or else mlflow.db")
+    group.add_argument(
+        "--tracking-uri", metavar="URI", type=without_password, help="by default MLFLOW_TRACKING_URI or else mlflow.db"
+    )
     add_storage_option(parser)
     given = list(sys.argv[1:] if arguments is None else arguments)
     asked = parser.parse_args(given)
@@ -70,7 +72,7 @@ def _export(asked: argparse.Namespace, command: str) -> None:
 
     check_new_folder(asked.to)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with open_read_only(asked.storage) as storage:
+    with open_read_only(asked.storage or default_storage()) as storage:
         store = TrialStore(load_study(storage, asked.study))
         identity, records, ceilings = store.identity(), store.records(), store.ceilings()
         repeated = read_repetitions(store.study)

@@ -61,8 +61,13 @@ def read(path: Path) -> Table:
     try:
         with gzip.open(path) as file:
             return Table(**json.load(file))
+    except FileNotFoundError:
+        known = ", ".join(shipped())
+        raise ConfigError(f"{path}: no such file; it must be a file that search.tables writes, or {known}") from None
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: no recorded table: {error}") from None
+        raise ConfigError(
+            f"{path}: no recorded table, as search.tables writes it: {getattr(error, 'strerror', None) or error}"
+        ) from None
 
 
 def shipped() -> dict[str, Path]:

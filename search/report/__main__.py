@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.config import default_storage, refuse
+from search.config import add_storage_option, default_storage, refuse
 from spaces.dimensions import ConfigError
 
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("study", metavar="STUDY", help="name of a study")
     parser.add_argument("--to", metavar="FILE", type=_html_path, help="by default STUDY.html in this folder")
-    parser.add_argument("--storage", metavar="URL", help="of the database; by default that of conf/storage/sqlite.yaml")
+    add_storage_option(parser)
     asked = parser.parse_args(arguments)
 
     import optuna

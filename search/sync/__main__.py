@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from search.config import default_storage, refuse
+from search.config import add_storage_option, default_storage, refuse, without_password
 from spaces.dimensions import ConfigError
 
 
@@ -53,8 +53,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m search.sync", description="Log the trials of a stored study that are missing in MLflow."
     )
     parser.add_argument("study", metavar="STUDY", help="name of the study")
-    parser.add_argument("--storage", metavar="URL", help="of the database; by default that of conf/storage/sqlite.yaml")
-    parser.add_argument("--uri", metavar="URI", help="of MLflow; by default MLFLOW_TRACKING_URI, or mlflow.db here")
+    add_storage_option(parser)
+    parser.add_argument(
+        "--uri",
+        metavar="URI",
+        type=without_password,
+        help="of MLflow; by default MLFLOW_TRACKING_URI, or mlflow.db here",
+    )
     parser.add_argument("--experiment", metavar="NAME", default="paretoformer", help="of MLflow (%(default)s)")
     return parser
 

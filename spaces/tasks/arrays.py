@@ -143,7 +143,8 @@ def _read(file: Path, inputs: str, labels: str, padding: str | None) -> list[Par
                 try:
                     return np.asarray(stored[name])
                 except (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-                    raise ValueError(f"array {name!r}: {error}") from error
+                    reason = getattr(error, "strerror", None) or error
+                    raise ValueError(f"array {name!r} can't be read: {reason}") from error
 
             splits = [f"{split}_" for split in SPLITS] if f"train_{inputs}" in stored else [""]
             parts = [
@@ -153,6 +154,8 @@ def _read(file: Path, inputs: str, labels: str, padding: str | None) -> list[Par
             for part in parts[1:]:
                 _check_equal_shapes(parts[0], part)
             return parts
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"file={str(file)!r} can't be read: {error}") from error
     except ValueError as error:
         raise ValueError(f"file={str(file)!r}: {error}") from error
 

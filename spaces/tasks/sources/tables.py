@@ -228,8 +228,8 @@ def read_parquet(path: Path, settings: Settings) -> Iterator[Row]:
         with open_table(path) as source, parquet.ParquetFile(io.BytesIO(source.read()) if compressed else path) as file:
             settings.check(file.schema_arrow.names, path)
             yield from arrow_rows(file.iter_batches(columns=settings.columns), settings.columns)
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"{path.name}: {error}") from error
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path.name}: no Parquet that can be read: {error}") from error
 
 
 FORMATS: Mapping[str, Callable[[Path, Settings], Iterator[Row]]] = {
