@@ -1,0 +1,260 @@
+"""A command that kills, stops and interrupts the workers of a study at random, and then checks that nothing is lost.
+
+``python tests/chaos.py FOLDER --kills 30`` works on SQLite, ``--storage URL`` on a server, whose connections are then
+terminated at random as well; ``--restart COMMAND`` restarts it instead. It prints the numbers and ends with exit code 1
+if a check fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import mlflow
+import optuna
+import sqlalchemy
+from tiny_task import TREE, FirstToken, tiny_config
+
+from search.study.records import Objectives, State, front
+from search.study.storage import load_study, open_read_only
+from search.study.store import TrialStore
+from search.tracking.summaries import trial_data
+from search.workers.run import run
+from spaces.architecture import key
+from spaces.dimensions import ConfigError
+
+HEARTBEAT_S, GRACE_S = 1, 3
+EPOCHS = 12
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGINT, signal.SIGTERM)
+
+
+class Slow(FirstToken):
+    """An epoch takes a fifth of a second and leaves a byte in the file ``epochs``."""
+
+    def batches(self, split, batch_size, *, shuffle=None):
+        if split == "train" and shuffle is not None:
+            time.sleep(0.2)
+            with Path("epochs").open("ab") as file:
+                file.write(b".")
+        return super().batches(split, batch_size, shuffle=shuffle)
+
+
+def configuration(folder: Path, url: str, n_trials: int) -> dict:
+    config = tiny_config(folder)
+    space = {**TREE, "train": {**TREE["train"], "epochs": EPOCHS}}
+    storage = {"url": url, "heartbeat_s": HEARTBEAT_S, "grace_s": GRACE_S, "wait_s": 120}
+    return {
+        **config,
+        "study": "chaos",
+        "space": space,
+        "task": {"_target_": "chaos.Slow"},
+        "pruner": {"_target_": "search.pruning.gain_rate.GainRate", "patience": 0.1, "first": 3, "target": None},
+        "storage": storage,
+        "tracking": {
+            "_target_": "search.tracking.mlflow.MlflowTracking",
+            "uri": f"sqlite:///{folder}/mlflow.db",
+            "experiment": "paretoformer",
+        },
+        "checkpoints": str(folder / "checkpoints"),
+        "n_trials": n_trials,
+        "budget": None,
+        "patience": None,
+        "scale": "auto",
+    }
+
+
+def worker(config: dict, folder: Path, number: int) -> None:
+    """Run the study to its end, in a process of its own."""
+    os.chdir(folder)
+    log = os.open(f"worker-{number}.log", os.O_CREAT | os.O_WRONLY)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        sys.exit(run(config))
+    except KeyboardInterrupt:  # before the first trial, as in search.run
+        sys.exit(130)
+
+
+def resume(process) -> None:
+    """Let a stopped process go on, unless it has been killed."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGCONT)
+
+
+class Chaos:
+    """Keeps ``count`` workers running and sends them signals."""
+
+    def __init__(self, config: dict, folder: Path, count: int, seed: int) -> None:
+        self.config, self.folder, self.count = config, folder, count
+        self.random, self.started, self.sent = random.Random(seed), 0, Counter()
+        self.workers, self.stopped = [], []
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["chaos", "search.assemble", "search.worker", "search.tracking.runs"])
+
+    def start(self):
+        self.started += 1
+        process = self.context.Process(target=worker, args=(self.config, self.folder, self.started))
+        process.start()
+        return process
+
+    def signal_one(self) -> None:
+        """Send a random signal to a random worker; one that was stopped continues after the grace period."""
+        for process, at in list(self.stopped):
+            if time.monotonic() > at:
+                resume(process)
+                self.stopped.remove((process, at))
+        stopped = [process for process, _ in self.stopped]
+        running = [process for process in self.workers if process.is_alive() and process not in stopped]
+        training = [process for process in running if process.pid in self.training()]
+        if not (training or running):
+            return
+        # Mostly one that runs a trial; others are starting.
+        chosen = training if training and self.random.random() < 0.8 else running
+        process, number = self.random.choice(chosen), self.random.choice(SIGNALS)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+            self.sent[number.name] += 1
+        if number == signal.SIGSTOP:
+            self.stopped.append((process, time.monotonic() + GRACE_S + 2))
+
+    def training(self) -> set[int]:
+        """The ids of the processes that run a trial."""
+        try:
+            with open_read_only(self.config["storage"]["url"]) as storage:
+                records = TrialStore(load_study(storage, "chaos")).records()
+        except (ConfigError, optuna.exceptions.StorageInternalError):  # not created yet, or interrupted
+            return set()
+        workers = [record.worker for record in records if record.state == State.RUNNING]
+        return {int(worker.rpartition(":")[2]) for worker in workers if worker}
+
+    def fill(self) -> bool:
+        """Start workers in place of those that have ended; false if one has ended the study."""
+        self.workers, ended = [each for each in self.workers if each.exitcode is None], self.workers
+        if any(each.exitcode == 0 for each in ended):
+            return False
+        failed = [each.exitcode for each in ended if each.exitcode not in (None, -9, 130, 143, -2, -15)]
+        assert not failed, f"workers ended with exit codes {failed}"
+        self.workers += [self.start() for _ in range(self.count - len(self.workers))]
+        return True
+
+    def end(self) -> None:
+        """Let all go on, and run the study to its end."""
+        for process, _ in self.stopped:
+            resume(process)
+        for process in self.workers:
+            process.join()
+        last = self.start()
+        last.join()
+        assert last.exitcode == 0, f"the last worker ended with exit code {last.exitcode}"
+
+
+def check(config: dict, folder: Path) -> dict:
+    """Check what is stored; return numbers."""
+    with open_read_only(config["storage"]["url"]) as storage:
+        store = TrialStore(load_study(storage, "chaos"))
+        every, records = store.all_records(), store.records()
+        objectives = Objectives.of(Slow(), config["costs"], store.ceilings())
+        identity = store.study_id()
+        states = Counter(trial.state.name for trial in store.study.trials)
+    ended = {State.COMPLETE, State.PRUNED, State.PAUSED, State.FAILED}
+    assert len(records) == config["n_trials"], f"{len(records)} trials instead of {config['n_trials']}"
+    assert {record.state for record in records} <= ended, Counter(record.state for record in records)
+    assert not {"RUNNING", "WAITING"} & set(states), states
+    assert len({key(record.architecture) for record in records}) == len(records), "an architecture was tried twice"
+    failed = [record.reason for record in records if record.state == State.FAILED]
+    assert all("workers ended while they ran it" in reason for reason in failed), failed
+    for record in records:
+        assert [epoch for epoch, _ in record.curve] == list(range(1, record.epochs + 1)), record
+        assert record.state != State.COMPLETE or record.epochs == EPOCHS
+
+    points = {record.number: objectives.point(record) for record in records if objectives.point(record)}
+    dominated = {
+        one
+        for one, point in points.items()
+        for other in points.values()
+        if other != point and all(a <= b for a, b in zip(other, point, strict=True))
+    }
+    members = {member.number for member in front(records, objectives)}
+    assert members == set(points) - dominated, "the front is wrong"
+
+    client = mlflow.MlflowClient(config["tracking"]["uri"])
+    experiment = client.get_experiment_by_name("paretoformer")
+    runs = list(client.search_runs([experiment.experiment_id], max_results=5000))
+    logged = {int(run.data.tags["trial"]): run for run in runs if "trial" in run.data.tags}
+    assert sum("trial" in run.data.tags for run in runs) == len(logged) == len(records), "not one run a trial"
+    assert sum("trial" not in run.data.tags for run in runs) == 1, "not one parent run"
+    for record in records:
+        run = logged[record.number]
+        assert run.data.tags["state"] == record.state, (record.number, run.data.tags["state"], record.state)
+        assert run.data.metrics.get("final_accuracy") == record.metric
+        assert run.data.params == trial_data(record, objectives).params
+    assert {number for number, run in logged.items() if run.data.tags.get("front") == "true"} == members
+
+    paused = sum(record.state == State.PAUSED for record in records)
+    files = [path.name for path in folder.rglob("*") if path.is_file()]
+    assert sum(name.endswith(".pt") for name in files) <= paused, "checkpoints of ended trials are left"
+    assert not [name for name in files if name.startswith(".") and ".pt" in name], "half-written files"
+    assert not list(folder.glob(".mlflow-*"))
+    return {
+        "trials": len(records),
+        "states": dict(Counter(str(record.state) for record in records)),
+        "trials in Optuna": len(every),
+        "epochs that count": sum(record.epochs for record in records),
+        "epochs begun": len((folder / "epochs").read_bytes()),
+        "identity": identity[:6],
+    }
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--storage", metavar="URL")
+    parser.add_argument("--restart", metavar="COMMAND", help="restarts the server of the storage")
+    asked = parser.parse_args()
+    folder = asked.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    config = configuration(folder, asked.storage or f"sqlite:///{folder}/studies.db", asked.trials)
+    chaos, start, outages = Chaos(config, folder, asked.workers, asked.seed), time.monotonic(), 0
+    while sum(chaos.sent.values()) < asked.kills and chaos.fill():
+        time.sleep(chaos.random.uniform(0.2, 4.0))
+        chaos.signal_one()
+        if config["storage"]["url"].startswith("postgresql") and chaos.random.random() < 0.2:
+            outages += 1
+            interrupt_server(asked.storage, asked.restart)
+    chaos.end()
+    numbers = check(config, folder)
+    signals = dict(chaos.sent)
+    print({"signals": signals, "outages": outages, "seconds": round(time.monotonic() - start), **numbers})  # noqa: T201
+    if sum(signals.values()) < asked.kills:
+        sys.exit("the study ended before all signals were sent; give more trials")
+
+
+def interrupt_server(url: str, command: str | None) -> None:
+    """Restart the server, or terminate the connections of its other users."""
+    if command:
+        subprocess.run(command, shell=True, check=True)
+        return
+    engine = sqlalchemy.create_engine(url)
+    terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
+    with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError), engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"{terminate} pg_backend_pid()"))
+    engine.dispose()
+
+
+if __name__ == "__main__":
+    main()

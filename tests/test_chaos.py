@@ -1,0 +1,26 @@
+"""A short run of the command that kills workers at random; see chaos.py for a long one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_study import postgresql, url  # noqa: F401 - fixtures
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_when_workers_are_killed_at_random(tmp_path, url):  # noqa: F811
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
+    options = ["--kills", "4", "--trials", "6", "--workers", "2", "--storage", url]
+    done = subprocess.run(
+        [sys.executable, HERE / "chaos.py", tmp_path / "run", *options],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "'trials': 6" in done.stdout
