@@ -1,6 +1,9 @@
 """Further workers of a run: how many, what they print, and how they end."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from tiny_task import TREE, opened, tiny_config
 
 from search.assemble import build_search
 from search.budget.deadline import Deadline
+from search.workers import processes
 from search.workers.processes import MAX_AUTO, WorkerProcesses, worker_count
 from spaces.space import Space
 
@@ -41,6 +45,43 @@ def test_a_worker_that_fails_is_reported():
         others.finish()
     assert len(shown) == 1
     assert shown[0].startswith("a worker has failed: weights_mb: missing; it must be ")
+
+
+SLEEPER = "import os, signal, sys, time; sys.stdin.readline(); print(os.getpid(), flush=True); sys.stdin.read()"
+
+
+def wait_until(condition):
+    ends = time.monotonic() + 30
+    while not condition() and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert condition()
+
+
+def test_a_killed_worker_is_replaced_but_not_for_ever(monkeypatch):
+    monkeypatch.setattr(processes, "MAX_RESTARTS", 2)
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **settings: start([sys.executable, "-c", SLEEPER], **settings))
+    shown, killed = [], []
+    with WorkerProcesses({"budget": None}, 1, Deadline(), shown.append) as others:
+        for round_ in range(3):
+            wait_until(lambda: len([line for line in shown if line.isdigit()]) == round_ + 1)  # noqa: B023
+            killed.append(int([line for line in shown if line.isdigit()][-1]))
+            os.kill(killed[-1], signal.SIGKILL)
+        others.finish()
+    assert len(set(killed)) == 3
+    messages = [line for line in shown if not line.isdigit()]
+    assert messages[:2] == ["A worker was killed (SIGKILL); another takes its place."] * 2
+    assert [line for line in messages if line.startswith("a worker has failed")] == messages[2:]
+    assert len(messages) == 3
+
+
+def test_workers_that_are_stopped_are_not_replaced(monkeypatch):
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **settings: start([sys.executable, "-c", SLEEPER], **settings))
+    shown = []
+    with WorkerProcesses({"budget": None}, 2, Deadline(), shown.append):
+        wait_until(lambda: len(shown) == 2)
+    assert len(shown) == 2
 
 
 @pytest.mark.slow

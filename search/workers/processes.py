@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from typing import IO, Any, NamedTuple, Self
 from search.budget.deadline import Deadline
 
 MAX_AUTO = 4  # workers by default, if there are as many cores: each holds PyTorch and a batch in memory
+MAX_RESTARTS = 10  # of killed workers of a run: more are killed by something that will not stop
 STOPPING_S = 20.0  # that a worker has to requeue its trial, before it is killed
 
 
@@ -58,41 +60,54 @@ class WorkerProcesses:
     def __init__(self, config: Mapping[str, Any], count: int, deadline: Deadline, show: Callable[[str], None]) -> None:
         self._config, self._count, self._deadline, self._show = config, count, deadline, show
         self._workers: list[_Worker] = []
+        self._replaced = set[int]()  # the process ids of killed workers
+        self._lock, self._stopping = threading.Lock(), False
 
     def __enter__(self) -> Self:
-        ends_at = time.time() + self._deadline.total_left_s()
-        given = {"config": self._config, "ends_at": ends_at if self._deadline.limited else None}
         for _ in range(self._count):
-            errors = tempfile.TemporaryFile("w+")
-            process = subprocess.Popen(
-                [sys.executable, "-m", "search.workers"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env={**os.environ, "FORCE_COLOR": "1"} if sys.stdout.isatty() else None,
-                start_new_session=True,  # Ctrl-C reaches this process alone, which then closes their input
-            )
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):  # it has ended; finish() tells why
-                process.stdin.write(json.dumps(given) + "\n")
-                process.stdin.flush()
-            thread = threading.Thread(target=self._forward, args=(process,), daemon=True)
-            thread.start()
-            self._workers.append(_Worker(process, errors, thread))
+            self._start()
         return self
 
+    def _start(self) -> None:
+        ends_at = time.time() + self._deadline.total_left_s()
+        given = {"config": self._config, "ends_at": ends_at if self._deadline.limited else None}
+        errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed when all have ended
+        process = subprocess.Popen(
+            [sys.executable, "-m", "search.workers"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "FORCE_COLOR": "1"} if sys.stdout.isatty() else None,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then closes their input
+        )
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended; finish() tells why
+            process.stdin.write(json.dumps(given) + "\n")
+            process.stdin.flush()
+        thread = threading.Thread(target=self._forward, args=(process,), daemon=True)
+        self._workers.append(_Worker(process, errors, thread))
+        thread.start()
+
     def _forward(self, process: subprocess.Popen[str]) -> None:
+        """Show what a worker prints; start another in its place if it is killed."""
         assert process.stdout is not None
         for line in process.stdout:
             self._show(line.rstrip("\n"))
+        code = process.wait()
+        with self._lock:
+            if code >= 0 or self._stopping or len(self._replaced) == MAX_RESTARTS:
+                return
+            self._replaced.add(process.pid)
+            self._start()
+        self._show(f"A worker was killed ({signal.Signals(-code).name}); another takes its place.")
 
     def finish(self) -> None:
         """Wait until all have ended; what went wrong in one is shown."""
-        for process, errors, forwarding in self._workers:
+        for process, errors, forwarding in self._workers:  # which grows while killed workers are replaced
             code = process.wait()
             forwarding.join()
-            if code:
+            if code and process.pid not in self._replaced:
                 errors.seek(0)
                 last = (errors.read().strip().splitlines() or [f"exit code {code}"])[-1]
                 self._show(f"a worker has failed: {last}")
@@ -100,6 +115,8 @@ class WorkerProcesses:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        with self._lock:
+            self._stopping = True
         for process, *_ in self._workers:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):
