@@ -188,10 +188,10 @@ def check(run: Run, network: nn.Module, interface: Interface, free: tuple[str, .
 
 
 def _cause(failure: BaseException) -> str:
-    """The first line of the error at the root of a failure."""
+    """The first sentence of the error at the root of a failure."""
     while failure.__cause__ is not None:
         failure = failure.__cause__
-    line = str(failure).strip().split("\n")[0]
+    line = re.split(r"\n|\. ", str(failure).strip())[0]
     return re.sub(r"\x1b\[\d*m", "", line)[:100] or type(failure).__name__
 
 
