@@ -59,7 +59,7 @@ LAYERS = (  # of search/, lowest first: a module imports lower layers and its ow
     ("search.evaluate",),
     ("search.worker",),
     ("search.replay", "search.assemble"),
-    ("search.workers",),
+    ("search.workers", "search.ui"),
     ("search.confirm",),
     ("search.export",),
     ("search.predict",),

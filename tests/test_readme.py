@@ -22,6 +22,7 @@ from search.export import inference
 from search.pruning import __main__ as pruning
 from search.report import __main__ as report
 from search.sync import __main__ as sync
+from search.ui import __main__ as ui
 from spaces.bench import __main__ as bench
 from spaces.bench import memory
 from spaces.space import Space
@@ -74,6 +75,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
     monkeypatch.setattr(front, "_list_studies", reached)
     monkeypatch.setattr("search.study.stored.load_stored", reached)
     monkeypatch.setattr("search.study.storage.open_read_only", reached)
+    monkeypatch.setattr("search.ui.server.path_of", reached)
     monkeypatch.setattr(compare, "compare", check_names)
     monkeypatch.setattr(bench, "run", reached)
     monkeypatch.setattr(memory, "run", reached)
@@ -97,6 +99,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
         "search.export": export.main,
         "search.predict": inference.main,
         "search.sync": sync.main,
+        "search.ui": ui.main,
     }[module]
     with pytest.raises(SystemExit, match=r"^parsed$"):
         entry()
@@ -136,6 +139,7 @@ def test_the_readmes_hold_commands_of_every_kind():
         "search.export",
         "search.predict",
         "search.sync",
+        "search.ui",
         "spaces.bench",
         "spaces.bench.memory",
     }

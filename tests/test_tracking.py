@@ -544,10 +544,10 @@ def test_no_password_is_logged(server):
 @pytest.mark.parametrize(
     ("uri", "command"),
     [
-        (None, "mlflow ui"),
-        ("sqlite:///mlflow.db", "mlflow ui"),
-        ("sqlite:////data/my runs.db", "mlflow ui --backend-store-uri 'sqlite:////data/my runs.db'"),
-        (f"postgresql://me:{SECRET}@host/db", "mlflow ui --backend-store-uri 'postgresql://me:***@host/db'"),
+        (None, "python -m search.ui"),
+        ("sqlite:///mlflow.db", "python -m search.ui"),
+        ("sqlite:////data/my runs.db", "python -m search.ui --uri 'sqlite:////data/my runs.db'"),
+        (f"postgresql://me:{SECRET}@host/db", "python -m search.ui --uri 'postgresql://me:***@host/db'"),
         (f"https://me:{SECRET}@host", ""),
     ],
 )

@@ -39,7 +39,7 @@ class MlflowTracking(Tracking):
     """
 
     def __init__(self, *, uri: str | None = None, experiment: str = "paretoformer") -> None:
-        self.uri, self.artifacts = resolve_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+        self.uri, self.artifacts = resolve_uri(tracking_uri(uri))
         self.experiment = experiment
         self._own: set[int] = set()
         self._connected = False  # since the other workers created their parent runs; false after a failure
@@ -89,8 +89,8 @@ class MlflowTracking(Tracking):
         if self.uri.startswith("http"):
             return ""
         if self.uri == resolve_uri("sqlite:///mlflow.db")[0]:
-            return "mlflow ui"
-        return f"mlflow ui --backend-store-uri {shlex.quote(hide_passwords(self.uri))}"
+            return "python -m search.ui"
+        return f"python -m search.ui --uri {shlex.quote(hide_passwords(self.uri))}"
 
     def url(self) -> str:
         """See :meth:`Tracking.url`."""
@@ -175,6 +175,11 @@ def _retry_time(began: float) -> float:
     """Ten times as long from now as the time since ``began``."""
     now = time.monotonic()
     return now + 10 * (now - began)
+
+
+def tracking_uri(uri: str | None) -> str:
+    """``uri``, or else that of MLFLOW_TRACKING_URI, or else the database in the current folder."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
 
 
 def resolve_uri(uri: str) -> tuple[str, str | None]:

@@ -23,6 +23,7 @@ ON_FRONT: Mapping[bool, Mapping[str, str]] = {
     False: {"front": "false", "mlflow.runColor": "#B5B5B5"},
 }
 PARENT = "mlflow.parentRunId"  # the tag of a nested run
+STUDY = "paretoformer.study"  # the tag of a parent run with the name of its study
 BASELINE_COLOR = {"mlflow.runColor": "#000000"}
 LOGGED_TABLE = '[{"path": "front.json", "type": "table"}]'  # the UI shows this artifact as a table
 
@@ -87,7 +88,7 @@ class StudyRuns:
             return experiment.experiment_id  # created by another worker
 
     def _new_parent(self, objectives: Objectives) -> Run:
-        tags = {"paretoformer.study": self.study, "mlflow.source.name": "search.run", "mlflow.source.type": "LOCAL"}
+        tags = {STUDY: self.study, "mlflow.source.name": "search.run", "mlflow.source.type": "LOCAL"}
         run = self._client.create_run(self.experiment_id, run_name=self.study, tags={**tags, **self._study_tag()})
         self._created = run.info.run_id
         params = {

@@ -1,0 +1,1 @@
+"""The command that opens the MLflow UI on the studies of this folder."""
