@@ -74,6 +74,8 @@ def work(
         RepeatedFailureError: after ``MAX_FAILURES`` failures in a row.
     """
     n_trials, failures = n_trials or sys.maxsize, 0
+    for checkpoint in store.ended_checkpoints():  # of a worker that was killed before it deleted one
+        search.learner.discard(checkpoint)
     for paused in store.records():
         if was_cut(paused) and not search.deadline.is_over():
             store.resume(paused.number)

@@ -114,11 +114,11 @@ class Chaos:
                 self.stopped.remove((process, at))
         stopped = [process for process, _ in self.stopped]
         running = [process for process in self.workers if process.is_alive() and process not in stopped]
-        training = [process for process in running if process.pid in self.training()]
-        if not (training or running):
+        # Mostly one that runs a trial, so that workers get through their start.
+        ids = self.training() if self.random.random() < 0.9 else {process.pid for process in running}
+        chosen = [process for process in running if process.pid in ids]
+        if not chosen:
             return
-        # Mostly one that runs a trial; others are starting.
-        chosen = training if training and self.random.random() < 0.8 else running
         process, number = self.random.choice(chosen), self.random.choice(SIGNALS)
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, number)

@@ -148,6 +148,15 @@ def test_a_trial_that_cannot_be_saved_is_paused_without_a_checkpoint(study, tmp_
     assert "No space left on device" in caplog.text
 
 
+def test_the_checkpoint_that_a_killed_worker_left_of_a_complete_trial_is_deleted(study, tmp_path):
+    folder = tmp_path / "waiting"
+    run(study, tiny_search(checkpoints=folder), 1)
+    for number in (0, 7):
+        (folder / f"{number}.pt").touch()
+    run(study, tiny_search(checkpoints=folder), 1)
+    assert [path.name for path in folder.glob("*.pt")] == ["7.pt"]
+
+
 class StopsAfter(NoPruner):
     """Pauses every trial after two epochs."""
 

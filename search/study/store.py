@@ -99,6 +99,12 @@ class TrialStore:
         """The number of a trial's checkpoint: that of the first trial that it replaces."""
         return requeue.chain(self._trials(), number)[-1].number
 
+    def ended_checkpoints(self) -> list[int]:
+        """The checkpoints of trials that are complete or stopped for good."""
+        trials, ended = self._trials(), (State.COMPLETE, State.PRUNED)
+        numbers = (record.number for record in self.records() if record.state in ended)
+        return [requeue.chain(trials, number)[-1].number for number in numbers]
+
     def lost(self) -> list[int]:
         """The trials that failed as too many workers died running them."""
         failed = (trial for trial in self._trials() if trial.state == TrialState.FAIL)
