@@ -63,8 +63,8 @@ def composition_error(error: BaseException, arguments: Sequence[str]) -> str:
         if isinstance(parent, DictConfig) and key and "not in struct" in str(cause):
             return f"{key}: unknown key; known: {', '.join(map(str, parent))}\nto add it: +{key}=VALUE"
         if "Cannot merge" in str(cause) and not key:
-            first, *_ = str(error).splitlines()
-            return f"{first} a list and a mapping cannot be merged; write the kind of value that the option has"
+            first, *_ = str(error).partition(": ")
+            return f"{first}: a list and a mapping cannot be merged; write the kind of value that the option has"
         if key and "Cannot merge" in str(cause):
             override = str(error).removeprefix("Error merging override ")
             return f"{key}: a list and a mapping cannot be merged\nto replace it as a whole: '~{key}' '+{override}'"
