@@ -37,7 +37,7 @@ def check_tokens(tokens: str, vocabulary: int | None) -> None:
         raise ValueError(f"tokens={tokens!r}: it must be words, bytes, bpe or a file that ends in .json")
     if vocabulary is not None:
         if tokens not in LEARNED:
-            raise ValueError(f"vocabulary={vocabulary}: with tokens={tokens} nothing is learned")
+            raise ValueError(f"vocabulary={vocabulary}: with tokens={tokens} nothing is learned; write null")
         check_whole(BYTES if tokens == "bpe" else 1, vocabulary=vocabulary)
 
 

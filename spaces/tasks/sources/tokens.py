@@ -80,7 +80,7 @@ class TokenSettings:
             raise ValueError(f"special_tokens=true: tokens={self.tokens} has none; name a tokenizer.json that has")
         for name, value in (("vocabulary", self.vocabulary), ("lowercase", self.lowercase)):
             if value is not None and self.tokens not in LEARNED:
-                raise ValueError(f"{name}={value}: with tokens={self.tokens} nothing is learned")
+                raise ValueError(f"{name}={value}: with tokens={self.tokens} nothing is learned; write null")
         if self.vocabulary is not None:
             check_whole(2, vocabulary=self.vocabulary)
 
