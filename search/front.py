@@ -44,9 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from search.study.storage import open_read_only
     from search.study.stored import load_stored
 
+    url = asked.storage or default_storage()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with open_read_only(asked.storage or default_storage()) as storage:
+        with open_read_only(url) as storage:
             if asked.study is None:
                 _list_studies(storage)
             else:
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.confirm is not None:
             from search.confirm.command import confirm
 
-            confirm(asked.storage, asked.study, asked.confirm)
+            confirm(url, asked.study, asked.confirm)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except ConfigError as error:

@@ -107,7 +107,7 @@ def train(device, *, checkpoint=None, save=None, settings=SETTINGS):
         for epoch, metric in training:
             curve.append((epoch, metric))
             if save and epoch == 1:
-                training.save(save)
+                torch.save(training.state_dict(), save)
         metrics = training.evaluate("validation")
     return network, curve, metrics
 

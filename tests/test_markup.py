@@ -92,4 +92,4 @@ def test_a_study_of_any_name_is_stored_listed_and_tracked(tmp_path, capsys):
 
 def test_the_command_that_shows_mlflow_is_one_command(tmp_path):
     uri = f"sqlite:///{tmp_path}/a b; touch x.db"
-    assert shlex.split(MlflowTracking(uri=uri).ui_command()) == ["mlflow", "ui", "--backend-store-uri", uri]
+    assert shlex.split(MlflowTracking(uri=uri).ui_command()) == ["python", "-m", "search.ui", "--uri", uri]

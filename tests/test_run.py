@@ -113,7 +113,7 @@ REFUSED = [  # arguments, and parts of the message
     (["+space=nlp", "limits=3"], ["limits=3: it must be a mapping of costs such as {latency_ms: 2.0}"]),
     (
         ["+space=nlp", "study=[1]", "warm_start=3"],
-        ["study=[1]: it must be text", "warm_start=3: it must be the name"],
+        ["study=[1]: it must be up to 100 letters", "warm_start=3: it must be the name"],
     ),
     (["+space=nlp", "tracking.uri=[1]"], ["tracking: uri=[1]: it must be text or null"]),
     (["+space=nlp", "storage.url=nonsense"], ["storage: url: not a database URL"]),

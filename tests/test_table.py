@@ -274,7 +274,11 @@ def test_many_unusable_rows_are_refused(tmp_path: Path) -> None:
         ("csv.xz", b"review,stars\na,1\n", "reviews.csv.xz: Input format not supported"),
         ("jsonl", b'{"review": "a", "b": 1}\n\n{"c": 2}\n', "label='stars': .*; there are review, b, c"),
         ("jsonl", b"review,stars\na,1\n", "reviews.jsonl: 2 of 2 rows are unusable, such as line 1: not JSON"),
-        ("parquet", b"review,stars\na,1\n", r"reviews\.parquet: Parquet magic bytes not found"),
+        (
+            "parquet",
+            b"review,stars\na,1\n",
+            r"reviews\.parquet: no Parquet that can be read: Parquet magic bytes not found",
+        ),
     ],
 )
 def test_an_unusable_file_is_refused(tmp_path: Path, ending: str, content: bytes, message: str) -> None:

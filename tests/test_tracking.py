@@ -254,6 +254,17 @@ def test_of_parent_runs_created_at_the_same_time_the_oldest_is_kept(server, monk
     assert set(server.children()) == {0, 1, 2}
 
 
+def test_the_parent_run_of_a_worker_that_was_killed_is_deleted_at_the_end(server, monkeypatch):
+    first = server.tracker()
+    oldest = server.parent().info.run_id
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.StudyRuns, "_search", lambda self: [])
+        server.tracker()  # killed before it has seen the other parent run
+    assert len(server.parents()) == 2
+    first.finish([record(0)])
+    assert server.parent().info.run_id == oldest
+
+
 def test_studies_with_the_same_name_have_separate_parent_runs(server):
     for identity in ("id-1", "id-2"):
         server.tracker(identity=identity).finish([record(0)])

@@ -151,7 +151,7 @@ def test_the_loss_of_a_mixed_batch_is_that_of_both_labels():
     ).eval()
     batch = task.data("train")
     torch.manual_seed(5)
-    loss = module.training_step(batch, 0)
+    loss = module._loss(batch)
     torch.manual_seed(5)
     mixed, others, share = mixup(batch, 1.0)
     probabilities = module.network(mixed).log_softmax(-1)
@@ -176,8 +176,6 @@ class Scripted(FirstToken):
         ([0.5, 0.7, 0.6], "maximize", 2),
         ([0.5, 0.7, 0.6], "minimize", 1),
         ([0.7, 0.7, 0.6], "maximize", 1),
-        ([math.nan, 0.5, math.nan], "maximize", 2),
-        ([math.nan, math.nan, 0.1], "minimize", 3),
     ],
 )
 @pytest.mark.parametrize("resume_after", [None, 1])

@@ -67,10 +67,12 @@ class StudyRuns:
         experiment = self._client.get_experiment_by_name(self.experiment)
         self.experiment_id = experiment.experiment_id if experiment else self._new_experiment()
         runs = self._search()
-        parents = [run for run in runs if PARENT not in run.data.tags] or [self._new_parent(objectives)]
+        parents = [run for run in runs if STUDY in run.data.tags] or [self._new_parent(objectives)]
         if self._created not in ("", parents[0].info.run_id):
             self._client.delete_run(self._created)
+            parents = [run for run in parents if run.info.run_id != self._created]
             self._created = ""
+        self._duplicates += [run.info.run_id for run in parents[1:]]  # of workers that were killed before they did so
         if self._parent != parents[0].info.run_id:
             self._parent = parents[0].info.run_id
             self._tags = parents[0].data.tags
