@@ -121,12 +121,12 @@ class Space:
         for pattern in _bounds(self.pattern, "pattern"):
             yield self._draw(lambda dim, where, at=pattern: at if where == "pattern" else dim.bounds()[-1])  # type: ignore[misc]
 
-    def smallest(self) -> Iterator[dict[str, Any]]:
-        """For each pattern, parameters that fix the lower bounds of ``model``; all others are left to the sampler."""
+    def smallest(self, *, largest: bool = False) -> Iterator[dict[str, Any]]:
+        """For each pattern, parameters that fix the lower, or upper, bounds of ``model``; all others are sampled."""
         dimension = parse(self.pattern, "pattern")
         for label in dimension.labels() if dimension else [None]:
             parameters: dict[str, Any] = {} if dimension is None else {"pattern": label}
-            _draw(self.model, "model", partial(_first_label, parameters))
+            _draw(self.model, "model", partial(_bound, parameters, -1 if largest else 0))
             yield parameters
 
     def grid(self) -> Iterator[dict[str, Value]]:
@@ -217,9 +217,9 @@ def _leaves(node: Any, where: str) -> Iterator[str]:
             yield from _leaves(value, f"{where}.{name}")
 
 
-def _first_label(parameters: dict[str, Any], dimension: Dimension, where: str) -> Any:
-    parameters[where] = dimension.labels()[0]
-    return dimension.bounds()[0]
+def _bound(parameters: dict[str, Any], index: int, dimension: Dimension, where: str) -> Any:
+    parameters[where] = dimension.labels()[index]
+    return dimension.bounds()[index]
 
 
 def _train_first(pick: Pick) -> Pick:

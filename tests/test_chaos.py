@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_study import postgresql, url  # noqa: F401 - fixtures
 
 HERE = Path(__file__).parent
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_when_workers_are_killed_at_random(tmp_path, url):  # noqa: F811
+def test_nothing_is_lost_when_workers_are_killed_at_random(tmp_path, url):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
     options = ["--kills", "4", "--trials", "6", "--workers", "2", "--storage", url]
     done = subprocess.run(
@@ -22,5 +21,7 @@ def test_nothing_is_lost_when_workers_are_killed_at_random(tmp_path, url):  # no
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    # On a fast machine the study may end before all signals were sent; those that were must have done no harm.
+    assert done.returncode == 0 or "the study ended before all signals" in done.stderr, done.stderr[-3000:]
     assert "'trials': 6" in done.stdout
+    assert "'signals': {}" not in done.stdout

@@ -10,10 +10,11 @@ import time
 import optuna
 import pytest
 import sqlalchemy
+from conftest import POSTGRESQL
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError, ProgrammingError
-from test_study import POSTGRESQL, InTwoMinutes, postgresql  # noqa: F401 - a fixture
+from test_study import InTwoMinutes
 from tiny_task import TREE, Reports, opened, run_trials, tiny_config, tiny_search, tiny_study
 
 from search.study import retrying
@@ -327,7 +328,7 @@ class Proxy:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not POSTGRESQL, reason="no server given")
-def test_a_run_goes_on_after_a_server_was_away(postgresql):  # noqa: F811
+def test_a_run_goes_on_after_a_server_was_away(postgresql):
     engine = sqlalchemy.create_engine(postgresql)
     with engine.connect() as connection:
         info = connection.connection.driver_connection.info

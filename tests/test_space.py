@@ -183,6 +183,7 @@ def test_smallest_gives_parameters_of_the_smallest_models():
     assert list(Space({**tree, "pattern": ["softmax", "linformer"]}).smallest()) == [
         {"model.depth": 1, "model.width": 16}
     ]
+    assert next(Space(tree).smallest(largest=True)) == {"pattern": "softmax", "model.depth": 3, "model.width": 64}
 
 
 def test_the_grid_contains_every_architecture_once():

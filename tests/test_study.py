@@ -20,44 +20,6 @@ from spaces.dimensions import ConfigError
 # Tests use ask and tell, without the heartbeats of Study.optimize.
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
 
-POSTGRESQL = os.environ.get("PARETOFORMER_TEST_POSTGRESQL")
-STORAGES = [
-    "sqlite",
-    pytest.param("postgresql", marks=pytest.mark.skipif(not POSTGRESQL, reason="no server given")),
-]
-
-
-@pytest.fixture(scope="session")
-def postgresql():
-    """The URL of a database for this process alone: parallel pytest-xdist workers share the server."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker is None:
-        yield POSTGRESQL
-        return
-    name = f"paretoformer_{worker}"
-    server = sqlalchemy.create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.execute(sqlalchemy.text(f"DROP DATABASE IF EXISTS {name}"))
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name} TEMPLATE template0"))
-    yield sqlalchemy.make_url(POSTGRESQL).set(database=name).render_as_string(hide_password=False)
-    with server.connect() as connection:
-        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    server.dispose()
-
-
-@pytest.fixture(params=STORAGES)
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'studies.db'}"
-        return
-    address = request.getfixturevalue("postgresql")
-    engine = sqlalchemy.create_engine(address)
-    yield address
-    with engine.begin() as connection:
-        connection.execute(sqlalchemy.text("DROP SCHEMA public CASCADE"))
-        connection.execute(sqlalchemy.text("CREATE SCHEMA public"))
-    engine.dispose()
-
 
 class InTwoMinutes(datetime):
     @classmethod

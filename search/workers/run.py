@@ -71,11 +71,13 @@ def _trials(config: Mapping[str, Any], space: Space) -> tuple[int | None, Sequen
         random.Random(config["seed"]).shuffle(every)  # an interrupted run then has a random subset
         return len(every), every
     # The smallest architecture of each mechanism is fast to train and is at the cheap end of the front.
-    smallest = list(space.smallest())
+    first = list(space.smallest())
+    if "checkpoint" in space.model:  # the whole network is likely to be at the other end
+        first.insert(0, next(space.smallest(largest=True)))
     if config["n_trials"] == "auto":
         limited = config["budget"] is not None or config["patience"] is not None
-        return (None if limited else DEFAULT_TRIALS), smallest
-    return config["n_trials"], smallest
+        return (None if limited else DEFAULT_TRIALS), first
+    return config["n_trials"], first
 
 
 def _patience(value: int | str | None) -> Patience | None:
