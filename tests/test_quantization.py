@@ -24,7 +24,7 @@ def layer(*, bias=True, seed=0):
 def test_outputs_are_those_of_rounded_weights_and_inputs(bias):
     linear, int8 = layer(bias=bias)
     x = torch.randn(3, 5, 24)
-    # By the range of the inputs, of which a bit is left to the sums: 7 bits, and the zero point is an integer.
+    # By the range of the inputs in 7 bits, where a bit is left to the sums, or 8; the zero point is an integer.
     low, high = min(0.0, x.min().item()), max(0.0, x.max().item())
     step = (high - low) / LARGEST
     weight_steps = linear.weight.detach().abs().amax(1) / LARGEST

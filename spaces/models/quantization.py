@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 QUANTIZATIONS = ("none", "int8")
 LARGEST = 127  # of the integers
+# Without VNNI instructions, kernels add pairs of products in 16 bits; inputs then have 7 bits, so that none overflows.
+# With MiniLM, the cosine of sentence embeddings with those in floating point is 0.974 at 7 bits and 0.993 at 8.
+REDUCE_RANGE = not getattr(torch.cpu, "_is_vnni_supported", lambda: False)()
 
 
 class Int8Linear(nn.Linear):
@@ -37,7 +40,7 @@ class Int8Linear(nn.Linear):
         """``(..., in_features)`` to ``(..., out_features)``."""
         if torch.is_grad_enabled() or self.weight.device.type != "cpu":
             return super().forward(x)
-        output: Tensor = torch.ops.quantized.linear_dynamic(x, self._packed_weight(), True)
+        output: Tensor = torch.ops.quantized.linear_dynamic(x, self._packed_weight(), REDUCE_RANGE)
         return output
 
     def _packed_weight(self) -> Any:
