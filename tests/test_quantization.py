@@ -8,6 +8,7 @@ from tiny_task import FirstToken
 from torch import nn
 
 from search.costs.counted import flops
+from search.training.average import WeightAverage
 from spaces.batch import Batch
 from spaces.build import build
 from spaces.dimensions import ConfigError
@@ -64,6 +65,34 @@ def test_changed_parameters_are_quantized_again(change):
             getattr(int8, change).mul_(2.0)
             assert not torch.equal(int8(x), before)
             torch.testing.assert_close(int8(x), Int8Linear.of(linear)(x))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_trained_layer_is_quantized_again(fused):
+    _, int8 = layer()
+    x = torch.randn(4, 24)
+    with torch.no_grad():
+        before = int8.eval()(x)
+    optimizer = torch.optim.AdamW(int8.train().parameters(), lr=0.1, fused=fused)
+    int8(x).sum().backward()
+    optimizer.step()
+    with torch.no_grad():
+        torch.testing.assert_close(int8.eval()(x), Int8Linear.of(int8)(x), rtol=0, atol=0)
+        assert not torch.equal(int8(x), before)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_average_of_weights_is_quantized_again(fused):
+    _, int8 = layer()
+    x, average = torch.randn(4, 24), WeightAverage(int8, 0.5)
+    optimizer = torch.optim.AdamW(int8.parameters(), lr=0.1, fused=fused)
+    for step in range(3):
+        int8.train()(x).sum().backward()
+        optimizer.step()
+        average.update(int8, step)
+        with torch.no_grad():
+            expected = Int8Linear.of(average.network)(x)
+            torch.testing.assert_close(average.network.eval()(x), expected, rtol=0, atol=0)
 
 
 def test_it_can_be_copied_and_its_state_is_that_of_the_linear_layer():

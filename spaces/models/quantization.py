@@ -8,7 +8,7 @@ point.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,9 +39,15 @@ class Int8Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """``(..., in_features)`` to ``(..., out_features)``."""
         if torch.is_grad_enabled() or self.weight.device.type != "cpu":
+            self._packed = None  # a step of training follows
             return super().forward(x)
         output: Tensor = torch.ops.quantized.linear_dynamic(x, self._packed_weight(), REDUCE_RANGE)
         return output
+
+    def train(self, mode: bool = True) -> Self:
+        """See :meth:`torch.nn.Module.train`; afterwards the weight is packed again."""
+        self._packed = None  # fused optimizers change parameters without changing their versions
+        return super().train(mode)
 
     def _packed_weight(self) -> Any:
         """Weight and bias in the layout of the kernel, computed again after either has changed."""
