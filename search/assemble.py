@@ -129,9 +129,7 @@ def build_search(
         identity=store.study_id(),
         objectives=objectives,
         baselines=baselines,
-        description=Description.of(
-            config["study"], store.identity(), objectives, space.dimension_names(), store.run_start()
-        ),
+        description=Description.of(store, objectives, space.dimension_names()),
         config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": hide_passwords(config["storage"]["url"])})),
     )
     pool = Pool(space, costs.counted, size=getattr(sampler.base, "candidates", 1), limits=limits, seed=seed)

@@ -99,7 +99,7 @@ def test_the_note_in_mlflow_says_what_the_page_says(folder):
     with open_read_only(f"sqlite:///{DATABASE}") as storage:
         stored = load_stored(storage, "tiny")
         store, objectives = stored.store, stored.objectives
-        description = Description.of("tiny", store.identity(), objectives, stored.dimensions, store.run_start())
+        description = Description.of(store, objectives, stored.dimensions)
         note = study_data(store.records(), objectives, {}, store.baselines(), description).tags["mlflow.note.content"]
         found = list(answers(store.records(), objectives, store.baselines(), stored.dimensions))
     plain = note.replace("\\", "")

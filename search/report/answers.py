@@ -6,14 +6,15 @@ The same for the page of a study and for its note in MLflow.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Self
+from typing import Self
 
 from search.report.baselines import best_baseline
 from search.report.plots import mechanism
 from search.study.records import Objectives, Record, State, front
+from search.study.store import TrialStore
 from spaces.architecture import describe
 from spaces.baselines import BaselineResult
 
@@ -37,23 +38,15 @@ class Description:
     command: str = ""
 
     @classmethod
-    def of(
-        cls,
-        study: str,
-        identity: Mapping[str, Any],
-        objectives: Objectives,
-        dimensions: Collection[str],
-        run: Mapping[str, Any] | None,
-    ) -> Self:
+    def of(cls, store: TrialStore, objectives: Objectives, dimensions: Collection[str]) -> Self:
         """The description of a study.
 
         Args:
-            study: its name.
-            identity: its settings, see :meth:`search.study.store.TrialStore.identity`.
+            store: the study, created by ``search.run``.
             objectives: the metric and the costs.
             dimensions: dotted names of the dimensions of its space.
-            run: the latest, see :meth:`search.study.store.TrialStore.run_start`.
         """
+        identity, run = store.identity(), store.run_start()
         better = "higher" if objectives.direction == "maximize" else "lower"
         given = {name: value for name, value in identity["task"].items() if name != "_target_" and value is not None}
         rows = [
@@ -67,7 +60,7 @@ class Description:
             rows.append(("seed", str(identity["seed"])))
         if run is not None:
             rows.append(("versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())))
-        return cls(study, rows, dimensions, "" if run is None else run["command"])
+        return cls(store.study.study_name, rows, dimensions, "" if run is None else run["command"])
 
 
 def answers(

@@ -32,7 +32,7 @@ def page(stored: StoredStudy) -> str:
     rows += [baseline_row(each, objectives, measured=measured) for each in baselines]
     timings = describe_timings(members, records, objectives)
     name = store.study.study_name
-    description = Description.of(name, store.identity(), objectives, stored.dimensions, store.run_start())
+    description = Description.of(store, objectives, stored.dimensions)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         study=name,

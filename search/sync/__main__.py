@@ -37,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 objectives=stored.objectives,
                 config="",
                 baselines=store.baselines(),
-                description=Description.of(
-                    asked.study, store.identity(), stored.objectives, stored.dimensions, store.run_start()
-                ),
+                description=Description.of(store, stored.objectives, stored.dimensions),
             )
             end = store.run_end()
             logged = tracking.finish(store.records(), end[0] if end else "")

@@ -7,12 +7,11 @@ import queue
 import shlex
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from search.config import hide_passwords
-from search.report.answers import Description
-from search.study.records import Objectives, Record
+from search.study.records import Record
 from search.tracking import Tracking
-from spaces.baselines import BaselineResult
 
 logger = logging.getLogger(__name__)
 
@@ -46,30 +45,10 @@ class BackgroundTracking(Tracking):
         # A daemon: a call that hangs does not keep the process from ending.
         threading.Thread(target=self._run, name="tracking", daemon=True).start()
 
-    def start(
-        self,
-        study: str,
-        *,
-        identity: str,
-        objectives: Objectives,
-        config: str,
-        baselines: Sequence[BaselineResult] = (),
-        description: Description | None = None,
-    ) -> None:
+    def start(self, study: str, **settings: Any) -> None:
         """See :meth:`Tracking.start`."""
         self._study = study
-
-        def start() -> None:
-            self._tracking.start(
-                study,
-                identity=identity,
-                objectives=objectives,
-                config=config,
-                baselines=baselines,
-                description=description,
-            )
-
-        self._call(start, self._start_s)
+        self._call(lambda: self._tracking.start(study, **settings), self._start_s)
 
     def log(self, number: int, records: Sequence[Record]) -> None:
         """See :meth:`Tracking.log`."""

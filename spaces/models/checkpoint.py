@@ -118,7 +118,7 @@ class Checkpoint:
         self.first_position: int = config.get("pad_token_id", 1) + 1 if kind == "roberta" else 0
         self.positions: int = config.get("max_position_embeddings", 512) - self.first_position
         self.eps: float = config.get("layer_norm_eps", 1e-12)
-        self.token_types: bool = kind != "distilbert"
+        self.token_types: int = 0 if kind == "distilbert" else config.get("type_vocab_size", 2)
         if self.activation not in ACTIVATIONS:
             accepted = " or ".join(ACTIVATIONS)
             raise ValueError(f"{self.folder}: activation {self.activation!r} is not supported; it must be {accepted}")
@@ -198,8 +198,8 @@ class Checkpoint:
         rows = self.first_position + self.positions
         positions = self.tensor("embeddings.position_embeddings.weight", (rows, self.width))[self.first_position :]
         if self.token_types:
-            types = self._config().get("type_vocab_size", 2)
-            positions = positions + self.tensor("embeddings.token_type_embeddings.weight", (types, self.width))[0]
+            shape = (self.token_types, self.width)
+            positions = positions + self.tensor("embeddings.token_type_embeddings.weight", shape)[0]
         norm = tuple(self.tensor(f"embeddings.LayerNorm.{part}", (self.width,)) for part in ("weight", "bias"))
         return tokens, positions, (norm[0], norm[1])
 
