@@ -54,21 +54,22 @@ def evaluate(trial: optuna.Trial, store: TrialStore, search: Search) -> Generato
 
 
 def _evaluate(own: OpenTrial, store: TrialStore, search: Search) -> Iterator[Record]:
+    earlier = store.earlier(own.record.number)
+    if earlier:
+        own.write(training_s=earlier[0].training_s, latency_s=earlier[0].latency_s)
     other = _duplicated(own.record, store)
     if other is not None:
         yield own.write(duplicate_of=other.number, costs=dict(other.costs), state=State.DUPLICATE)
         return
     yield own.record
-    earlier = store.replaced(own.number)
     _write_costs(own, earlier, store, search)
     if stop := _over_limit(own, search.limits):
         yield own.write(stop=stop, state=State.PRUNED)
         return
-    checkpoint = store.checkpoint(own.number)
-    saved = search.learner.saved_epochs(own.record, checkpoint)
+    saved = search.learner.saved_epochs(own.record)
     resumed = next((record for record in earlier if saved and record.metric_at(saved) is not None), None)
     if resumed is None:  # the first start, or the checkpoint is on another host
-        search.learner.discard(checkpoint)
+        search.learner.discard(own.record.number)
         own.write(cpu_seconds=[], curve=[])
     else:
         entries = [epoch for epoch, _ in resumed.curve].index(saved) + 1
@@ -79,7 +80,7 @@ def _evaluate(own: OpenTrial, store: TrialStore, search: Search) -> Iterator[Rec
     if not (resumed and paused) and (stop := _should_stop(own.record, store, search)):
         yield own.write(stop=stop, state=State.PAUSED if _may_be_resumed(own.record, search) else State.PRUNED)
         return
-    yield from _train(own, checkpoint, store, search)
+    yield from _train(own, store, search)
 
 
 def _may_be_resumed(record: Record, search: Search) -> bool:
@@ -87,14 +88,15 @@ def _may_be_resumed(record: Record, search: Search) -> bool:
     return search.pruner.pauses and record.last_metric is not None and math.isfinite(record.last_metric)
 
 
-def _train(own: OpenTrial, checkpoint: int, store: TrialStore, search: Search) -> Iterator[Record]:
+def _train(own: OpenTrial, store: TrialStore, search: Search) -> Iterator[Record]:
     """Train to the last epoch, or until pruner or deadline stop the trial.
 
     Checkpoints are written after epochs, that of a paused trial is kept.
     """
     deadline = search.deadline
-    start_s = last_s = deadline.elapsed_s()
-    with search.learner.train(own.record, checkpoint=checkpoint, resume=bool(own.record.curve)) as training:
+    last_s = deadline.elapsed_s()
+    start_s = last_s - own.record.training_s  # as if it had not been interrupted
+    with search.learner.train(own.record, resume=bool(own.record.curve)) as training:
         for epoch, metric, cpu_s in training:
             # Written before the other trials are read: of two workers that race, one sees the other.
             own.write(cpu_seconds=[*own.record.cpu_seconds, cpu_s], curve=[*own.record.curve, (epoch, metric)])

@@ -149,14 +149,15 @@ def _explain(stored: StoredStudy, number: int) -> list[str]:
     from search.report.explain import explain
 
     store = stored.store
-    size, records, successors = len(store.study.get_trials(deepcopy=False)), store.all_records(), store.successors()
+    size, records = len(store.study.get_trials(deepcopy=False)), store.all_records()
     if not 0 <= number < size:
         existing = f"trials 0 to {size - 1}" if size else "no trials yet"
         raise ConfigError(f"trial {number}: the study {store.study.study_name!r} has {existing}")
-    if number in records:
-        return list(explain(number, records, successors, stored.objectives, stored.dimensions))
-    replaced = next((old for old, new in successors.items() if new == number), None)
-    return [f"trial {number}: queued" + ("" if replaced is None else f"; replaces trial {replaced}")]
+    first = store.number(number)  # a dashboard of Optuna shows the other numbers too
+    lines = [] if first == number else [f"trial {number} is trial {first}, started again"]
+    if first not in records:
+        return [*lines, f"trial {first}: queued"]
+    return lines + list(explain(first, records, store.earlier(first), stored.objectives, stored.dimensions))
 
 
 def _plot(stored: StoredStudy, file: Path) -> None:

@@ -74,8 +74,8 @@ def work(
         RepeatedFailureError: after ``MAX_FAILURES`` failures in a row.
     """
     n_trials, failures = n_trials or sys.maxsize, 0
-    for checkpoint in store.ended_checkpoints():  # of a worker that was killed before it deleted one
-        search.learner.discard(checkpoint)
+    for number in store.ended():  # a worker that was killed has not deleted their checkpoints
+        search.learner.discard(number)
     for paused in store.records():
         if was_cut(paused) and not search.deadline.is_over():
             store.resume(paused.number)
@@ -83,7 +83,7 @@ def work(
         while True:
             fail_stale(store.study, grace_s)
             for number in store.lost():
-                search.learner.discard(store.checkpoint(number))
+                search.learner.discard(number)
             records = store.records()
             if search.deadline.is_over():
                 return OUT_OF_TIME
@@ -143,9 +143,9 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
     def objective(trial: optuna.Trial) -> tuple[float, ...]:
         current.append(trial)
         # Several workers may start the last trial at the same time: the one with the lowest number counts.
-        over = trial.number in [other.number for other in store.records()[n_trials:]]
+        over = store.number(trial.number) in [other.number for other in store.records()[n_trials:]]
         if over or store.is_queued_twice(trial.number):
-            OpenTrial(trial, store.record(trial.number)).write(state=State.OVER_QUOTA)
+            OpenTrial(trial, store.read(trial.number)).write(state=State.OVER_QUOTA)
             raise optuna.TrialPruned
         try:
             with closing(evaluate(trial, store, search)) as steps:
@@ -158,7 +158,7 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
             raise
         except Exception as error:
             write_error(trial, error)
-            search.learner.discard(store.checkpoint(trial.number))
+            search.learner.discard(store.number(trial.number))
             raise
         result = values(record, store, search.objectives)
         if result is None:
@@ -175,9 +175,9 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
         if not current or not study.get_trials(deepcopy=False)[current[0].number].state.is_finished():
             raise
         return None
-    record = store.record(current[0].number)
+    record = store.read(current[0].number)
     if record.state != State.PAUSED:  # after it was told: a worker that is killed before it loses no epoch
-        search.learner.discard(store.checkpoint(record.number))
+        search.learner.discard(record.number)
     return None if record.state in (State.DUPLICATE, State.OVER_QUOTA) else record
 
 

@@ -106,7 +106,7 @@ def test_a_trial_that_the_budget_cuts_is_paused_and_resumed_by_the_next_run(run,
     assert OUT_OF_TIME in why or "too short" in why
     assert len(list(run.folder.rglob("*.pt"))) == (epochs > 0)
     _, used_s, trials = run(1000.0, n_trials=1)
-    assert [(trial.state, trial.replaces) for trial in trials] == [("complete", cut.number)]
+    assert [(trial.state, trial.number) for trial in trials] == [("complete", cut.number)]
     assert [epoch for epoch, _ in trials[0].curve] == [1, 2, 3]
     assert used_s == (EPOCHS - epochs) * STEPS, "no finished epoch is trained again"
     assert not list(run.folder.rglob("*.pt"))
@@ -115,7 +115,7 @@ def test_a_trial_that_the_budget_cuts_is_paused_and_resumed_by_the_next_run(run,
 def test_a_resumed_trial_that_is_cut_at_once_keeps_its_checkpoint(run):
     run(10.0)
     _, _, (cut,) = run(1.0)
-    assert (cut.state, cut.epochs, cut.replaces) == ("paused", 2, 0)
+    assert (cut.state, cut.epochs, cut.number) == ("paused", 2, 0)
     _, used_s, (trial,) = run(1000.0, n_trials=1)
     assert (trial.state, used_s) == ("complete", STEPS)
     assert not list(run.folder.rglob("*.pt"))
@@ -177,10 +177,9 @@ def test_near_the_deadline_paused_trials_come_first(tmp_path, monkeypatch, left_
     assert (proposer.allowed, proposer.available_s) == (allowed, left_s)
 
 
-def test_the_seconds_of_trials_are_those_of_uninterrupted_complete_ones():
+def test_the_seconds_of_trials_are_those_of_complete_ones():
     paused = Record(3, State.PAUSED, training_s=1.0)
-    resumed = Record(4, State.COMPLETE, training_s=1.0, replaces=2)
-    assert TrialSeconds.of([*DONE, paused, resumed]) == TrialSeconds(typical=20.0, fastest=5.0)
+    assert TrialSeconds.of([*DONE, paused]) == TrialSeconds(typical=20.0, fastest=5.0)
     assert TrialSeconds.of([paused]) == TrialSeconds(0.0, 0.0)
 
 

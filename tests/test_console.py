@@ -116,8 +116,9 @@ def test_an_empty_front_is_printed_as_a_message(reporter):
 
 def test_seconds_are_printed_by_activity(reporter):
     trained = replace(COMPLETE, training_s=60.0, latency_s=15.0, overhead=0.02)
-    again = replace(COMPLETE, number=1, training_s=20.0, overhead=0.1)
+    again = replace(COMPLETE, number=1, training_s=120.0, latency_s=5.0, overhead=0.1)
     reporter.trial_ended(trained, [trained])
+    reporter.progress(replace(RUNNING, number=1, training_s=100.0, latency_s=5.0))  # resumed
     reporter.trial_ended(again, [trained, again])
     reporter.print_seconds(100.0)
     shares = "training 80 s (80%), measuring latency 15 s (15%), other 5 s (5%)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from search.study.history import History
 from search.study.records import Objectives, Record
@@ -93,23 +92,16 @@ def test_rows_are_kept_when_the_arrays_grow():
     assert history.losses.shape == (40, 39)
 
 
-def test_a_trial_takes_over_the_row_of_the_one_that_it_replaces():
-    paused = Record(1, "pruned", curve=[(1, 0.2)])
+def test_a_trial_that_goes_on_keeps_its_row():
+    paused = Record(1, "paused", curve=[(1, 0.2)])
     history = History.of([Record(0, "running"), paused, Record(2, "running")], OBJECTIVES)
-    again = Record(5, "running", curve=[(1, 0.2), (2, 0.4)], replaces=1)
+    again = Record(1, "running", curve=[(1, 0.2), (2, 0.4)])
     for record in (again, replace(again, state="complete", metric=0.4, costs=dict.fromkeys(OBJECTIVES.costs, 1.0))):
         history.add(record)
-        assert history.numbers.tolist() == [0, 5, 2]
-        assert [each.number for each in history.records()] == [0, 5, 2]
-        assert history.record(5) is record
-        with pytest.raises(KeyError):
-            history.row(1)
+        assert history.numbers.tolist() == [0, 1, 2]
+        assert history.record(1) is record
     assert history.complete.tolist() == [False, True, False]
     assert not history.paused.any()
-
-
-def test_a_trial_that_replaces_an_unknown_one_gets_a_new_row():
-    assert History.of([Record(5, "running", replaces=1), Record(6, "running")], OBJECTIVES).numbers.tolist() == [5, 6]
 
 
 def test_the_later_entry_of_a_repeated_epoch_counts():

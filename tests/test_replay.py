@@ -52,7 +52,7 @@ def test_time_is_the_seconds_of_the_epochs_that_were_trained_and_the_strategys_o
 
 def test_a_recorded_training_goes_on_after_the_epochs_already_trained():
     trial = Record(0, "running", curve=[(1, 0.1), (2, 0.2)], architecture=TABLE.architectures[3])
-    with TableLearner(TABLE, world=1).train(trial, checkpoint=0, resume=True) as training:
+    with TableLearner(TABLE, world=1).train(trial, resume=True) as training:
         epochs = list(training)
     curve = list(enumerate(TABLE.curves[1][3], start=1))
     assert [(epoch, metric) for epoch, metric, _ in epochs] == curve[2:]

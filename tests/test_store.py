@@ -73,7 +73,6 @@ def test_only_states_that_count_are_among_the_records(study):
     study.tell(running, state=TrialState.FAIL)
     store.requeue_interrupted()
     assert store.record(running.number).state == State.REPLACED
-    assert store.successors() == {failed.number: running.number + 1, running.number: running.number + 2}
     assert store.waiting()
 
 
@@ -108,9 +107,11 @@ def test_a_resumed_trial_takes_the_row_of_the_paused_one(study):
     assert store.history(OBJECTIVES).epochs.tolist() == [1, 1], "its curve still informs decisions"
     trial = study.ask()
     own = store.begin(trial, {**ARCHITECTURE, "model": {"depth": 0}})
-    assert [record.number for record in store.replaced(trial.number)] == [store.checkpoint(trial.number)] == [0]
+    assert (trial.number, own.record.number) == (2, 0), "it keeps its number"
+    assert [(record.number, record.state) for record in store.earlier(0)] == [(0, "paused")]
     own.write(**{**RUN, "curve": [(1, 0.5), (2, 0.75)]})
-    assert store.history(OBJECTIVES).numbers.tolist() == [2, 1]
+    assert store.record(2) == store.record(0) == store.records()[0]
+    assert store.history(OBJECTIVES).numbers.tolist() == [0, 1]
     assert store.history(OBJECTIVES).epochs.tolist() == [2, 1]
 
 
@@ -125,7 +126,7 @@ def test_baselines_are_computed_once_a_study(study):
 def test_the_reason_and_time_of_the_latest_end_of_a_run_are_kept(study, monkeypatch):
     assert TrialStore(study).run_end() is None
     for at, reason in ((5.0, "the time budget is used up"), (9.0, "every architecture has been tried")):
-        monkeypatch.setattr("search.study.store.time.time", lambda at=at: at)
+        monkeypatch.setattr("search.study.shared.time.time", lambda at=at: at)
         TrialStore(study).write_run_end(reason)
         assert TrialStore(study).run_end() == (reason, at)
 
@@ -139,10 +140,11 @@ def test_an_interrupted_trial_keeps_its_tries_and_the_checkpoint_that_it_resumes
     store.resume(0)
     for number in (1, 2):
         interrupted = study.ask()
-        assert (interrupted.number, store.checkpoint(number)) == (number, 0)
+        assert (interrupted.number, store.number(number)) == (number, 0)
         interrupted.set_user_attr("tries", 2)
         interrupted.set_user_attr("interrupted", True)
         study.tell(interrupted, state=TrialState.FAIL)
         store.requeue_interrupted()
         assert study.trials[-1].user_attrs["tries"] == 2
-    assert [record.state for record in store.replaced(3)] == ["failed", "failed", "paused"]
+    study.ask()
+    assert [record.state for record in store.earlier(0)] == ["failed", "failed", "paused"]

@@ -122,6 +122,7 @@ def test_the_run_of_a_trial_has_its_tags_params_and_metrics(server):
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     expected = {"state": "complete", "mechanism": "linformer", "front": "true", "worker": "host:1", "trial": "3"}
     assert expected.items() <= run.data.tags.items()
+    assert run.data.tags["epochs"] == "2"
     assert run.data.params == {
         "pattern": "linformer",
         "model.depth": "2",
@@ -322,12 +323,31 @@ def test_after_an_outage_missing_trials_are_logged(server, monkeypatch, caplog, 
     assert len(server.all_runs()) == 5
 
 
-def test_the_run_of_a_trial_that_was_replaced_is_deleted(server):
+def test_a_run_without_a_trial_is_deleted(server):
     tracking = server.tracker()
-    tracking.log(0, [record(0)])
     tracking.log(1, [record(0), record(1)])
-    tracking.finish([record(1), record(2)])
-    assert set(server.children()) == {1, 2}, "one run a trial"
+    tracking.finish([record(0)])
+    assert set(server.children()) == {0}
+
+
+@pytest.mark.parametrize("another_worker", [False, True])
+def test_a_trial_that_goes_on_after_a_pause_has_one_run_with_one_curve_and_the_sum_of_seconds(server, another_worker):
+    tracking = server.tracker()
+    stop = Stop("epoch 2: low gain", 2, threshold=0.9, beaten_by=(1,))
+    tracking.log(0, [record(0, state="paused", stop=stop, training_s=4.0)])
+    (run,) = server.children().values()
+    assert (run.data.tags["state"], run.data.tags["reason"]) == ("paused", "epoch 2: low gain")
+    whole = record(0, 0.75, training_s=10.0, curve=[(1, 0.25), (2, 0.5), (3, 0.75)])
+    tracking = server.tracker() if another_worker else tracking
+    for _ in range(2):
+        tracking.log(0, [whole])
+    tracking.finish([whole])
+    (again,) = server.children().values()
+    assert again.info.run_id == run.info.run_id
+    assert {"state": "complete", "front": "true", "epochs": "3"}.items() <= again.data.tags.items()
+    assert {again.data.tags[name] for name in ("reason", "rung", "beaten_by")} == {""}
+    assert [(step, value) for step, value, _ in server.history(again, "accuracy")] == [(1, 0.25), (2, 0.5), (3, 0.75)]
+    assert (again.data.metrics["training_s"], again.data.metrics["final_accuracy"]) == (10.0, 0.75)
 
 
 @pytest.mark.parametrize("lost", ["create_run", *map(slow, ("log_batch", "set_terminated"))])

@@ -126,9 +126,7 @@ def test_data_loading_does_not_count_as_time_of_the_model(tmp_path):
         assert 0 < training.model_s < training.cpu_s
         shares.append(training.model_s / training.cpu_s)
     assert shares[1] < shares[0] / 2
-    trainings = [
-        LightningLearner(task, 0, tmp_path).train(TRIAL, checkpoint=0, resume=False) for task in (FirstToken(), Slow())
-    ]
+    trainings = [LightningLearner(task, 0, tmp_path).train(TRIAL, resume=False) for task in (FirstToken(), Slow())]
     for training in trainings:
         with training:
             next(iter(training))
@@ -212,15 +210,15 @@ TRIAL = Record(0, "running", architecture=ARCHITECTURE)
 def paused(tmp_path):
     """A learner with the checkpoint of a trial that was paused after its first epoch, and the trial that resumes it."""
     learner = LightningLearner(FirstToken(), 0, tmp_path)
-    with learner.train(TRIAL, checkpoint=0, resume=False) as training:
+    with learner.train(TRIAL, resume=False) as training:
         epoch, metric, _ = next(iter(training))
         training.save()
-    return learner, replace(TRIAL, number=1, curve=[(epoch, metric)], cpu_seconds=[100.0])
+    return learner, replace(TRIAL, curve=[(epoch, metric)], cpu_seconds=[100.0])
 
 
 def test_the_cpu_seconds_of_a_resumed_trial_include_those_before_it_was_paused(paused):
     learner, resumed = paused
-    with learner.train(resumed, checkpoint=0, resume=True) as training:
+    with learner.train(resumed, resume=True) as training:
         seconds = [epoch.cpu_s for epoch in training]
     assert 100 < seconds[0] < seconds[1]
 
@@ -229,15 +227,15 @@ def test_the_checkpoint_is_kept_until_it_is_discarded(paused):
     learner, resumed = paused
 
     def interrupt():
-        with learner.train(resumed, checkpoint=0, resume=True) as training:
+        with learner.train(resumed, resume=True) as training:
             next(iter(training))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupt()
-    assert learner.saved_epochs(resumed, 0) == 1
-    learner.discard(0)
-    assert learner.saved_epochs(resumed, 0) == 0
+    assert learner.saved_epochs(resumed) == 1
+    learner.discard(resumed.number)
+    assert learner.saved_epochs(resumed) == 0
 
 
 def test_test_metrics_are_those_of_the_test_split(tmp_path):
@@ -246,7 +244,7 @@ def test_test_metrics_are_those_of_the_test_split(tmp_path):
             batch = super().examples(split)
             return batch._replace(labels=torch.full_like(batch.labels, 3)) if split == "test" else batch
 
-    with LightningLearner(UnknownTestLabels(), 0, tmp_path).train(TRIAL, checkpoint=0, resume=False) as training:
+    with LightningLearner(UnknownTestLabels(), 0, tmp_path).train(TRIAL, resume=False) as training:
         assert all(epoch.metric > 0 for epoch in training)
         assert training.evaluate("test")["accuracy"] == 0
 

@@ -59,7 +59,7 @@ class Deadline:
 
 @dataclass(frozen=True)
 class TrialSeconds:
-    """Wall-clock seconds of measuring and training of the trials that were completed without a pause.
+    """Wall-clock seconds of measuring and training of the complete trials.
 
     While there are none, those of trials that were cut by a deadline are a lower bound.
     """
@@ -70,7 +70,7 @@ class TrialSeconds:
     @classmethod
     def of(cls, records: Sequence[Record]) -> TrialSeconds:
         """Those of ``records``."""
-        whole = [each for each in records if each.state == State.COMPLETE and each.replaces is None]
+        whole = [each for each in records if each.state == State.COMPLETE]
         known = whole or [each for each in records if was_cut(each)]
         seconds = [each.training_s + each.latency_s for each in known] or [0.0]
         return cls(median(seconds), min(seconds))

@@ -20,7 +20,7 @@ class TableLearner:
 
     def __init__(self, table: Table, world: int) -> None:
         self.table, self.world = table, world
-        self._saved: dict[int, int] = {}  # epochs by checkpoint
+        self._saved: dict[int, int] = {}  # epochs by number of the trial
         self.rows = {key(architecture): row for row, architecture in enumerate(table.architectures)}
 
     def costs(self, architecture: Architecture) -> Costs:
@@ -29,20 +29,20 @@ class TableLearner:
         counted = {name: value for name, value in costs.items() if name != "latency_ms"}
         return Costs(counted, Timing(costs["latency_ms"], spread=0.0, host=self.host, at=0.0))
 
-    def saved_epochs(self, record: Record, checkpoint: int) -> int:
+    def saved_epochs(self, record: Record) -> int:
         """See :class:`~search.training.Learner`."""
-        return self._saved.get(checkpoint, 0)
+        return self._saved.get(record.number, 0)
 
-    def discard(self, checkpoint: int) -> None:
+    def discard(self, number: int) -> None:
         """See :class:`~search.training.Learner`."""
-        self._saved.pop(checkpoint, None)
+        self._saved.pop(number, None)
 
-    def train(self, record: Record, *, checkpoint: int, resume: bool) -> nullcontext[TableTraining]:
+    def train(self, record: Record, *, resume: bool) -> nullcontext[TableTraining]:
         """See :class:`~search.training.Learner`."""
         row = self.rows[key(record.architecture)]
 
         def save(epoch: int) -> None:
-            self._saved[checkpoint] = epoch
+            self._saved[record.number] = epoch
 
         curve, seconds = self.table.curves[self.world][row], self.table.seconds[row]
         return nullcontext(TableTraining(curve, seconds, record.epochs, save))

@@ -122,11 +122,13 @@ class ConsoleReporter(FrontPrinter):
         self._start, self._n_ended = time.monotonic(), 0
         self._study_status, self._trial_status = "", ""
         self._seconds, self._overhead_s = {"training_s": 0.0, "latency_s": measuring_s}, 0.0
+        self._begun: dict[int, Record] = {}  # the trials that this worker runs, as they began
         if status is not None:
             self.console, status.text = status.console, self.status_text
 
     def progress(self, trial: Record) -> None:
         """See :class:`search.worker.Reporter`."""
+        self._begun.setdefault(trial.number, trial)
         self._trial_status = f"trial {trial.number}: {pattern(trial.architecture)}"
         if trial.curve:
             epochs = trial.architecture["train"]["epochs"]
@@ -149,9 +151,11 @@ class ConsoleReporter(FrontPrinter):
         """Print a trial's line, in bold if it is on the front of ``records``."""
         self._n_ended += 1
         self._trial_status = ""
-        self._seconds["training_s"] += trial.training_s
-        self._seconds["latency_s"] += trial.latency_s
-        self._overhead_s += trial.overhead * trial.training_s
+        begun = self._begun.pop(trial.number, Record(trial.number, State.RUNNING))
+        training_s = trial.training_s - begun.training_s  # of a resumed trial, not those before it was paused
+        self._seconds["training_s"] += training_s
+        self._seconds["latency_s"] += trial.latency_s - begun.latency_s
+        self._overhead_s += trial.overhead * training_s
         self.update_status(records)
         on_front = trial.number in {member.number for member in front(records, self._objectives)}
         self.console.print(

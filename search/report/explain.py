@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from search import pareto
 from search.report.timings import describe_difference
@@ -13,7 +13,7 @@ from spaces.architecture import describe
 def explain(
     number: int,
     records: Mapping[int, Record],
-    successors: Mapping[int, int],
+    earlier: Sequence[Record],
     objectives: Objectives,
     dimensions: Collection[str],
 ) -> Iterator[str]:
@@ -22,7 +22,7 @@ def explain(
     Args:
         number: a key of ``records``.
         records: every started trial by number, including those that do not count towards ``n_trials``.
-        successors: the number of the trial that replaces a trial, by its own number.
+        earlier: the trial as it was before it was resumed, or queued again after its worker died; the latest first.
         objectives: the metric and the costs.
         dimensions: dotted names of the settings to show.
     """
@@ -36,10 +36,8 @@ def explain(
         yield f"  {objectives.metric} by epoch  " + "  ".join(
             f"{epoch}: {metric:.4g}" for epoch, metric in curve.items()
         )
-    earlier = trial.replaces
-    while earlier is not None:
-        yield f"  replaces      trial {earlier}, which {_end_of(records.get(earlier))}"
-        earlier = records[earlier].replaces if earlier in records else None
+    for before in reversed(earlier):
+        yield f"  before        {_end_of(before)}"
     if trial.reason:
         yield f"  reason        {trial.reason}"
     yield from (f"    {line}" for line in trial.traceback.splitlines())
@@ -49,15 +47,11 @@ def explain(
         yield from _front_lines(
             trial, [each for each in records.values() if each.state in COUNTED], objectives, dimensions
         )
-    while number in successors:
-        number = successors[number]
-        where = records[number].state if number in records else "queued"
-        yield f"  replaced by   trial {number}: {where}"
 
 
 _STATES = {
     State.OVER_QUOTA: "not run, as the study already had n_trials trials",
-    State.REPLACED: "replaced by another trial",
+    State.REPLACED: "queued again",
 }
 
 
@@ -131,10 +125,8 @@ def _rung(epoch: int) -> str:
     return f"epoch {epoch}" if epoch else "before training"
 
 
-def _end_of(trial: Record | None) -> str:
-    """How a replaced trial ended."""
-    if trial is None:
-        return "does not exist"
+def _end_of(trial: Record) -> str:
+    """How a trial ended before it was queued again."""
     if trial.stop is None:
-        return "lost its worker"
-    return f"was paused at epoch {trial.stop.epoch}: {trial.stop.reason}"
+        return f"its worker ended after {trial.epochs} epochs"
+    return f"{trial.state} at epoch {trial.stop.epoch}: {trial.stop.reason}"

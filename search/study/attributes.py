@@ -83,7 +83,6 @@ def read_record(trial: FrozenTrial) -> Record:
         architecture=json.loads(known.get("architecture", "{}")),
         timings=timings,
         stop=None if stop is None else Stop(**{**stop, "beaten_by": tuple(stop["beaten_by"])}),
-        replaces=known.get("replaces"),
         ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
     )
 

@@ -40,7 +40,6 @@ class History:
         self.objectives, self.available_s, self.budget_used = objectives, math.inf, 0.0
         self._rows: dict[int, int] = {}
         self._records: dict[int, Record] = {}
-        self._replaced: set[int] = set()  # numbers of trials whose row now belongs to their replacement
         self._columns = {name: np.full(0, value) for name, value in COLUMNS.items()}
         self._costs = np.empty((0, len(objectives.costs)))
         self._losses = np.empty((0, 0))
@@ -54,13 +53,9 @@ class History:
         return history
 
     def add(self, record: Record) -> None:
-        """Add a trial, or update its row; a trial that replaces another one takes over that one's row."""
-        if self._records.get(record.number) is record or record.number in self._replaced:
+        """Add a trial, or update its row."""
+        if self._records.get(record.number) is record:
             return
-        if record.replaces in self._rows:
-            self._rows[record.number] = self._rows.pop(record.replaces)
-            del self._records[record.replaces]
-            self._replaced.add(record.replaces)
         self._records[record.number] = record
         row = self._rows.setdefault(record.number, len(self._rows))
         last_epoch = max((epoch for epoch, _ in record.curve), default=0)

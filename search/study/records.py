@@ -25,8 +25,8 @@ class State(StrEnum):
     PAUSED = "paused"  # stopped with a checkpoint: it may be resumed
     FAILED = "failed"
     DUPLICATE = "duplicate"  # its architecture is that of another trial
-    OVER_QUOTA = "over_quota"  # started when the study already had n_trials trials, or queued twice
-    REPLACED = "replaced"  # resumed, or requeued after its worker died, as a trial of another number
+    OVER_QUOTA = "over_quota"  # started when the study already had n_trials trials
+    REPLACED = "replaced"  # queued again, to be resumed or after its worker died
 
 
 COUNTED = frozenset(  # towards n_trials
@@ -81,7 +81,6 @@ class Record:
     overhead: float = 0.0  # share of the training's CPU time outside forward, backward and optimizer steps
     worker: str = ""  # host:pid
     weights: str = ""  # path, on the worker's host, of the file of the weights; it is removed off the front
-    replaces: int | None = None  # the trial that was resumed, or requeued after its worker died, as this one
     duplicate_of: int | None = None  # the trial with the same architecture
     ended_at: float | None = None  # seconds since 1970; None while it runs
 

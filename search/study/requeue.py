@@ -1,8 +1,9 @@
-"""Requeue trials under a new number: paused ones that are resumed, interrupted ones, and those of dead workers.
+"""Requeue trials: paused ones that are resumed, interrupted ones, and those of dead workers.
 
-A trial has ``replaces``, the number of the trial that it was requeued for, in its user attributes. Two workers may
-requeue the same trial at the same time; of its replacements the one with the lowest number counts. Optuna numbers them
-under a lock, so whoever sees one sees those before it.
+Optuna numbers the requeued one anew; for everybody else the trial keeps the number of its first start. The requeued one
+has ``replaces``, Optuna's number of the trial that it was requeued for, in its user attributes. Two workers may requeue
+the same trial at the same time; of its replacements the one with the lowest number counts. Optuna numbers them under a
+lock, so whoever sees one sees those before it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,19 @@ def chain(trials: Sequence[FrozenTrial], number: int) -> list[FrozenTrial]:
     found = [trials[number]]
     while (replaced := found[-1].user_attrs.get("replaces")) is not None:
         found.append(trials[replaced])
+    return found
+
+
+def latest(trials: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
+    """The trial that was started last of each chain, by the number of the chain's first trial."""
+    after, found = successors(trials), {}
+    for first in trials:
+        if "replaces" in first.user_attrs or first.state == TrialState.WAITING:
+            continue
+        trial = first
+        while (number := after.get(trial.number)) is not None and trials[number].state != TrialState.WAITING:
+            trial = trials[number]
+        found[first.number] = trial
     return found
 
 

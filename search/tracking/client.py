@@ -13,6 +13,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.tracking.summaries import RunData
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -40,6 +42,20 @@ def connect(uri: str) -> MlflowClient:
         if uri.startswith("sqlite:///"):
             create_database(Path(uri.removeprefix("sqlite:///")), lambda new: MlflowClient(f"sqlite:///{new}"))
         return MlflowClient(tracking_uri=uri)
+
+
+def log_batch(client: MlflowClient, run_id: str, data: RunData, *, start_ms: int = 0) -> None:
+    """Log the data of a run that started at ``start_ms``, by several calls if MLflow's limits require it."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    metrics = [
+        Metric(name, value, start_ms + round(1000 * seconds), step) for name, value, step, seconds in data.values
+    ]
+    params = [Param(name, value) for name, value in data.params.items()]
+    tags = [RunTag(name, value) for name, value in data.tags.items()]
+    while metrics or params or tags:
+        client.log_batch(run_id, metrics[:800], params[:100], tags[:100])
+        metrics, params, tags = metrics[800:], params[100:], tags[100:]
 
 
 def create_database(file: Path, fill: Callable[[Path], object]) -> None:

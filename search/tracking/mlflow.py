@@ -144,7 +144,7 @@ class MlflowTracking(Tracking):
             self._runs.log_baseline(summaries.baseline_data(baseline, self.objectives))
         members = {record.number for record in front(records, self.objectives)}
         for record in records:
-            if record.number in numbers and record.state != State.RUNNING and not self._runs.is_logged(record.number):
+            if record.number in numbers and record.state != State.RUNNING and not self._runs.is_logged(record):
                 data = summaries.trial_data(record, self.objectives)
                 on_front = record.number in members
                 self._runs.log_trial(record.number, data, seconds=summaries.seconds(record), front=on_front)

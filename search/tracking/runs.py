@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search.study.records import Objectives, Record, State
-from search.tracking import client, saved_view
+from search.tracking import client, saved_view, summaries
 from search.tracking.summaries import MetricValue, RunData
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class TrialRun:
     start_ms: int
     parent: str
     front: bool
-    complete: bool
+    logged: tuple[str, int] | None  # the state and the epochs of the trial; None while the run is not complete
 
 
 class StudyRuns:
@@ -97,7 +97,7 @@ class StudyRuns:
             name: ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
             for name, value in vars(objectives).items()
         }
-        self._log_batch(self._created, RunData(params=params))
+        client.log_batch(self._client, self._created, RunData(params=params))
         return run
 
     def _study_tag(self) -> dict[str, str]:
@@ -126,7 +126,7 @@ class StudyRuns:
                     run.info.start_time,
                     parent=run.data.tags.get(PARENT, ""),
                     front=run.data.tags.get("front") == "true",
-                    complete=run.info.status != "RUNNING",
+                    logged=_progress(run.data.tags) if run.info.status != "RUNNING" else None,
                 )
         return runs
 
@@ -143,29 +143,35 @@ class StudyRuns:
                 self._client.set_tag(run.run_id, PARENT, self._parent)
                 run.parent = self._parent
 
-    def is_logged(self, number: int) -> bool:
-        """Whether the run of a trial is known to be complete."""
-        return number in self._trials and self._trials[number].complete
+    def is_logged(self, record: Record) -> bool:
+        """Whether the run of a trial is known to be complete; that of a paused one may have gone on since."""
+        run = self._trials.get(record.number)
+        return run is not None and run.logged == (record.state, record.epochs)
 
     def log_trial(self, number: int, data: RunData, *, seconds: float, front: bool) -> None:
-        """Create or complete the run of a trial that took ``seconds`` and has just ended."""
+        """Create or complete the run of a trial that took ``seconds`` and has just ended, or was paused again."""
         ended_ms = now_ms()
         run = self._trials.get(number)
+        tags = {**data.tags, **ON_FRONT[front]}
         if run is None:
             created = self._client.create_run(
                 self.experiment_id,
                 start_time=ended_ms - round(1000 * seconds),
                 run_name=f"{number:04d} {data.tags.get('mechanism', '')}".strip(),
-                tags={**data.tags, **ON_FRONT[front], **self._study_tag(), PARENT: self._parent},
+                tags={**tags, **self._study_tag(), PARENT: self._parent},
             )
             info = created.info
-            run = TrialRun(info.run_id, info.start_time, self._parent, front=front, complete=False)
-            self._trials[number] = run
+            run = self._trials[number] = TrialRun(info.run_id, info.start_time, self._parent, front=front, logged=None)
+            tags = {}
+        elif run.logged:  # it was paused
+            tags = dict.fromkeys(summaries.OF_STOPS, "") | tags
         # Timestamps depend on the trial alone, so a batch that is sent again after a lost response adds no values.
-        self._log_batch(run.run_id, RunData(params=data.params, values=data.values), start_ms=run.start_ms)
+        epochs = run.logged[1] if run.logged else 0
+        values = [value for value in data.values if value.step == 0 or value.step > epochs]
+        client.log_batch(self._client, run.run_id, RunData(tags, data.params, values), start_ms=run.start_ms)
         status = "FAILED" if data.tags["state"] == State.FAILED else "FINISHED"
         self._client.set_terminated(run.run_id, status=status, end_time=ended_ms)
-        run.complete = True
+        run.front, run.logged = front, _progress(data.tags)
 
     def log_baseline(self, data: RunData) -> None:
         """Create the run of a baseline, which its tag ``mechanism`` names, unless there is one."""
@@ -175,13 +181,13 @@ class StudyRuns:
         tags = {**data.tags, **BASELINE_COLOR, **self._study_tag(), PARENT: self._parent}
         run = self._client.create_run(self.experiment_id, run_name=f"baseline: {name}", tags=tags)
         self._baselines[name] = run.info.run_id
-        self._log_batch(run.info.run_id, RunData(values=data.values), start_ms=run.info.start_time)
+        client.log_batch(self._client, run.info.run_id, RunData(values=data.values), start_ms=run.info.start_time)
         self._client.set_terminated(run.info.run_id)
 
     def update_metrics(self, number: int, values: Mapping[str, float]) -> None:
         """Log new values of a trial's metrics; the old ones stay in the metrics' history."""
         data = RunData(values=[MetricValue(name, value, step=1) for name, value in values.items()])
-        self._log_batch(self._trials[number].run_id, data, start_ms=now_ms())
+        client.log_batch(self._client, self._trials[number].run_id, data, start_ms=now_ms())
 
     def tag_front(self, members: Collection[int]) -> None:
         """Tag the trials on the front, and change the tag of those no longer on it.
@@ -190,7 +196,7 @@ class StudyRuns:
         """
         for number, run in self._trials.items():
             if run.front != (number in members):
-                self._log_batch(run.run_id, RunData(tags=ON_FRONT[number in members]))
+                client.log_batch(self._client, run.run_id, RunData(tags=ON_FRONT[number in members]))
                 run.front = number in members
 
     def log_study(self, data: RunData) -> None:
@@ -199,7 +205,7 @@ class StudyRuns:
         The number of ended trials does not tell: a resumed trial or latencies measured again change the front too.
         """
         if not data.tags.items() <= self._tags.items():
-            self._log_batch(self._parent, data, start_ms=now_ms())
+            client.log_batch(self._client, self._parent, data, start_ms=now_ms())
             self._tags = data.tags
 
     def links(self) -> dict[str, str]:
@@ -227,18 +233,9 @@ class StudyRuns:
             self._client.set_tag(self._parent, "run_ended", reason)
         self._client.set_terminated(self._parent)
 
-    def _log_batch(self, run_id: str, data: RunData, *, start_ms: int = 0) -> None:
-        """Call ``log_batch``, several times if MLflow's limits require it."""
-        from mlflow.entities import Metric, Param, RunTag
 
-        metrics = [
-            Metric(name, value, start_ms + round(1000 * seconds), step) for name, value, step, seconds in data.values
-        ]
-        params = [Param(name, value) for name, value in data.params.items()]
-        tags = [RunTag(name, value) for name, value in data.tags.items()]
-        while metrics or params or tags:
-            self._client.log_batch(run_id, metrics[:800], params[:100], tags[:100])
-            metrics, params, tags = metrics[800:], params[100:], tags[100:]
+def _progress(tags: Mapping[str, str]) -> tuple[str, int]:
+    return tags["state"], int(tags.get("epochs", 0))
 
 
 def now_ms() -> int:

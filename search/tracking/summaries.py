@@ -17,6 +17,7 @@ from spaces.architecture import pattern, settings
 from spaces.baselines import BaselineResult
 
 NAME_LIMIT = 250  # characters
+OF_STOPS = ("reason", "rung", "beaten_by")  # tags that only some trials have
 TEXT_LIMIT = 500  # every MLflow server takes that many in a tag or a parameter
 NOTE_LIMIT = 5000
 
@@ -59,8 +60,9 @@ def trial_data(record: Record, objectives: Objectives) -> RunData:
     ]
     # Pruned trials have the metric too, at earlier epochs: the final one needs a name of its own.
     final = {} if record.metric is None else {f"final_{objectives.metric}": record.metric}
-    values += [
-        MetricValue(sanitize(name), float(value), 0) for name, value in {**final, **record.costs, **measured}.items()
+    values += [  # of a trial that goes on after a pause the later ones count, by their time
+        MetricValue(sanitize(name), float(value), 0, seconds(record))
+        for name, value in {**final, **record.costs, **measured}.items()
     ]
     stop = record.stop
     if stop is not None and stop.threshold is not None:
@@ -69,6 +71,7 @@ def trial_data(record: Record, objectives: Objectives) -> RunData:
     tags = {
         "trial": str(record.number),
         "state": record.state,
+        "epochs": str(record.epochs),
         "mechanism": plots.mechanism(record.architecture),
         "reason": record.reason,
         "rung": "" if stop is None else str(stop.epoch),

@@ -51,14 +51,11 @@ class Training(Protocol):
 class Learner(Protocol):
     """Trains architectures, or looks up what training gave."""
 
-    def saved_epochs(self, record: Record, checkpoint: int) -> int:
-        """The epochs that the training in a trial's checkpoint has completed; 0 if there is none.
+    def saved_epochs(self, record: Record) -> int:
+        """The epochs that the training in a trial's checkpoint has completed; 0 if there is none."""
 
-        A trial has the checkpoint of the trials that it replaces, named by the number of the first of them.
-        """
-
-    def discard(self, checkpoint: int) -> None:
+    def discard(self, number: int) -> None:
         """Delete the checkpoint of a trial that has ended for good."""
 
-    def train(self, record: Record, *, checkpoint: int, resume: bool) -> AbstractContextManager[Training]:
+    def train(self, record: Record, *, resume: bool) -> AbstractContextManager[Training]:
         """The training of a trial that has begun, from its checkpoint or from the start."""

@@ -41,26 +41,26 @@ class LightningLearner:
     is_over: Callable[[], bool] = lambda: False
     keeps_weights: bool = True
 
-    def checkpoint(self, number: int, record: Record) -> Checkpoint:
-        """The checkpoint of that number, for the architecture of ``record``."""
-        return Checkpoint(self.folder / f"{number}.pt", dict(record.architecture))
+    def checkpoint(self, record: Record) -> Checkpoint:
+        """The checkpoint of a trial."""
+        return Checkpoint(self.folder / f"{record.number}.pt", dict(record.architecture))
 
     @property
     def weights(self) -> WeightsFolder:
         """Where the weights of complete trials are kept."""
         return WeightsFolder(self.folder / "weights")
 
-    def saved_epochs(self, record: Record, checkpoint: int) -> int:
+    def saved_epochs(self, record: Record) -> int:
         """See :class:`~search.training.Learner`; 0 where the checkpoint is lost or on another host."""
-        return self.checkpoint(checkpoint, record).epochs()
+        return self.checkpoint(record).epochs()
 
-    def discard(self, checkpoint: int) -> None:
+    def discard(self, number: int) -> None:
         """See :class:`~search.training.Learner`."""
-        Checkpoint(self.folder / f"{checkpoint}.pt", {}).discard()
+        Checkpoint(self.folder / f"{number}.pt", {}).discard()
 
-    def train(self, record: Record, *, checkpoint: int, resume: bool) -> LightningTraining:
+    def train(self, record: Record, *, resume: bool) -> LightningTraining:
         """See :class:`~search.training.Learner`."""
-        return LightningTraining(self, record, self.checkpoint(checkpoint, record), resume=resume)
+        return LightningTraining(self, record, self.checkpoint(record), resume=resume)
 
 
 class LightningTraining:

@@ -1,0 +1,101 @@
+"""What the workers of a study share besides its trials: settings, bounds, baselines, and how runs began and ended."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import optuna
+
+from search.study.storage import get_or_set_attr
+from spaces.dimensions import ConfigError
+
+if TYPE_CHECKING:
+    from spaces.baselines import BaselineResult
+
+RUN_START = "run_start"  # study attribute: the command of the latest run, its versions and when it began
+RUN_END = "run_end"  # study attribute: why and when a run of the study last ended
+
+
+class SharedAttributes:
+    """The attributes of a study.
+
+    Args:
+        study: in any storage.
+    """
+
+    def __init__(self, study: optuna.Study) -> None:
+        self.study = study
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that all workers of the study share; see :func:`search.study.storage.open_study`.
+
+        Raises:
+            ConfigError: the study was not created by ``search.run``.
+        """
+        return dict(json.loads(self._study_attr("identity")))
+
+    def ceilings(self, compute: Callable[[], list[float]] | None = None) -> list[float]:
+        """The upper bounds of the costs; ``compute()`` if they are not stored yet, and then stored.
+
+        Raises:
+            ConfigError: they are not stored, and ``compute`` is None.
+        """
+        ceilings = get_or_set_attr(self.study, "ceilings", compute) if compute else self._study_attr("ceilings")
+        return list(ceilings)
+
+    def baselines(self, compute: Callable[[], list[BaselineResult]] | None = None) -> list[BaselineResult]:
+        """The results of the task's baselines; ``compute()`` if they are not stored yet, and then stored.
+
+        Empty if they are not stored and ``compute`` is None.
+        """
+        if compute is None:
+            stored = self.study.user_attrs.get("baselines", [])
+        else:
+            stored = get_or_set_attr(self.study, "baselines", lambda: [asdict(result) for result in compute()])
+        from spaces.baselines import BaselineResult  # needs torch, which the pruners in a user's own study do without
+
+        return [BaselineResult(**result) for result in stored]
+
+    def epochs(self, compute: Callable[[], int | None]) -> int | None:
+        """The epochs of every training; ``compute()`` in a study without trials, and then stored.
+
+        None if they are those of the space.
+        """
+        epochs: int | None = get_or_set_attr(
+            self.study, "epochs", lambda: None if self.study.get_trials(deepcopy=False) else compute()
+        )
+        return epochs
+
+    def study_id(self) -> str:
+        """A unique id of the study, which distinguishes it from others of the same name."""
+        return str(get_or_set_attr(self.study, "id", lambda: uuid.uuid4().hex))
+
+    def write_run_start(self, command: str, versions: Mapping[str, str]) -> None:
+        """Record the command of a run that begins now, and the versions of its packages; the latest one is kept."""
+        self.study.set_user_attr(RUN_START, {"command": command, "versions": dict(versions), "at": time.time()})
+
+    def run_start(self) -> dict[str, Any] | None:
+        """``command``, ``versions`` and ``at``, in seconds since 1970, of the latest run; None if there was none."""
+        found: dict[str, Any] | None = self.study.user_attrs.get(RUN_START)
+        return found
+
+    def write_run_end(self, reason: str) -> None:
+        """Record why a run of the study ended, a clause, and that it did so now; the latest one is kept."""
+        self.study.set_user_attr(RUN_END, {"reason": reason, "at": time.time()})
+
+    def run_end(self) -> tuple[str, float] | None:
+        """Why a run of the study last ended, and when, in seconds since 1970; None if none has yet."""
+        found = self.study.user_attrs.get(RUN_END)
+        return (found["reason"], found["at"]) if found else None
+
+    def _study_attr(self, name: str) -> Any:
+        try:
+            return self.study.user_attrs[name]
+        except KeyError:
+            message = f"the study {self.study.study_name!r} has no {name}: it was not created by search.run"
+            raise ConfigError(message) from None
