@@ -22,7 +22,7 @@ from spaces.architecture import describe, pattern, settings
 from spaces.dimensions import ConfigError
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
+    from optuna.storages import BaseStorage
 
     from search.study.stored import StoredStudy
 
@@ -90,7 +90,7 @@ def _plot_path(text: str) -> Path:
     return _export_path(text, PLOT_FORMATS)
 
 
-def _list_studies(storage: RDBStorage) -> None:
+def _list_studies(storage: BaseStorage) -> None:
     """Print a table with a row per study."""
     import optuna
 

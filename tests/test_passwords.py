@@ -10,6 +10,7 @@ from search import front, tables
 from search.config import check_no_password, hide_passwords
 from search.costs import __main__ as costs
 from search.export import __main__ as export
+from search.proxy import __main__ as proxy
 from search.report import __main__ as report
 from search.sync import __main__ as sync
 from spaces.dimensions import ConfigError
@@ -99,10 +100,10 @@ def test_no_message_has_the_password(command, monkeypatch, arguments):  # noqa: 
 
 
 @pytest.mark.parametrize("where", ["the environment", "the command line"])
-@pytest.mark.parametrize("name", ["front", "tables", "costs", "export", "report", "sync"])
+@pytest.mark.parametrize("name", ["front", "tables", "costs", "export", "report", "sync", "proxy"])
 def test_no_command_shows_the_password(name, where, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    given = ["study", *{"tables": ["other"], "export": ["--to", "a"]}.get(name, [])]
+    given = [] if name == "proxy" else ["study", *{"tables": ["other"], "export": ["--to", "a"]}.get(name, [])]
     if where == "the environment":
         monkeypatch.setenv("PARETOFORMER_STORAGE", DEAD)
     else:
@@ -114,6 +115,7 @@ def test_no_command_shows_the_password(name, where, tmp_path, monkeypatch, capsy
         "export": export.main,
         "report": report.main,
         "sync": sync.main,
+        "proxy": proxy.main,
     }[name]
     for arguments, expected in ((given, 2), (["--help"], 0)):
         monkeypatch.setattr(sys, "argv", [name, *arguments])

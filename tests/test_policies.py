@@ -38,7 +38,8 @@ ONLY_IN = {  # a package and the files that may import it
         "search/report/status.py",
         "search/report/studies.py",
     },
-    "sqlalchemy": {"search/study/retrying.py", "search/study/storage.py"},
+    "grpc": {"search/study/proxy.py"},
+    "sqlalchemy": {"search/study/database.py", "search/study/retrying.py", "search/study/storage.py"},
 }
 LAYERS = (  # of search/, lowest first: a module imports lower layers and its own package
     ("search", "search.pareto"),
@@ -59,7 +60,7 @@ LAYERS = (  # of search/, lowest first: a module imports lower layers and its ow
     ("search.evaluate",),
     ("search.worker",),
     ("search.replay", "search.assemble"),
-    ("search.workers", "search.ui"),
+    ("search.workers", "search.ui", "search.proxy"),
     ("search.confirm",),
     ("search.export",),
     ("search.predict",),

@@ -19,6 +19,7 @@ from search.config.schema import validate_config
 from search.costs import __main__ as costs
 from search.export import __main__ as export
 from search.export import inference
+from search.proxy import __main__ as proxy
 from search.pruning import __main__ as pruning
 from search.report import __main__ as report
 from search.sync import __main__ as sync
@@ -75,6 +76,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
     monkeypatch.setattr(front, "_list_studies", reached)
     monkeypatch.setattr("search.study.stored.load_stored", reached)
     monkeypatch.setattr("search.study.storage.open_read_only", reached)
+    monkeypatch.setattr("search.study.database.open_database", reached)
     monkeypatch.setattr("search.ui.server.path_of", reached)
     monkeypatch.setattr(compare, "compare", check_names)
     monkeypatch.setattr(bench, "run", reached)
@@ -100,6 +102,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
         "search.predict": inference.main,
         "search.sync": sync.main,
         "search.ui": ui.main,
+        "search.proxy": proxy.main,
     }[module]
     with pytest.raises(SystemExit, match=r"^parsed$"):
         entry()
@@ -140,6 +143,7 @@ def test_the_readmes_hold_commands_of_every_kind():
         "search.predict",
         "search.sync",
         "search.ui",
+        "search.proxy",
         "spaces.bench",
         "spaces.bench.memory",
     }

@@ -19,7 +19,7 @@ from tiny_task import TREE, Reports, opened, run_trials, tiny_config, tiny_searc
 
 from search.study import retrying
 from search.study.requeue import fail_stale
-from search.study.retrying import RETRIED, RetryingStorage, StorageUnavailableError, unavailable
+from search.study.retrying import RETRIED, Retrying, RetryingStorage, StorageUnavailableError, unavailable
 from search.workers.run import run
 
 # Tests use ask and tell, without the heartbeats of Study.optimize.
@@ -75,7 +75,7 @@ def test_every_method_with_a_transaction_is_retried():
     """A version of Optuna with further ones is noticed here."""
     methods = dict(inspect.getmembers(RDBStorage, inspect.isfunction))
     transactions = {name for name, method in methods.items() if "_create_scoped_session(" in inspect.getsource(method)}
-    own = {name for name in vars(RetryingStorage) if name in methods and name not in RETRIED}
+    own = {name for name in {**vars(Retrying), **vars(RetryingStorage)} if name in methods and name not in RETRIED}
     assert transactions <= {*RETRIED, *own}
 
 
@@ -245,7 +245,7 @@ def test_a_run_without_a_database_ends_with_one_line_and_exit_code_1(tmp_path, m
     monkeypatch.setattr(retrying.time, "sleep", lambda seconds: None)
     config = tiny_config(tmp_path) | SETTINGS
     config["storage"] |= {"heartbeat_s": 10, "grace_s": 60, "wait_s": 0}
-    write, gone = RDBStorage.set_trial_user_attr, []
+    write, gone = RetryingStorage.set_trial_user_attr, []
 
     def set_trial_user_attr(self, trial_id, key, value):
         if key == "curve" and value:
@@ -253,7 +253,7 @@ def test_a_run_without_a_database_ends_with_one_line_and_exit_code_1(tmp_path, m
             gone.append(True)
         write(self, trial_id, key, value)
 
-    monkeypatch.setattr(RetryingStorage, "set_trial_user_attr", retrying._retried(set_trial_user_attr))
+    monkeypatch.setattr(RetryingStorage, "set_trial_user_attr", set_trial_user_attr)
     arguments = (sqlalchemy.orm.Session, "before_commit", lambda session: gone and lost())
     sqlalchemy.event.listen(*arguments)
     request.addfinalizer(lambda: sqlalchemy.event.remove(*arguments))
@@ -266,7 +266,7 @@ def test_a_run_without_a_database_ends_with_one_line_and_exit_code_1(tmp_path, m
 
 
 def test_a_locked_sqlite_file_is_waited_for(url, monkeypatch):
-    monkeypatch.setattr("search.study.storage._engine_settings", lambda url: {"connect_args": {"timeout": 0.01}})
+    monkeypatch.setattr("search.study.database._engine_settings", lambda url: {"connect_args": {"timeout": 0.01}})
     study = tiny_study(url)
     lock = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False)
     lock.execute("BEGIN EXCLUSIVE")

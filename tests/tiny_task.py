@@ -19,7 +19,7 @@ from search.pruning.none import NoPruner
 from search.samplers.candidates import Pool
 from search.samplers.seeded import SeededPerTrial
 from search.study.records import Objectives
-from search.study.storage import open_storage, open_study
+from search.study.storage import close_storage, open_storage, open_study
 from search.study.store import TrialStore
 from search.training.learner import LightningLearner
 from search.worker import work
@@ -151,15 +151,13 @@ def run_trials(study: optuna.Study, search: Search, n_trials: int, *, ended=lamb
     return store.records()
 
 
-opened: list[optuna.storages.RDBStorage] = []  # closed after each test, see conftest.py
+opened: list[optuna.storages.BaseStorage] = []  # closed after each test, see conftest.py
 
 
 def close_opened() -> None:
     """Close the storages opened so far; an open connection is a warning, and warnings are errors."""
     while opened:
-        storage = opened.pop()
-        storage.remove_session()
-        storage.engine.dispose()
+        close_storage(opened.pop())
 
 
 class Reports:

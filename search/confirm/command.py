@@ -12,7 +12,7 @@ from search.confirm.training import repeat
 from search.report.status import format_seconds, stdout_console
 from search.study.confirmations import Repetition, read_repetitions
 from search.study.records import Objectives, Record, front
-from search.study.storage import open_storage
+from search.study.storage import close_storage, open_storage
 from search.study.stored import load_stored
 from search.training.device import select_device
 from spaces.architecture import describe
@@ -50,8 +50,7 @@ def confirm(url: str, name: str, count: int) -> None:
         for line in verdict(results, objectives):
             console.print(escape(line))
     finally:
-        storage.remove_session()
-        storage.engine.dispose()
+        close_storage(storage)
 
 
 def describe_repetition(number: int, seed: int, repetition: Repetition, metric: str) -> str:

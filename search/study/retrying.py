@@ -1,4 +1,4 @@
-"""Optuna's database storage, with transactions that are retried while the database is unavailable.
+"""Optuna's storages with calls that are retried while the database is unavailable.
 
 A retried transaction may have been committed, as a connection can be lost between the commit and its answer. All but
 two kinds write the same again. A trial that has ended is compared with what was to be written. A new trial may be
@@ -8,15 +8,16 @@ count, and one that no worker runs is requeued by :func:`search.study.requeue.fa
 
 from __future__ import annotations
 
+import abc
 import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import exc
 
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 SILENT_S = 2.0  # of waiting, before it is reported
-MAX_DELAY_S = 2.0  # between two attempts
+MIN_DELAY_S, MAX_DELAY_S = 0.1, 2.0  # between two attempts
 PERMANENT = (exc.DataError, exc.IntegrityError, exc.NotSupportedError, exc.ProgrammingError)
 
 
@@ -32,25 +33,25 @@ class StorageUnavailableError(RuntimeError):
     """The database was unavailable for longer than a run waits for it."""
 
 
-class RetryingStorage(RDBStorage):
-    """Retries each transaction for up to ``wait_s`` seconds; after that every call fails at once.
+class Retrying(BaseStorage):
+    """Retries each call of a storage for up to ``wait_s`` seconds; after that every call fails at once.
 
-    While a trial runs, a heartbeat that fails is left out, so that the thread which sends them goes on. Heartbeats are
-    missing after a time without the database, so for the grace period after it no trial counts as stale.
-
-    Args:
-        url: see :class:`optuna.storages.RDBStorage`, as for ``settings``.
-        wait_s: seconds.
+    A base class of storages, before the one whose methods are retried: see :func:`retry_methods`. While a trial runs,
+    a heartbeat that fails is left out, so that the thread which sends them goes on. Heartbeats are missing after a time
+    without the database, so for ``grace_s`` seconds after it no trial counts as stale.
 
     Raises:
         StorageUnavailableError: by all methods, after ``wait_s`` seconds without success.
     """
 
-    def __init__(self, url: str, *, wait_s: float, **settings: Any) -> None:
-        self.wait_s = wait_s
-        self._failure: StorageUnavailableError | None = None
-        self._available_again_at: float | None = None  # by the monotonic clock
-        super().__init__(url, **settings)
+    wait_s: float
+    grace_s: float
+    _failure: StorageUnavailableError | None = None
+    _available_again_at: float | None = None  # by the monotonic clock
+
+    @abc.abstractmethod
+    def is_transient(self, error: Exception) -> bool:
+        """Whether a call that raised ``error`` may succeed later."""
 
     def retry(self, action: Callable[[], Result], resolve: Callable[[], Result] | None = None) -> Result:
         """The result of ``action``, called until the database is available.
@@ -62,16 +63,16 @@ class RetryingStorage(RDBStorage):
         """
         if self._failure is not None:
             raise self._failure
-        start, delay_s, reported = time.monotonic(), 0.1, False
+        start, delay_s, failed, reported = time.monotonic(), MIN_DELAY_S, False, False
         while True:
             try:
                 result = action()
             except UpdateFinishedTrialError:
-                if delay_s == 0.1 or resolve is None:
+                if not failed or resolve is None:
                     raise
                 result = resolve()
-            except (StorageInternalError, exc.SQLAlchemyError) as error:
-                if not is_transient(error):
+            except Exception as error:
+                if not self.is_transient(error):
                     raise
                 waited_s = time.monotonic() - start
                 if waited_s >= self.wait_s:
@@ -86,9 +87,9 @@ class RetryingStorage(RDBStorage):
                     )
                     reported = True
                 time.sleep(min(delay_s, max(self.wait_s - waited_s, 0.0)))
-                delay_s = min(2 * delay_s, MAX_DELAY_S)
+                delay_s, failed = min(2 * delay_s, MAX_DELAY_S), True
                 continue
-            if delay_s > 0.1:
+            if failed:
                 self._available_again_at = time.monotonic()
             if reported:
                 logger.warning("The database is available again after %.0f s.", time.monotonic() - start)
@@ -96,7 +97,7 @@ class RetryingStorage(RDBStorage):
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """See Optuna; a trial that an earlier attempt has ended this way counts as changed."""
-        change = super().set_trial_state_values
+        change = super().set_trial_state_values  # type: ignore[safe-super] # of the class after this one
 
         def resolve() -> bool:
             trial = self.get_trial(trial_id)
@@ -106,6 +107,42 @@ class RetryingStorage(RDBStorage):
 
         return self.retry(lambda: change(trial_id, state, values), resolve)
 
+    def is_recovering(self) -> bool:
+        """Whether heartbeats of living workers may still be missing, as the database was unavailable."""
+        again_at = self._available_again_at
+        return again_at is not None and time.monotonic() < again_at + self.grace_s
+
+
+def retry_methods(cls: type[Retrying], base: type[BaseStorage], names: Iterable[str]) -> None:
+    """Let the methods of ``cls`` with these names be those of ``base``, retried."""
+
+    def retried(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(self: Retrying, *args: Any, **kwargs: Any) -> Any:
+            return self.retry(lambda: method(self, *args, **kwargs))
+
+        return call
+
+    for name in names:
+        setattr(cls, name, retried(getattr(base, name)))
+
+
+class RetryingStorage(Retrying, RDBStorage):
+    """A database whose transactions are retried.
+
+    Args:
+        url: see :class:`optuna.storages.RDBStorage`, as for ``settings``.
+        wait_s: see :class:`Retrying`.
+    """
+
+    def __init__(self, url: str, *, wait_s: float, grace_period: int, **settings: Any) -> None:
+        self.wait_s, self.grace_s = wait_s, grace_period
+        super().__init__(url, grace_period=grace_period, **settings)
+
+    def is_transient(self, error: Exception) -> bool:
+        """See :class:`Retrying`."""
+        return is_transient(error)
+
     def record_heartbeat(self, trial_id: int) -> None:
         """See Optuna; a failed one is left out."""
         try:
@@ -113,23 +150,10 @@ class RetryingStorage(RDBStorage):
         except (StorageInternalError, exc.SQLAlchemyError) as error:
             logger.debug("A heartbeat failed: %s", error)
 
-    def is_recovering(self) -> bool:
-        """Whether heartbeats of living workers may still be missing, as the database was unavailable."""
-        again_at, grace_s = self._available_again_at, self.grace_period or 0
-        return again_at is not None and time.monotonic() < again_at + grace_s
-
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         stale = super()._get_stale_trial_ids
         found = self.retry(lambda: stale(study_id))
         return [] if self.is_recovering() else found
-
-
-def _retried(method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def call(self: RetryingStorage, *args: Any, **kwargs: Any) -> Any:
-        return self.retry(lambda: method(self, *args, **kwargs))
-
-    return call
 
 
 RETRIED = (  # the other methods that open a transaction; those with an underscore are called by Optuna's cache
@@ -156,8 +180,7 @@ RETRIED = (  # the other methods that open a transaction; those with an undersco
     "_get_trials",
     "_get_best_trial_id",
 )
-for _name in RETRIED:
-    setattr(RetryingStorage, _name, _retried(getattr(RDBStorage, _name)))
+retry_methods(RetryingStorage, RDBStorage, RETRIED)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -167,17 +190,18 @@ def is_transient(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the database's own message."""
+    """The first line of the database's own message, or of that of a gRPC server."""
     if isinstance(error, StorageInternalError) and error.__cause__:
         error = error.__cause__  # Optuna's own message only guesses the cause
-    text = str(getattr(error, "orig", None) or error)
+    details = error.details() if hasattr(error, "details") else None
+    text = str(details or getattr(error, "orig", None) or error)
     return text.splitlines()[0] if text else type(error).__name__
 
 
 def is_recovering(study: optuna.Study) -> bool:
-    """Whether heartbeats of living workers of the study may be missing; see :class:`RetryingStorage`."""
+    """Whether heartbeats of living workers of the study may be missing; see :class:`Retrying`."""
     storage = getattr(study._storage, "_backend", study._storage)
-    return isinstance(storage, RetryingStorage) and storage.is_recovering()
+    return isinstance(storage, Retrying) and storage.is_recovering()
 
 
 def unavailable(error: BaseException | None) -> StorageUnavailableError | None:

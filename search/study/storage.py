@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import json
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import sqlalchemy
-import sqlalchemy.event
-import sqlalchemy.exc
 from optuna.samplers import BaseSampler
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 
 from search.config import hide_passwords
+from search.study.database import connect, open_database, parse
 from search.study.records import Direction
-from search.study.retrying import RetryingStorage, first_line
+from search.study.retrying import Retrying, RetryingStorage
 from spaces.dimensions import ConfigError
 
-Storage = TypeVar("Storage", bound=RDBStorage)
-LIBPQ = {  # seconds; a connection that the network has dropped would otherwise block for a quarter of an hour
-    "connect_timeout": 10,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,  # milliseconds
-}
+if TYPE_CHECKING:
+    from search.study.proxy import ProxyStorage
+
+GRPC = "grpc:"
 
 
-def open_storage(*, url: str, heartbeat_s: int = 10, grace_s: int = 60, wait_s: float = 600) -> RetryingStorage:
-    """Open or create the storage at an SQLAlchemy ``url``.
+def open_storage(*, url: str, heartbeat_s: int = 10, grace_s: int = 60, wait_s: float = 600) -> Retrying:
+    """Open or create the storage at ``url``.
 
     Args:
-        url: ``sqlite:///file.db``, ``postgresql+psycopg://user@host/database`` or another that SQLAlchemy knows.
+        url: ``sqlite:///file.db``, ``postgresql+psycopg://user@host/database`` or another that SQLAlchemy knows; or
+            ``grpc://host:port``, where :mod:`search.proxy` runs.
         heartbeat_s: seconds between the heartbeats of a running trial.
         grace_s: seconds without a heartbeat after which another worker requeues a running trial.
         wait_s: seconds for which a run waits for a database that has become unavailable.
@@ -48,81 +43,56 @@ def open_storage(*, url: str, heartbeat_s: int = 10, grace_s: int = 60, wait_s: 
         raise ConfigError(f"heartbeat_s={heartbeat_s}, grace_s={grace_s}; write 0 < heartbeat_s < grace_s")
     if not wait_s >= 0:
         raise ConfigError(f"wait_s={wait_s!r}: it must be a number of seconds from 0")
-    if _parse(url).get_backend_name() == "sqlite" and _parse(url).database in (None, "", ":memory:"):
+    if url.startswith(GRPC):
+        return _proxy_storage(url)(url, heartbeat_s=heartbeat_s, grace_s=grace_s, wait_s=wait_s)
+    if parse(url).get_backend_name() == "sqlite" and parse(url).database in (None, "", ":memory:"):
         raise ConfigError(f"url: {url} names no file; write sqlite:///FILE.db")
-    storage = _connect(
-        url,
-        lambda url, **settings: RetryingStorage(url, wait_s=wait_s, **settings),
-        attempts=5,  # creating the tables fails while another worker does
-        heartbeat_interval=heartbeat_s,
-        grace_period=grace_s,
-    )
-    if storage.engine.name == "sqlite":
-        sqlalchemy.event.listen(storage.engine, "connect", _enable_wal)
-        storage.engine.dispose()  # connections opened so far don't have it
-    return storage
+    settings = {"heartbeat_interval": heartbeat_s, "grace_period": grace_s}
+    return open_database(url, lambda url, **more: RetryingStorage(url, wait_s=wait_s, **settings, **more))
+
+
+def close_storage(storage: BaseStorage) -> None:
+    """Close the connections of a storage that :func:`open_storage` has opened."""
+    storage.remove_session()
+    if isinstance(storage, RDBStorage):
+        storage.engine.dispose()
+    elif isinstance(storage, GrpcStorageProxy):
+        storage.close()
+
+
+def _proxy_storage(url: str) -> type[ProxyStorage]:
+    try:
+        from search.study.proxy import ProxyStorage
+    except ModuleNotFoundError as error:
+        hint = "pip install 'paretoformer[grpc]'"
+        raise ConfigError(f"url: {url} needs the package {error.name!r}: {hint}") from None
+    return ProxyStorage
 
 
 @contextmanager
-def open_read_only(url: str) -> Iterator[RDBStorage]:
-    """The storage at an SQLAlchemy ``url``, to read from. No file, table or study is created.
+def open_read_only(url: str) -> Iterator[BaseStorage]:
+    """The storage at ``url``, as for :func:`open_storage`, to read from. No file, table or study is created.
 
     Raises:
         ConfigError: there is none, or it can't be opened; the message hides the password.
     """
-    parsed = _parse(url)
+    if url.startswith(GRPC):
+        with closing(_proxy_storage(url)(url, heartbeat_s=1, grace_s=2, wait_s=0)) as proxy:
+            yield proxy
+        return
+    parsed = parse(url)
     file = parsed.database if parsed.get_backend_name() == "sqlite" else None
     if file and not Path(file).exists():
         raise ConfigError(f"{hide_passwords(url)}: no such file")
-    storage = _connect(url, RDBStorage, attempts=1, skip_table_creation=True)
+    storage = connect(url, RDBStorage, attempts=1, skip_table_creation=True)
     try:
         yield storage
     finally:
-        storage.remove_session()
-        storage.engine.dispose()
-
-
-def _parse(url: str) -> sqlalchemy.URL:
-    try:
-        return sqlalchemy.make_url(url)
-    except sqlalchemy.exc.ArgumentError:
-        raise ConfigError("url: not a database URL; write sqlite:///FILE.db or postgresql+psycopg://...") from None
-
-
-def _connect(url: str, create: Callable[..., Storage], *, attempts: int, **settings: Any) -> Storage:
-    """The storage that ``create`` constructs with ``settings``; retried with growing delays."""
-    parsed = _parse(url)
-    for attempt in range(attempts):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return create(url, engine_kwargs=_engine_settings(parsed), **settings)
-        except ModuleNotFoundError as error:
-            hint = "pip install 'paretoformer[postgres]'"
-            raise ConfigError(f"url: {hide_passwords(url)} needs the package {error.name!r}: {hint}") from None
-        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
-            if attempt == attempts - 1 or isinstance(error, ImportError):
-                raise ConfigError(f"url: {hide_passwords(url)} can't be opened: {first_line(error)}") from None
-            time.sleep(0.2 * 2**attempt)
-    raise AssertionError("unreachable")
-
-
-def _engine_settings(url: sqlalchemy.URL) -> dict[str, Any]:
-    """Connections that were dropped while they were idle are replaced, and dead ones noticed within a minute."""
-    if url.get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": 20}}
-    libpq = url.drivername.removeprefix("postgresql") in ("", "+psycopg", "+psycopg2")
-    return {"pool_pre_ping": True, "connect_args": LIBPQ if libpq else {}}
-
-
-def _enable_wal(connection: Any, _: object) -> None:
-    """With a write-ahead log readers do not wait for a writer: 2 times faster alone, 20 on a busy disk."""
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
+        close_storage(storage)
 
 
 def open_study(
-    storage: RDBStorage,
+    storage: BaseStorage,
     name: str,
     *,
     directions: Mapping[str, Direction],
@@ -161,7 +131,7 @@ def open_study(
     return study
 
 
-def load_study(storage: RDBStorage, name: str) -> optuna.Study:
+def load_study(storage: BaseStorage, name: str) -> optuna.Study:
     """Load an existing study.
 
     Raises:
@@ -169,9 +139,14 @@ def load_study(storage: RDBStorage, name: str) -> optuna.Study:
     """
     names = optuna.get_all_study_names(storage)
     if name not in names:
-        url = storage.engine.url.render_as_string(hide_password=True)
-        raise ConfigError(f"there is no study {name!r} in {url}; there are {', '.join(names) or 'none'}")
+        raise ConfigError(f"there is no study {name!r} in {_where(storage)}; there are {', '.join(names) or 'none'}")
     return optuna.load_study(study_name=name, storage=storage)
+
+
+def _where(storage: BaseStorage) -> str:
+    if isinstance(storage, RDBStorage):
+        return storage.engine.url.render_as_string(hide_password=True)
+    return "the storage"
 
 
 def _differences(stored: object, given: object, where: str = "") -> Iterable[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 
 from search.study.records import Objectives
 from search.study.storage import load_study
@@ -20,7 +20,7 @@ class StoredStudy:
     dimensions: set[str]
 
 
-def load_stored(storage: RDBStorage, name: str) -> StoredStudy:
+def load_stored(storage: BaseStorage, name: str) -> StoredStudy:
     """Load a study that ``search.run`` has created.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 
 from search.study.records import Objectives, front
 from search.study.storage import load_study
@@ -16,7 +16,7 @@ from spaces.dimensions import ConfigError
 from spaces.space import Space
 
 
-def initial_params(storage: RDBStorage, name: str, space: Space, objectives: Objectives) -> list[Mapping[str, Any]]:
+def initial_params(storage: BaseStorage, name: str, space: Space, objectives: Objectives) -> list[Mapping[str, Any]]:
     """The parameters of the front of another study that are valid in this space, the cheapest first.
 
     Only parameters are copied: the architectures are measured and trained again, on this task and this machine.

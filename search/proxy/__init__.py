@@ -1,0 +1,1 @@
+"""Serve the database of studies to hundreds of workers by Optuna's gRPC proxy."""

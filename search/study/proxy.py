@@ -1,0 +1,153 @@
+"""Optuna's storage behind a gRPC server, for studies with hundreds of workers; see :mod:`search.proxy`.
+
+Workers then need no password and no connection to the database. What Optuna's client lacks is added: heartbeats, a time
+limit for each call, and repetition while the server is away.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import warnings
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import GrpcStorageProxy
+from optuna.storages._grpc.client import GrpcClientCache
+from optuna.storages._heartbeat import BaseHeartbeat
+from optuna.trial import TrialState
+
+from search.study.retrying import Retrying, retry_methods
+from spaces.dimensions import ConfigError
+
+PORT = 13000
+SCHEME = "grpc://"
+START_S = 10.0  # in which the server must answer first
+CALL_S = 60.0  # after which a call has failed: the server, or its database, hangs
+HEARTBEAT = "heartbeat"  # user attribute of a running trial: the number of its heartbeats
+TRANSIENT = {  # codes of calls that may succeed later; the database of the server fails with UNKNOWN
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.UNKNOWN,
+}
+
+
+class _WithTimeLimit:
+    """A gRPC stub whose calls fail after ``CALL_S`` seconds."""
+
+    def __init__(self, stub: Any) -> None:
+        self._stub = stub
+
+    def __getattr__(self, name: str) -> Any:
+        return functools.partial(getattr(self._stub, name), timeout=CALL_S)
+
+
+class ProxyStorage(Retrying, GrpcStorageProxy, BaseHeartbeat):
+    """A client of a gRPC server in front of the database.
+
+    A heartbeat increases a number in the trial's user attributes. A trial is stale if this process has seen the same
+    number for ``grace_s`` seconds of its own clock, so clocks of workers need not agree.
+
+    Args:
+        url: ``grpc://host:port``.
+        heartbeat_s: seconds between heartbeats.
+        grace_s: seconds without a heartbeat after which a trial is stale.
+        wait_s: see :class:`Retrying`.
+
+    Raises:
+        ConfigError: the URL is invalid, or the server does not answer.
+    """
+
+    def __init__(self, url: str, *, heartbeat_s: int, grace_s: float, wait_s: float) -> None:
+        self.wait_s, self.grace_s, self._heartbeat_s = wait_s, grace_s, heartbeat_s
+        self._beats = dict[int, int]()  # of the trials that this process runs, by id
+        self._seen = dict[int, tuple[Any, float]]()  # of running trials, by id: their heartbeat, since when
+        host, port = address(url)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            super().__init__(host=host, port=port)
+        try:
+            self.wait_server_ready(START_S)
+        except ConnectionError:
+            self.close()
+            raise ConfigError(
+                f"url: no server answers at {url}; start one there: python -m search.proxy --port {port}"
+            ) from None
+
+    def _setup(self) -> None:
+        super()._setup()
+        limited: Any = _WithTimeLimit(self._stub)
+        self._stub, self._cache = limited, GrpcClientCache(limited)
+
+    def is_transient(self, error: Exception) -> bool:
+        """See :class:`Retrying`."""
+        return isinstance(error, grpc.RpcError) and error.code() in TRANSIENT
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """See Optuna; a failed one is left out."""
+        self._beats[trial_id] = self._beats.get(trial_id, 0) + 1
+        try:
+            GrpcStorageProxy.set_trial_user_attr(self, trial_id, HEARTBEAT, self._beats[trial_id])
+        except Exception:
+            # The trial has ended, or the server is away.
+            return
+
+    def get_heartbeat_interval(self) -> int:
+        """In seconds."""
+        return self._heartbeat_s
+
+    def get_heartbeat_stale_trial_callback(self) -> None:
+        """None: trials are requeued by :func:`search.study.requeue.fail_stale`."""
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        running = self.get_all_trials(study_id, deepcopy=False, states=[TrialState.RUNNING])
+        now, seen, self._seen = time.monotonic(), self._seen, {}
+        for trial in running:
+            beat = trial.user_attrs.get(HEARTBEAT)
+            last, since = seen.get(trial._trial_id, (None, now))
+            self._seen[trial._trial_id] = (beat, since if beat == last else now)
+        if self.is_recovering():
+            return []
+        return [trial_id for trial_id, (_, since) in self._seen.items() if now - since > self.grace_s]
+
+
+CALLS = (  # of the server; all but the change of a state, which Retrying has
+    "create_new_study",
+    "delete_study",
+    "set_study_user_attr",
+    "set_study_system_attr",
+    "get_study_id_from_name",
+    "get_study_name_from_id",
+    "get_study_directions",
+    "get_study_user_attrs",
+    "get_study_system_attrs",
+    "get_all_studies",
+    "create_new_trial",
+    "set_trial_param",
+    "set_trial_intermediate_value",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "get_trial_id_from_study_id_trial_number",
+    "get_trial",
+    "get_all_trials",
+)
+retry_methods(ProxyStorage, GrpcStorageProxy, CALLS)
+
+
+def address(url: str) -> tuple[str, int]:
+    """The host and the port of ``grpc://host:port``.
+
+    Raises:
+        ConfigError: the URL is another one.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or PORT
+    except ValueError:
+        host, port = None, PORT
+    if not host or url != f"{SCHEME}{parts.netloc}" or "@" in parts.netloc:
+        raise ConfigError(f"url: {url!r} is no address of a gRPC server; write {SCHEME}HOST:PORT")
+    return host, port
