@@ -148,3 +148,18 @@ def test_an_interrupted_trial_keeps_its_tries_and_the_checkpoint_that_it_resumes
         assert study.trials[-1].user_attrs["tries"] == 2
     study.ask()
     assert [record.state for record in store.earlier(0)] == ["failed", "failed", "paused"]
+
+
+def test_trials_that_other_workers_start_meanwhile_are_no_problem(study, monkeypatch):
+    store, get_trials = TrialStore(study), study.get_trials
+    other = optuna.load_study(study_name=study.study_name, storage=study._storage)
+
+    def while_others_start_one(**options):
+        found = get_trials(**options)
+        other.ask()
+        return found
+
+    study.ask()
+    monkeypatch.setattr(study, "get_trials", while_others_start_one)
+    assert len(store.history(OBJECTIVES)) == 1
+    assert list(store.all_records()) == [0, 1]
