@@ -45,7 +45,12 @@ STRATEGIES = (
 def main() -> None:
     """Parse the command line and exit."""
     parser = argparse.ArgumentParser(prog="python -m search.compare", description=__doc__.splitlines()[0])
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help="shipped tables or files (default: all shipped)")
+    parser.add_argument(
+        "tables",
+        nargs="*",
+        metavar="TABLE",
+        help="shipped tables, public ones such as nb201-cifar10, or files (default: all shipped)",
+    )
     parser.add_argument(
         "--strategies", nargs="+", default=STRATEGIES, metavar="SAMPLER+PRUNER", help="(default: all of them)"
     )
@@ -67,15 +72,14 @@ def compare(given: argparse.Namespace) -> int:
         if value < 1:
             raise ConfigError(f"--{name}={value}: it must be at least 1")
     settings = {name: strategy(name) for name in dict.fromkeys(given.strategies)}
-    from search.replay.table import read, shipped
+    from search.replay.tables import shipped
 
-    known = shipped()
-    files = [known.get(name, Path(name)) for name in given.tables] if given.tables else list(known.values())
-    names = [read(file).name for file in files]  # errors before anything is replayed
+    tables = given.tables or list(shipped())
+    names = [_table(name).name for name in tables]  # errors before anything is replayed
     from search.replay.page import write_page
     from search.replay.statistics import markdown
 
-    outcomes = list(replays(files, settings, given))
+    outcomes = list(replays(tables, settings, given))
     baselines = [name for name in BASELINES if name in settings] or [next(iter(settings))]
     default = DEFAULT if DEFAULT in settings else next(iter(settings))
     held_out = [name for name in names if name in HELD_OUT]
@@ -104,20 +108,20 @@ def strategy(name: str) -> dict[str, Any]:
 
 
 def replays(
-    files: Sequence[Path], settings: Mapping[str, Mapping[str, Any]], given: argparse.Namespace
+    tables: Sequence[str], settings: Mapping[str, Mapping[str, Any]], given: argparse.Namespace
 ) -> Iterator[Outcome]:
     """Replay every strategy on every table with every seed, in parallel processes, with a progress bar."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    jobs = [(file, name, seed) for file in files for seed in range(given.seeds) for name in settings]
+    jobs = [(table, name, seed) for table in tables for seed in range(given.seeds) for name in settings]
     columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
         ProcessPoolExecutor(given.jobs, initializer=_quiet) as pool,
     ):
         task = progress.add_task("", total=len(jobs))
-        running = [pool.submit(_replay, file, name, settings[name], seed, given.workers) for file, name, seed in jobs]
+        running = [pool.submit(_replay, table, name, settings[name], seed, given.workers) for table, name, seed in jobs]
         try:
             for future in as_completed(running):
                 progress.advance(task)
@@ -137,17 +141,17 @@ def _quiet() -> None:
 
 
 @cache
-def _table(file: Path) -> Table:
+def _table(name: str) -> Table:
     """The table, read once per process."""
-    from search.replay.table import read
+    from search.replay.tables import find
 
-    return read(file)
+    return find(name)
 
 
-def _replay(file: Path, name: str, settings: Mapping[str, Any], seed: int, workers: int) -> Outcome:
+def _replay(table: str, name: str, settings: Mapping[str, Any], seed: int, workers: int) -> Outcome:
     from search.replay.simulation import Replay, Strategy
 
-    return Replay(_table(file), Strategy(name, **settings), seed=seed, workers=workers).run()
+    return Replay(_table(table), Strategy(name, **settings), seed=seed, workers=workers).run()
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def test_the_command_prints_tables_and_writes_an_offline_page(command, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["none.json.gz"], "none.json.gz: no such file"),
+        (["none.json.gz"], "none.json.gz: no such table or file"),
         (["made.json.gz", "--seeds", "0"], "--seeds=0: it must be at least 1"),
         (["made.json.gz", "--strategies", "tpe+hope"], "tpe+hope: unknown pruner 'hope'; known: accuracy_only"),
         (["made.json.gz", "--strategies", "luck+none"], "luck+none: unknown sampler 'luck'; known: gp"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from search.costs import Costs
 from search.replay.table import Table
 from search.study.records import Record, Timing
 from search.training import Epoch
+from search.training.divergence import DivergenceError
 from spaces.architecture import Architecture, key
 
 
@@ -21,13 +23,23 @@ class TableLearner:
     def __init__(self, table: Table, world: int) -> None:
         self.table, self.world = table, world
         self._saved: dict[int, int] = {}  # epochs by number of the trial
-        self.rows = {key(architecture): row for row, architecture in enumerate(table.architectures)}
+
+    def row(self, architecture: Mapping[str, Any]) -> int:
+        """The row of an architecture.
+
+        Raises:
+            DivergenceError: it is not in the table, so counts as one that cannot be trained.
+        """
+        row = self.table.rows.get(key(architecture))
+        if row is None:
+            raise DivergenceError("not in the table")
+        return row
 
     def costs(self, architecture: Architecture) -> Costs:
-        """See :class:`~search.costs.CostModel`."""
-        costs = self.table.costs[self.rows[key(architecture)]]
+        """See :class:`~search.costs.CostModel`; a table without latencies has 0."""
+        costs = self.table.costs[self.row(architecture)]
         counted = {name: value for name, value in costs.items() if name != "latency_ms"}
-        return Costs(counted, Timing(costs["latency_ms"], spread=0.0, host=self.host, at=0.0))
+        return Costs(counted, Timing(costs.get("latency_ms", 0.0), spread=0.0, host=self.host, at=0.0))
 
     def saved_epochs(self, record: Record) -> int:
         """See :class:`~search.training.Learner`."""
@@ -39,21 +51,24 @@ class TableLearner:
 
     def train(self, record: Record, *, resume: bool) -> nullcontext[TableTraining]:
         """See :class:`~search.training.Learner`."""
-        row = self.rows[key(record.architecture)]
+        row = self.row(record.architecture)
 
         def save(epoch: int) -> None:
             self._saved[record.number] = epoch
 
-        curve, seconds = self.table.curves[self.world][row], self.table.seconds[row]
+        curve, seconds = self.table.curves[self.world][row], self.table.end_seconds[row].tolist()
         return nullcontext(TableTraining(curve, seconds, record.epochs, save))
 
 
 @dataclass
 class TableTraining:
-    """The epochs of a learning curve after the first ``done``; see :class:`~search.training.Training`."""
+    """The epochs of a learning curve after the first ``done``; see :class:`~search.training.Training`.
+
+    ``seconds`` are those from the start to the end of each epoch.
+    """
 
     curve: Sequence[float]
-    seconds: float
+    seconds: Sequence[float]
     done: int
     on_save: Callable[[int], None]
     overhead: float = 0.0
@@ -71,7 +86,7 @@ class TableTraining:
     def __iter__(self) -> Iterator[Epoch]:
         for epoch in range(self.done + 1, self.epochs + 1):
             self.done = epoch
-            yield Epoch(epoch, self.curve[epoch - 1], self.seconds * epoch)
+            yield Epoch(epoch, self.curve[epoch - 1], self.seconds[epoch - 1])
 
     def save(self, *, if_due: bool = False) -> None:
         """Note the epoch."""

@@ -19,7 +19,7 @@ from optuna.trial import Trial, TrialState
 from search.acquisition import BoxDecomposition
 from search.evaluate import Search, evaluate, values
 from search.lifecycle import QueueProposer, proposer_of, queue_next
-from search.pareto import non_dominated
+from search.pareto import hypervolume, non_dominated
 from search.pruning import Pruner
 from search.replay.learner import TableLearner
 from search.replay.table import Table
@@ -67,17 +67,44 @@ class Outcome:
         return next((entry[1] if epochs else entry[0] for entry in self.trace if entry[2] >= share), math.inf)
 
 
+class UnseenRows:
+    """Draws architectures of a table that no trial has begun, as :class:`search.samplers.candidates.Pool` does.
+
+    A pool of ``CANDIDATES`` is refilled in random order. Latency is left out of their costs: it is not yet measured.
+    """
+
+    def __init__(self, table: Table, random: np.random.Generator) -> None:
+        self._table, self._order = table, iter(random.permutation(len(table.architectures)).tolist())
+        self._pool: dict[int, Candidate] = {}
+        self._begun: set[int | None] = set()
+        self._read = 0
+
+    def __call__(self, history: History) -> list[Candidate]:
+        """The candidates; empty if every architecture has been begun."""
+        rows = self._table.rows
+        for record in history.records()[self._read :]:
+            self._begun.add(rows.get(key(record.architecture)))
+            self._read += bool(record.architecture)
+        self._pool = {row: candidate for row, candidate in self._pool.items() if row not in self._begun}
+        while len(self._pool) < CANDIDATES and (row := next(self._order, None)) is not None:
+            if row not in self._begun:
+                self._pool[row] = self._candidate(row)
+        return list(self._pool.values())
+
+    def _candidate(self, row: int) -> Candidate:
+        table = self._table
+        costs = {name: value for name, value in table.costs[row].items() if name != "latency_ms"}
+        return Candidate(table.parameters[row], dict(table.architectures[row]), costs)
+
+
 class Replay:
     """One strategy on one table with one seed, which also picks the seed of training among those recorded."""
 
     def __init__(self, table: Table, strategy: Strategy, *, seed: int, workers: int = 1) -> None:
         self.table, self.strategy, self.seed, self.workers = table, strategy, seed, workers
         self.learner = TableLearner(table, world=seed % len(table.curves))
-        self.objectives = table.objectives()
-        columns = (table.parameters, map(dict, table.architectures), table.costs)
-        every = (Candidate(*each) for each in zip(*columns, strict=True))
-        self.candidates = dict(zip(self.learner.rows, every, strict=True))
-        self.random = np.random.default_rng(seed)
+        self.objectives = table.objectives
+        self.unseen = UnseenRows(table, np.random.default_rng(seed))
         self.pruner = instantiate(Pruner, strategy.pruner, "pruner")
         sampler = seeded_sampler(strategy.sampler, seed=seed)
         self.search = Search(
@@ -85,22 +112,16 @@ class Replay:
             objectives=self.objectives,
             limits={},
             cost_model=self.learner,
-            proposer=QueueProposer() if strategy.order else proposer_of(sampler.base, self.pruner, self._unseen),
+            proposer=QueueProposer() if strategy.order else proposer_of(sampler.base, self.pruner, self.unseen),
             pruner=self.pruner,
             learner=self.learner,
         )
         directions: list[Direction] = [self.objectives.direction]
         directions += ["minimize"] * len(self.objectives.costs)
         self.store = TrialStore(optuna.create_study(directions=directions, sampler=sampler))
-        complete = History.of(map(self._complete, range(len(table.architectures))), self.objectives)
-        self.best = BoxDecomposition(complete).hypervolume
-        points = np.column_stack([complete.finals, complete.costs])
+        points = table.points(self.learner.world)
+        self.best = hypervolume(points, self.objectives.reference, self.objectives.ideal)
         self.true_front = set(np.flatnonzero(non_dominated(points)).tolist())
-
-    def _complete(self, row: int) -> Record:
-        """What a trial of an architecture would end as."""
-        curve = self.table.curves[self.learner.world][row]
-        return Record(row, State.COMPLETE, self.table.costs[row], list(enumerate(curve, start=1)), metric=curve[-1])
 
     def run(self, until: float = 0.99) -> Outcome:
         """Simulate until ``until`` of the true hypervolume is reached or nothing is left to do."""
@@ -123,12 +144,12 @@ class Replay:
                 continue
             now, worker, trial = heapq.heappop(running)
             began = time.thread_time()
-            training = self._advance(trial)
+            record = self._advance(trial)
             own = time.thread_time() - began
             outcome.own_s += own
-            if training:
+            if record.state == State.RUNNING:  # it trains another epoch
                 epochs += 1
-                heapq.heappush(running, (now + own + trial.epoch_s, worker, trial))
+                heapq.heappush(running, (now + own + self._epoch_s(record), worker, trial))
             else:
                 heapq.heappush(idle, (now + own, worker))
                 share = BoxDecomposition(self.store.history(self.objectives)).hypervolume / self.best
@@ -139,7 +160,7 @@ class Replay:
         reached = bool(outcome.trace) and outcome.trace[-1][2] >= until
         if not (self.pruner.pauses and reached):  # otherwise what is paused could still be resumed
             stopped = (each for each in self.store.records() if each.state in (State.PRUNED, State.PAUSED))
-            outcome.lost = len(self.true_front & {self.learner.rows[key(each.architecture)] for each in stopped})
+            outcome.lost = len(self.true_front & {self.table.rows.get(key(each.architecture)) for each in stopped})
         return outcome
 
     def _first(self) -> list[Mapping[str, Any]]:
@@ -152,12 +173,6 @@ class Replay:
     def _flops(self, row: int) -> float:
         return self.table.costs[row]["flops"]
 
-    def _unseen(self, history: History) -> list[Candidate]:
-        """Random architectures that no trial has begun."""
-        seen = {key(record.architecture) for record in history.records()}
-        left = [candidate for name, candidate in self.candidates.items() if name not in seen]
-        return [left[at] for at in self.random.permutation(len(left))[:CANDIDATES]]
-
     def _next(self) -> _Running | None:
         """A trial that has begun and is no duplicate; None if nothing is left."""
         for _ in range(MAX_DUPLICATES):
@@ -167,16 +182,21 @@ class Replay:
             steps = evaluate(trial, self.store, self.search)
             record = next(steps)
             if record.state == State.RUNNING:
-                return _Running(trial, steps, self.table.seconds[self.learner.rows[key(record.architecture)]])
+                return _Running(trial, steps)
             self._tell(trial, record)
         return None
 
-    def _advance(self, running: _Running) -> bool:
-        """Let a trial take its next step; whether it trains another epoch."""
+    def _advance(self, running: _Running) -> Record:
+        """Let a trial take its next step."""
         record = next(running.steps)
         if record.state != State.RUNNING:
             self._tell(running.trial, record)
-        return record.state == State.RUNNING
+        return record
+
+    def _epoch_s(self, record: Record) -> float:
+        """CPU-seconds of a trial's next epoch."""
+        ends, done = self.table.end_seconds[self.learner.row(record.architecture)], record.epochs
+        return float(ends[done] - (ends[done - 1] if done else 0.0))
 
     def _tell(self, trial: Trial, record: Record) -> None:
         result = values(record, self.store, self.objectives)
@@ -188,4 +208,3 @@ class _Running(NamedTuple):
 
     trial: Trial
     steps: Iterator[Record]
-    epoch_s: float  # CPU-seconds of an epoch

@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from search.pareto import Floats
 from search.study.records import Direction, Objectives
+from spaces.architecture import key
 from spaces.dimensions import ConfigError
 
 
@@ -20,7 +22,9 @@ from spaces.dimensions import ConfigError
 class Table:
     """Learning curves, costs and times of all architectures of a space, trained with each of several seeds, the worlds.
 
-    ``curves[world][architecture][epoch]`` are metrics, ``seconds[architecture]`` CPU-seconds per epoch.
+    ``curves[world][architecture][epoch]`` are metrics, ``seconds[architecture]`` CPU-seconds per epoch: a number, or
+    one for each epoch. ``cost`` names the objective besides the metric, ``aliases`` further architectures that equal
+    that of a row.
     """
 
     name: str
@@ -33,16 +37,37 @@ class Table:
     parameters: Sequence[Mapping[str, Any]]
     costs: Sequence[Mapping[str, float]]
     curves: Sequence[Sequence[Sequence[float]]]
-    seconds: Sequence[float]
+    seconds: Sequence[float | Sequence[float]]
+    cost: str = "latency_ms"
+    aliases: Sequence[tuple[Mapping[str, Any], int]] = ()
 
-    def objectives(self, costs: tuple[str, ...] = ("latency_ms",)) -> Objectives:
-        """The metric and ``costs``; the reference point is slightly above the highest costs."""
-        ceilings = tuple(1.001 * max(each[name] for each in self.costs) for name in costs)
-        return Objectives(self.metric, self.direction, costs, self.chance, self.best, ceilings)
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """The row of every architecture, by its key."""
+        aliases = {key(architecture): row for architecture, row in self.aliases}
+        return aliases | {key(architecture): row for row, architecture in enumerate(self.architectures)}
+
+    @cached_property
+    def objectives(self) -> Objectives:
+        """The metric and ``cost``; the reference point is slightly above the highest cost."""
+        ceiling = 1.001 * max(each[self.cost] for each in self.costs)
+        return Objectives(self.metric, self.direction, (self.cost,), self.chance, self.best, (ceiling,))
+
+    @cached_property
+    def end_seconds(self) -> Floats:
+        """``(architectures, epochs)``: CPU-seconds from the start of a training to the end of each epoch."""
+        epochs = len(self.curves[0][0])
+        seconds = np.array(self.seconds, dtype=np.float64).reshape(len(self.architectures), -1)
+        return np.cumsum(np.broadcast_to(seconds, (len(self.architectures), epochs)), axis=1)
 
     def finals(self, world: int) -> Floats:
         """``(architectures,)``: the final metrics."""
-        return np.array(self.curves[world])[:, -1]
+        return np.array([curve[-1] for curve in self.curves[world]])
+
+    def points(self, world: int) -> Floats:
+        """``(architectures, 2)``: final loss and cost; lower is better."""
+        costs = [each[self.cost] for each in self.costs]
+        return np.column_stack([[self.objectives.loss(metric) for metric in self.finals(world)], costs])
 
 
 def write(table: Table, path: Path) -> None:
@@ -62,14 +87,8 @@ def read(path: Path) -> Table:
         with gzip.open(path) as file:
             return Table(**json.load(file))
     except FileNotFoundError:
-        known = ", ".join(shipped())
-        raise ConfigError(f"{path}: no such file; it must be a file that search.tables writes, or {known}") from None
+        raise ConfigError(f"{path}: no such file") from None
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
             f"{path}: no recorded table, as search.tables writes it: {getattr(error, 'strerror', None) or error}"
         ) from None
-
-
-def shipped() -> dict[str, Path]:
-    """The tables in this package, by name."""
-    return {path.name.split(".")[0]: path for path in sorted((Path(__file__).parent / "recorded").glob("*.json.gz"))}
