@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 DEFAULT = "surrogate+gain_rate"
 BASELINES = ("random+none", "tpe+none")
-HELD_OUT = ("speech",)  # not used to choose or tune any rule
+HELD_OUT = (  # not used to choose or tune any rule
+    "speech",
+    *("nb201-cifar100", "nb201-imagenet"),
+    *("nbgraph-arxiv", "nbgraph-computers", "nbgraph-cs", "nbgraph-proteins"),
+    *("hpobench-car", "hpobench-kc1", "hpobench-phoneme", "hpobench-vehicle"),
+    *("lcdb-554", "lcdb-846", "lcdb-1120", "lcdb-1235", "lcdb-41027"),
+)
 STRATEGIES = (
     "oracle",
     "cheapest",

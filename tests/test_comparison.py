@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from search import compare
 from search.replay.simulation import Outcome
 from search.replay.statistics import average_ranks, markdown, median_interval, median_ratio, regret, wilcoxon_holm
 from search.replay.table import write
+from search.replay.tables import public, shipped
 
 INF = math.inf
 
@@ -94,6 +97,14 @@ def command(tmp_path, monkeypatch, capsys):
         return ended.value.code, printed.out, printed.err
 
     return run
+
+
+def test_one_of_the_shipped_tables_and_half_of_the_public_ones_are_held_out_as_the_readme_lists():
+    assert len(set(compare.HELD_OUT) & set(shipped())) == 1
+    assert 2 * len(set(compare.HELD_OUT) & set(public())) == len(public())
+    readme = (Path(__file__).parents[1] / "search/replay/README.md").read_text()
+    section = readme.split("## Held-out tables")[1].split("##")[0]
+    assert tuple(re.findall(r"`([\w-]+)`", section)) == compare.HELD_OUT
 
 
 @pytest.mark.slow
