@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from search.config import add_storage_option, default_storage, hide_passwords, refuse
 from search.study import selection
@@ -174,21 +174,11 @@ def _plot(stored: StoredStudy, file: Path) -> None:
 
 def _export(stored: StoredStudy, file: Path) -> None:
     """Write the front: as JSON with architectures that can be built, or as CSV with a column for each setting."""
+    from search.report.plots import export_rows
     from search.study.records import front
 
     objectives = stored.objectives
-    rows: list[dict[str, Any]] = [
-        {
-            "trial": member.number,
-            objectives.metric: member.metric,
-            f"test_{objectives.metric}": member.test_metrics.get(objectives.metric),
-            **member.costs,
-            **{f"validation_{name}": value for name, value in member.validation_metrics.items()},
-            **{f"test_{name}": value for name, value in member.test_metrics.items()},
-            "architecture": member.architecture,
-        }
-        for member in front(stored.store.records(), objectives)
-    ]
+    rows = export_rows(front(stored.store.records(), objectives), objectives)
     try:
         with file.open("w", encoding="utf-8", newline="") as stream:
             if file.suffix == ".json":

@@ -61,7 +61,7 @@ def _compose(arguments: Sequence[str]) -> tuple[DictConfig, HydraConf] | None:
     check_command_line(arguments)
     completed = with_default_space(arguments)
     if completed != arguments:
-        print(f"No space is named: {completed[-1]} suits the task.", flush=True)  # noqa: T201
+        print(f"No space is named: {completed[-1]} suits the task.", file=sys.stderr)  # noqa: T201
     found: list[tuple[DictConfig, HydraConf]] = []
 
     # The run begins after Hydra has returned, since Hydra prints all arguments if an exception passes through it.
@@ -95,7 +95,7 @@ def _run_composed(config: DictConfig, hydra_config: HydraConf, start: float) -> 
 
 def _choose_scale(config: DictConfig) -> Task | None:
     """Set the scale that suits the data; return the task with its data, None if its settings depend on the scale."""
-    print("Reading the data to choose a scale", flush=True)  # noqa: T201
+    print("Reading the data to choose a scale", file=sys.stderr)  # noqa: T201
     from search.budget.scale import suitable_scale
     from search.training.device import select_device
     from spaces.instantiate import instantiate
@@ -108,7 +108,7 @@ def _choose_scale(config: DictConfig) -> Task | None:
         config.scale, why = suitable_scale(task, gpu=device.accelerator != "cpu")
     except ValueError as error:
         raise ConfigError(f"task: {error}") from error
-    print(f"{why} (scale=... sets another)", flush=True)  # noqa: T201
+    print(f"{why} (scale=... sets another)", file=sys.stderr)  # noqa: T201
     return task if OmegaConf.to_container(config.task, resolve=True) == settings else None
 
 

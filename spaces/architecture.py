@@ -72,6 +72,23 @@ def describe(architecture: Mapping[str, Any], names: Collection[str] | None = No
     return f"{pattern(architecture)} {values}".strip()
 
 
+def brief(architecture: Mapping[str, Any], names: Collection[str] | None = None) -> str:
+    """A short line for lists: ``longformer 4x128 window=64 lr=0.01``, where 4 blocks have a width of 128."""
+    size = [architecture.get("model", {}).get(name) for name in ("depth", "width")]
+    if None in size:
+        return describe(architecture, names)
+    kept = [
+        name
+        for name in settings(architecture)
+        if name not in ("model.depth", "model.width") and (names is None or name in names)
+    ]
+    shown = zip(kept, short_settings(architecture, kept).items(), strict=True)
+    # Those of the mechanism first, which tell most; those of training last.
+    order = sorted(shown, key=lambda each: (not each[0].startswith("attention."), each[0].startswith("train.")))
+    listed = " ".join(f"{short}={format_value(value)}" for _, (short, value) in order)
+    return f"{pattern(architecture)} {size[0]}x{size[1]} {listed}".strip()
+
+
 def format_value(value: object) -> str:
     """A value as text, floats with three significant digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

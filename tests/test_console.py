@@ -1,12 +1,20 @@
+"""What a run prints: the progress, the front, baselines, and JSON for programs."""
+
 import io
+import json
+import math
+import re
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 from tiny_task import OBJECTIVES
 
+from search.budget.deadline import Deadline
 from search.report.baselines import describe_baselines, describe_defeat
-from search.report.console import ConsoleReporter
+from search.report.characters import character_plot
+from search.report.json_lines import JsonReporter
+from search.report.progress import ProgressReporter
+from search.report.status import StatusLine, TimedConsole
 from search.study.records import Record, Stop, Timing
 from spaces.baselines import BaselineResult
 
@@ -26,11 +34,15 @@ RUNNING = Record(3, "running", COSTS, (), None, ARCHITECTURE)
 TRIALS = [COMPLETE, PRUNED, FAILED, RUNNING]
 
 
+def reporter_of(level="text", *, dimensions=frozenset(), width=200, terminal=False, **settings):
+    console = TimedConsole(file=io.StringIO(), width=width, highlight=False, soft_wrap=True, force_terminal=terminal)
+    status = StatusLine(Deadline(), console, level=level)
+    return ProgressReporter(OBJECTIVES, 9, dimensions, status=status, **settings)
+
+
 @pytest.fixture
 def reporter():
-    made = ConsoleReporter(OBJECTIVES, 9, {"model.depth", "attention.linformer.rank", "train.lr"})
-    made.console = Console(file=io.StringIO(), width=200, highlight=False)
-    return made
+    return reporter_of(dimensions={"model.depth", "attention.linformer.rank", "train.lr"})
 
 
 def printed(reporter):
@@ -52,21 +64,164 @@ def test_the_status_line(reporter):
     assert reporter.status_text().endswith(" · waiting for 2 trials of other workers")
 
 
+BEATEN = replace(
+    COMPLETE,
+    number=12,
+    state="paused",
+    metric=None,
+    architecture={**ARCHITECTURE, "train": {"epochs": 9, "lr": 0.01}},
+    curve=[(epoch, 0.4) for epoch in range(1, 8)],
+    stop=Stop("epoch 7: low gain", 7, beaten_by=(0, 3, 5)),
+)
+OTHERS = {number: replace(COMPLETE, number=number) for number in (0, 3, 5, 12)}
+FEW = replace(BEATEN, stop=Stop("", 7, beaten_by=(0,)))
+MANY = replace(BEATEN, stop=Stop("", 7, beaten_by=(0, 3, 5, 12, 12)))
+DEARER = {number: replace(other, costs={"latency_ms": 9.0}) for number, other in OTHERS.items()}
+OVER = replace(COMPLETE, state="pruned", metric=None, curve=[], stop=Stop("latency_ms 3 is over the limit 2", 0))
+LATE = replace(BEATEN, stop=Stop("the time budget is used up", 7))
+BETTER = "linformer: paused after 7 of 9 epochs; 0, 3 and 5 do better"
+
+
 @pytest.mark.parametrize(
-    ("trial", "line"),
+    ("trial", "others", "width", "line"),
     [
-        (COMPLETE, "0  latency_ms     0.2  accuracy 0.900  linformer depth=2 rank=8 lr=0.01"),
+        (COMPLETE, {}, 100, "*   0     0.2   0.9000  linformer 2x16 rank=8 lr=0.01"),
+        (replace(COMPLETE, number=4, metric=0.1), {}, 100, "    4     0.2   0.1000  linformer 2x16 rank=8 lr=0.01"),
+        (COMPLETE, {}, 40, "*   0     0.2   0.9000  linformer 2x1..."),
+        (BEATEN, OTHERS, 120, f"   12     0.2   0.4000  {BETTER} at no higher latency"),
+        (BEATEN, DEARER, 120, f"   12     0.2   0.4000  {BETTER}"),
+        (BEATEN, OTHERS, 100, f"   12     0.2   0.4000  {BETTER}"),
+        (BEATEN, OTHERS, 80, "   12     0.2   0.4000  linformer: paused after 7 of 9 epochs; 0 does better"),
+        (BEATEN, OTHERS, 70, "   12     0.2   0.4000  linformer: paused after 7 of 9 epochs"),
         (
-            PRUNED,
-            "1  latency_ms     0.5  accuracy 0.400  linformer depth=2 rank=8 lr=0.01  pruned: among the worst [2] of 3",
+            FEW,
+            OTHERS,
+            100,
+            "   12     0.2   0.4000  linformer: paused after 7 of 9 epochs; 0 does better at no higher lat",
         ),
-        (FAILED, "2 failed: RuntimeError: out of luck"),
+        (
+            MANY,
+            OTHERS,
+            120,
+            "   12     0.2   0.4000  linformer: paused after 7 of 9 epochs; 0, 3, 5 and 2 more do better at no higher",
+        ),
+        (OVER, OTHERS, 100, "    0     0.2           linformer: not trained: latency_ms 3 is over the limit 2"),
+        (
+            LATE,
+            OTHERS,
+            100,
+            "   12     0.2   0.4000  linformer: paused after 7 of 9 epochs: the time budget is used up",
+        ),
+        (FAILED, {}, 100, "    2                   failed: RuntimeError: out of luck"),
     ],
 )
-def test_an_ended_trial_is_printed_on_one_line(reporter, trial, line):
-    reporter.trial_ended(trial, TRIALS)
-    (shown,) = printed(reporter).splitlines()
-    assert " ".join(shown.split()) == " ".join(line.split())
+def test_an_ended_trial_is_a_line_that_fits_the_width(trial, others, width, line):
+    reporter = reporter_of(
+        dimensions={"model.depth", "attention.linformer.rank", "train.lr"}, width=width, terminal=width != 100
+    )
+    reporter.trial_ended(trial, [*{0: COMPLETE, **others, trial.number: trial}.values()])
+    (shown,) = re.sub(r"\x1b\[[\d;]*m", "", printed(reporter)).splitlines()
+    assert len(shown) <= width
+    assert shown.startswith(line), shown
+
+
+def test_the_columns_of_the_trials_have_names(reporter):
+    reporter.begin([])
+    reporter.trial_ended(replace(COMPLETE, metric=0.25), TRIALS)
+    names, values = printed(reporter).splitlines()
+    for name, value in (("trial", "0"), ("ms", "0.2"), ("accuracy", "0.2500")):
+        assert names.index(name) + len(name) == values.index(f" {value} ") + len(value) + 1
+
+
+@pytest.mark.parametrize(
+    ("level", "count"), [("quiet", 0), ("text", 3), ("verbose", 4)]
+)  # a note, names of columns, a trial, an epoch
+def test_how_much_is_printed_of_a_run(level, count):
+    reporter = reporter_of(level)
+    reporter.note("the baselines")
+    reporter.begin([])
+    reporter.progress(RUNNING)
+    reporter.progress(replace(RUNNING, curve=[(1, 0.5)]))
+    reporter.trial_ended(COMPLETE, [COMPLETE])
+    assert len(printed(reporter).splitlines()) == count
+    reporter.print_end("the space is exhausted")
+    reporter.print_front([COMPLETE])
+    assert "The run ends: the space is exhausted.\n" in printed(reporter)
+    assert "The front: 1 of 1 trials" in printed(reporter)
+
+
+@pytest.mark.parametrize("level", ["quiet", "text", "json"])
+def test_a_phase_is_printed_at_once_unless_the_run_is_quiet(level):
+    console = TimedConsole(file=io.StringIO(), width=200, soft_wrap=True)
+    StatusLine(Deadline(), console, level=level).phase("reading the data")
+    expected = {
+        "quiet": "",
+        "text": "reading the data ...\n",
+        "json": '{"event": "phase", "text": "reading the data"}\n',
+    }
+    assert console.file.getvalue() == expected[level]
+
+
+def test_the_live_view_shows_what_each_worker_trains_and_the_front_so_far():
+    running = [
+        replace(RUNNING, number=7 + at, worker=f"here:{at}", curve=[(1, 0.5)], architecture=ARCHITECTURE)
+        for at in range(2)
+    ]
+    cheap = replace(COMPLETE, number=4, costs={**COSTS, "latency_ms": 0.05}, metric=0.7)
+    records = [COMPLETE, cheap, *running]
+    reporter = reporter_of(terminal=True, read=lambda: records)
+    reporter.progress(running[0])
+    view = reporter._view
+    assert view[0] == "  here:0 · trial 7: linformer · epoch 1/3 accuracy 0.500"
+    assert view[1] == "  here:1 · trial 8: linformer · epoch 1/3 accuracy 0.500"
+    assert sum(line.count("*") for line in view) == 2 + 1, "two members, and the legend"
+    assert reporter_of(read=lambda: records)._view == (), "not outside of a terminal"
+
+
+def test_the_plot_in_characters_has_each_trial_at_its_place():
+    points = {0: (1.0, 0.0), 1: (10.0, 0.5), 2: (100.0, 1.0), 3: (100.0, 0.5)}
+    records = [replace(COMPLETE, number=at, costs={"latency_ms": x}, metric=y) for at, (x, y) in points.items()]
+    lines = character_plot(records, OBJECTIVES, width=3 + 21, height=5)
+    assert lines == [
+        "   accuracy against latency_ms (logarithmic); * front, . others",
+        "1 |" + " " * 20 + "*",
+        "  |",
+        "  |" + " " * 10 + "*" + " " * 9 + ".",
+        "  |",
+        "0 |*",
+        "  +" + "-" * 21,
+        "   1" + " " * 17 + "100",
+    ]
+    assert character_plot(records[:1], OBJECTIVES) == character_plot([], OBJECTIVES) == []
+    assert character_plot([replace(COMPLETE, metric=math.nan), FAILED], OBJECTIVES) == []
+
+
+def test_json_has_an_object_a_line_with_the_numbers_of_the_study():
+    lines = []
+    reporter = JsonReporter(OBJECTIVES, 9, [], write=lines.append)
+    others = [*OTHERS.values(), replace(COMPLETE, number=1, metric=math.nan)]
+    reporter.note("a note")
+    reporter.begin([])
+    reporter.progress(replace(RUNNING, curve=[(1, 0.5)]))
+    reporter.trial_ended(BEATEN, others)
+    reporter.forward(lines[-1])
+    reporter.forward("a worker was killed")
+    with reporter.remeasuring():
+        pass
+    reporter.print_front(others)
+    reporter.print_end("the space is exhausted")
+    reporter.print_seconds(3.0)
+    events = [json.loads(line) for line in lines]
+    names = ["message", "trial_progress", "trial_ended", "trial_ended", "message", "phase", "front", "run_ended"]
+    assert [each["event"] for each in events] == [*names, "seconds"]
+    assert events[1] == {**events[1], "trial": 3, "epoch": 1, "epochs": 3, "metric": 0.5}
+    assert events[2]["ending"] == f"{BETTER.removeprefix('linformer: ')} at no higher latency"
+    assert (events[2]["state"], events[2]["costs"], events[2]["beaten_by"]) == ("paused", COSTS, [0, 3, 5])
+    assert events[3] == events[2], "as the other worker wrote it"
+    assert {member["trial"] for member in events[6]["members"]} == {0, 3, 5, 12}
+    assert events[6]["members"][0]["architecture"] == ARCHITECTURE
+    assert events[6]["hypervolume"] == OBJECTIVES.hypervolume(others)
+    assert events[7]["reason"] == "the space is exhausted"
 
 
 def test_the_front_is_printed_as_a_table_with_a_summary(reporter):
@@ -75,7 +230,7 @@ def test_the_front_is_printed_as_a_table_with_a_summary(reporter):
     assert "The front: 1 of 4 trials" in shown
     assert "0.2 ±2.0%" in shown
     assert "linformer depth=2 rank=8 lr=0.01" in shown
-    assert "1 points, 1 mechanisms (linformer). The best accuracy is 0.9000; the cheapest has 1.00 of its" in shown
+    assert "1 point, 1 mechanism (linformer). The best accuracy is 0.9000; the cheapest has 1.00 of its" in shown
 
 
 def test_baselines_are_rows_below_the_front_and_a_front_that_loses_is_said_to_lose(reporter):
@@ -129,13 +284,12 @@ def test_seconds_are_printed_by_activity(reporter):
 def clock(monkeypatch):
     """The seconds of a monotonic clock, to be changed by the test."""
     seconds = [0.0]
-    monkeypatch.setattr("search.report.console.time.monotonic", lambda: seconds[0])
+    monkeypatch.setattr("search.report.progress.time.monotonic", lambda: seconds[0])
     return seconds
 
 
 def test_the_time_left_is_that_of_the_trials_not_ended_at_the_speed_of_this_worker(clock):
-    made = ConsoleReporter(OBJECTIVES, 9, set())
-    made.console = Console(file=io.StringIO(), width=200, highlight=False)
+    made = reporter_of()
     clock[0] = 65.0
     made.trial_ended(COMPLETE, TRIALS)
     assert made.status_text().endswith(" · 6:30 to n_trials")  # six trials of 65 s

@@ -35,6 +35,7 @@ ONLY_IN = {  # a package and the files that may import it
         "search/compare.py",
         "search/confirm/command.py",
         "search/report/console.py",
+        "search/report/progress.py",
         "search/report/status.py",
         "search/report/studies.py",
     },

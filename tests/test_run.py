@@ -1,5 +1,6 @@
 """The command ``search.run``, in this process to save the start of Python and imports."""
 
+import json
 import re
 import subprocess
 import sys
@@ -151,9 +152,23 @@ def test_a_run_prints_its_trials_and_front_and_can_be_continued(command):
     code, out, _ = command(*TINY, "n_trials=3", "baselines=false")
     assert code == 0
     assert "3 trials" in out
-    printed = [line for line in out.splitlines() if re.match(r" +\d+  latency_ms", line)]
+    printed = [line for line in out.splitlines() if re.match(r"[* ] +\d+ +\d+\.", line)]
     assert len(printed) == 1, "one more; a duplicate before it is not printed"
-    assert not [line for line in out.splitlines() if line.startswith("   1  ")], "the first two are not repeated"
+    assert not re.search(r"^[* ]   1 ", out, re.MULTILINE), "the first two are not repeated"
+
+
+def test_a_run_prints_json_for_programs(command):
+    code, out, error = command(*TINY, "output=json", "n_trials=1")
+    assert (code, error) == (0, "")
+    events = [json.loads(line) for line in out.splitlines()]
+    kinds = dict.fromkeys(event["event"] for event in events)
+    assert list(kinds) == ["phase", "message", "trial_progress", "trial_ended", "run_ended", "front", "seconds"]
+    (ended,) = [event for event in events if event["event"] == "trial_ended"]
+    (front,) = [event for event in events if event["event"] == "front"]
+    assert ended["on_front"]
+    assert front["members"][0]["accuracy"] == ended["metric"]
+    code, out, _ = command(*TINY, "output=quiet", "n_trials=1")
+    assert out.splitlines()[:2] == ["The run ends: the study has 1 trials (n_trials=1).", "The front: 1 of 1 trials"]
 
 
 def test_a_run_with_a_budget_says_why_it_ended(command):

@@ -103,7 +103,7 @@ def test_a_run_says_which_space_and_scale_it_takes_and_why(tmp_path, monkeypatch
     own = [f"task.file={file}", "task.text=review", "task.label=stars", "tracking=none"]
     monkeypatch.setattr("sys.argv", ["search.run", "task=table", *own])
     main()
-    output = capsys.readouterr().out
+    output = capsys.readouterr().err
     assert "No space is named: +space=text suits the task." in output
     assert "scale=small, for 48 training examples on a CPU (scale=... sets another)" in output
     assert given["config"]["space"]["model"]["width"] == {"choice": [32, 64, 128]}

@@ -60,6 +60,7 @@ ACCEPTED = {  # besides null, values of YAML that are no error
     "device": ["auto", "cpu", "cuda:1"],
     "precision": ["16-mixed"],
     "compile": [True, False],
+    "output": ["quiet", "json"],
     "checkpoints": ["a", "1"],
     "weights_mb": [0, 1, 0.5],
 }

@@ -132,6 +132,7 @@ def tiny_config(folder: Path) -> dict[str, Any]:
         "precision": "32-true",
         "compile": False,
         "workers": 1,
+        "output": "text",
     }
 
 

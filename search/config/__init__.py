@@ -24,6 +24,8 @@ CONF = Path(__file__).parents[2] / "conf"
 BAD_INPUT = 2  # exit code; after a signal it is 128 + its number, as shells expect
 Cost = Literal["latency_ms", "parameters", "flops", "memory_mb"]
 COSTS = get_args(Cost)
+Output = Literal["quiet", "text", "verbose", "json"]  # how much a run prints
+OUTPUTS = get_args(Output)
 GROUPS = ("space", "task", "sampler", "pruner", "latency", "storage", "tracking")
 
 

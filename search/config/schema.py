@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from search.config import COSTS, DURATION, Cost, option_names, parse_duration
+from search.config import COSTS, DURATION, OUTPUTS, Cost, Output, option_names, parse_duration
 from spaces.dimensions import ConfigError
 from spaces.schema import STRICT, listed, shown
 
@@ -95,6 +95,7 @@ class RunConfig(BaseModel):
     precision: Precision = Field(description=listed(list(PRECISIONS)))
     compile: bool = Field(description="true or false")
     checkpoints: Text = Field(description="the path of a folder")
+    output: Output = Field(description=listed(list(OUTPUTS)))
     weights_mb: Annotated[float, Field(ge=0)] | None = Field(
         description="a number of megabytes from 0, or null for no limit"
     )

@@ -55,6 +55,22 @@ def table_rows(records: Sequence[Record], objectives: Objectives) -> list[dict[s
     ]
 
 
+def export_rows(members: Sequence[Record], objectives: Objectives) -> list[dict[str, Any]]:
+    """The members of a front with all metrics and costs, unrounded, and architectures that can be built."""
+    return [
+        {
+            "trial": member.number,
+            objectives.metric: member.metric,
+            f"test_{objectives.metric}": member.test_metrics.get(objectives.metric),
+            **member.costs,
+            **{f"validation_{name}": value for name, value in member.validation_metrics.items()},
+            **{f"test_{name}": value for name, value in member.test_metrics.items()},
+            "architecture": dict(member.architecture),
+        }
+        for member in members
+    ]
+
+
 def markdown(rows: Sequence[Mapping[str, Any]], *, limit: int) -> str:
     """The rows as a Markdown table of at most ``limit`` characters, with the number of omitted rows."""
     if not rows:

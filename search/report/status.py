@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
 from search.budget.deadline import Deadline
+from search.config import Output
+from search.report.events import event
 
+MIN_ROWS = 20  # of a terminal, for the live view
 FILE_WIDTH = 160  # characters per line if the output is not a terminal
 SILENT_S = 30.0  # after which the status is printed if the output is not a terminal
 
@@ -46,16 +49,27 @@ class StatusLine:
 
     Attributes:
         text: returns what the run is doing; it may be replaced.
+        view: returns lines that are shown below it on a terminal; it may be replaced.
 
     Args:
         deadline: of the run; the line begins with the time that is left.
         console: prints the line.
         shown: false in a process whose output is not the user's terminal: nothing is printed.
+        level: how much is printed; ``quiet`` shows no status line, and ``json`` prints phases as JSON.
     """
 
-    def __init__(self, deadline: Deadline, console: TimedConsole | None = None, *, shown: bool = True) -> None:
-        self.console, self._shown = console or stdout_console(), shown
+    def __init__(
+        self,
+        deadline: Deadline,
+        console: TimedConsole | None = None,
+        *,
+        shown: bool = True,
+        level: Output = "text",
+    ) -> None:
+        self.console, self.level = console or stdout_console(), level
+        self._shown, self._announces = shown and level in ("text", "verbose"), shown and level != "quiet"
         self.text: Callable[[], str] = lambda: ""
+        self.view: Callable[[], Sequence[str]] = lambda: ()
         self._deadline = deadline
         self._live = Live(console=self.console, transient=True, refresh_per_second=4, get_renderable=self._renderable)
         self._ended = threading.Event()
@@ -80,8 +94,14 @@ class StatusLine:
     def phase(self, text: str) -> None:
         """Show that the next phase of the run begins, such as "reading the data"."""
         self.text = lambda: text
-        if self._shown and not self.console.is_terminal:
+        if self._announces and self.level == "json":
+            self.write(event("phase", text=text))
+        elif self._shown and not self.console.is_terminal:
             self.console.print(escape(f"{text} ..."))
+
+    def write(self, line: str) -> None:
+        """Print a line as it is."""
+        self.console.print(Text(line), crop=False, overflow="ignore")
 
     def line(self) -> str:
         """The status, beginning with the time left of the budget or else the time since the run began."""
@@ -100,8 +120,11 @@ class StatusLine:
         while not self._ended.wait(1.0):
             self.print_if_silent()
 
-    def _renderable(self) -> Text:
-        return Text(self.line(), style="cyan", overflow="ellipsis", no_wrap=True)
+    def _renderable(self) -> Group:
+        lines = [Text(self.line(), style="cyan", overflow="ellipsis", no_wrap=True)]
+        if self.console.height >= MIN_ROWS:
+            lines += [Text(line, style="cyan", overflow="crop", no_wrap=True) for line in self.view()]
+        return Group(*lines)
 
 
 def format_seconds(seconds: float) -> str:

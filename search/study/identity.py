@@ -22,6 +22,7 @@ MAY_DIFFER = (  # between workers
     "baselines",
     "device",
     "compile",
+    "output",
 )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +40,13 @@ def worker_count(config: Mapping[str, Any]) -> int:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MAX_AUTO) if select_device(config["device"]).accelerator == "cpu" else 1
+
+
+def _environment() -> dict[str, str]:
+    """What a worker prints is shown in the terminal of this process, if it has one."""
+    if not sys.stdout.isatty():
+        return dict(os.environ)
+    return {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(shutil.get_terminal_size().columns)}
 
 
 class _Worker(NamedTuple):
@@ -78,7 +86,7 @@ class WorkerProcesses:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env={**os.environ, "FORCE_COLOR": "1"} if sys.stdout.isatty() else None,
+            env=_environment(),
             start_new_session=True,  # Ctrl-C reaches this process alone, which then closes their input
         )
         assert process.stdin is not None

@@ -50,7 +50,7 @@ def run(config: Mapping[str, Any], *, used_s: float = 0.0, task: Task | None = N
     n_trials, initial_params = _trials(config, space)
     budget_s = math.inf if config["budget"] is None else parse_duration(config["budget"], "budget")
     deadline = Deadline(budget_s, used_s=time.monotonic() - start)
-    with StatusLine(deadline, shown=not further) as status:
+    with StatusLine(deadline, shown=not further, level=config["output"]) as status:
         status.phase("importing PyTorch, Lightning, Optuna and MLflow")
         config = {**config, "workers": worker_count(config)}
         try:
@@ -104,7 +104,8 @@ def _search(
     from search.budget.reserve import closing_s, remeasuring_s
     from search.costs.remeasure import remeasure
     from search.report.baselines import describe_baselines
-    from search.report.console import ConsoleReporter
+    from search.report.json_lines import JsonReporter
+    from search.report.progress import ProgressReporter
     from search.worker import RepeatedFailureError, Stopped, work
 
     deadline.reserve_s = closing_s(0.0)
@@ -113,14 +114,19 @@ def _search(
         config, space, initial_params, task=task, deadline=deadline, phase=status.phase, command=command
     )
     store, search, tracking = built.store, built.search, built.tracking
-    reporter = ConsoleReporter(
-        search.objectives,
-        n_trials,
-        space.dimension_names(),
-        built.baselines,
-        measuring_s=built.measuring_s,
-        status=status,
-    )
+    reporter: ProgressReporter | JsonReporter
+    if status.level == "json":
+        reporter = JsonReporter(search.objectives, n_trials, built.baselines, write=status.write)
+    else:
+        reporter = ProgressReporter(
+            search.objectives,
+            n_trials,
+            space.dimension_names(),
+            built.baselines,
+            measuring_s=built.measuring_s,
+            status=status,
+            read=None if further else store.records,
+        )
     tracking_s = 0.0
 
     def trim_weights(records: Sequence[Record]) -> None:
@@ -140,35 +146,39 @@ def _search(
     workers = config["workers"]
     if not further:
         if built.baselines:
-            reporter.print(describe_baselines(built.baselines, search.objectives))
+            reporter.note(describe_baselines(built.baselines, search.objectives))
         for note in built.notes:
-            reporter.print(note)
+            reporter.note(note)
         if workers > 1:
-            reporter.print(f"{workers} workers run trials side by side (workers=1 for one).")
-    code, why, records = 0, "", store.records()
+            reporter.note(f"{workers} workers run trials side by side (workers=1 for one).")
+    code, why, end, records = 0, "", "", store.records()
     deadline.reserve_s = closing_s(tracking_s) + remeasuring_s(records, search.objectives)
-    reporter.update_status(records)
+    if further:
+        reporter.update_status(records)
+    else:
+        reporter.begin(records)
     try:
         grace_s, patience = config["storage"]["grace_s"], _patience(config["patience"])
-        with WorkerProcesses(config, 0 if further else workers - 1, deadline, reporter.print_ansi) as others:
+        with WorkerProcesses(config, 0 if further else workers - 1, deadline, reporter.forward) as others:
             why = work(store, search, n_trials, reporter, ended, grace_s=grace_s, patience=patience)
             if further:
                 return 0
-            reporter.print(f"The run ends: {why}.")
+            reporter.print_end(why)
             others.finish()
         if deadline.total_left_s() < closing_s(tracking_s):
-            reporter.print("The latencies of the front are not measured again, as no time is left.")
+            reporter.note("The latencies of the front are not measured again, as no time is left.")
         else:
             with reporter.remeasuring():
                 remeasure(store, built.costs, search.objectives)
     except Stopped as stop:
         code, why = 128 + stop.signal, f"it was interrupted ({stop.signal.name})"
-        reporter.print(f"{stop.signal.name}: the running trial was requeued; the same command continues the study.")
+        end = f"{why}; the running trial was requeued, and the same command continues the study"
     except RepeatedFailureError as error:
-        code, why = 1, str(error)
-        reporter.print(why)
+        code, why, end = 1, str(error), str(error)
     if further:
         return code
+    if end:
+        reporter.print_end(end)
     store.write_run_end(why)
     records = store.records()
     trim_weights(records)
@@ -176,9 +186,9 @@ def _search(
     status.text = lambda: "finishing tracking"
     tracking.finish(records, why)
     reporter.print_seconds(deadline.elapsed_s(), workers=workers)
-    reporter.print(f"As one page: python -m search.report {shlex.quote(config['study'])}")
+    reporter.note(f"As one page: python -m search.report {shlex.quote(config['study'])}")
     if tracking.ui_command():
-        reporter.print(f"See every trial and the front: {tracking.ui_command()}")
+        reporter.note(f"See every trial and the front: {tracking.ui_command()}")
     if tracking.url():
-        reporter.print(f"The study in MLflow: {tracking.url()}")
+        reporter.note(f"The study in MLflow: {tracking.url()}")
     return code
