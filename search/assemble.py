@@ -41,9 +41,10 @@ from search.validate import validate_data, validate_latency, validate_space
 from spaces.baselines import BaselineResult
 from spaces.baselines.of_task import evaluate_baselines
 from spaces.dimensions import ConfigError
+from spaces.fingerprint import fingerprint
 from spaces.instantiate import check_arguments, instantiate
 from spaces.space import Space
-from spaces.tasks import Task
+from spaces.tasks import SPLITS, Task
 
 SPEED_SHARE = 0.03  # of the budget, for measuring the speed of training
 
@@ -117,6 +118,7 @@ def build_search(
     measuring = time.perf_counter() - measuring
     objectives = Objectives.of(task, config["costs"], ceilings)
     baselines = store.baselines((lambda: _baselines(task, phase)) if config["baselines"] else None)
+    store.data(lambda: _data(task, phase))
     space, notes = _with_epochs(config, space, store, task, device, deadline, phase)
     store.enqueue_first(initial_params)
     if type(tracking) is not Tracking:
@@ -190,6 +192,11 @@ def _with_epochs(
     if not notes:
         notes = [f"train.epochs is {epochs} instead of {fixed}, as in the trials that the study has."]
     return Space({**config["space"], "train": {**config["space"]["train"], "epochs": epochs}}), notes
+
+
+def _data(task: Task, phase: Callable[[str], None]) -> dict[str, Any]:
+    phase("computing the fingerprint of the data")
+    return {"fingerprint": fingerprint(task), "examples": {split: task.data(split).size for split in SPLITS}}
 
 
 def _baselines(task: Task, phase: Callable[[str], None]) -> list[BaselineResult]:

@@ -31,6 +31,7 @@ from search.tracking.summaries import trial_data
 from search.workers.run import run
 from spaces.architecture import key
 from spaces.dimensions import ConfigError
+from spaces.space import Space
 
 HEARTBEAT_S, GRACE_S = 1, 3
 EPOCHS = 12
@@ -164,6 +165,7 @@ def check(config: dict, folder: Path) -> dict:
         records = store.records()
         objectives = Objectives.of(Slow(), config["costs"], store.ceilings())
         identity = store.study_id()
+        dimensions = Space(store.identity()["space"]).dimension_names()
         states = Counter(trial.state.name for trial in store.study.trials)
     ended = {State.COMPLETE, State.PRUNED, State.PAUSED, State.FAILED}
     assert len(records) == config["n_trials"], f"{len(records)} trials instead of {config['n_trials']}"
@@ -196,7 +198,7 @@ def check(config: dict, folder: Path) -> dict:
         run = logged[record.number]
         assert run.data.tags["state"] == record.state, (record.number, run.data.tags["state"], record.state)
         assert run.data.metrics.get("final_accuracy") == record.metric
-        assert run.data.params == trial_data(record, objectives).params
+        assert run.data.params == trial_data(record, objectives, dimensions).params
     assert {number for number, run in logged.items() if run.data.tags.get("front") == "true"} == members
 
     paused = sum(record.state == State.PAUSED for record in records)

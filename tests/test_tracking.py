@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from search.report import plots
+from search.report.answers import Description
 from search.study.records import Objectives, Record, Stop, Timing
 from search.tracking import Tracking, client, runs, summaries
 from search.tracking import mlflow as tracking_by_mlflow
@@ -118,17 +119,18 @@ def test_the_run_of_a_trial_has_its_tags_params_and_metrics(server):
     server.tracker().log(3, [trial])
     parent, children = server.parent(), server.children()
     run = children[3]
-    assert run.info.run_name == "0003 linformer"
+    assert run.info.run_name == "#3 linformer 2x128 rank=16"
+    assert run.data.tags["mlflow.note.content"] == "complete: accuracy 0.8000 at latency_ms 2.5"
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     expected = {"state": "complete", "mechanism": "linformer", "front": "true", "worker": "host:1", "trial": "3"}
     assert expected.items() <= run.data.tags.items()
     assert run.data.tags["epochs"] == "2"
     assert run.data.params == {
-        "pattern": "linformer",
-        "model.depth": "2",
-        "model.width": "128",
-        "attention.linformer.rank": "16",
-        "train.lr": "0.001",
+        "mechanism": "linformer",
+        "depth": "2",
+        "width": "128",
+        "mechanism.linformer.rank": "16",
+        "lr": "0.001",
     }
     assert run.data.metrics == {
         "accuracy": 0.8,
@@ -140,6 +142,52 @@ def test_the_run_of_a_trial_has_its_tags_params_and_metrics(server):
     }
     assert server.history(run, "accuracy") == [(1, 0.4, 2500), (2, 0.8, 5000)], "milliseconds since its start"
     assert run.info.end_time - run.info.start_time == 5000
+
+
+def test_the_first_parameter_in_the_alphabet_is_one_that_all_trials_have():
+    """MLflow's views for comparing runs begin with it; constants are left out."""
+    trials = [record(0, name="adaptive_span"), record(1, name="softmax")]
+    dimensions = {"model.width", "train.lr", "attention.adaptive_span.rank", "attention.softmax.rank"}
+    logged = [summaries.parameters(trial.architecture, dimensions) for trial in trials]
+    assert [set(params) & {"depth"} for params in logged] == [set(), set()]
+    assert min(set().union(*logged)) in set.intersection(*map(set, logged))
+    assert logged[0] == {"mechanism": "adaptive_span", "width": 32, "mechanism.adaptive_span.rank": 16, "lr": 0.001}
+    same = {"model": {"size": 1}, "train": {"size": 2}, "pattern": ["softmax"]}
+    assert summaries.parameters(same, None) == {"mechanism": "softmax", "model.size": 1, "train.size": 2}
+
+
+def test_the_run_of_a_stopped_trial_links_to_those_that_are_better(server):
+    trials = [record(0, 0.6), record(1, 0.7), record(2, 0.4, state="paused", stop=Stop("low gain", 2, None, (1, 0, 9)))]
+    server.tracker().finish(trials)
+    children = server.children()
+    address = f"#/experiments/{children[0].info.experiment_id}/runs/"
+    words, links = children[2].data.tags["mlflow.note.content"].split("\n\n")
+    assert words == "paused after 2 of None epochs; 1, 0 and 9 do better at no higher latency"
+    assert links == "Better: " + " ".join(f"[#{at}]({address}{children[at].info.run_id})" for at in (1, 0))
+
+
+def test_the_parent_run_has_the_data_as_inputs_and_the_experiment_says_where_to_click(server):
+    description = Description(
+        "nlp",
+        [("task", "Table"), ("mechanisms", "softmax")],
+        {"model.depth"},
+        data={"fingerprint": "f" * 64, "examples": {"train": 20, "validation": 3, "test": 3}},
+        task={"_target_": "spaces.tasks.table.Table", "url": f"postgresql://me:{SECRET}@host/db"},
+    )
+    for _ in range(2):
+        tracking = MlflowTracking(uri=server.uri, experiment=server.experiment)
+        tracking.start("nlp", identity="id-1", objectives=OBJECTIVES, config="", description=description)
+        tracking.finish([record(0)])
+    inputs = server.parent().inputs.dataset_inputs
+    assert {(each.dataset.name, each.dataset.digest) for each in inputs} == {
+        (f"Table {split}", "f" * 36) for split in ("train", "validation", "test")
+    }
+    assert sorted(each.tags[0].value for each in inputs) == ["test", "train", "validation"]
+    assert "Table" in inputs[0].dataset.source
+    assert SECRET not in inputs[0].dataset.source
+    experiment = server.client.get_experiment_by_name(server.experiment)
+    address = f"#/experiments/{experiment.experiment_id}/runs/{server.parent().info.run_id}"
+    assert f"[nlp]({address})" in experiment.tags["mlflow.note.content"]
 
 
 def test_the_run_of_a_stopped_trial_has_its_rung_threshold_and_better_trials(server):
@@ -291,7 +339,7 @@ def test_finish_keeps_the_oldest_of_duplicate_runs(server):
     first = server.children()[0].info.run_id
     late = server.tracker()
     late._runs._trials.clear()
-    late._runs.log_trial(0, summaries.trial_data(record(0), OBJECTIVES), seconds=0.0, front=True)
+    late._runs.log_trial(record(0), summaries.trial_data(record(0), OBJECTIVES), front=True)
     late.finish([record(0)])
     assert server.children()[0].info.run_id == first
 
@@ -541,7 +589,7 @@ def test_the_front_is_a_table_artifact_and_a_table_in_the_note(server):
 
 def test_characters_that_mlflow_refuses_in_names_are_replaced(server, caplog):
     server.tracker().finish([record(0, name="a<b>")])
-    assert server.children()[0].data.params["attention.a_b_.rank"] == "16"
+    assert server.children()[0].data.params["mechanism.a_b_.rank"] == "16"
     assert not caplog.records
 
 
@@ -609,7 +657,7 @@ def test_the_saved_view_filters_and_sorts_the_trials_and_baselines_of_its_study(
     best_first = [f"{state['orderByKey']} DESC"]
     found = server.client.search_runs([experiment.experiment_id], state["searchFilter"], order_by=best_first)
     assert [run.data.tags.get("trial", "baseline") for run in found] == ["baseline", "1", "0"]
-    assert state["compareRunCharts"][-1]["selectedParams"] == ["model.width"], "only settings that vary"
+    assert state["compareRunCharts"][-1]["selectedParams"] == ["width"], "only settings that vary"
 
 
 def test_long_values_and_curves_are_logged_within_the_limits_of_mlflow(server):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,8 @@ from search.export.folder import Result
 from search.study.confirmations import Repetition
 from search.study.records import Objectives, Record
 from spaces.architecture import describe
-from spaces.tasks import SPLITS, Task
+from spaces.fingerprint import fingerprint
+from spaces.tasks import Task
 
 PACKAGES = ("paretoformer", "torch", "onnx", "onnxruntime", "onnxscript", "safetensors", "tokenizers", "numpy")
 
@@ -107,18 +107,6 @@ USES = {
     "tokens": ["arrays.npy", "arrays.npy --json"],
 }
 EXAMPLES = {"text": '"a text"', "image": '"image.png"', "audio": '"recording.wav"', "tokens": "array"}
-
-
-def fingerprint(task: Task) -> str:
-    """SHA-256 of the examples of all splits, without padding, and of their labels."""
-    found = hashlib.sha256()
-    for split in SPLITS:
-        for batch in task.batches(split, 256):
-            found.update(repr(tuple(batch.inputs.shape)).encode())
-            for tensor in (batch.inputs, batch.padding, batch.labels):
-                if tensor is not None:
-                    found.update(tensor.contiguous().numpy().tobytes())
-    return found.hexdigest()
 
 
 def _given(task: Mapping[str, Any]) -> str:

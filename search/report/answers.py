@@ -6,10 +6,10 @@ The same for the page of a study and for its note in MLflow.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Self
+from typing import Any, Self
 
 from search.report.baselines import best_baseline
 from search.report.plots import mechanism
@@ -19,6 +19,7 @@ from spaces.architecture import describe
 from spaces.baselines import BaselineResult
 
 TENTH = 0.1
+DIGEST = 16  # characters of a fingerprint that are shown
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,16 @@ class Description:
         rows: names and values.
         dimensions: dotted names of the settings that tell architectures apart.
         command: of the latest run; empty if it is unknown.
+        data: ``fingerprint`` and ``examples`` by split; empty if they are unknown.
+        task: the class and the settings of the task.
     """
 
     study: str
     rows: Sequence[tuple[str, str]]
     dimensions: Collection[str]
     command: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    task: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, store: TrialStore, objectives: Objectives, dimensions: Collection[str]) -> Self:
@@ -56,11 +61,15 @@ class Description:
             ("mechanisms", ", ".join(identity["space"]["attention"])),
             ("dimensions", ", ".join(sorted(dimensions)) or "none"),
         ]
+        if data := store.data():
+            counts = ", ".join(f"{count} in {split}" for split, count in data["examples"].items())
+            rows.insert(3, ("data", f"examples: {counts}; fingerprint {data['fingerprint'][:DIGEST]}"))
         if "seed" in identity:
             rows.append(("seed", str(identity["seed"])))
         if run is not None:
             rows.append(("versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())))
-        return cls(store.study.study_name, rows, dimensions, "" if run is None else run["command"])
+        command = "" if run is None else run["command"]
+        return cls(store.study.study_name, rows, dimensions, command, data, identity["task"])
 
 
 def answers(

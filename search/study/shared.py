@@ -61,6 +61,18 @@ class SharedAttributes:
 
         return [BaselineResult(**result) for result in stored]
 
+    def data(self, compute: Callable[[], Mapping[str, Any]] | None = None) -> dict[str, Any]:
+        """``fingerprint`` and ``examples`` by split of the data; ``compute()`` if not stored yet, and then stored.
+
+        Empty if they are not stored and ``compute`` is None.
+        """
+        found: dict[str, Any] = (
+            self.study.user_attrs.get("data", {})
+            if compute is None
+            else get_or_set_attr(self.study, "data", lambda: dict(compute()))
+        )
+        return found
+
     def epochs(self, compute: Callable[[], int | None]) -> int | None:
         """The epochs of every training; ``compute()`` in a study without trials, and then stored.
 

@@ -96,8 +96,9 @@ class TrialStore(SharedAttributes):
 
     def earlier(self, number: int) -> list[Record]:
         """A trial as it was before it was requeued, each time, the latest first; empty of one that never was."""
-        trials = self._trials()
-        return [replace(read_record(each), number=number) for each in requeue.chain(trials, self._current(number))[1:]]
+        trials, remeasured = self._trials(), self._remeasured()["timings"]
+        chain = requeue.chain(trials, self._current(number))
+        return [self._read(each, number, remeasured) for each in chain[1:]]
 
     def ended(self) -> list[int]:
         """The trials that are complete or stopped for good."""

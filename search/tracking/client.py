@@ -17,6 +17,7 @@ from search.tracking.summaries import RunData
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 _SETTINGS = {  # MLflow's defaults block a call for four minutes if the server is down; users may override these
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -42,6 +43,32 @@ def connect(uri: str) -> MlflowClient:
         if uri.startswith("sqlite:///"):
             create_database(Path(uri.removeprefix("sqlite:///")), lambda new: MlflowClient(f"sqlite:///{new}"))
         return MlflowClient(tracking_uri=uri)
+
+
+def experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> str:
+    """The id of an experiment; a missing one is created, with artifacts at ``artifacts`` or the server's default."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return found.experiment_id
+    try:
+        return client.create_experiment(name, artifact_location=artifacts)
+    except MlflowException:
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return found.experiment_id  # created by another worker
+
+
+def search_runs(client: MlflowClient, experiment: str, condition: str) -> list[Run]:
+    """All runs of an experiment that fulfil a condition."""
+    page = client.search_runs([experiment], condition)
+    runs = list(page)
+    while page.token:
+        page = client.search_runs([experiment], condition, page_token=page.token)
+        runs += page
+    return runs
 
 
 def log_batch(client: MlflowClient, run_id: str, data: RunData, *, start_ms: int = 0) -> None:

@@ -68,7 +68,7 @@ class MlflowTracking(Tracking):
             # Without the password: the URL of one worker may have it and that of another not.
             study_id=hashlib.sha256(hide_passwords(identity).encode()).hexdigest()[:16],
         )
-        self._attempt(lambda: self._runs.connect(self.objectives))
+        self._attempt(self._connect)
 
     def log(self, number: int, records: Sequence[Record]) -> None:
         """See :meth:`Tracking.log`."""
@@ -122,14 +122,17 @@ class MlflowTracking(Tracking):
     def _log(self, records: Sequence[Record]) -> None:
         if not self._connected:
             # Again: workers that started together have created their parent runs before the first trial ends.
-            self._runs.connect(self.objectives)
+            self._connect()
             self._connected = True
         self._log_trials(records, self._own)
         if time.monotonic() > self._next_artifacts_at:
             self._log_artifacts(records)
 
+    def _connect(self) -> None:
+        self._runs.connect(self.objectives, self.description)
+
     def _finish(self, records: Sequence[Record], reason: str) -> None:
-        self._runs.connect(self.objectives)
+        self._connect()
         self._runs.delete_surplus({record.number for record in records})
         self._log_trials(records, {record.number for record in records})
         for record in records:
@@ -143,11 +146,14 @@ class MlflowTracking(Tracking):
         for baseline in self.baselines:
             self._runs.log_baseline(summaries.baseline_data(baseline, self.objectives))
         members = {record.number for record in front(records, self.objectives)}
+        others = {record.number: record for record in records}
+        dimensions = None if self.description is None else self.description.dimensions
         for record in records:
             if record.number in numbers and record.state != State.RUNNING and not self._runs.is_logged(record):
-                data = summaries.trial_data(record, self.objectives)
+                addresses = self._runs.addresses()
+                data = summaries.trial_data(record, self.objectives, dimensions, others, addresses)
                 on_front = record.number in members
-                self._runs.log_trial(record.number, data, seconds=summaries.seconds(record), front=on_front)
+                self._runs.log_trial(record, data, front=on_front)
         self._runs.tag_front(members)
         links = self._runs.links()
         self._runs.log_study(summaries.study_data(records, self.objectives, links, self.baselines, self.description))
@@ -161,7 +167,8 @@ class MlflowTracking(Tracking):
         config = f"config/{hashlib.sha256(self.config.encode()).hexdigest()[:8]}.yaml"
         try:
             page = plots.html(records, self.objectives, title=self._runs.study, baselines=self.baselines)
-            self._runs.log_view(self.objectives, records)
+            dimensions = None if self.description is None else self.description.dimensions
+            self._runs.log_view(self.objectives, records, dimensions)
             if self.config:
                 self._runs.log_text(config, self.config)
             self._runs.log_text("front.json", json.dumps(table))

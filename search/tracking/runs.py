@@ -11,8 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from search.report.answers import Description
 from search.study.records import Objectives, Record, State
-from search.tracking import client, saved_view, summaries
+from search.tracking import client, datasets, saved_view, summaries
 from search.tracking.summaries import MetricValue, RunData
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ ON_FRONT: Mapping[bool, Mapping[str, str]] = {
     False: {"front": "false", "mlflow.runColor": "#B5B5B5"},
 }
 PARENT = "mlflow.parentRunId"  # the tag of a nested run
+NOTE = "mlflow.note.content"  # the tag that the UI shows as description
+MAX_STUDIES = 20  # in the description of the experiment
 STUDY = "paretoformer.study"  # the tag of a parent run with the name of its study
 BASELINE_COLOR = {"mlflow.runColor": "#000000"}
 LOGGED_TABLE = '[{"path": "front.json", "type": "table"}]'  # the UI shows this artifact as a table
@@ -61,11 +64,10 @@ class StudyRuns:
         self._baselines: dict[str, str] = {}  # ids of runs by name
         self._duplicates: list[str] = []
 
-    def connect(self, objectives: Objectives) -> None:
-        """Find the study's runs; create the experiment and the parent run if they are missing."""
+    def connect(self, objectives: Objectives, description: Description | None = None) -> None:
+        """Find the study's runs; create the experiment and the parent run, with its data sets, if they are missing."""
         self._client = client.connect(self.uri)
-        experiment = self._client.get_experiment_by_name(self.experiment)
-        self.experiment_id = experiment.experiment_id if experiment else self._new_experiment()
+        self.experiment_id = client.experiment_id(self._client, self.experiment, self.artifacts)
         runs = self._search()
         parents = [run for run in runs if STUDY in run.data.tags] or [self._new_parent(objectives)]
         if self._created not in ("", parents[0].info.run_id):
@@ -77,17 +79,10 @@ class StudyRuns:
             self._parent = parents[0].info.run_id
             self._tags = parents[0].data.tags
             self._client.update_run(self._parent, status="RUNNING")
-
-    def _new_experiment(self) -> str:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self._client.create_experiment(self.experiment, artifact_location=self.artifacts)
-        except MlflowException:
-            experiment = self._client.get_experiment_by_name(self.experiment)
-            if experiment is None:
-                raise
-            return experiment.experiment_id  # created by another worker
+            known = parents[0].inputs
+            if description is not None and description.data and not (known and known.dataset_inputs):
+                self._client.log_inputs(self._parent, datasets.inputs(description))
+            self._client.set_experiment_tag(self.experiment_id, NOTE, datasets.experiment_note(self._studies()))
 
     def _new_parent(self, objectives: Objectives) -> Run:
         tags = {STUDY: self.study, "mlflow.source.name": "search.run", "mlflow.source.type": "LOCAL"}
@@ -100,17 +95,18 @@ class StudyRuns:
         client.log_batch(self._client, self._created, RunData(params=params))
         return run
 
+    def _studies(self) -> dict[str, str]:
+        """The latest studies of the experiment with the addresses of their parent runs."""
+        parents = self._client.search_runs([self.experiment_id], f"tags.`{STUDY}` LIKE '%'", max_results=MAX_STUDIES)
+        return {run.data.tags[STUDY]: self._address(run.info.run_id) for run in reversed(parents)}
+
     def _study_tag(self) -> dict[str, str]:
         return {"paretoformer.study_id": self.study_id}
 
     def _search(self) -> list[Run]:
         """The study's runs, oldest first; the oldest run of each trial and of each baseline is used."""
         of_study = f"tags.`paretoformer.study_id` = '{self.study_id}'"
-        page = self._client.search_runs([self.experiment_id], of_study)
-        runs = list(page)
-        while page.token:
-            page = self._client.search_runs([self.experiment_id], of_study, page_token=page.token)
-            runs += page
+        runs = client.search_runs(self._client, self.experiment_id, of_study)
         runs.sort(key=lambda run: (run.info.start_time, run.info.run_id))
         self._trials, self._baselines, self._duplicates = {}, {}, []
         for run in runs:
@@ -148,16 +144,23 @@ class StudyRuns:
         run = self._trials.get(record.number)
         return run is not None and run.logged == (record.state, record.epochs)
 
-    def log_trial(self, number: int, data: RunData, *, seconds: float, front: bool) -> None:
-        """Create or complete the run of a trial that took ``seconds`` and has just ended, or was paused again."""
-        ended_ms = now_ms()
+    def addresses(self) -> dict[int, str]:
+        """The addresses of the trials' runs in the UI, relative to that of the server, by number."""
+        return {number: self._address(run.run_id) for number, run in self._trials.items()}
+
+    def _address(self, run_id: str) -> str:
+        return f"#/experiments/{self.experiment_id}/runs/{run_id}"
+
+    def log_trial(self, record: Record, data: RunData, *, front: bool) -> None:
+        """Create or complete the run of a trial that has just ended, or was paused again."""
+        number, ended_ms, seconds = record.number, now_ms(), summaries.seconds(record)
         run = self._trials.get(number)
         tags = {**data.tags, **ON_FRONT[front]}
         if run is None:
             created = self._client.create_run(
                 self.experiment_id,
                 start_time=ended_ms - round(1000 * seconds),
-                run_name=f"{number:04d} {data.tags.get('mechanism', '')}".strip(),
+                run_name=summaries.trial_name(record),
                 tags={**tags, **self._study_tag(), PARENT: self._parent},
             )
             info = created.info
@@ -210,7 +213,7 @@ class StudyRuns:
 
     def links(self) -> dict[str, str]:
         """Links in the note of the parent run, by their text."""
-        files = f"#/experiments/{self.experiment_id}/runs/{self._parent}/artifacts"
+        files = f"{self._address(self._parent)}/artifacts"
         return {
             "plot of the front": f"{files}/front.html",
             "table": f"{files}/front.json",
@@ -221,9 +224,11 @@ class StudyRuns:
         """Write an artifact of the parent run; an existing one is replaced."""
         self._client.log_text(self._parent, text, path)
 
-    def log_view(self, objectives: Objectives, records: Sequence[Record]) -> None:
+    def log_view(
+        self, objectives: Objectives, records: Sequence[Record], dimensions: Collection[str] | None = None
+    ) -> None:
         """Write the saved view, and the tag that shows the front as a table."""
-        view = saved_view.tag(self.study, self.study_id, objectives, records, now_ms=now_ms())
+        view = saved_view.tag(self.study, self.study_id, objectives, records, dimensions, now_ms=now_ms())
         self._client.set_experiment_tag(self.experiment_id, *view)
         self._client.set_tag(self._parent, "mlflow.loggedArtifacts", LOGGED_TABLE)
 

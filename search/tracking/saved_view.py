@@ -9,21 +9,27 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from search.study.records import Objectives, Record, State
-from search.tracking.summaries import sanitize
-from spaces.architecture import settings
+from search.tracking.summaries import parameters, sanitize
 
+MAX_AXES = 6  # of the parallel coordinates, besides the objectives: labels of more overlap at 1440 pixels
 LOWEST = -1_000_000_000  # below every metric
 
 
 def tag(
-    study: str, study_id: str, objectives: Objectives, records: Sequence[Record], *, now_ms: int
+    study: str,
+    study_id: str,
+    objectives: Objectives,
+    records: Sequence[Record],
+    dimensions: Collection[str] | None,
+    *,
+    now_ms: int,
 ) -> tuple[str, str]:
     """Key and value of the experiment's tag that stores a view of the runs with tag ``study_id``."""
-    state = json.dumps(_view_state(study_id, objectives, _varying_settings(records)))
+    state = json.dumps(_view_state(study_id, objectives, _varying(records, dimensions)))
     value = {
         "name": f"{study} {study_id[:6]}",
         "createdAt": now_ms,
@@ -89,13 +95,11 @@ def _view_state(study_id: str, objectives: Objectives, settings_shown: Sequence[
     }
 
 
-def _varying_settings(records: Sequence[Record]) -> list[str]:
-    """The numeric settings that all complete trials have and that differ between some of them."""
-    complete = [settings(record.architecture) for record in records if record.state == State.COMPLETE]
+def _varying(records: Sequence[Record], dimensions: Collection[str] | None) -> list[str]:
+    """The mechanism and those parameters that all complete trials have and that differ; at most ``MAX_AXES``."""
+    complete = [parameters(record.architecture, dimensions) for record in records if record.state == State.COMPLETE]
     return [
         name
-        for name, value in (complete[0].items() if complete else ())
-        if isinstance(value, int | float)
-        and all(name in values for values in complete)
-        and any(values[name] != value for values in complete)
-    ]
+        for name in (complete[0] if complete else ())
+        if all(name in values for values in complete) and len({str(values[name]) for values in complete}) > 1
+    ][:MAX_AXES]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from search.config import hide_passwords
 from search.report import plots
-from search.report.answers import Description, answers, in_short, next_commands
+from search.report.answers import Description, answers, in_short, next_commands, with_test
 from search.report.baselines import best_baseline, describe_baselines, describe_defeat
+from search.report.endings import describe_ending
 from search.report.timings import describe_timings
 from search.study.records import Objectives, Record, State, front
-from spaces.architecture import pattern, settings
+from spaces.architecture import brief, pattern, settings
 from spaces.baselines import BaselineResult
 
 NAME_LIMIT = 250  # characters
@@ -40,10 +42,48 @@ class RunData:
     values: Sequence[MetricValue] = ()
 
 
-def trial_data(record: Record, objectives: Objectives) -> RunData:
+def trial_name(record: Record) -> str:
+    """The name of a trial's run in lists: ``#12 longformer 4x128 window=64``."""
+    shown = {name for name in settings(record.architecture) if name.startswith("attention.")}
+    return f"#{record.number} {brief(record.architecture, shown)}".strip()[:NAME_LIMIT]
+
+
+def parameters(architecture: Mapping[str, Any], dimensions: Collection[str] | None) -> dict[str, Any]:
+    """The parameters of a trial's run: the mechanism and, of the settings, the dimensions of the space.
+
+    MLflow's views for comparing runs begin with the parameter that is first in the alphabet. So those that only some
+    trials have, the settings of a mechanism, follow ``mechanism``, and those of all others have no prefix.
+    """
+    kept = {name: value for name, value in settings(architecture).items() if dimensions is None or name in dimensions}
+    short = [name.rpartition(".")[2] for name in kept if not name.startswith("attention.")]
+    found: dict[str, Any] = {}
+    for name, value in kept.items():
+        section, _, rest = name.partition(".")
+        if section == "attention":
+            found[f"mechanism.{rest}"] = value
+        else:
+            last = name.rpartition(".")[2]
+            found[last if short.count(last) == 1 and last != "mechanism" else name] = value
+    return {"mechanism": pattern(architecture), **found}
+
+
+def trial_data(
+    record: Record,
+    objectives: Objectives,
+    dimensions: Collection[str] | None = None,
+    others: Mapping[int, Record] = MappingProxyType({}),
+    addresses: Mapping[int, str] = MappingProxyType({}),
+) -> RunData:
     """Data of a trial that has ended: learning curve, costs, final metric, architecture and state.
 
     Of a stopped trial also the rung and the better trials as tags, and the pruner's threshold as a metric.
+
+    Args:
+        record: the trial.
+        objectives: the metric and the costs.
+        dimensions: dotted names of the dimensions of the space; None for all settings.
+        others: the study, by number.
+        addresses: of the runs of other trials in the UI, by number.
     """
     measured = {
         "training_s": record.training_s,
@@ -78,12 +118,27 @@ def trial_data(record: Record, objectives: Objectives) -> RunData:
         "beaten_by": "" if stop is None else ", ".join(map(str, stop.beaten_by)),
         "worker": record.worker,
     }
-    params = {"pattern": pattern(record.architecture), **settings(record.architecture)}
+    params = parameters(record.architecture, dimensions)
+    shown = {sanitize(name): hide_passwords(text)[:TEXT_LIMIT] for name, text in tags.items() if text}
     return RunData(
-        tags={sanitize(name): hide_passwords(text)[:TEXT_LIMIT] for name, text in tags.items() if text},
+        tags={**shown, "mlflow.note.content": _trial_note(record, objectives, others, addresses)},
         params={sanitize(name): str(value)[:TEXT_LIMIT] for name, value in params.items()},
         values=values,
     )
+
+
+def _trial_note(
+    record: Record, objectives: Objectives, others: Mapping[int, Record], addresses: Mapping[int, str]
+) -> str:
+    """What became of a trial, in Markdown with links to the trials that are better."""
+    cost = objectives.costs[0]
+    if record.state == State.COMPLETE:
+        text = f"complete: {objectives.metric} {with_test(record, objectives)}"
+        return plots.markdown_text(text + (f" at {cost} {record.costs[cost]:.4g}" if cost in record.costs else ""))
+    lines = [plots.markdown_text(hide_passwords(describe_ending(record, others, objectives)))]
+    beaten_by = () if record.stop is None else record.stop.beaten_by
+    links = [f"[#{number}]({addresses[number]})" for number in beaten_by if number in addresses]
+    return "\n\n".join([*lines, *([f"Better: {' '.join(links)}"] if links else [])])[:NOTE_LIMIT]
 
 
 def _by_split(validation: Mapping[str, float], test: Mapping[str, float]) -> dict[str, float]:
