@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from spaces.relative import is_relative
@@ -27,9 +28,10 @@ def network_key(architecture: Mapping[str, Any]) -> str:
 
 
 def pattern(architecture: Mapping[str, Any]) -> str:
-    """The mechanisms block by block, such as ``longformer+softmax``; one name if all blocks have the same."""
+    """The mechanisms block by block, such as ``longformer+softmax*2``; one name if all blocks have the same."""
     names = architecture.get("pattern", [])
-    return str(names[0]) if len(set(names)) == 1 else "+".join(names)
+    runs = [(name, len(list(run))) for name, run in groupby(names)]
+    return str(names[0]) if len(runs) == 1 else "+".join(f"{name}*{n}" if n > 1 else name for name, n in runs)
 
 
 def settings(architecture: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,14 +53,27 @@ def _leaves(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[st
 def short_settings(architecture: Mapping[str, Any], names: Collection[str] | None = None) -> dict[str, Any]:
     """The settings by their shortest unique names: ``{"depth": 2, "rank": 32, ...}``.
 
-    With ``names``, such as :meth:`spaces.space.Space.dimension_names`, only those settings.
+    With ``names``, such as :meth:`spaces.space.Space.dimension_names`, only those settings. The values of all blocks
+    are one text, such as ``"1,0.5,0.5"``.
     """
-    values = {name: value for name, value in settings(architecture).items() if names is None or name in names}
+    values = _joined({name: value for name, value in settings(architecture).items() if names is None or name in names})
     last = [name.split(".")[-1] for name in values]
     return {
         short if last.count(short) == 1 else ".".join(name.split(".")[-2:]): value
         for (name, value), short in zip(values.items(), last, strict=True)
     }
+
+
+def _joined(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with those of the blocks, ``name.0``, ``name.1`` and so on, as one."""
+    joined: dict[str, Any] = {}
+    for name, value in values.items():
+        base, _, block = name.rpartition(".")
+        if not block.isdecimal():
+            joined[name] = value
+        else:
+            joined[base] = f"{joined[base]},{format_value(value)}" if base in joined else format_value(value)
+    return joined
 
 
 def describe(architecture: Mapping[str, Any], names: Collection[str] | None = None) -> str:

@@ -4,8 +4,9 @@ A space has these sections. ``input`` contains settings of the task's input, suc
 size, and of the model's embedding, such as its stride; as a whole it may be a choice of named branches. ``model``
 contains the model's class and sizes, ``attention`` the mechanisms by name with their settings, ``train`` the training
 settings. ``pattern`` assigns mechanisms to blocks: a list of names that is repeated over depth, by default a choice of
-one mechanism for all blocks. ``roles`` may name a mechanism for the decoder's self-attention (``decoder``) and for its
-cross-attention to the encoder (``cross``).
+one mechanism for all blocks, or ``{each: {choice: [...]}}`` for a choice per block (:mod:`spaces.per_block`). ``roles``
+may name a mechanism for the decoder's self-attention (``decoder``) and for its cross-attention to the encoder
+(``cross``).
 
 In an architecture, ``pattern`` has one mechanism per block, and ``attention`` contains only the mechanisms that are
 used.
@@ -21,8 +22,9 @@ from typing import Any
 from spaces.architecture import Architecture
 from spaces.combinations import Pick, combinations
 from spaces.dimensions import ConfigError, Dimension, Trial, Value, parse
-from spaces.relative import is_relative
+from spaces.per_block import by_block, expand, same_in_all_blocks
 from spaces.schema import shown
+from spaces.tree import bounds_of, dimensions_in, draw, leaves_of, problems_in
 
 SECTIONS = ("input", "attention", "model", "pattern", "roles", "train")
 NEEDED = ("attention", "model", "train")
@@ -51,6 +53,7 @@ class Space:
         problems += [f"{name}={shown(tree[name])}: it must be a mapping of settings" for name in odd]
         if problems:
             raise ConfigError("\n".join(problems))
+        tree = {name: expand(node, tree["model"].get("depth"), name) for name, node in tree.items()}
         self.input: Mapping[str, Any] = tree.get("input") or {}
         self.attention: Mapping[str, Any] = tree["attention"]
         self.model: Mapping[str, Any] = tree["model"]
@@ -59,7 +62,7 @@ class Space:
         every = {"choice": [[name] for name in self.attention]}
         self.pattern = every if tree.get("pattern") is None else tree["pattern"]
         sections = {name: getattr(self, name) for name in ("model", "attention", "train", "input")}
-        problems += [problem for name in sections for problem in _problems(sections[name], name)]
+        problems += [problem for name in sections for problem in problems_in(sections[name], name)]
         problems += self._pattern_problems()
         problems += self._role_problems()
         if not problems:
@@ -69,7 +72,7 @@ class Space:
 
     def _pattern_problems(self) -> Iterator[str]:
         try:
-            patterns = _bounds(self.pattern, "pattern")
+            patterns = [pattern for _, pattern in self._patterns()]
         except ConfigError as error:
             yield str(error)
             return
@@ -84,7 +87,7 @@ class Space:
             if role not in ROLES:
                 yield f"roles: {role!r} is unknown; it accepts {', '.join(ROLES)}"
             try:
-                names = _bounds(node, f"roles.{role}")
+                names = bounds_of(node, f"roles.{role}")
             except ConfigError as error:
                 yield str(error)
                 continue
@@ -96,7 +99,7 @@ class Space:
                 yield f"{where}: {shown(name)} is not among this space's mechanisms: {', '.join(self.attention)}"
 
     def _depth_problems(self) -> Iterator[str]:
-        for depth in _bounds(self.model.get("depth"), "model.depth"):
+        for depth in bounds_of(self.model.get("depth"), "model.depth"):
             if isinstance(depth, bool) or not isinstance(depth, int) or not 1 <= depth <= MAX_DEPTH:
                 yield f"model.depth={shown(depth)}: it must be a whole number from 1 to {MAX_DEPTH}, or a dimension"
 
@@ -109,25 +112,35 @@ class Space:
 
         At most ``MAX_CORNERS``: in a larger space, an invalid architecture may only be found by its trial.
         """
-        everything = combinations(lambda pick: self._draw(_train_first(pick)))
+        everything = combinations(lambda pick: self._draw(same_in_all_blocks(_train_first(pick))))
         return islice(everything, MAX_CORNERS)
 
     def train_corners(self) -> Iterator[dict[str, Any]]:
         """All combinations of the bounds of ``train``."""
-        return islice(combinations(lambda pick: _draw(self.train, "train", pick)), MAX_CORNERS)
+        return islice(combinations(lambda pick: draw(self.train, "train", pick)), MAX_CORNERS)
 
     def largest(self) -> Iterator[Architecture]:
         """For each pattern, the architecture with all dimensions at their upper bounds, usually the most expensive."""
-        for pattern in _bounds(self.pattern, "pattern"):
-            yield self._draw(lambda dim, where, at=pattern: at if where == "pattern" else dim.bounds()[-1])  # type: ignore[misc]
+        for _, pattern in self._patterns():
+            yield self._draw(lambda dimension, where: dimension.bounds()[-1], pattern)
 
     def smallest(self, *, largest: bool = False) -> Iterator[dict[str, Any]]:
         """For each pattern, parameters that fix the lower, or upper, bounds of ``model``; all others are sampled."""
-        dimension = parse(self.pattern, "pattern")
-        for label in dimension.labels() if dimension else [None]:
-            parameters: dict[str, Any] = {} if dimension is None else {"pattern": label}
-            _draw(self.model, "model", partial(_bound, parameters, -1 if largest else 0))
+        for fixed, _ in self._patterns():
+            parameters = dict(fixed)
+            draw(self.model, "model", partial(_bound, parameters, -1 if largest else 0))
             yield parameters
+
+    def _patterns(self) -> list[tuple[dict[str, Any], Any]]:
+        """Each pattern with its parameters; of a choice per block, those with the same mechanism in all blocks."""
+        if by_block(self.pattern):
+            options = bounds_of(self.pattern["0"], "pattern.0")
+            names = [name for name in self.pattern if parse(self.pattern[name], f"pattern.{name}") is not None]
+            return [({f"pattern.{name}": option for name in names}, [option]) for option in options]
+        dimension = parse(self.pattern, "pattern")
+        if dimension is None:
+            return [({}, self.pattern)]
+        return [({"pattern": label}, each) for label, each in zip(dimension.labels(), dimension.bounds(), strict=True)]
 
     def grid(self) -> Iterator[dict[str, Value]]:
         """The parameters of every architecture, for a grid search.
@@ -156,65 +169,29 @@ class Space:
         """The dotted names of all dimensions, such as ``model.depth``, and of what differs between named branches."""
         names = set[str]()
         for where, dimension in self._all():
-            names |= {where}.union(*(_leaves(branch, where) for branch in dimension.bounds()))
+            names |= {where}.union(*(leaves_of(branch, where) for branch in dimension.bounds()))
         return names
 
     def _all(self) -> Iterator[tuple[str, Dimension]]:
         """All dimensions with their names."""
         sections = {name: getattr(self, name) for name in SECTIONS}
         for section, node in sections.items():
-            yield from _dimensions(node, section)
+            yield from dimensions_in(node, section)
 
-    def _draw(self, pick: Pick) -> Architecture:
-        given = {"input": _draw(self.input, "input", pick)} if self.input else {}
-        model = _draw(self.model, "model", pick)
-        pattern = _draw(self.pattern, "pattern", pick)
-        names = [pattern] if isinstance(pattern, str) else pattern
+    def _draw(self, pick: Pick, pattern: Any = None) -> Architecture:
+        """The architecture with the values that ``pick`` returns, and with ``pattern`` if it is given."""
+        given = {"input": draw(self.input, "input", pick)} if self.input else {}
+        model = draw(self.model, "model", pick)
+        pattern = draw(self.pattern, "pattern", pick) if pattern is None else pattern
+        names = [pattern] if isinstance(pattern, str) else list(pattern.values() if by_block(pattern) else pattern)
         blocks = [names[block % len(names)] for block in range(model["depth"])]
-        roles = _draw(self.roles, "roles", pick)
+        roles = draw(self.roles, "roles", pick)
         # Settings of unused mechanisms are not sampled, so that equal networks are equal architectures.
         used = sorted({*blocks, *roles.values()}, key=list(self.attention).index)
-        attention = {name: _draw(self.attention[name], f"attention.{name}", pick) for name in used}
-        train = _draw(self.train, "train", pick)
+        attention = {name: draw(self.attention[name], f"attention.{name}", pick) for name in used}
+        train = draw(self.train, "train", pick)
         between = {"roles": roles} if roles else {}
         return {**given, "model": model, "pattern": blocks, **between, "attention": attention, "train": train}
-
-
-def _bounds(node: Any, where: str) -> list[Any]:
-    """The bounds of a dimension, or a fixed value."""
-    dimension = parse(node, where)
-    return [node] if dimension is None else dimension.bounds()
-
-
-def _draw(node: Any, where: str, pick: Pick) -> Any:
-    dimension = parse(node, where)
-    if dimension is not None:
-        value = _draw(pick(dimension, where), where, pick)
-        return {node["as"]: value} if "as" in node else value
-    if isinstance(node, Mapping):
-        return {name: _draw(value, f"{where}.{name}", pick) for name, value in node.items()}
-    return list(node) if isinstance(node, tuple) else node
-
-
-def _dimensions(node: Any, where: str) -> Iterator[tuple[str, Dimension]]:
-    """The dimensions in ``node`` with their names, including those of branches."""
-    dimension = parse(node, where)
-    if dimension is not None:
-        yield where, dimension
-        for branch in dimension.bounds():
-            yield from _dimensions(branch, where)
-    elif isinstance(node, Mapping):
-        for name, value in node.items():
-            yield from _dimensions(value, f"{where}.{name}")
-
-
-def _leaves(node: Any, where: str) -> Iterator[str]:
-    """The names of the values below a named branch."""
-    if isinstance(node, Mapping) and parse(node, where) is None:
-        for name, value in node.items():
-            if name != "_target_":
-                yield f"{where}.{name}"
-            yield from _leaves(value, f"{where}.{name}")
 
 
 def _bound(parameters: dict[str, Any], index: int, dimension: Dimension, where: str) -> Any:
@@ -224,27 +201,3 @@ def _bound(parameters: dict[str, Any], index: int, dimension: Dimension, where: 
 
 def _train_first(pick: Pick) -> Pick:
     return lambda dim, where: dim.bounds()[0] if where.split(".")[0] == "train" else pick(dim, where)
-
-
-def _problems(node: Any, where: str) -> Iterator[str]:
-    """Error messages for ``node``, including all branches."""
-    try:
-        dimension = parse(node, where)
-    except ConfigError as error:
-        yield str(error)
-        return
-    is_mechanism = where.startswith("attention.") and where.count(".") == 1
-    if is_mechanism and not isinstance(node, Mapping):
-        yield f"{where}={shown(node)}: it must be a mapping with the key _target_ and the settings of a mechanism"
-    elif dimension is not None:
-        for branch in dimension.bounds():
-            yield from _problems(branch, where)
-    elif isinstance(node, Mapping):
-        has_none = where in ("input", "attention", "train") or (is_relative(node) and where.startswith("attention."))
-        if "_target_" not in node and not has_none:
-            no_class = "names no class; write _target_: package.module.Class"
-            no_value = f"{shown(node)} is no value; a dimension has the key choice, int or float"
-            yield f"{where}: {no_class if where == 'model' or is_mechanism else no_value}"
-            return
-        for name, value in node.items():
-            yield from _problems(value, f"{where}.{name}")

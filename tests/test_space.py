@@ -200,3 +200,57 @@ def test_the_grid_contains_every_architecture_once():
 def test_a_grid_over_a_continuous_dimension_is_refused():
     with pytest.raises(ConfigError, match=r"train.lr: .* is continuous; a grid search needs a choice or a step"):
         Space(TREE).grid()
+
+
+EACH = {
+    **TREE,
+    "model": {**TREE["model"], "depth": 3, "feed_forward": {"each": {"choice": [0.5, 1.0]}}},
+    "pattern": {"each": {"choice": ["softmax", "linformer"]}},
+}
+
+
+def test_each_gives_every_block_a_dimension_of_its_own():
+    names = {f"{name}.{block}" for name in ("pattern", "model.feed_forward") for block in range(3)}
+    assert names < Space(EACH).dimension_names()
+    patterns, shares = set(), set()
+    for architecture, parameters in draws(EACH, 200):
+        patterns.add(tuple(architecture["pattern"]))
+        shares.add(tuple(architecture["model"]["feed_forward"].values()))
+        assert architecture["pattern"] == [parameters[f"pattern.{block}"] for block in range(3)]
+    assert len(patterns) == len(shares) == 2**3
+
+
+def test_the_corners_with_each_have_the_same_value_in_all_blocks():
+    corners = list(Space(EACH).corners())
+    assert {tuple(corner["pattern"]) for corner in corners} == {("softmax",) * 3, ("linformer",) * 3}
+    assert {tuple(corner["model"]["feed_forward"].values()) for corner in corners} == {(0.5,) * 3, (1.0,) * 3}
+    assert len(corners) == len({key(corner) for corner in corners}) == 2 + 2 * 2  # linformer has two ranks
+
+
+@pytest.mark.parametrize("largest", [False, True])
+def test_with_each_the_smallest_and_the_largest_fix_the_dimensions_of_all_blocks(largest):
+    found = list(Space(EACH).smallest(largest=largest))
+    share = 1.0 if largest else 0.5
+    assert found == [
+        {f"pattern.{block}": name for block in range(3)} | {f"model.feed_forward.{block}": share for block in range(3)}
+        for name in ("softmax", "linformer")
+    ]
+    assert [each["pattern"] for each in Space(EACH).largest()] == [["softmax"] * 3, ["linformer"] * 3]
+
+
+def test_the_values_of_all_blocks_are_shown_as_one_setting():
+    architecture = {"pattern": ["a", "b", "b"], "model": {"feed_forward": {"0": 1.0, "1": 0.5, "2": 0}}, "train": {}}
+    assert describe(architecture) == "a+b*2 feed_forward=1,0.5,0"
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ({"depth": {"int": [1, 3]}, "x": {"each": 1}}, "model.x: each needs a fixed model.depth, a whole number"),
+        ({"depth": 2, "x": {"each": 1, "log": True}}, "model.x: each has no other keys beside it; found log"),
+        ({"depth": 2, "x": {"each": {"choice": []}}}, "model.x.0: the choice is empty; list at least one value"),
+    ],
+)
+def test_each_is_refused(model, problem):
+    with pytest.raises(ConfigError, match=problem):
+        Space({**TREE, "model": {**TREE["model"], **model}})
