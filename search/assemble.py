@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from search.budget.deadline import Deadline
 from search.budget.epochs import plan_epochs
+from search.compression.prepare import cores, predicted_parameters, prepared_parent, validate_compression
 from search.config import hide_passwords
 from search.costs.latency import Meter
 from search.costs.measured import MeasuredCosts
@@ -104,6 +105,7 @@ def build_search(
     validate_data(task)
     phase("checking the space")
     validate_space(space, task)
+    validate_compression(space, task)
     validate_latency(meter, space, task)
     if config["warm_start"] is not None:
         initial_params = [*_warm_start(config, space, task), *initial_params]
@@ -120,6 +122,20 @@ def build_search(
     baselines = store.baselines((lambda: _baselines(task, phase)) if config["baselines"] else None)
     store.data(lambda: _data(task, phase))
     space, notes = _with_epochs(config, space, store, task, device, deadline, phase)
+    parent, folder = None, Path(config["checkpoints"])
+    if space.compression is not None:
+        parent = prepared_parent(
+            space,
+            task,
+            seed=seed,
+            folder=folder,
+            device=device,
+            deadline=deadline,
+            threads=min(config["workers"], cores()) if command else 1,
+            report=phase,
+        )
+        if not store.records():
+            initial_params = predicted_parameters(space, parent, costs, phase)
     store.enqueue_first(initial_params)
     if type(tracking) is not Tracking:
         tracking = BackgroundTracking(tracking)
@@ -135,8 +151,15 @@ def build_search(
         config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": hide_passwords(config["storage"]["url"])})),
     )
     pool = Pool(space, costs.counted, size=getattr(sampler.base, "candidates", 1), limits=limits, seed=seed)
-    folder = Path(config["checkpoints"]) / config["study"]
-    learner = LightningLearner(task, seed, folder, device, deadline.is_over, keeps_weights=config["weights_mb"] != 0)
+    learner = LightningLearner(
+        task,
+        seed,
+        folder / config["study"],
+        device,
+        deadline.is_over,
+        keeps_weights=config["weights_mb"] != 0,
+        parent=parent,
+    )
     search = Search(
         space=space,
         objectives=objectives,

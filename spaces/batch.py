@@ -43,6 +43,7 @@ class Batch(NamedTuple):
             ``BOS``; ``labels`` then has the same shape.
         subtasks: for a multi-task batch, one batch per subtask, None for a subtask that has no examples left; the
             other fields are then those of the first batch.
+        indices: the numbers of the examples in their split, ``(batch,)``; None if they are not known.
     """
 
     inputs: Tensor
@@ -50,6 +51,7 @@ class Batch(NamedTuple):
     labels: Tensor
     decoder_input_ids: Tensor | None = None
     subtasks: tuple[Batch | None, ...] = ()
+    indices: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -63,7 +65,7 @@ class Batch(NamedTuple):
 
     def select(self, indices: Tensor) -> Batch:
         """The examples at ``indices``, in that order."""
-        inputs, padding, labels, decoder_input_ids, _ = self
+        inputs, padding, labels, decoder_input_ids, *_ = self
         return Batch(
             inputs[indices],
             None if padding is None else padding[indices],
@@ -73,7 +75,7 @@ class Batch(NamedTuple):
 
     def trim_padding(self) -> Batch:
         """Cut to the longest example of the batch. Outputs and losses stay the same, with less computation."""
-        inputs, padding, labels, decoder_input_ids, _ = self
+        inputs, padding, labels, decoder_input_ids, *_ = self
         if padding is not None:
             longest = int((~padding).sum(1).max())
             if labels.shape[:2] == padding.shape and decoder_input_ids is None:

@@ -6,7 +6,7 @@ contains the model's class and sizes, ``attention`` the mechanisms by name with 
 settings. ``pattern`` assigns mechanisms to blocks: a list of names that is repeated over depth, by default a choice of
 one mechanism for all blocks, or ``{each: {choice: [...]}}`` for a choice per block (:mod:`spaces.per_block`). ``roles``
 may name a mechanism for the decoder's self-attention (``decoder``) and for its cross-attention to the encoder
-(``cross``).
+(``cross``). ``compression`` has the settings of a post-training search (:mod:`search.compression`).
 
 In an architecture, ``pattern`` has one mechanism per block, and ``attention`` contains only the mechanisms that are
 used.
@@ -26,7 +26,7 @@ from spaces.per_block import by_block, expand, same_in_all_blocks
 from spaces.schema import shown
 from spaces.tree import bounds_of, dimensions_in, draw, leaves_of, problems_in
 
-SECTIONS = ("input", "attention", "model", "pattern", "roles", "train")
+SECTIONS = ("input", "attention", "model", "pattern", "roles", "train", "compression")
 NEEDED = ("attention", "model", "train")
 ROLES = ("decoder", "cross")
 MAX_CORNERS = 20_000
@@ -49,7 +49,7 @@ class Space:
         ]
         needed = [name for name in NEEDED if not isinstance(tree.get(name), Mapping) or not tree[name]]
         problems += [f"{name}: missing; a space needs the sections {', '.join(NEEDED)}" for name in needed]
-        odd = [name for name in ("input", "roles") if not isinstance(tree.get(name), Mapping | None)]
+        odd = [name for name in ("input", "roles", "compression") if not isinstance(tree.get(name), Mapping | None)]
         problems += [f"{name}={shown(tree[name])}: it must be a mapping of settings" for name in odd]
         if problems:
             raise ConfigError("\n".join(problems))
@@ -59,6 +59,7 @@ class Space:
         self.model: Mapping[str, Any] = tree["model"]
         self.train: Mapping[str, Any] = tree["train"]
         self.roles: Mapping[str, Any] = tree.get("roles") or {}
+        self.compression: Mapping[str, Any] | None = tree.get("compression")
         every = {"choice": [[name] for name in self.attention]}
         self.pattern = every if tree.get("pattern") is None else tree["pattern"]
         sections = {name: getattr(self, name) for name in ("model", "attention", "train", "input")}
@@ -174,7 +175,7 @@ class Space:
 
     def _all(self) -> Iterator[tuple[str, Dimension]]:
         """All dimensions with their names."""
-        sections = {name: getattr(self, name) for name in SECTIONS}
+        sections = {name: getattr(self, name) for name in SECTIONS if name != "compression"}
         for section, node in sections.items():
             yield from dimensions_in(node, section)
 

@@ -58,7 +58,7 @@ LAYERS = (  # of search/, lowest first: a module imports lower layers and its ow
         "search.tracking",
         "search.replay.table",
     ),
-    ("search.lifecycle", "search.validate"),
+    ("search.lifecycle", "search.validate", "search.compression"),
     ("search.evaluate",),
     ("search.worker",),
     ("search.replay", "search.assemble"),

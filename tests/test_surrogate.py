@@ -64,12 +64,12 @@ def candidate(row):
 def history(rows, paused=()):
     complete = [record(number, row) for number, row in enumerate(rows)]
     paused_records = [record(100 + row, row, epochs=2, state="paused") for row in paused]
-    return History.of([*complete, *paused_records], TABLE.objectives())
+    return History.of([*complete, *paused_records], TABLE.objectives)
 
 
 def started(*candidates):
     records = (Record(number, "running", architecture=each.architecture) for number, each in enumerate(candidates))
-    return History.of(records, TABLE.objectives())
+    return History.of(records, TABLE.objectives)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import optuna
 
 from search.study.confirmations import Repetition, read_repetitions, write_repetition
 from search.study.records import Record
+from search.training import Parent
 from search.training.device import Device
 from search.training.fit import LightningFit
 from search.training.settings import TrainSettings
@@ -24,6 +25,7 @@ def repeat(
     seed: int,
     count: int,
     device: Device,
+    parent: Parent | None = None,
     report: Callable[[int, int, Repetition], None] = lambda number, seed, repetition: None,
 ) -> None:
     """Train each member with the ``count`` seeds after ``seed``, that of the study, and store the metrics.
@@ -37,22 +39,29 @@ def repeat(
         seed: of the study.
         count: repetitions of each member.
         device: of the trainings.
+        parent: that networks start from; it is not trained again.
         report: called after each training with the trial, the seed and the metrics.
     """
     for fresh in range(seed + 1, seed + 1 + count):
         for member in members:
             if fresh in read_repetitions(study).get(member.number, {}):
                 continue
-            repetition = train(dict(member.architecture), task, seed=fresh, device=device)
+            repetition = train(dict(member.architecture), task, seed=fresh, device=device, parent=parent)
             write_repetition(study, member.number, fresh, repetition)
             report(member.number, fresh, repetition)
 
 
-def train(architecture: Architecture, task: Task, *, seed: int, device: Device) -> Repetition:
+def train(
+    architecture: Architecture, task: Task, *, seed: int, device: Device, parent: Parent | None = None
+) -> Repetition:
     """The metrics of a whole training, whose weights, order of examples and dropout depend on ``seed``."""
     settings = TrainSettings(**architecture["train"])
     network, fitted = build(architecture, task, seed=seed), task_of(architecture, task)
-    with LightningFit(network, fitted, settings, seed=seed, device=device) as training:
+    teacher = None
+    if parent is not None:
+        parent.load_into(network, architecture)
+        teacher = parent.logits
+    with LightningFit(network, fitted, settings, seed=seed, device=device, teacher=teacher) as training:
         for epoch, _ in training:
             if epoch == settings.epochs:
                 return Repetition(training.evaluate("validation"), training.evaluate("test"))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from search.study.records import Record
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from spaces.tasks import Split
 
 
@@ -46,6 +48,17 @@ class Training(Protocol):
 
     def evaluate(self, split: Split) -> dict[str, float]:
         """The metrics on validation or test by name, of the weights that :attr:`metric` is of."""
+
+
+class Parent(Protocol):
+    """A trained network that others start from and learn from."""
+
+    @property
+    def logits(self) -> Tensor:
+        """Its predictions for the training examples, ``(examples, classes)``."""
+
+    def load_into(self, network: nn.Module, architecture: Mapping[str, Any]) -> None:
+        """Give a network that has just been built its first weights."""
 
 
 class Learner(Protocol):

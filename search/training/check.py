@@ -35,6 +35,7 @@ def check_settings(settings: TrainSettings, task: Task) -> None:
     changed = {
         "label_smoothing": settings.label_smoothing > 0,
         "class_weights": settings.class_weights != "none",
+        "distillation": settings.distillation > 0,
     }
     problems += [
         f"{name}={getattr(settings, name)!r}: it is for tasks whose loss is cross-entropy over classes; "
@@ -42,5 +43,7 @@ def check_settings(settings: TrainSettings, task: Task) -> None:
         for name in changed
         if changed[name] and not task.uses_cross_entropy
     ]
+    if settings.distillation and settings.mixup:
+        problems.append(f"mixup={settings.mixup!r}: with distillation it must be 0, as the teacher saw whole examples")
     if problems:
         raise ValueError("\n".join(problems))

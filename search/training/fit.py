@@ -51,6 +51,7 @@ class LightningFit:
         device: where and in which precision the network is trained.
         checkpoint: a file of :meth:`state_dict`, saved by PyTorch; training resumes exactly where it was saved.
         is_over: called before each batch; if true, the iterator ends without the epoch in progress.
+        teacher: predictions to learn from, see :class:`~search.training.loss.TrainingLoss`.
 
     Attributes:
         cut: whether ``is_over`` has ended the training.
@@ -69,6 +70,7 @@ class LightningFit:
         device: Device = CPU,
         checkpoint: Path | None = None,
         is_over: Callable[[], bool] = lambda: False,
+        teacher: Tensor | None = None,
     ) -> None:
         self._is_over, self.cut = is_over, False
         check_settings(settings, task)
@@ -86,6 +88,7 @@ class LightningFit:
             epochs_done=self._epochs_done,
             optimizer_state=saved and saved["optimizer"],
             fused=device.precision == "32-true",
+            teacher=teacher,
         )
         self._scaler_state: dict[str, Any] = saved.get("scaler", {}) if saved else {}
         if saved and self._module.average is not None:

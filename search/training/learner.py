@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from search.study.records import Record
-from search.training import Epoch, fit
+from search.training import Epoch, Parent, fit
 from search.training.checkpoint import Checkpoint
 from search.training.device import Device
 from search.training.settings import TrainSettings
@@ -32,6 +32,7 @@ class LightningLearner:
         device: where and in which precision networks are trained.
         is_over: called before each batch; if true, the training ends without the epoch in progress.
         keeps_weights: whether the weights of complete trials are written.
+        parent: that networks start from; None: they start from weights of their own.
     """
 
     task: Task
@@ -40,6 +41,7 @@ class LightningLearner:
     device: Device = fit.CPU
     is_over: Callable[[], bool] = lambda: False
     keeps_weights: bool = True
+    parent: Parent | None = None
 
     def checkpoint(self, record: Record) -> Checkpoint:
         """The checkpoint of a trial."""
@@ -74,6 +76,8 @@ class LightningTraining:
         self.epochs = settings.epochs
         task = task_of(record.architecture, learner.task)
         network = build(dict(record.architecture), learner.task, seed=learner.seed)
+        if learner.parent is not None and not resume:
+            learner.parent.load_into(network, record.architecture)
         self._fit = fit.LightningFit(
             network,
             task,
@@ -82,6 +86,7 @@ class LightningTraining:
             device=learner.device,
             checkpoint=checkpoint.path if resume else None,
             is_over=learner.is_over,
+            teacher=None if learner.parent is None else learner.parent.logits,
         )
 
     @property

@@ -38,11 +38,12 @@ class TrainingModule(lightning.LightningModule):
         epochs_done: int,
         optimizer_state: dict[str, Any] | None,
         fused: bool = True,
+        teacher: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.network, self.task, self.settings = network, task, settings
         self.seed, self.epochs_done, self.optimizer_state = seed, epochs_done, optimizer_state
-        self.loss = TrainingLoss(task, settings)
+        self.loss = TrainingLoss(task, settings, teacher)
         self.augmentations = augmentations(settings, task)
         self.average = WeightAverage(network, settings.ema) if settings.ema else None
         self.evaluated: nn.Module = network if self.average is None else self.average.network

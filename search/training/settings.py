@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from search.training.schedule import SCHEDULES
 from spaces.augmentation import AugmentSettings
-from spaces.dimensions import check_number, check_whole
+from spaces.dimensions import check_above, check_number, check_whole
 
 CLASS_WEIGHTS = ("none", "balanced")
 
@@ -31,6 +31,9 @@ class TrainSettings(AugmentSettings):
         clip: maximum gradient norm.
         label_smoothing: probability mass that the training loss spreads over all classes (Szegedy et al., 2016).
         class_weights: ``none``, or ``balanced``: in the training loss, a class counts by the inverse of its frequency.
+        distillation: share of the training loss that is the divergence from a teacher's predictions, where there is one
+            (Hinton et al., "Distilling the Knowledge in a Neural Network", 2015); the rest is that of the labels.
+        temperature: by which the logits of both are divided in it.
         ema: decay per step of the moving average of the weights, which is evaluated in place of them; 0: no average.
         keep_best: whether the weights of the epoch with the best validation metric count, instead of the last ones.
     """
@@ -46,6 +49,8 @@ class TrainSettings(AugmentSettings):
     clip: float = 1.0
     label_smoothing: float = 0.0
     class_weights: str = "none"
+    distillation: float = 0.0
+    temperature: float = 2.0
     ema: float = 0.0
     keep_best: bool = False
 
@@ -62,6 +67,8 @@ class TrainSettings(AugmentSettings):
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule={self.schedule!r}: it must be {', '.join(SCHEDULES)}")
         check_number(0.0, weight_decay=self.weight_decay)
+        check_number(0.0, 1.0, distillation=self.distillation)
+        check_above(0.0, temperature=self.temperature)
         for name in ("label_smoothing", "ema"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name}={getattr(self, name)!r}: it must be at least 0 and below 1")

@@ -29,7 +29,7 @@ Pooling = Literal["mean", "max", "first"]
 
 
 class NoAttention(Mechanism):
-    """No attention: only the residual connection is left of the sub-block."""
+    """No attention: only the residual connection and the norm are left of the sub-block."""
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Zeros."""
@@ -45,7 +45,8 @@ class PretrainedEncoder(nn.Module):
         checkpoint: see :class:`~spaces.models.checkpoint.Checkpoint`.
         width: the checkpoint's.
         layers: which layers are kept, if there are fewer mechanisms than layers: ``spread`` or ``first``.
-        feed_forward: share of the hidden features of the feed-forward networks that is kept, above 0.
+        feed_forward: share of the hidden features of the feed-forward networks that is kept, of all blocks or by block
+            number; with 0 only the residual connection and the norm are left, and of a block without attention nothing.
         pooling: over the tokens: ``mean``, ``max`` or ``first``.
         dropout: dropout rate after the embedding, each mechanism and each feed-forward network, and before the head.
         train_embeddings: whether the table of token embeddings is trained. It has most of a small checkpoint's weights.
@@ -62,16 +63,14 @@ class PretrainedEncoder(nn.Module):
         checkpoint: str,
         width: int,
         layers: Layers = "spread",
-        feed_forward: float = 1.0,
+        feed_forward: float | Mapping[str, float] = 1.0,
         pooling: Pooling = "mean",
         dropout: float = 0.1,
         train_embeddings: bool = False,
     ) -> None:
         super().__init__()
         source = Checkpoint(checkpoint)
-        check_number(0, 1, feed_forward=feed_forward)
-        if not feed_forward:
-            raise ValueError("feed_forward=0: it must be above 0")
+        shares = _shares(feed_forward, len(mechanisms))
         check_number(0, 0.99, dropout=dropout)
         for name, value, accepted in (("layers", layers, get_args(Layers)), ("pooling", pooling, get_args(Pooling))):
             if value not in accepted:
@@ -81,9 +80,9 @@ class PretrainedEncoder(nn.Module):
         self.tokens = nn.Embedding(source.vocabulary, width)
         self.positions = nn.Parameter(torch.zeros(spec.length, width))
         self.embedding_norm = nn.LayerNorm(width, eps=source.eps)
-        hidden = max(1, round(feed_forward * source.hidden))
         self.blocks: Sequence[PostNormBlock] = nn.ModuleList(  # type: ignore[assignment]
-            PostNormBlock(mechanism, source, hidden, dropout) for mechanism in mechanisms
+            PostNormBlock(mechanism, source, kept_features(share, source.hidden), dropout)
+            for mechanism, share in zip(mechanisms, shares, strict=True)
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, spec.classes)
@@ -104,58 +103,101 @@ class PretrainedEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits ``(batch, classes)``."""
-        x = self.features(batch.inputs, batch.padding)
-        logits: Tensor = self.head(self.dropout(pool(x, batch.padding, self.pooling)))
-        return logits
+        return self.classify(self.features(batch.inputs, batch.padding), batch.padding)
 
     def features(self, ids: Tensor, padding: Tensor | None) -> Tensor:
         """The last hidden states ``(batch, n, width)`` of token ids ``(batch, n)``."""
-        x = self.tokens(ids) + self.positions[: ids.shape[1]]
-        x = self.dropout(self.embedding_norm(x))
+        x = self.embed(ids)
         for block in self.blocks:
             x = block(x, padding)
         return x
 
+    def embed(self, ids: Tensor) -> Tensor:
+        """The input of the first block ``(batch, n, width)``, of token ids ``(batch, n)``."""
+        x = self.tokens(ids) + self.positions[: ids.shape[1]]
+        embedded: Tensor = self.dropout(self.embedding_norm(x))
+        return embedded
+
+    def classify(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """Logits ``(batch, classes)`` of the last hidden states."""
+        logits: Tensor = self.head(self.dropout(pool(x, padding, self.pooling)))
+        return logits
+
 
 class PostNormBlock(nn.Module):
-    """``x = norm(x + mechanism(x))``, then ``x = norm(x + feed_forward(x))``.
+    """``x = norm(x + mechanism(x))``, then ``x = norm(x + feed_forward(x))``; nothing if it has neither of the two.
 
     Args:
         mechanism: mixes the tokens.
         source: the checkpoint that :meth:`load` takes weights of.
-        hidden: hidden features of the feed-forward network.
+        hidden: hidden features of the feed-forward network; 0: there is none.
         dropout: dropout rate after both.
     """
 
     def __init__(self, mechanism: Mechanism, source: Checkpoint, hidden: int, dropout: float) -> None:
         super().__init__()
         self.mechanism = mechanism
+        self.has_attention = not isinstance(mechanism, NoAttention)
+        self.has_feed_forward = hidden > 0
         if isinstance(mechanism, QKVMechanism):
             mechanism.add_biases()
-        self.attention_norm = nn.LayerNorm(source.width, eps=source.eps)
-        self.up_proj = nn.Linear(source.width, hidden)
-        self.down_proj = nn.Linear(hidden, source.width)
-        self.feed_forward_norm = nn.LayerNorm(source.width, eps=source.eps)
         self.activation = ACTIVATIONS[source.activation]
         self.dropout = nn.Dropout(dropout)
+        if self.has_attention or self.has_feed_forward:
+            self.attention_norm = nn.LayerNorm(source.width, eps=source.eps)
+            self.feed_forward_norm = nn.LayerNorm(source.width, eps=source.eps)
+        if self.has_feed_forward:
+            self.up_proj = nn.Linear(source.width, hidden)
+            self.down_proj = nn.Linear(hidden, source.width)
 
     def load(self, weights: Weights) -> None:
         """Take over the weights of a layer, of the feed-forward network those of the most important neurons."""
         if isinstance(self.mechanism, QKVMechanism):
             self.mechanism.load_projections(*(weights[name] for name in ("query", "key", "value", "output")))
-        (up, up_bias), (down, down_bias) = weights["up_proj"], weights["down_proj"]
-        kept = important_neurons(up, down, self.up_proj.out_features)
-        _copy(self.up_proj, (up[kept], up_bias[kept]))
-        _copy(self.down_proj, (down[:, kept], down_bias))
-        _copy(self.attention_norm, weights["attention_norm"])
-        _copy(self.feed_forward_norm, weights["feed_forward_norm"])
+        if self.has_feed_forward:
+            (up, up_bias), (down, down_bias) = weights["up_proj"], weights["down_proj"]
+            kept = important_neurons(up, down, self.up_proj.out_features)
+            _copy(self.up_proj, (up[kept], up_bias[kept]))
+            _copy(self.down_proj, (down[:, kept], down_bias))
+        if self.has_attention or self.has_feed_forward:
+            _copy(self.attention_norm, weights["attention_norm"])
+            _copy(self.feed_forward_norm, weights["feed_forward_norm"])
 
     def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """``x`` ``(batch, n, width)``, ``padding`` ``(batch, n)`` bool or None, to ``(batch, n, width)``."""
-        x = self.attention_norm(x + self.dropout(self.mechanism(x, padding)))
-        hidden = self.activation(self.up_proj(x))
-        output: Tensor = self.feed_forward_norm(x + self.dropout(self.down_proj(hidden)))
+        if not self.has_attention and not self.has_feed_forward:
+            return x
+        return self.after_feed_forward(self.after_attention(x, padding))
+
+    def after_attention(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """The first half of :meth:`forward`."""
+        output: Tensor = self.attention_norm(x + self.dropout(self.mechanism(x, padding)) if self.has_attention else x)
         return output
+
+    def after_feed_forward(self, x: Tensor) -> Tensor:
+        """The second half of :meth:`forward`."""
+        output: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)) if self.has_feed_forward else x)
+        return output
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """The feed-forward network alone, ``(..., width)`` to the same shape."""
+        output: Tensor = self.down_proj(self.activation(self.up_proj(x)))
+        return output
+
+
+def kept_features(share: float, hidden: int) -> int:
+    """How many of ``hidden`` features a share is: at least one, unless the share is 0."""
+    return max(1, round(share * hidden)) if share else 0
+
+
+def _shares(feed_forward: float | Mapping[str, float], blocks: int) -> list[float]:
+    """The share of each block."""
+    given = feed_forward if isinstance(feed_forward, Mapping) else {str(n): feed_forward for n in range(blocks)}
+    if list(given) != [str(block) for block in range(blocks)]:
+        raise ValueError(f"feed_forward={dict(given)!r}: it must have the keys 0 to {blocks - 1}, one per block")
+    for block, share in given.items():
+        check_number(0, 1, **{"feed_forward" if given is not feed_forward else f"feed_forward.{block}": share})
+    return list(given.values())
 
 
 def kept_layers(depth: int, count: int, layers: Layers) -> list[int]:

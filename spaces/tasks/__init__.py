@@ -181,7 +181,7 @@ class Task(ABC):
         if shuffle is not None and (lengths := examples.lengths) is not None:
             batches = bucket_by_length(order, lengths, batch_size, generator)
         for indices in batches:
-            yield examples.select(indices).trim_padding()
+            yield examples.select(indices).trim_padding()._replace(indices=indices)
 
     def sample(self, batch: int = 1, length: int | None = None) -> Batch:
         """``batch`` validation examples, cut to ``length`` if given, for counting FLOPs and measuring latency.
@@ -193,7 +193,7 @@ class Task(ABC):
             ValueError: ``length`` exceeds that of the task.
         """
         examples = self.data("validation")
-        inputs, _, labels, decoder_input_ids, _ = examples.select(torch.arange(batch) % examples.size)
+        inputs, _, labels, decoder_input_ids, *_ = examples.select(torch.arange(batch) % examples.size)
         longest = inputs.shape[1]
         if length is not None and not 1 <= length <= longest:
             raise ValueError(f"length={length}: the task has sequence lengths from 1 to {longest}")

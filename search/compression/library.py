@@ -1,0 +1,211 @@
+"""The library: a trained parent network, and the weights and the damage of each replacement of a sub-block.
+
+Each replacement is trained to return what the parent's sub-block returns for the parent's own hidden states, by the
+mean squared error relative to the mean square of the outputs, without padding. Of the untrained and the trained weights
+those with less damage are kept. Damage is the mean Kullback-Leibler divergence of the whole network's predictions from
+the parent's. All of it is stored in files as it is finished, so that it can be resumed and shared by workers.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from search.compression.blockwise import Inputs, active_neurons, copy_rest, distill, divergence
+from search.compression.options import Options, Replacement
+from search.training.checkpoint import write_atomically
+from spaces.build import build, task_of
+from spaces.models.inheritance import copy_matching, inherit, inherit_attention, keep_neurons
+from spaces.models.pretrained import PostNormBlock, PretrainedEncoder
+from spaces.tasks import Batch, Split, Task
+
+log = logging.getLogger(__name__)
+BATCH_SIZE = 8  # examples a step of blockwise distillation
+EVAL_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A replacement that is ready to be used."""
+
+    damage: float  # Kullback-Leibler divergence in nats
+    untrained_damage: float
+    weights: Mapping[str, Tensor]  # by their names in the network
+
+
+class Library:
+    """The replacements of the sub-blocks of a parent.
+
+    Args:
+        folder: of the files.
+        options: of the space.
+        task: of the study.
+        parent: the trained network.
+        tokens: of the examples for training and for measuring, at most.
+        steps: optimizer steps of a replacement.
+        lr: its learning rate.
+        seed: of new weights, and of the choice and the order of examples.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        options: Options,
+        task: Task,
+        parent: PretrainedEncoder,
+        *,
+        tokens: int,
+        steps: int,
+        lr: float,
+        seed: int,
+    ) -> None:
+        self._folder, self._options, self._parent = folder, options, parent.eval()
+        self._base, self._task = task, task_of(options.parent, task)
+        self._tokens, self._steps, self._lr, self._seed = tokens, steps, lr, seed
+        self._entries: dict[Replacement, Entry] = {}
+
+    def entry(self, replacement: Replacement) -> Entry | None:
+        """A replacement, from memory or its file; None if it has not been made yet."""
+        if replacement not in self._entries and (entry := _read(self._path(replacement))) is not None:
+            self._entries[replacement] = entry
+        return self._entries.get(replacement)
+
+    def make(
+        self, report: Callable[[str], None] = lambda text: None, is_over: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Train and score all replacements that are missing.
+
+        Args:
+            report: called with what is done next.
+            is_over: once it is true, replacements are scored untrained, and not stored.
+        """
+        missing = [each for each in self._options.replacements() if self.entry(each) is None]
+        if not missing:
+            return
+        number, validation, train = 0, self._embedded("validation"), self._embedded("train")
+        expected = self._logits_after(validation, self._parent.blocks)
+        for at, source in enumerate(self._parent.blocks):
+            for replacement in (each for each in missing if each.block == at):
+                number += 1
+                report(f"training replacement {number} of {len(missing)} ({replacement.name})")
+                over = is_over()
+                entry = self._made(replacement, train, validation, expected, 0 if over else self._steps)
+                self._entries[replacement] = entry
+                if not over:
+                    _write(self._path(replacement), entry)
+            validation, train = _after(source, validation), _after(source, train)
+
+    def load_into(self, network: nn.Module, architecture: Mapping[str, Any]) -> None:
+        """Give a network of the space the weights of the parent and of its replacements."""
+        assert isinstance(network, PretrainedEncoder)
+        inherit(network, self._parent)
+        for replacement in self._options.chosen(architecture):
+            if (entry := self.entry(replacement)) is not None:
+                copy_matching(network, entry.weights)
+
+    @torch.no_grad()
+    def damage_of(self, architecture: Mapping[str, Any]) -> float:
+        """The damage of a whole network without further training."""
+        network = build(dict(architecture), self._base, seed=self._seed).eval()
+        self.load_into(network, architecture)
+        task, indices = task_of(dict(architecture), self._base), self._indices("validation")
+        logits = [network(_select(task, "validation", each)) for each in indices.split(EVAL_BATCH)]
+        expected = [self._parent(_select(self._task, "validation", each)) for each in indices.split(EVAL_BATCH)]
+        return divergence(torch.cat(logits), torch.cat(expected))
+
+    @torch.no_grad()
+    def logits(self) -> Tensor:
+        """The parent's predictions for the training examples ``(examples, classes)``."""
+        return torch.cat([self._parent(batch) for batch in self._task.batches("train", EVAL_BATCH)])
+
+    def _path(self, replacement: Replacement) -> Path:
+        return self._folder / f"{replacement.name}.safetensors"
+
+    def _indices(self, split: Split) -> Tensor:
+        """Random examples with at most so many tokens in all, at least one."""
+        examples = self._task.data(split)
+        order = torch.randperm(examples.size, generator=torch.Generator().manual_seed(self._seed))
+        lengths = torch.full((examples.size,), self._task.spec.length) if examples.lengths is None else examples.lengths
+        count = max(1, int((lengths[order].cumsum(0) <= self._tokens).sum()))
+        return order[:count]
+
+    @torch.no_grad()
+    def _embedded(self, split: Split) -> Inputs:
+        """The inputs of the first block, of training examples as many as there are steps for."""
+        size, indices = EVAL_BATCH, self._indices(split)
+        if split == "train":
+            size, indices = BATCH_SIZE, indices[: BATCH_SIZE * max(1, self._steps)]
+        batches = (_select(self._task, split, each) for each in indices.split(size))
+        return [(self._parent.embed(batch.inputs), batch.padding) for batch in batches]
+
+    @torch.no_grad()
+    def _logits_after(self, inputs: Inputs, blocks: Iterable[PostNormBlock]) -> Tensor:
+        """The predictions of the last blocks and the parent's head."""
+        for block in blocks:
+            inputs = _after(block, inputs)
+        return torch.cat([self._parent.classify(x, padding) for x, padding in inputs])
+
+    def _made(self, replacement: Replacement, train: Inputs, validation: Inputs, expected: Tensor, steps: int) -> Entry:
+        at = replacement.block
+        source, later = self._parent.blocks[at], list(self._parent.blocks)[at + 1 :]
+        network = build(self._options.replaced([replacement]), self._base, seed=self._seed).eval()
+        assert isinstance(network, PretrainedEncoder)
+        block = network.blocks[at]
+        if replacement.part == "attention":
+            copy_rest(block, source, "mechanism")
+            inherit_attention(block, source)
+        else:
+            copy_rest(block, source, "proj")
+            if block.has_feed_forward:
+                keep_neurons(block, source, active_neurons(source, train, block.up_proj.out_features))
+        untrained = divergence(self._logits_after(validation, [block, *later]), expected)
+        best, damage = _own_weights(block, replacement), untrained
+        if best and steps:
+            distill(block, source, replacement.part, train, steps=steps, lr=self._lr)
+            trained = divergence(self._logits_after(validation, [block, *later]), expected)
+            if trained < untrained:
+                best, damage = _own_weights(block, replacement), trained
+        return Entry(damage, untrained, best)
+
+
+@torch.no_grad()
+def _after(block: PostNormBlock, inputs: Inputs) -> Inputs:
+    """The inputs of the next block."""
+    return [(block(x, padding), padding) for x, padding in inputs]
+
+
+def _own_weights(block: PostNormBlock, replacement: Replacement) -> dict[str, Tensor]:
+    names = ("mechanism",) if replacement.part == "attention" else ("up_proj", "down_proj")
+    prefix = f"blocks.{replacement.block}."
+    return {prefix + name: value.clone() for name, value in block.state_dict().items() if name.split(".")[0] in names}
+
+
+def _select(task: Task, split: Split, indices: Tensor) -> Batch:
+    return task.data(split).select(indices).trim_padding()
+
+
+def _write(path: Path, entry: Entry) -> None:
+    known = {"damage": repr(entry.damage), "untrained_damage": repr(entry.untrained_damage)}
+    try:
+        write_atomically(path, safetensors.torch.save(copy.copy(dict(entry.weights)), known))
+    except OSError as error:  # such as a full disk: it is used, and made again by another run
+        log.warning("%s cannot be written: %s", path, error)
+
+
+def _read(path: Path) -> Entry | None:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            known = file.metadata()
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+    except (OSError, safetensors.SafetensorError):
+        return None
+    return Entry(float(known["damage"]), float(known["untrained_damage"]), weights)

@@ -1,0 +1,163 @@
+"""What may take the place of a sub-block: the values of the dimensions that each block has of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import optuna
+
+from spaces.architecture import Architecture
+from spaces.combinations import combinations
+from spaces.dimensions import ConfigError
+from spaces.per_block import by_block
+from spaces.space import Space
+from spaces.tree import bounds_of, dimensions_in, draw
+
+Part = Literal["attention", "feed_forward"]
+PARTS: tuple[Part, ...] = ("attention", "feed_forward")
+FEED_FORWARD = "model.feed_forward"
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A sub-block of one block, replaced by an option: the name of a mechanism, or a share of the hidden features."""
+
+    block: int
+    part: Part
+    option: Any
+
+    @property
+    def name(self) -> str:
+        """For files and messages, such as ``2-feed_forward-0.5``."""
+        return f"{self.block}-{self.part}-{self.option}"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a space with the section ``compression``.
+
+    Args:
+        space: its pattern and ``model.feed_forward`` have a dimension per block, or are fixed. All other dimensions but
+            those of ``train`` are *global*: they apply to the whole network.
+
+    Raises:
+        ConfigError: the settings of a mechanism vary, a global dimension is continuous, or the depth varies.
+    """
+
+    space: Space
+
+    def __post_init__(self) -> None:
+        space = self.space
+        if not isinstance(space.model["depth"], int):
+            raise ConfigError("compression: model.depth must be a number; blocks are removed by none and 0")
+        for name, node in (("pattern", space.pattern), (FEED_FORWARD, space.model.get("feed_forward", 1.0))):
+            if not by_block(node) and list(dimensions_in(node, name)):
+                raise ConfigError(f"{name}: with compression it must be fixed or have a dimension per block, by each")
+        if varying := [name for name, _ in dimensions_in(space.attention, "attention")]:
+            raise ConfigError(
+                f"{varying[0]}: with compression the settings of mechanisms are fixed; list the mechanism several times"
+                " under names of its own, each with a setting"
+            )
+        for section in ("input", "model"):
+            for name, dimension in dimensions_in(getattr(space, section), section):
+                if dimension.values() is None:
+                    raise ConfigError(f"{name}: with compression it must be a choice or have a step")
+
+    @property
+    def depth(self) -> int:
+        """The number of blocks."""
+        return int(self.space.model["depth"])
+
+    @cached_property
+    def parent(self) -> Architecture:
+        """The network that nothing is left out of: the first mechanism, the largest values, floating point."""
+        largest = next(self.space.largest())
+        model = {name: value for name, value in largest["model"].items() if name != "quantization"}
+        return {**largest, "model": model}
+
+    def of_block(self, part: Part, block: int) -> list[Any]:
+        """The options of a sub-block, the parent's first."""
+        node = self.space.pattern if part == "attention" else self.space.model.get("feed_forward", 1.0)
+        found = bounds_of(node[str(block)], part) if by_block(node) else []
+        whole = self.whole(part, block)
+        return [whole, *dict.fromkeys(each for each in found if each != whole)]
+
+    def whole(self, part: Part, block: int) -> Any:
+        """The option that the parent has."""
+        if part == "attention":
+            return self.parent["pattern"][block]
+        shares = self.parent["model"].get("feed_forward", 1.0)
+        return shares[str(block)] if isinstance(shares, Mapping) else shares
+
+    def replacements(self) -> Iterator[Replacement]:
+        """All options that differ from the parent's."""
+        for block in range(self.depth):
+            for part in PARTS:
+                for option in self.of_block(part, block)[1:]:
+                    yield Replacement(block, part, option)
+
+    def replaced(self, replacements: Sequence[Replacement]) -> Architecture:
+        """The parent with some sub-blocks replaced."""
+        return _with(self.parent, replacements, self.space)
+
+    def chosen(self, architecture: Mapping[str, Any]) -> list[Replacement]:
+        """The replacements in an architecture of the space."""
+        shares = architecture["model"].get("feed_forward", 1.0)
+        found = []
+        for block in range(self.depth):
+            share = shares[str(block)] if isinstance(shares, Mapping) else shares
+            for part, option in zip(PARTS, (architecture["pattern"][block], share), strict=True):
+                if option != self.whole(part, block):
+                    found.append(Replacement(block, part, option))
+        return found
+
+    def global_parameters(self) -> list[dict[str, Any]]:
+        """The parameters, by name, of each combination of the global dimensions."""
+        model = {name: node for name, node in self.space.model.items() if name != "feed_forward"}
+
+        def parameters(pick: Any) -> dict[str, Any]:
+            found: dict[str, Any] = {}
+
+            def note(dimension: Any, where: str) -> Any:
+                found[where], value = pick(dimension, where)
+                return value
+
+            draw(self.space.input, "input", note)
+            draw(model, "model", note)
+            return found
+
+        return list(combinations(parameters, lambda dimension: dimension.values() or []))
+
+    def parameters(self, replacements: Sequence[Replacement], given: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters, by name, of a network with global parameters ``given``; those of ``train`` are left open."""
+        chosen = {(each.block, each.part): each.option for each in replacements}
+        found = dict(given)
+        for name, _ in dimensions_in({"pattern": self.space.pattern, "model": self.space.model}, ""):
+            base, _, block = name.removeprefix(".").rpartition(".")
+            part = {"pattern": "attention", FEED_FORWARD: "feed_forward"}.get(base)
+            if part is not None:
+                at = int(block)
+                found[name.removeprefix(".")] = chosen.get((at, part), self.whole(part, at))  # type: ignore[arg-type]
+        return found
+
+    def architecture(self, parameters: Mapping[str, Any]) -> Architecture:
+        """The architecture of these parameters, with the first bounds of the dimensions of ``train``."""
+        train = {name: dimension.labels()[0] for name, dimension in dimensions_in(self.space.train, "train")}
+        trial: Any = optuna.trial.FixedTrial({**train, **parameters})
+        return self.space.suggest(trial)
+
+
+def _with(parent: Architecture, replacements: Sequence[Replacement], space: Space) -> Architecture:
+    pattern, shares = list(parent["pattern"]), parent["model"].get("feed_forward", 1.0)
+    shares = dict(shares) if isinstance(shares, Mapping) else {str(n): shares for n in range(len(pattern))}
+    for each in replacements:
+        if each.part == "attention":
+            pattern[each.block] = each.option
+        else:
+            shares[str(each.block)] = each.option
+    attention = {name: settings for name, settings in space.attention.items() if name in pattern}
+    drawn = draw(attention, "attention", lambda dimension, where: dimension.bounds()[0])
+    return {**parent, "pattern": pattern, "model": {**parent["model"], "feed_forward": shares}, "attention": drawn}

@@ -1,0 +1,79 @@
+"""The parent: the whole checkpoint, trained on the task once, and kept in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from search.training.device import Device
+from search.training.fit import LightningFit
+from search.training.settings import TrainSettings
+from search.training.speed import epoch_seconds
+from search.training.weights import read_weights, write_weights
+from spaces.architecture import Architecture
+from spaces.build import build, task_of
+from spaces.dimensions import ConfigError
+from spaces.models.pretrained import PretrainedEncoder
+from spaces.tasks import Task
+
+
+def trained_parent(
+    path: Path,
+    architecture: Architecture,
+    training: Mapping[str, Any],
+    task: Task,
+    *,
+    seed: int,
+    device: Device,
+    seconds: float,
+    report: Callable[[str], None],
+) -> PretrainedEncoder:
+    """The parent, from its file or trained now.
+
+    Args:
+        path: of the file.
+        architecture: of the parent.
+        training: settings in place of those of its section ``train``.
+        task: of the study.
+        seed: of the head, of dropout and of the order of examples.
+        device: of the training.
+        seconds: that the training may take; it has as many epochs as fit, at least one.
+        report: called with the progress.
+    """
+    network = build(architecture, task, seed=seed)
+    if not isinstance(network, PretrainedEncoder):
+        raise ConfigError(
+            f"compression: model must be {PretrainedEncoder.__qualname__}, found {type(network).__name__}"
+        )
+    if not path.exists():
+        _train(path, network, architecture, training, task, seed=seed, device=device, seconds=seconds, report=report)
+    network.load_state_dict(read_weights(path, architecture))
+    return network.eval()
+
+
+def _train(
+    path: Path,
+    network: PretrainedEncoder,
+    architecture: Architecture,
+    training: Mapping[str, Any],
+    task: Task,
+    *,
+    seed: int,
+    device: Device,
+    seconds: float,
+    report: Callable[[str], None],
+) -> None:
+    given = {**architecture["train"], **training}
+    report("measuring the speed of training the whole network")
+    epoch_s = epoch_seconds({**architecture, "train": given}, task, device=device, seed=seed)
+    given["epochs"] = max(
+        1, min(given["epochs"], int(seconds / epoch_s) if seconds < float("inf") else given["epochs"])
+    )
+    settings = TrainSettings(**{**given, "distillation": 0.0})
+    report(f"training the whole network, {settings.epochs} epochs")
+    with LightningFit(network, task_of(architecture, task), settings, seed=seed, device=device) as fit:
+        for epoch, metric in fit:
+            report(f"training the whole network, {epoch} of {settings.epochs} epochs: {task.metric} {metric:.4f}")
+            if epoch == settings.epochs:
+                write_weights(path, fit.weights(), architecture)

@@ -1,0 +1,142 @@
+"""Before the first trial: the parent is trained, the library made, and the front predicted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from search.budget.deadline import Deadline
+from search.compression import CompressionSettings
+from search.compression.library import Library
+from search.compression.options import Options
+from search.compression.parent import trained_parent
+from search.compression.prediction import measure_settings, predict_front, spread
+from search.costs.exclusive import torch_threads
+from search.costs.measured import MeasuredCosts
+from search.training.device import Device
+from search.training.settings import TrainSettings
+from spaces.architecture import Architecture, key
+from spaces.dimensions import ConfigError
+from spaces.fingerprint import fingerprint
+from spaces.instantiate import check_arguments
+from spaces.space import Space
+from spaces.tasks import Task
+
+PARENT_SHARE = LIBRARY_SHARE = 0.2  # of the time that is left, at most, where a run has a budget
+
+
+@dataclass(frozen=True)
+class TrainedParent:
+    """A :class:`~search.training.Parent` with the replacements of its sub-blocks."""
+
+    library: Library
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """See :class:`~search.training.Parent`."""
+        return self.library.logits()
+
+    def load_into(self, network: nn.Module, architecture: Mapping[str, Any]) -> None:
+        """See :class:`~search.training.Parent`."""
+        self.library.load_into(network, architecture)
+
+
+def validate_compression(space: Space, task: Task) -> None:
+    """Check the section ``compression``.
+
+    Raises:
+        ConfigError: a setting is invalid, or the space has dimensions that a compression cannot have.
+    """
+    if space.compression is None:
+        return
+    _settings(space)
+    parent = Options(space).parent
+    check_arguments(TrainSettings, {**parent["train"], **_settings(space).parent}, "compression.parent")
+
+
+def prepared_parent(
+    space: Space,
+    task: Task,
+    *,
+    seed: int,
+    folder: Path,
+    device: Device,
+    deadline: Deadline,
+    threads: int = 1,
+    report: Callable[[str], None] = lambda text: None,
+) -> TrainedParent:
+    """The parent of a space with the section ``compression``, and its library; from files as far as they exist.
+
+    Args:
+        space: of the study.
+        task: of the study.
+        seed: of the study.
+        folder: of all checkpoints; files are in a folder below that is named by what they depend on.
+        device: of the parent's training.
+        deadline: of the run.
+        threads: of PyTorch, as nothing else runs yet.
+        report: called with what is done next.
+    """
+    settings, options = _settings(space), Options(space)
+    where = folder / f"library-{_name(space, options, task, seed)}"
+    with torch_threads(threads):
+        parent = trained_parent(
+            where / "parent.safetensors",
+            options.parent,
+            settings.parent,
+            task,
+            seed=seed,
+            device=device,
+            seconds=PARENT_SHARE * deadline.left_s(),
+            report=report,
+        )
+        library = Library(
+            where, options, task, parent, tokens=settings.tokens, steps=settings.steps, lr=settings.lr, seed=seed
+        )
+        end = deadline.elapsed_s() + LIBRARY_SHARE * deadline.left_s()
+        library.make(report, lambda: deadline.elapsed_s() > end)
+    return TrainedParent(library)
+
+
+def predicted_parameters(
+    space: Space, parent: TrainedParent, costs: MeasuredCosts, report: Callable[[str], None] = lambda text: None
+) -> list[dict[str, Any]]:
+    """The parameters of the networks of the predicted front that open a study, the parent's own first."""
+    options, settings = Options(space), _settings(space)
+    if not settings.predicted:
+        return []
+
+    def latencies(networks: Sequence[Architecture]) -> list[float]:
+        return [timing.ms for timing in costs.timings(networks)]
+
+    measured = measure_settings(options, parent.library, latencies, report)
+    front = predict_front(options, parent.library, measured)
+    return [dict(each.parameters) for each in spread(front, settings.predicted)]
+
+
+def _settings(space: Space) -> CompressionSettings:
+    assert space.compression is not None
+    check_arguments(CompressionSettings, space.compression, "compression")
+    try:
+        return CompressionSettings(**space.compression)
+    except ValueError as error:
+        raise ConfigError(f"compression: {error}") from error
+
+
+def _name(space: Space, options: Options, task: Task, seed: int) -> str:
+    """A name that is equal for equal parents and libraries."""
+    weights = options.parent["model"].get("checkpoint")
+    given = {"parent": options.parent, "compression": space.compression, "attention": space.attention, "seed": seed}
+    return hashlib.sha256(f"{key(given)} {weights} {fingerprint(task)}".encode()).hexdigest()[:16]
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

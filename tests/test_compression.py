@@ -1,0 +1,348 @@
+"""Post-training search: options, blockwise distillation, damages, and the predicted front against brute force."""
+
+import itertools
+import random
+from types import SimpleNamespace
+
+import optuna
+import pytest
+import torch
+from checkpoints import HEADS, LAYERS, WIDTH, write_checkpoint
+from text_tables import write_table
+from torch import nn
+
+from search.compression.blockwise import active_neurons, divergence, relative_error
+from search.compression.library import Library
+from search.compression.options import Options, Replacement
+from search.compression.prediction import (
+    Choice,
+    Predicted,
+    Setting,
+    Sum,
+    best_sums,
+    non_dominated,
+    predict,
+    predict_front,
+    spread,
+)
+from search.compression.prepare import prepared_parent, validate_compression
+from search.training.device import Device
+from search.training.loss import distillation_loss
+from spaces.architecture import describe
+from spaces.build import build
+from spaces.dimensions import ConfigError
+from spaces.models.inheritance import inherit
+from spaces.space import Space
+from spaces.tasks.table import Table
+
+LENGTH = 6
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "bert")
+
+
+@pytest.fixture(scope="module")
+def task(checkpoint, tmp_path_factory):
+    words = ["a", "good", "bad", "book", "books"]
+    draw = random.Random(0)
+    rows = [(" ".join(draw.choices(words, k=draw.randint(1, 8))) + f" {at}", at % 2) for at in range(120)]
+    path = write_table(tmp_path_factory.mktemp("table") / "a.csv", rows)
+    settings = {"tokens": str(checkpoint / "tokenizer.json"), "special_tokens": True, "length": LENGTH}
+    return Table(file=str(path), text="review", label="stars").variant(settings)
+
+
+def tree(checkpoint, **changes):
+    return {
+        "attention": {
+            "softmax": {"_target_": "spaces.attention.softmax.SoftmaxAttention"},
+            "linear": {"_target_": "spaces.attention.linear.LinearAttention"},
+            "none": {"_target_": "spaces.models.pretrained.NoAttention"},
+        },
+        "pattern": {"each": {"choice": ["softmax", "linear", "none"]}},
+        "model": {
+            "_target_": "spaces.models.pretrained.PretrainedEncoder",
+            "checkpoint": str(checkpoint),
+            "depth": LAYERS,
+            "width": WIDTH,
+            "heads": HEADS,
+            "feed_forward": {"each": {"choice": [0, 0.5, 1.0]}},
+            "quantization": {"choice": ["none", "int8"]},
+        },
+        "train": {"epochs": 1, "lr": 1e-3, "distillation": 0.5},
+        "compression": {"parent": {"epochs": 1}, "steps": 8, "predicted": 5},
+        **changes,
+    }
+
+
+@pytest.fixture(scope="module")
+def space(checkpoint):
+    return Space(tree(checkpoint))
+
+
+def library_in(folder, space, task, *, steps=8):
+    options = Options(space)
+    parent = build(options.parent, task, seed=3)
+    return Library(folder, options, task, parent, tokens=400, steps=steps, lr=1e-2, seed=0)
+
+
+@pytest.fixture(scope="module")
+def library(space, task, tmp_path_factory):
+    made = library_in(tmp_path_factory.mktemp("library"), space, task)
+    made.make()
+    return made
+
+
+def test_the_options_are_those_of_the_space_and_the_parent_has_none_of_the_replacements(space):
+    options = Options(space)
+    assert options.parent["pattern"] == ["softmax"] * LAYERS
+    assert list(options.parent["model"]["feed_forward"].values()) == [1.0] * LAYERS
+    assert "quantization" not in options.parent["model"]
+    assert options.of_block("attention", 1) == ["softmax", "linear", "none"]
+    assert options.of_block("feed_forward", 1) == [1.0, 0, 0.5]
+    assert len(list(options.replacements())) == LAYERS * (2 + 2)
+    assert options.chosen(options.parent) == []
+
+
+def test_parameters_give_the_architecture_with_these_replacements(space):
+    options = Options(space)
+    chosen = [
+        Replacement(0, "attention", "linear"),
+        Replacement(0, "feed_forward", 0),
+        Replacement(2, "attention", "none"),
+    ]
+    assert options.global_parameters() == [{"model.quantization": "none"}, {"model.quantization": "int8"}]
+    for given in options.global_parameters():
+        architecture = options.architecture(options.parameters(chosen, given))
+        assert options.chosen(architecture) == chosen
+        assert architecture["model"]["quantization"] == given["model.quantization"]
+        study = optuna.create_study()
+        study.enqueue_trial(options.parameters(chosen, given))
+        assert space.suggest(study.ask()) == architecture
+
+
+def test_with_nothing_replaced_a_network_is_the_parent_to_the_last_bit(library, space, task):
+    parent = build(Options(space).parent, task, seed=3).eval()
+    network = build(Options(space).parent, task, seed=99).eval()
+    library.load_into(network, Options(space).parent)
+    batch = task.sample(4)
+    assert torch.equal(network(batch), parent(batch))
+    assert library.damage_of(Options(space).parent) == 0
+
+
+def test_without_any_sub_block_only_embedding_and_head_are_left(space, task):
+    options = Options(space)
+    nothing = [Replacement(at, "attention", "none") for at in range(LAYERS)]
+    nothing += [Replacement(at, "feed_forward", 0) for at in range(LAYERS)]
+    parent = build(options.parent, task).eval()
+    network = build(options.replaced(nothing), task).eval()
+    inherit(network, parent)
+    batch = task.sample(4)
+    assert not list(network.blocks.parameters())
+    torch.testing.assert_close(network(batch), parent.classify(parent.embed(batch.inputs), None))
+
+
+def test_damages_are_those_of_the_whole_network_with_one_replacement(library, space):
+    for replacement in Options(space).replacements():
+        expected = library.damage_of(Options(space).replaced([replacement]))
+        assert library.entry(replacement).damage == pytest.approx(expected, abs=1e-5), replacement.name
+        assert library.entry(replacement).damage <= library.entry(replacement).untrained_damage
+
+
+def test_blockwise_distillation_reduces_the_damage_of_some_replacements(library, space):
+    entries = [library.entry(each) for each in Options(space).replacements() if each.option in ("linear", 0.5)]
+    assert sum(entry.damage < 0.9 * entry.untrained_damage for entry in entries) >= 2
+
+
+def test_a_library_is_resumed_from_its_files(space, task, tmp_path, monkeypatch):
+    first = library_in(tmp_path, space, task, steps=2)
+    first.make()
+    missing = Replacement(1, "attention", "linear")
+    (tmp_path / f"{missing.name}.safetensors").write_bytes(b"damaged")
+    second, made = library_in(tmp_path, space, task, steps=2), []
+    second.make(made.append)
+    assert made == [f"training replacement 1 of 1 ({missing.name})"]
+    for replacement in Options(space).replacements():
+        one, other = first.entry(replacement), second.entry(replacement)
+        assert one.damage == other.damage
+        assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+
+
+def test_replacements_for_which_no_time_is_left_are_not_stored(space, task, tmp_path):
+    library = library_in(tmp_path, space, task)
+    library.make(is_over=lambda: True)
+    assert not list(tmp_path.iterdir())
+    entries = [library.entry(each) for each in Options(space).replacements()]
+    assert all(entry.damage == entry.untrained_damage for entry in entries)
+
+
+def random_choices(draw, sub_blocks):
+    """With ties, and with options that are slower and worse."""
+    return [
+        [Choice(None, 0.0, 0.0)]
+        + [
+            Choice(Replacement(at, "attention", n), draw.choice((0.0, 0.1, draw.random())), -draw.random() + 0.1)
+            for n in range(3)
+        ]
+        for at in range(sub_blocks)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_sums_are_those_of_brute_force(seed):
+    choices = random_choices(random.Random(seed), 4)
+    start = Sum(0.2, 5.0, ())
+    every = [
+        (start.damage + sum(each.damage for each in picked), start.latency_ms + sum(each.latency_ms for each in picked))
+        for picked in itertools.product(*choices)
+    ]
+    front = {one for one in every if not any(o[0] <= one[0] and o[1] <= one[1] and o != one for o in every)}
+    found = {(each.damage, each.latency_ms) for each in best_sums(choices, start)}
+    rounded = ({(round(d, 9), round(ms, 9)) for d, ms in values} for values in (found, front))
+    assert next(rounded) == next(rounded)
+    for each in best_sums(choices, start):
+        picked = [next(c for c in choices[r.block] if c.replacement == r) for r in each.replacements]
+        assert each.damage == pytest.approx(start.damage + sum(c.damage for c in picked))
+
+
+def settings_of(options, whole_ms=(8.0, 3.0)):
+    added = {
+        ("attention", "linear"): -0.1,
+        ("attention", "none"): -0.5,
+        ("feed_forward", 0): -1.0,
+        ("feed_forward", 0.5): -0.6,
+    }
+    return [
+        Setting(given, at * 0.01, ms, added)
+        for at, (given, ms) in enumerate(zip(options.global_parameters(), whole_ms, strict=True))
+    ]
+
+
+def test_the_predicted_front_contains_the_best_of_all_mixes(library, space):
+    options = Options(space)
+    settings = settings_of(options)
+    front = predict_front(options, library, settings)
+    assert [each.latency_ms for each in front] == sorted(each.latency_ms for each in front)
+    draw, every = random.Random(0), list(options.replacements())
+    for _ in range(200):
+        setting = draw.choice(settings)
+        mixed = {(each.block, each.part): each for each in draw.sample(every, draw.randint(0, len(every)))}
+        other = predict(options, library, setting, list(mixed.values()))
+        assert any(each.damage <= other.damage + 1e-9 and each.latency_ms <= other.latency_ms + 1e-9 for each in front)
+    for each in front:
+        architecture = options.architecture(each.parameters)
+        setting = settings[architecture["model"]["quantization"] == "int8"]
+        again = predict(options, library, setting, options.chosen(architecture))
+        assert (again.damage, again.latency_ms) == pytest.approx((each.damage, each.latency_ms))
+
+
+def test_equal_sums_are_kept_once():
+    assert non_dominated([Sum(1.0, 2.0, ()), Sum(1.0, 2.0, ()), Sum(0.5, 2.0, ()), Sum(0.5, 3.0, ())]) == [
+        Sum(0.5, 2.0, ())
+    ]
+
+
+def test_the_members_that_open_a_study_are_spread_evenly_in_the_logarithm_of_latency():
+    front = [Predicted({}, 1 / ms, ms) for ms in (1.0, 1.1, 2.0, 2.1, 4.0, 15.0, 16.0)]
+    assert [each.latency_ms for each in spread(front, 4)] == [16.0, 1.0, 4.0, 2.0]
+    assert len(spread(front, 99)) == len(front)
+    assert spread(front, 0) == spread([], 3) == []
+
+
+def test_losses_are_zero_at_equality_and_grow_with_the_difference():
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    for temperature in (1.0, 4.0):
+        assert distillation_loss(logits, logits, temperature=temperature) == pytest.approx(0, abs=1e-6)
+        assert distillation_loss(logits + torch.eye(5, 3), logits, temperature=temperature) > 1e-3
+    assert divergence(logits + 7, logits) == pytest.approx(0, abs=1e-6), "only the probabilities count"
+    p, q = logits.softmax(-1), logits.flip(0).softmax(-1)
+    assert divergence(logits.flip(0), logits) == pytest.approx(float((p * (p / q).log()).sum(-1).mean()), rel=1e-5)
+
+
+def test_no_gradient_flows_to_the_teacher():
+    student, teacher = (torch.randn(4, 2, requires_grad=True) for _ in range(2))
+    distillation_loss(student, teacher, temperature=2.0).backward()
+    assert student.grad.abs().sum() > 0
+    assert teacher.grad is None
+
+
+def test_the_relative_error_ignores_padding():
+    output, expected = torch.randn(2, 4, 3), torch.randn(2, 4, 3)
+    padding = torch.arange(4) >= torch.tensor([4, 2])[:, None]
+    wrong = output.masked_fill(padding[..., None], 1e6)
+    assert relative_error(wrong, expected, padding) == relative_error(output, expected, padding)
+    assert relative_error(expected, expected, padding) == 0
+    assert relative_error(torch.zeros_like(expected), expected, None) == pytest.approx(1)
+
+
+def test_the_most_active_neurons_are_kept():
+    source = SimpleNamespace(
+        up_proj=nn.Linear(1, 3), down_proj=nn.Linear(3, 1), activation=torch.relu, after_attention=lambda x, padding: x
+    )
+    with torch.no_grad():
+        source.up_proj.weight.copy_(torch.tensor([[1.0], [-1.0], [2.0]]))
+        source.up_proj.bias.zero_()
+        source.down_proj.weight.copy_(torch.tensor([[1.0, 9.0, 0.6]]))
+    x = torch.tensor([[[1.0], [-50.0]]])
+    padding = torch.tensor([[False, True]])
+    assert active_neurons(source, [(x, padding)], 1).tolist() == [2]
+    assert active_neurons(source, [(x, padding)], 2).tolist() == [0, 2], "neuron 1 is active at padding only"
+    assert active_neurons(source, [(x, None)], 1).tolist() == [1]
+
+
+def test_a_parent_is_trained_once_and_other_data_or_settings_have_another(space, task, checkpoint, tmp_path):
+    def prepare(space):
+        reports = []
+        deadline = SimpleNamespace(left_s=lambda: float("inf"), elapsed_s=lambda: 0.0)
+        parent = prepared_parent(
+            space, task, seed=0, folder=tmp_path, device=Device(), deadline=deadline, report=reports.append
+        )
+        return parent, reports
+
+    first, reports = prepare(space)
+    assert any("training the whole network, 1 of 1 epochs: accuracy" in each for each in reports)
+    second, reports = prepare(space)
+    assert reports == []
+    assert torch.equal(first.logits, second.logits)
+    assert first.logits.shape == (task.data("train").size, 2)
+    other = Space({**tree(checkpoint), "compression": {"parent": {"epochs": 1}, "steps": 1}})
+    assert prepare(other)[1]
+    assert len(list(tmp_path.glob("library-*"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"compression": {"step": 3}}, "compression: CompressionSettings does not take 'step'; it takes parent, steps"),
+        ({"compression": {"lr": 0}}, "compression: lr=0: it must be above 0 and at most 1"),
+        ({"compression": {"parent": {"epoch": 3}}}, "compression.parent: TrainSettings does not take 'epoch'; it takes"),
+        ({"pattern": {"choice": [["softmax"], ["none"]]}}, "pattern: with compression it must be fixed or have a"),
+        ({"model": {"feed_forward": {"float": [0.1, 1.0]}}}, "model.feed_forward: with compression it must be fixed"),
+        (
+            {"model": {"depth": {"int": [1, 2]}, "feed_forward": 1.0}, "pattern": ["softmax"]},
+            "model.depth must be a number",
+        ),
+        (
+            {"model": {"dropout": {"float": [0.1, 0.2]}}},
+            "model.dropout: with compression it must be a choice or have a step",
+        ),
+        (
+            {"attention": {"linear": {"_target_": "x.Y", "rank": {"choice": [1, 2]}}}},
+            "attention.linear.rank: with compression the settings of mechanisms are fixed",
+        ),
+    ],
+)
+def test_what_a_compression_cannot_have_is_refused(change, message, checkpoint, task):
+    given = tree(checkpoint)
+    changed = {
+        name: {**given[name], **value} if name in ("model", "attention") else value for name, value in change.items()
+    }
+    with pytest.raises(ConfigError, match=message):
+        validate_compression(Space({**given, **changed}), task)
+
+
+def test_descriptions_name_what_each_block_has_kept(space):
+    options = Options(space)
+    replaced = options.replaced([Replacement(1, "feed_forward", 0.5), Replacement(2, "attention", "none")])
+    assert describe(replaced, space.dimension_names()) == "softmax*2+none feed_forward=1,0.5,1"
