@@ -121,11 +121,12 @@ def build_search(
     objectives = Objectives.of(task, config["costs"], ceilings)
     baselines = store.baselines((lambda: _baselines(task, phase)) if config["baselines"] else None)
     store.data(lambda: _data(task, phase))
-    space, notes = _with_epochs(config, space, store, task, device, deadline, phase)
     parent, folder = None, Path(config["checkpoints"])
+    whole = space  # with the epochs as given, which those of the parent do not depend on
+    space, notes = _with_epochs(config, space, store, task, device, deadline, phase)
     if space.compression is not None:
         parent = prepared_parent(
-            space,
+            whole,
             task,
             seed=seed,
             folder=folder,
@@ -140,7 +141,7 @@ def build_search(
     if type(tracking) is not Tracking:
         tracking = BackgroundTracking(tracking)
     if command:
-        store.write_run_start(hide_passwords(command), versions())
+        store.write_run_start(hide_passwords(command), versions(), str(folder.absolute()))
     phase("starting tracking")
     tracking.start(
         config["study"],

@@ -316,7 +316,10 @@ def test_a_parent_is_trained_once_and_other_data_or_settings_have_another(space,
     [
         ({"compression": {"step": 3}}, "compression: CompressionSettings does not take 'step'; it takes parent, steps"),
         ({"compression": {"lr": 0}}, "compression: lr=0: it must be above 0 and at most 1"),
-        ({"compression": {"parent": {"epoch": 3}}}, "compression.parent: TrainSettings does not take 'epoch'; it takes"),
+        (
+            {"compression": {"parent": {"epoch": 3}}},
+            "compression.parent: TrainSettings does not take 'epoch'; it takes",
+        ),
         ({"pattern": {"choice": [["softmax"], ["none"]]}}, "pattern: with compression it must be fixed or have a"),
         ({"model": {"feed_forward": {"float": [0.1, 1.0]}}}, "model.feed_forward: with compression it must be fixed"),
         (

@@ -144,6 +144,17 @@ def test_a_smaller_feed_forward_network_equals_the_whole_one_with_its_other_neur
     torch.testing.assert_close(sliced.features(ids, PADDING), whole.features(ids, PADDING))
 
 
+def test_without_a_feed_forward_network_the_residual_connection_and_the_norm_are_left(checkpoint):
+    whole, without, ids = (
+        encoder(checkpoint),
+        encoder(checkpoint, feed_forward={"0": 1.0, "1": 0, "2": 1.0}),
+        random_ids(),
+    )
+    for parameter in whole.blocks[1].down_proj.parameters():
+        parameter.data.zero_()
+    torch.testing.assert_close(without.features(ids, PADDING), whole.features(ids, PADDING))
+
+
 def test_neurons_are_kept_in_their_order():
     up, down = torch.tensor([[1.0], [3.0], [2.0]]), torch.tensor([[1.0, 1.0, 2.0]])
     assert important_neurons(up, down, 2).tolist() == [1, 2]
@@ -246,7 +257,8 @@ def made(**options):
         (made(), {"width": 8}, f"width=8: it must be the checkpoint's, {WIDTH}"),
         (made(), {"heads": 3}, f"heads=3: it must be the checkpoint's, {HEADS}"),
         (made(), {"options": {"kv_heads": 1}}, f"kv_heads=1: the checkpoint has {HEADS}"),
-        (made(), {"feed_forward": 0}, "feed_forward=0: it must be above 0"),
+        (made(), {"feed_forward": {"0": 0.5}}, "feed_forward={'0': 0.5}: it must have the keys 0 to 2, one per block"),
+        (made(), {"feed_forward": {"0": 1, "1": 2, "2": 1}}, "feed_forward.1=2: it must be a number of 0 to 1"),
         (made(), {"feed_forward": 1.5}, "feed_forward=1.5: it must be a number of 0 to 1"),
         (made(), {"layers": "last"}, "layers='last': it must be spread, first"),
         (made(), {"pooling": "sum"}, "pooling='sum': it must be mean, max, first"),

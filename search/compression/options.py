@@ -76,7 +76,8 @@ class Options:
         """The network that nothing is left out of: the first mechanism, the largest values, floating point."""
         largest = next(self.space.largest())
         model = {name: value for name, value in largest["model"].items() if name != "quantization"}
-        return {**largest, "model": model}
+        given = (self.space.compression or {}).get("parent") or {}
+        return {**largest, "model": model, "train": {**largest["train"], **given, "distillation": 0.0}}
 
     def of_block(self, part: Part, block: int) -> list[Any]:
         """The options of a sub-block, the parent's first."""

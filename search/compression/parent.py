@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from search.training.device import Device
 from search.training.fit import LightningFit
@@ -21,7 +22,6 @@ from spaces.tasks import Task
 def trained_parent(
     path: Path,
     architecture: Architecture,
-    training: Mapping[str, Any],
     task: Task,
     *,
     seed: int,
@@ -34,7 +34,6 @@ def trained_parent(
     Args:
         path: of the file.
         architecture: of the parent.
-        training: settings in place of those of its section ``train``.
         task: of the study.
         seed: of the head, of dropout and of the order of examples.
         device: of the training.
@@ -47,7 +46,7 @@ def trained_parent(
             f"compression: model must be {PretrainedEncoder.__qualname__}, found {type(network).__name__}"
         )
     if not path.exists():
-        _train(path, network, architecture, training, task, seed=seed, device=device, seconds=seconds, report=report)
+        _train(path, network, architecture, task, seed=seed, device=device, seconds=seconds, report=report)
     network.load_state_dict(read_weights(path, architecture))
     return network.eval()
 
@@ -56,7 +55,6 @@ def _train(
     path: Path,
     network: PretrainedEncoder,
     architecture: Architecture,
-    training: Mapping[str, Any],
     task: Task,
     *,
     seed: int,
@@ -64,13 +62,11 @@ def _train(
     seconds: float,
     report: Callable[[str], None],
 ) -> None:
-    given = {**architecture["train"], **training}
-    report("measuring the speed of training the whole network")
-    epoch_s = epoch_seconds({**architecture, "train": given}, task, device=device, seed=seed)
-    given["epochs"] = max(
-        1, min(given["epochs"], int(seconds / epoch_s) if seconds < float("inf") else given["epochs"])
-    )
-    settings = TrainSettings(**{**given, "distillation": 0.0})
+    settings = TrainSettings(**architecture["train"])
+    if math.isfinite(seconds):
+        report("measuring the speed of training the whole network")
+        fitting = int(seconds / epoch_seconds(architecture, task, device=device, seed=seed))
+        settings = replace(settings, epochs=max(1, min(settings.epochs, fitting)))
     report(f"training the whole network, {settings.epochs} epochs")
     with LightningFit(network, task_of(architecture, task), settings, seed=seed, device=device) as fit:
         for epoch, metric in fit:

@@ -20,6 +20,7 @@ from search.compression.parent import trained_parent
 from search.compression.prediction import measure_settings, predict_front, spread
 from search.costs.exclusive import torch_threads
 from search.costs.measured import MeasuredCosts
+from search.study.store import TrialStore
 from search.training.device import Device
 from search.training.settings import TrainSettings
 from spaces.architecture import Architecture, key
@@ -57,8 +58,7 @@ def validate_compression(space: Space, task: Task) -> None:
     if space.compression is None:
         return
     _settings(space)
-    parent = Options(space).parent
-    check_arguments(TrainSettings, {**parent["train"], **_settings(space).parent}, "compression.parent")
+    check_arguments(TrainSettings, Options(space).parent["train"], "compression.parent")
 
 
 def prepared_parent(
@@ -90,7 +90,6 @@ def prepared_parent(
         parent = trained_parent(
             where / "parent.safetensors",
             options.parent,
-            settings.parent,
             task,
             seed=seed,
             device=device,
@@ -103,6 +102,18 @@ def prepared_parent(
         end = deadline.elapsed_s() + LIBRARY_SHARE * deadline.left_s()
         library.make(report, lambda: deadline.elapsed_s() > end)
     return TrainedParent(library)
+
+
+def stored_parent(store: TrialStore, task: Task, device: Device, report: Callable[[str], None]) -> TrainedParent | None:
+    """The parent of a stored study; None if its space has no section ``compression``."""
+    identity, start = store.identity(), store.run_start() or {}
+    space = Space(identity["space"])
+    if space.compression is None:
+        return None
+    folder = Path(start.get("checkpoints", "."))
+    return prepared_parent(
+        space, task, seed=identity["seed"], folder=folder, device=device, deadline=Deadline(), report=report
+    )
 
 
 def predicted_parameters(

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from search.compression.prepare import stored_parent
 from search.confirm.statistics import Confirmed, Sample, confirmed
 from search.confirm.training import repeat
 from search.report.status import format_seconds, stdout_console
@@ -44,7 +45,8 @@ def confirm(url: str, name: str, count: int) -> None:
         console.print(escape(_intention(members, read_repetitions(study), identity["seed"], count)))
         task = instantiate(Task, identity["task"], "task")
         device = select_device("auto", precision=identity.get("precision", "32-true"), compile_network=False)
-        repeat(study, members, task, seed=identity["seed"], count=count, device=device, report=report)
+        parent = stored_parent(stored.store, task, device, console.print)
+        repeat(study, members, task, seed=identity["seed"], count=count, device=device, parent=parent, report=report)
         results = confirmed(members, read_repetitions(study), objectives)
         console.print(table(results, objectives, stored.dimensions))
         for line in verdict(results, objectives):

@@ -87,9 +87,10 @@ class SharedAttributes:
         """A unique id of the study, which distinguishes it from others of the same name."""
         return str(get_or_set_attr(self.study, "id", lambda: uuid.uuid4().hex))
 
-    def write_run_start(self, command: str, versions: Mapping[str, str]) -> None:
-        """Record the command of a run that begins now, and the versions of its packages; the latest one is kept."""
-        self.study.set_user_attr(RUN_START, {"command": command, "versions": dict(versions), "at": time.time()})
+    def write_run_start(self, command: str, versions: Mapping[str, str], checkpoints: str) -> None:
+        """Record the command of a run that begins now, versions of packages, and the folder of checkpoints."""
+        known = {"command": command, "versions": dict(versions), "checkpoints": checkpoints, "at": time.time()}
+        self.study.set_user_attr(RUN_START, known)
 
     def run_start(self) -> dict[str, Any] | None:
         """``command``, ``versions`` and ``at``, in seconds since 1970, of the latest run; None if there was none."""
