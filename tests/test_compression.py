@@ -11,6 +11,7 @@ from checkpoints import HEADS, LAYERS, WIDTH, write_checkpoint
 from text_tables import write_table
 from torch import nn
 
+from search.compression.accuracy import random_mix
 from search.compression.blockwise import active_neurons, divergence, relative_error
 from search.compression.library import Library
 from search.compression.options import Options, Replacement
@@ -315,6 +316,7 @@ def test_a_parent_is_trained_once_and_other_data_or_settings_have_another(space,
     ("change", "message"),
     [
         ({"compression": {"step": 3}}, "compression: CompressionSettings does not take 'step'; it takes parent, steps"),
+        ({"compression": None}, "train.distillation=0.5: only the section compression of a space gives a teacher"),
         ({"compression": {"lr": 0}}, "compression: lr=0: it must be above 0 and at most 1"),
         (
             {"compression": {"parent": {"epoch": 3}}},
@@ -343,6 +345,17 @@ def test_what_a_compression_cannot_have_is_refused(change, message, checkpoint, 
     }
     with pytest.raises(ConfigError, match=message):
         validate_compression(Space({**given, **changed}), task)
+
+
+def test_random_mixes_replace_any_number_of_sub_blocks(space):
+    options, draw = Options(space), random.Random(0)
+    sizes = set()
+    for _ in range(100):
+        mix = random_mix(options, draw)
+        assert len({(each.block, each.part) for each in mix}) == len(mix)
+        assert all(each.option != options.whole(each.part, each.block) for each in mix)
+        sizes.add(len(mix))
+    assert sizes == set(range(1, 2 * LAYERS + 1))
 
 
 def test_descriptions_name_what_each_block_has_kept(space):

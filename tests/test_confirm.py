@@ -104,7 +104,7 @@ def test_the_command_trains_what_is_missing_and_prints_the_verdict(study, capsys
     members = [each.number for each in front(records, OBJECTIVES)]
     trained = []
 
-    def counted(architecture, task, *, seed, device):
+    def counted(architecture, task, *, seed, device, parent):
         trained.append(seed)
         if len(trained) == len(members) + 1:
             raise KeyboardInterrupt

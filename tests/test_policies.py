@@ -34,6 +34,7 @@ ONLY_IN = {  # a package and the files that may import it
     "plotly": {"search/replay/page.py", "search/report/plots.py", "spaces/bench/page.py"},
     "rich": {
         "search/compare.py",
+        "search/compression/accuracy.py",
         "search/confirm/command.py",
         "search/report/console.py",
         "search/report/progress.py",

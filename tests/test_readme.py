@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from search import compare, front, tables
 from search.budget.scale import register_resolvers, with_default_space
+from search.compression import __main__ as compression
 from search.config.schema import validate_config
 from search.costs import __main__ as costs
 from search.export import __main__ as export
@@ -95,6 +96,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
         "search.tables": tables.main,
         "search.costs": costs.main,
         "search.report": report.main,
+        "search.compression": compression.main,
         "spaces.bench": bench.main,
         "spaces.bench.memory": memory.main,
         "search.pruning": pruning.main,
@@ -138,6 +140,7 @@ def test_the_readmes_hold_commands_of_every_kind():
         "search.tables",
         "search.costs",
         "search.report",
+        "search.compression",
         "search.pruning",
         "search.export",
         "search.predict",

@@ -56,6 +56,11 @@ def validate_compression(space: Space, task: Task) -> None:
         ConfigError: a setting is invalid, or the space has dimensions that a compression cannot have.
     """
     if space.compression is None:
+        shares = [architecture.get("distillation") for architecture in space.train_corners()]
+        if given := [share for share in shares if share]:
+            raise ConfigError(
+                f"train.distillation={given[-1]}: only the section compression of a space gives a teacher; it must be 0"
+            )
         return
     _settings(space)
     check_arguments(TrainSettings, Options(space).parent["train"], "compression.parent")
@@ -123,13 +128,14 @@ def predicted_parameters(
     options, settings = Options(space), _settings(space)
     if not settings.predicted:
         return []
-
-    def latencies(networks: Sequence[Architecture]) -> list[float]:
-        return [timing.ms for timing in costs.timings(networks)]
-
-    measured = measure_settings(options, parent.library, latencies, report)
+    measured = measure_settings(options, parent.library, latencies_by(costs), report)
     front = predict_front(options, parent.library, measured)
     return [dict(each.parameters) for each in spread(front, settings.predicted)]
+
+
+def latencies_by(costs: MeasuredCosts) -> Callable[[Sequence[Architecture]], list[float]]:
+    """Milliseconds of several architectures, measured side by side."""
+    return lambda networks: [timing.ms for timing in costs.timings(networks)]
 
 
 def _settings(space: Space) -> CompressionSettings:
