@@ -15,6 +15,7 @@ from typing import Any
 from spaces.relative import is_relative
 
 Architecture = dict[str, Any]
+SIZES = ("model.depth", "model.width")
 
 
 def key(architecture: Mapping[str, Any]) -> str:
@@ -56,10 +57,15 @@ def short_settings(architecture: Mapping[str, Any], names: Collection[str] | Non
     With ``names``, such as :meth:`spaces.space.Space.dimension_names`, only those settings. The values of all blocks
     are one text, such as ``"1,0.5,0.5"``.
     """
+    return dict(_shown(architecture, names).values())
+
+
+def _shown(architecture: Mapping[str, Any], names: Collection[str] | None) -> dict[str, tuple[str, Any]]:
+    """By dotted name: the shortest unique name, and the value."""
     values = _joined({name: value for name, value in settings(architecture).items() if names is None or name in names})
     last = [name.split(".")[-1] for name in values]
     return {
-        short if last.count(short) == 1 else ".".join(name.split(".")[-2:]): value
+        name: (short if last.count(short) == 1 else ".".join(name.split(".")[-2:]), value)
         for (name, value), short in zip(values.items(), last, strict=True)
     }
 
@@ -82,7 +88,7 @@ def describe(architecture: Mapping[str, Any], names: Collection[str] | None = No
     Where none of these settings exist, as in a space whose every dimension is fixed, depth and width are shown.
     """
     if names is not None and not short_settings(architecture, names):
-        names = ("model.depth", "model.width")
+        names = SIZES
     values = " ".join(f"{name}={format_value(value)}" for name, value in short_settings(architecture, names).items())
     return f"{pattern(architecture)} {values}".strip()
 
@@ -92,15 +98,10 @@ def brief(architecture: Mapping[str, Any], names: Collection[str] | None = None)
     size = [architecture.get("model", {}).get(name) for name in ("depth", "width")]
     if None in size:
         return describe(architecture, names)
-    kept = [
-        name
-        for name in settings(architecture)
-        if name not in ("model.depth", "model.width") and (names is None or name in names)
-    ]
-    shown = zip(kept, short_settings(architecture, kept).items(), strict=True)
+    shown = [(name, *each) for name, each in _shown(architecture, names).items() if name not in SIZES]
     # Those of the mechanism first, which tell most; those of training last.
     order = sorted(shown, key=lambda each: (not each[0].startswith("attention."), each[0].startswith("train.")))
-    listed = " ".join(f"{short}={format_value(value)}" for _, (short, value) in order)
+    listed = " ".join(f"{short}={format_value(value)}" for _, short, value in order)
     return f"{pattern(architecture)} {size[0]}x{size[1]} {listed}".strip()
 
 

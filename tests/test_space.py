@@ -4,7 +4,7 @@ import json
 import optuna
 import pytest
 
-from spaces.architecture import describe, key, pattern, settings, short_settings
+from spaces.architecture import brief, describe, key, pattern, settings, short_settings
 from spaces.dimensions import ConfigError
 from spaces.space import Space
 
@@ -241,6 +241,8 @@ def test_with_each_the_smallest_and_the_largest_fix_the_dimensions_of_all_blocks
 def test_the_values_of_all_blocks_are_shown_as_one_setting():
     architecture = {"pattern": ["a", "b", "b"], "model": {"feed_forward": {"0": 1.0, "1": 0.5, "2": 0}}, "train": {}}
     assert describe(architecture) == "a+b*2 feed_forward=1,0.5,0"
+    sized = {**architecture, "model": {"depth": 3, "width": 8, **architecture["model"]}, "train": {"lr": 0.1}}
+    assert brief(sized) == "a+b*2 3x8 feed_forward=1,0.5,0 lr=0.1"
 
 
 @pytest.mark.parametrize(
