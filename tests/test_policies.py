@@ -63,7 +63,7 @@ LAYERS = (  # of search/, lowest first: a module imports lower layers and its ow
     ("search.evaluate",),
     ("search.worker",),
     ("search.replay", "search.assemble"),
-    ("search.workers", "search.ui", "search.proxy"),
+    ("search.workers", "search.ui", "search.proxy", "search.load"),
     ("search.confirm",),
     ("search.export",),
     ("search.predict",),

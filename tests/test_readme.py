@@ -20,6 +20,7 @@ from search.config.schema import validate_config
 from search.costs import __main__ as costs
 from search.export import __main__ as export
 from search.export import inference
+from search.load import __main__ as load
 from search.proxy import __main__ as proxy
 from search.pruning import __main__ as pruning
 from search.report import __main__ as report
@@ -78,6 +79,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
     monkeypatch.setattr("search.study.stored.load_stored", reached)
     monkeypatch.setattr("search.study.storage.open_read_only", reached)
     monkeypatch.setattr("search.study.database.open_database", reached)
+    monkeypatch.setattr("search.load.measure.fill", reached)
     monkeypatch.setattr("search.ui.server.path_of", reached)
     monkeypatch.setattr(compare, "compare", check_names)
     monkeypatch.setattr(bench, "run", reached)
@@ -105,6 +107,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
         "search.sync": sync.main,
         "search.ui": ui.main,
         "search.proxy": proxy.main,
+        "search.load": load.main,
     }[module]
     with pytest.raises(SystemExit, match=r"^parsed$"):
         entry()
@@ -147,6 +150,7 @@ def test_the_readmes_hold_commands_of_every_kind():
         "search.sync",
         "search.ui",
         "search.proxy",
+        "search.load",
         "spaces.bench",
         "spaces.bench.memory",
     }

@@ -266,7 +266,7 @@ def test_a_run_without_a_database_ends_with_one_line_and_exit_code_1(tmp_path, m
 
 
 def test_a_locked_sqlite_file_is_waited_for(url, monkeypatch):
-    monkeypatch.setattr("search.study.database._engine_settings", lambda url: {"connect_args": {"timeout": 0.01}})
+    monkeypatch.setattr("search.study.database._engine_settings", lambda *_: {"connect_args": {"timeout": 0.01}})
     study = tiny_study(url)
     lock = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False)
     lock.execute("BEGIN EXCLUSIVE")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from search.config import add_storage_option, default_storage, refuse
 from spaces.dimensions import ConfigError
 
-THREADS = 15  # as many as SQLAlchemy opens connections
+THREADS = 15  # and connections to the database
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,16 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         # Not retried here: each worker retries its own calls, and notices when it takes too long.
-        storage = optuna.storages.get_storage(
-            open_database(asked.storage or default_storage(), optuna.storages.RDBStorage)
-        )
+        url = asked.storage or default_storage()
+        storage = open_database(url, optuna.storages.RDBStorage, connections=THREADS)
     except ConfigError as error:
         return refuse(error)
     print(f"Workers reach it by storage.url=grpc://{asked.host}:{asked.port}; Ctrl-C ends it.", flush=True)  # noqa: T201
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     try:
         optuna.storages.run_grpc_proxy_server(
-            storage, host=asked.host, port=asked.port, thread_pool=ThreadPoolExecutor(THREADS)
+            optuna.storages.get_storage(storage),
+            host=asked.host,
+            port=asked.port,
+            thread_pool=ThreadPoolExecutor(THREADS),
         )
     except ImportError as error:
         return refuse(f"{error}: pip install 'paretoformer[grpc]'")

@@ -27,13 +27,16 @@ LIBPQ = {  # seconds; a connection that the network has dropped would otherwise 
 }
 
 
-def open_database(url: str, create: Callable[..., Database]) -> Database:
+def open_database(url: str, create: Callable[..., Database], *, connections: int = 1) -> Database:
     """Open or create the database at an SQLAlchemy ``url`` as the storage that ``create`` constructs.
+
+    ``connections`` to a server are kept open. A worker rarely needs a second one, and servers accept 100 by default.
 
     Raises:
         ConfigError: the URL is invalid or the database can't be opened; the message hides the password.
     """
-    storage = connect(url, create, attempts=5)  # creating the tables fails while another worker does
+    # Creating the tables fails while another worker does.
+    storage = connect(url, create, attempts=5, connections=connections)
     if storage.engine.name == "sqlite":
         sqlalchemy.event.listen(storage.engine, "connect", _enable_wal)
         storage.engine.dispose()  # connections opened so far don't have it
@@ -53,14 +56,16 @@ def parse(url: str) -> sqlalchemy.URL:
         raise ConfigError(f"url: not a database URL; write {accepted}") from None
 
 
-def connect(url: str, create: Callable[..., Database], *, attempts: int, **settings: Any) -> Database:
+def connect(
+    url: str, create: Callable[..., Database], *, attempts: int, connections: int = 1, **settings: Any
+) -> Database:
     """The storage that ``create`` constructs with ``settings``; retried with growing delays."""
     parsed = parse(url)
     for attempt in range(attempts):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return create(url, engine_kwargs=_engine_settings(parsed), **settings)
+                return create(url, engine_kwargs=_engine_settings(parsed, connections), **settings)
         except ModuleNotFoundError as error:
             hint = "pip install 'paretoformer[postgres]'"
             raise ConfigError(f"url: {hide_passwords(url)} needs the package {error.name!r}: {hint}") from None
@@ -71,12 +76,12 @@ def connect(url: str, create: Callable[..., Database], *, attempts: int, **setti
     raise AssertionError("unreachable")
 
 
-def _engine_settings(url: sqlalchemy.URL) -> dict[str, Any]:
+def _engine_settings(url: sqlalchemy.URL, connections: int) -> dict[str, Any]:
     """Connections that were dropped while they were idle are replaced, and dead ones noticed within a minute."""
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": 20}}
     libpq = url.drivername.removeprefix("postgresql") in ("", "+psycopg", "+psycopg2")
-    return {"pool_pre_ping": True, "connect_args": LIBPQ if libpq else {}}
+    return {"pool_pre_ping": True, "pool_size": connections, "connect_args": LIBPQ if libpq else {}}
 
 
 def _enable_wal(connection: Any, _: object) -> None:

@@ -1,0 +1,79 @@
+"""The command that measures storage and decisions: a fake objective, and what it counts as lost."""
+
+import optuna
+import pytest
+
+from search.load import measure
+from search.load.__main__ import main
+from search.load.measure import Spent, fill, lost, opened
+from search.load.objective import EPOCHS, OBJECTIVES, ended_trials
+from search.study.records import front
+from search.study.store import TrialStore
+
+
+def test_the_trials_before_are_as_workers_store_them():
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for trial in ended_trials(40):
+        study.add_trial(trial)
+    assert list(lost(study, 40)) == []
+    records = TrialStore(study).records()
+    assert all(record.timing and record.cpu_seconds == list(range(1, EPOCHS + 1)) for record in records)
+    assert 1 < len(front(records, OBJECTIVES)) < 40
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")  # it asks for a trial
+def test_what_is_lost_is_told(tmp_path):
+    with opened(f"sqlite:///{tmp_path / 'a.db'}", "study") as study:
+        first, *_ = ended_trials(1)
+        study.add_trial(first)
+        study.add_trial(first)
+        study.ask()
+        assert list(lost(study, 4)) == [
+            "3 trials instead of 4",
+            "1 are running or queued",
+            "1 are incomplete",
+            "2 were run twice",
+        ]
+
+
+def test_a_study_is_filled_once(tmp_path):
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    fill(url, "study", 3)
+    fill(url, "study", 4)
+    fill(url, "study", 2)
+    with opened(url, "study") as study:
+        assert len(study.trials) == 4
+        assert list(lost(study, 4)) == []
+
+
+def test_only_the_outermost_calls_of_the_storage_are_counted(monkeypatch):
+    now, spent = [0.0], Spent()
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])
+
+    class Storage:
+        def set_trial_user_attr(self, trial_id, key, value):
+            now[0] += 1
+            self.get_trial(trial_id)
+
+        def get_trial(self, trial_id):
+            now[0] += 2
+
+    for name in measure.CALLS:
+        if not hasattr(Storage, name):
+            setattr(Storage, name, None)
+    storage = Storage()
+    spent.watch(storage)
+    storage.set_trial_user_attr(0, "curve", [])
+    storage.set_trial_user_attr(0, "other", [])
+    storage.get_trial(0)
+    assert (spent.storage_s, spent.reports) == (8.0, [3.0])
+
+
+@pytest.mark.slow
+def test_the_command_prints_a_line_for_each_number_of_trials_and_workers(tmp_path, capsys):
+    arguments = ["--storage", f"sqlite:///{tmp_path / 'a.db'}", "--trials", "20", "--workers", "1", "2", "--run", "4"]
+    assert main(arguments) == 0
+    first, *rows = capsys.readouterr().out.splitlines()
+    assert first.startswith("20 trials: read in ")
+    assert [row.split()[:4] for row in rows] == [["20", "trials", "1", "workers:"], ["24", "trials", "2", "workers:"]]
+    assert all(row.endswith("nothing lost") for row in rows)
