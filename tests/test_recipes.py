@@ -129,6 +129,8 @@ def slurm(tmp_path, monkeypatch):
         "ProctrackType": "proctrack/linuxproc",
         "TaskPlugin": "task/none",
         "SlurmdParameters": "config_overrides",
+        "SelectType": "select/cons_tres",
+        "SelectTypeParameters": "CR_Core",
         "StateSaveLocation": tmp_path / "state",
         "SlurmdSpoolDir": tmp_path / "spool",
         "SlurmctldPidFile": tmp_path / "slurmctld.pid",
@@ -185,7 +187,8 @@ def test_slurm_requeues_workers_that_are_stopped(slurm, tmp_path):
     wait_until(lambda: not state().strip(), seconds=240)
     states = [trial.state.name for trial in trials(url)]
     assert states.count("COMPLETE") == 4
-    assert set(states) == {"COMPLETE", "FAIL"}
+    assert states.count("FAIL") >= 2, "nobody was interrupted"
+    assert not {"RUNNING", "WAITING"} & set(states)
     assert "SIGTERM: the running trial was requeued" in "".join(path.read_text() for path in tmp_path.glob("*.out"))
 
 
@@ -195,7 +198,7 @@ def test_ray_actors_share_a_study(tmp_path):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     command = [sys.executable, RECIPES / "ray_actors.py", "2", *QUICK, f"storage.url={url}", "n_trials=2"]
     subprocess.run([*command, f"checkpoints={tmp_path}"], env=environment(), cwd=tmp_path, check=True, timeout=300)
-    assert [trial.state.name for trial in trials(url)] == ["COMPLETE"] * 2
+    assert [trial.state.name for trial in trials(url)].count("COMPLETE") == 2
 
 
 def command_lines():
