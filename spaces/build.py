@@ -11,11 +11,12 @@ from torch import nn
 
 from spaces.architecture import Architecture, describe, key
 from spaces.attention import Mechanism, Shape
-from spaces.dimensions import ConfigError
+from spaces.dimensions import ConfigError, check_whole
 from spaces.instantiate import check_arguments, instantiate
 from spaces.models.config import EMBEDDING_SETTINGS
 from spaces.models.quantization import quantize
 from spaces.relative import in_tokens
+from spaces.schema import shown
 from spaces.space import ROLES, Space
 from spaces.tasks import Task
 
@@ -51,7 +52,10 @@ def task_of(architecture: Mapping[str, Any], task: Task) -> Task:
 
 def _input_settings(architecture: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings of ``input`` that are not None: those of the task, and those of the model's embedding."""
-    given = {name: value for name, value in (architecture.get("input") or {}).items() if value is not None}
+    section = architecture.get("input") or {}
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"input={shown(section)}: it must be a mapping of settings")
+    given = {name: value for name, value in section.items() if value is not None}
     embedding = {name: given.pop(name) for name in EMBEDDING_SETTINGS if name in given}
     return given, embedding
 
@@ -85,6 +89,9 @@ def invalid_corners(space: Space, task: Task) -> list[str]:
             except ConfigError as error:
                 tried[part] = None
                 found.update(dict.fromkeys(str(error).splitlines()))
+            except RuntimeError as error:  # of PyTorch, for sizes that overflow
+                tried[part] = None
+                found[f"model: too large for any machine: {error}"] = None
         return tried[part]
 
     # Each construction is called at once, within the iteration that defines it.
@@ -152,7 +159,9 @@ def _check_model(architecture: Architecture, task: Task) -> bool:
 def _shape(architecture: Architecture, task: Task, role: str = "") -> Shape:
     """The shape of the mechanisms of a role; see :func:`_roles`."""
     model, spec = _model_settings(architecture), task.spec
-    length = -(-spec.length // model.get("stride", 1))
+    stride = model.get("stride", 1)
+    check_whole(1, stride=stride)
+    length = -(-spec.length // stride)
     if role == "decoder":
         length = spec.answer_length or length
     causal = role == "decoder" or (spec.causal and not role)

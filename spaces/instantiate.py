@@ -94,8 +94,12 @@ def check_arguments(
         if parameters[name].default is inspect.Parameter.empty and name not in arguments
     ]
     for name, value in arguments.items():
-        if name in takes and not _has_target(value) and wrong_type(value, parameters[name].annotation):
-            wanted = expected(parameters[name].annotation)
+        if name not in takes:
+            continue
+        annotation = parameters[name].annotation
+        is_object = _has_target(value) and any(classes_in(annotation))  # instantiate() constructs it
+        if not is_object and wrong_type(value, annotation):
+            wanted = expected(annotation)
             problems.append(f"{where}: {name}={shown(value)}: it must be {wanted}")
     if problems:
         raise ConfigError("\n".join(problems))

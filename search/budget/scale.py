@@ -85,7 +85,9 @@ def keep_given_input(config: DictConfig, overrides: Sequence[str]) -> None:
     """
     keys = (override.lstrip("+").split("=")[0] for override in overrides)
     given = {key.removeprefix("task.") for key in keys if key.startswith("task.")}
-    settings: DictConfig = config.space.get("input") or OmegaConf.create({})
+    settings = config.space.get("input")
+    if not isinstance(settings, DictConfig):  # there is none, or Space refuses it
+        return
     branches = settings.get("choice")
     if not isinstance(branches, DictConfig):
         _set_to_none(settings, given)

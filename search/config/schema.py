@@ -107,10 +107,20 @@ def validate_config(config: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: with a line for each key that is unknown, missing or invalid.
     """
+    if keys := list(_other_keys(config, "")):
+        raise ConfigError("\n".join(f"{key}: a key must be text; put it in quotes" for key in keys))
     try:
         RunConfig.model_validate(dict(config))
     except ValidationError as error:
         raise ConfigError("\n".join(dict.fromkeys(_messages(error, config)))) from None
+
+
+def _other_keys(node: object, where: str) -> Iterator[str]:
+    """The places of keys that are no text, such as 5 or true in YAML without quotes."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            place = f"{where}.{key}".removeprefix(".")
+            yield from _other_keys(value, place) if isinstance(key, str) else [place]
 
 
 def _messages(error: ValidationError, config: Mapping[str, Any]) -> Iterator[str]:

@@ -25,12 +25,11 @@ from search.pruning import Pruner
 from search.samplers.seeded import SeededPerTrial
 from search.study.history import History
 from search.study.records import Record, State
-from search.study.storage import close_storage, open_storage, open_study
+from search.study.storage import GRACE_S, close_storage, open_storage, open_study
 from search.study.store import TrialStore
 from search.worker import work
 from spaces.architecture import key
 
-GRACE_S = 60
 DECISIONS = 10
 CALLS = [name for name in vars(BaseStorage) if name.startswith(("get_", "set_", "create_"))]
 
@@ -107,7 +106,7 @@ class NoReporter:
 def opened(url: str, name: str, sampler: BaseSampler | None = None, *, seed: int = 0) -> Iterator[optuna.Study]:
     """The study of that name, created if it is missing; by default it is sampled at random."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = open_storage(url=url, grace_s=GRACE_S)
+    storage = open_storage(url=url)
     seeded = SeededPerTrial(lambda seed: sampler or RandomSampler(seed=seed), seed=seed)
     try:
         yield open_study(storage, name, directions=DIRECTIONS, sampler=seeded, identity={"load": True})

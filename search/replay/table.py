@@ -90,5 +90,5 @@ def read(path: Path) -> Table:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
-            f"{path}: no recorded table, as search.tables writes it: {getattr(error, 'strerror', None) or error}"
+            f"{path}: no recorded table ({getattr(error, 'strerror', None) or error}); give one of search.tables"
         ) from None

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from search.study.proxy import ProxyStorage
 
 GRPC = "grpc:"
+GRACE_S = 60
 
 
-def open_storage(*, url: str, heartbeat_s: int = 10, grace_s: int = 60, wait_s: float = 600) -> Retrying:
+def open_storage(*, url: str, heartbeat_s: int = 10, grace_s: int = GRACE_S, wait_s: float = 600) -> Retrying:
     """Open or create the storage at ``url``.
 
     Args:

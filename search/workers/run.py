@@ -106,6 +106,7 @@ def _search(
     from search.report.baselines import describe_baselines
     from search.report.json_lines import JsonReporter
     from search.report.progress import ProgressReporter
+    from search.study.storage import GRACE_S
     from search.worker import RepeatedFailureError, Stopped, work
 
     deadline.reserve_s = closing_s(0.0)
@@ -158,7 +159,7 @@ def _search(
     else:
         reporter.begin(records)
     try:
-        grace_s, patience = config["storage"]["grace_s"], _patience(config["patience"])
+        grace_s, patience = config["storage"].get("grace_s", GRACE_S), _patience(config["patience"])
         with WorkerProcesses(config, 0 if further else workers - 1, deadline, reporter.forward) as others:
             why = work(store, search, n_trials, reporter, ended, grace_s=grace_s, patience=patience)
             if further:

@@ -91,7 +91,7 @@ class Recordings(Task):
         for split, path in lists.items():
             if not path.exists():
                 raise ValueError(f"folder={str(self.folder)!r}: no {path.name}; give both lists or none")
-            for line in path.read_text().splitlines():
+            for line in _lines(path):
                 if listed.setdefault(line, split) != split:
                     raise ValueError(f"{path}: {line} is in both lists")
         there = set(files)
@@ -147,6 +147,13 @@ class Recordings(Task):
         start = max(0, len(samples) - longest) // 2
         assert self.spec.features is not None
         return Clip(log_mel(samples[start : start + longest], self.rate, self.spec.features), file_rate)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: no text in UTF-8; it must be a list of files, a line each") from None
 
 
 def _speaker(file: str) -> str:

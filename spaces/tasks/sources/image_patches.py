@@ -18,6 +18,7 @@ from torch import Tensor
 from spaces.dimensions import check_whole
 from spaces.tasks import TaskSpec
 
+MAX_SIDE = 2**14  # pixels
 CHANNELS = {"gray": 1, "rgb": 3}
 # What Pillow raises for files that are no image, truncated, damaged or implausibly large.
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
@@ -107,7 +108,7 @@ def merge_patches(patches: Tensor, side: int, channels: int, height: int, width:
 
 def square_grid(side: int, channels: str, patch: int | None) -> Grid:
     """The grid of images of ``side`` by ``side`` pixels; ``channels`` is ``gray`` or ``rgb``."""
-    check_whole(1, side=side)
+    check_whole(1, MAX_SIDE, side=side)
     if channels not in CHANNELS:
         raise ValueError(f"channels={channels!r}: it must be gray or rgb")
     return Grid(height=side, width=side, channels=CHANNELS[channels], patch=patch)

@@ -155,6 +155,8 @@ def read_json_lines(path: Path, settings: Settings) -> Iterator[Row]:
                 yield _object_row(where, json.loads(line), settings, columns)
             except json.JSONDecodeError as error:
                 yield Row(where, problem=f"not JSON: {error.msg} at column {error.colno}")
+            except RecursionError:
+                yield Row(where, problem="nested too deeply")
     _check_objects(path, settings, columns)
 
 
@@ -173,6 +175,8 @@ def read_json(path: Path, settings: Settings) -> Iterator[Row]:
             raise ValueError(
                 f"{path.name}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
             ) from error
+        except RecursionError:
+            raise ValueError(f"{path.name}: it is nested too deeply; it must be an array of objects") from None
     if isinstance(found, dict) and not set(settings.columns) <= found.keys():
         found = found["data"] if isinstance(found.get("data"), list) else found
     if isinstance(found, dict):
