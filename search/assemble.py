@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -36,6 +35,7 @@ from search.tracking import Tracking
 from search.tracking.background import BackgroundTracking
 from search.training.device import Device, select_device
 from search.training.learner import LightningLearner
+from search.training.remote import folders
 from search.training.speed import middle_epoch_seconds
 from search.training.weights import WeightsFolder
 from search.validate import validate_data, validate_latency, validate_space
@@ -101,6 +101,7 @@ def build_search(
     device = select_device(config["device"], precision=config["precision"], compile_network=config["compile"])
     sampler = seeded_sampler(config["sampler"], seed=seed)
     check_arguments(open_storage, config["storage"], "storage")
+    folder, remote = folders(config["checkpoints"])
     phase("reading the data")
     validate_data(task)
     phase("checking the space")
@@ -121,7 +122,7 @@ def build_search(
     objectives = Objectives.of(task, config["costs"], ceilings)
     baselines = store.baselines((lambda: _baselines(task, phase)) if config["baselines"] else None)
     store.data(lambda: _data(task, phase))
-    parent, folder = None, Path(config["checkpoints"])
+    parent = None
     whole = space  # with the epochs as given, which those of the parent do not depend on
     space, notes = _with_epochs(config, space, store, task, device, deadline, phase)
     if space.compression is not None:
@@ -159,6 +160,7 @@ def build_search(
         device,
         deadline.is_over,
         keeps_weights=config["weights_mb"] != 0,
+        checkpoints=remote and f"{remote}/{config['study']}",
         parent=parent,
     )
     search = Search(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from search.training.divergence import reason_to_prune
 from spaces.architecture import key, network_key
 from spaces.space import Space
 
+log = logging.getLogger(__name__)
 SAVED_EPOCHS = 3  # a checkpoint is written after each of the last epochs in the time budget, of others when due
 
 
@@ -69,6 +71,8 @@ def _evaluate(own: OpenTrial, store: TrialStore, search: Search) -> Iterator[Rec
     saved = search.learner.saved_epochs(own.record)
     resumed = next((record for record in earlier if saved and record.metric_at(saved) is not None), None)
     if resumed is None:  # the first start, or the checkpoint is on another host
+        if any(record.curve for record in earlier):
+            log.warning("Trial %d is trained from the beginning: it has no checkpoint here.", own.record.number)
         search.learner.discard(own.record.number)
         own.write(cpu_seconds=[], curve=[])
     else:

@@ -97,10 +97,11 @@ def check_arguments(
         if name not in takes:
             continue
         annotation = parameters[name].annotation
-        is_object = _has_target(value) and any(classes_in(annotation))  # instantiate() constructs it
-        if not is_object and wrong_type(value, annotation):
-            wanted = expected(annotation)
-            problems.append(f"{where}: {name}={shown(value)}: it must be {wanted}")
+        if _has_target(value) and any(classes_in(annotation)):  # instantiate() constructs it
+            continue
+        if wrong_type(value, annotation):
+            named = f"{name}: names a class" if _has_target(value) else f"{name}={shown(value)}"
+            problems.append(f"{where}: {named}: it must be {expected(annotation)}")
     if problems:
         raise ConfigError("\n".join(problems))
 

@@ -56,7 +56,9 @@ def test_a_damaged_file_counts_as_missing(file, caplog, content):
     file.parent.mkdir()
     file.write_bytes(content)
     assert Checkpoint(file, {}).epochs() == 0
-    assert [record.message.split(",")[0] for record in caplog.records] == [f"The checkpoint {file} is damaged"]
+    assert [record.message.split(",")[0] for record in caplog.records] == [
+        f"The checkpoint {file} is damaged or out of reach"
+    ]
 
 
 def test_on_a_full_disk_the_previous_checkpoint_stays_and_no_other_file(file, caplog, limited_file_size):

@@ -41,6 +41,7 @@ ONLY_IN = {  # a package and the files that may import it
         "search/report/status.py",
         "search/report/studies.py",
     },
+    "fsspec": {"search/training/remote.py"},
     "grpc": {"search/study/proxy.py"},
     "sqlalchemy": {"search/study/database.py", "search/study/retrying.py", "search/study/storage.py"},
 }

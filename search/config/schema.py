@@ -94,7 +94,7 @@ class RunConfig(BaseModel):
     )
     precision: Precision = Field(description=listed(list(PRECISIONS)))
     compile: bool = Field(description="true or false")
-    checkpoints: Text = Field(description="the path of a folder")
+    checkpoints: Text = Field(description="the path of a folder, or an fsspec URL such as s3://bucket/folder")
     output: Output = Field(description=listed(list(OUTPUTS)))
     weights_mb: Annotated[float, Field(ge=0)] | None = Field(
         description="a number of megabytes from 0, or null for no limit"

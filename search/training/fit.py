@@ -13,6 +13,7 @@ core. And Ctrl-C is raised in the main thread, not inside Lightning, which would
 
 from __future__ import annotations
 
+import io
 import logging
 import queue
 import threading
@@ -49,7 +50,7 @@ class LightningFit:
         settings: of the whole training, also when it is resumed.
         seed: of data order and dropout; each epoch derives its own.
         device: where and in which precision the network is trained.
-        checkpoint: a file of :meth:`state_dict`, saved by PyTorch; training resumes exactly where it was saved.
+        checkpoint: the file of a :meth:`state_dict`, saved by PyTorch; training resumes exactly where it was saved.
         is_over: called before each batch; if true, the iterator ends without the epoch in progress.
         teacher: predictions to learn from, see :class:`~search.training.loss.TrainingLoss`.
 
@@ -68,7 +69,7 @@ class LightningFit:
         *,
         seed: int,
         device: Device = CPU,
-        checkpoint: Path | None = None,
+        checkpoint: Path | io.BytesIO | None = None,
         is_over: Callable[[], bool] = lambda: False,
         teacher: Tensor | None = None,
     ) -> None:

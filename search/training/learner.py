@@ -13,6 +13,7 @@ from search.study.records import Record
 from search.training import Epoch, Parent, fit
 from search.training.checkpoint import Checkpoint
 from search.training.device import Device
+from search.training.remote import RemoteFile
 from search.training.settings import TrainSettings
 from search.training.weights import WeightsFolder
 from spaces.build import build, task_of
@@ -28,10 +29,11 @@ class LightningLearner:
     Args:
         task: data, loss and metric.
         seed: of weights, of the order of examples and of dropout.
-        folder: of the checkpoints.
+        folder: of the weights of complete trials, and of the checkpoints.
         device: where and in which precision networks are trained.
         is_over: called before each batch; if true, the training ends without the epoch in progress.
         keeps_weights: whether the weights of complete trials are written.
+        checkpoints: fsspec URL of their folder; None: they are in ``folder``.
         parent: that networks start from; None: they start from weights of their own.
     """
 
@@ -41,11 +43,16 @@ class LightningLearner:
     device: Device = fit.CPU
     is_over: Callable[[], bool] = lambda: False
     keeps_weights: bool = True
+    checkpoints: str | None = None
     parent: Parent | None = None
 
     def checkpoint(self, record: Record) -> Checkpoint:
         """The checkpoint of a trial."""
-        return Checkpoint(self.folder / f"{record.number}.pt", dict(record.architecture))
+        return Checkpoint(self._file(record.number), dict(record.architecture))
+
+    def _file(self, number: int) -> Path | RemoteFile:
+        name = f"{number}.pt"
+        return self.folder / name if self.checkpoints is None else RemoteFile(f"{self.checkpoints}/{name}")
 
     @property
     def weights(self) -> WeightsFolder:
@@ -58,7 +65,7 @@ class LightningLearner:
 
     def discard(self, number: int) -> None:
         """See :class:`~search.training.Learner`."""
-        Checkpoint(self.folder / f"{number}.pt", {}).discard()
+        Checkpoint(self._file(number), {}).discard()
 
     def train(self, record: Record, *, resume: bool) -> LightningTraining:
         """See :class:`~search.training.Learner`."""
@@ -84,7 +91,7 @@ class LightningTraining:
             settings,
             seed=learner.seed,
             device=learner.device,
-            checkpoint=checkpoint.path if resume else None,
+            checkpoint=checkpoint.content() if resume else None,
             is_over=learner.is_over,
             teacher=None if learner.parent is None else learner.parent.logits,
         )
