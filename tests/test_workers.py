@@ -16,7 +16,7 @@ from tiny_task import TREE, opened, tiny_config
 from search.assemble import build_search
 from search.budget.deadline import Deadline
 from search.workers import processes
-from search.workers.processes import MAX_AUTO, WorkerProcesses, worker_count
+from search.workers.processes import MAX_AUTO, WorkerProcesses, worker_count, worker_devices
 from spaces.space import Space
 
 
@@ -39,9 +39,37 @@ def test_workers_by_default(monkeypatch, settings, cores, expected):
     assert worker_count(config) == expected
 
 
+@pytest.mark.parametrize(
+    ("device", "count", "gpus", "expected"),
+    [
+        ("auto", 4, 2, ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]),
+        ("cuda", 3, 2, ["cuda:0", "cuda:1", "cuda:0"]),
+        ("auto", 2, 1, ["auto", "auto"]),
+        ("auto", 2, 0, ["auto", "auto"]),
+        ("cuda:1", 2, 4, ["cuda:1", "cuda:1"]),
+        ("cpu", 2, 4, ["cpu", "cpu"]),
+    ],
+)
+def test_gpus_are_dealt_out(monkeypatch, device, count, gpus, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert worker_devices(device, count) == expected
+    if gpus and device in ("auto", "cuda"):
+        assert worker_count({"workers": "auto", "budget": "10min", "device": device}) == gpus
+
+
+def test_a_worker_gets_its_device(monkeypatch):
+    start, echo = subprocess.Popen, "import json, sys; print(json.loads(sys.stdin.readline())['config']['device'])"
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **settings: start([sys.executable, "-c", echo], **settings))
+    shown = []
+    with WorkerProcesses({"budget": None, "device": "auto"}, ["cuda:1", "cuda:0"], Deadline(), shown.append) as others:
+        others.finish()
+    assert sorted(shown) == ["cuda:0", "cuda:1"]
+
+
 def test_a_worker_that_fails_is_reported():
     shown = []
-    with WorkerProcesses({"budget": None}, 1, Deadline(), shown.append) as others:
+    with WorkerProcesses({"budget": None}, ["cpu"], Deadline(), shown.append) as others:
         others.finish()
     assert len(shown) == 1
     assert shown[0].startswith("a worker has failed: weights_mb: missing; it must be ")
@@ -62,7 +90,7 @@ def test_a_killed_worker_is_replaced_but_not_for_ever(monkeypatch):
     start = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda _, **settings: start([sys.executable, "-c", SLEEPER], **settings))
     shown, killed = [], []
-    with WorkerProcesses({"budget": None}, 1, Deadline(), shown.append) as others:
+    with WorkerProcesses({"budget": None}, ["cpu"], Deadline(), shown.append) as others:
         for round_ in range(3):
             wait_until(lambda: len([line for line in shown if line.isdigit()]) == round_ + 1)  # noqa: B023
             killed.append(int([line for line in shown if line.isdigit()][-1]))
@@ -70,7 +98,10 @@ def test_a_killed_worker_is_replaced_but_not_for_ever(monkeypatch):
         others.finish()
     assert len(set(killed)) == 3
     messages = [line for line in shown if not line.isdigit()]
-    assert messages[:2] == ["A worker was killed (SIGKILL); another takes its place."] * 2
+    assert (
+        messages[:2]
+        == ["A worker was killed (SIGKILL, as the kernel does when memory runs out); another takes its place."] * 2
+    )
     assert [line for line in messages if line.startswith("a worker has failed")] == messages[2:]
     assert len(messages) == 3
 
@@ -79,7 +110,7 @@ def test_workers_that_are_stopped_are_not_replaced(monkeypatch):
     start = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda _, **settings: start([sys.executable, "-c", SLEEPER], **settings))
     shown = []
-    with WorkerProcesses({"budget": None}, 2, Deadline(), shown.append):
+    with WorkerProcesses({"budget": None}, ["cpu", "cpu"], Deadline(), shown.append):
         wait_until(lambda: len(shown) == 2)
     assert len(shown) == 2
 
@@ -106,7 +137,7 @@ def test_a_worker_requeues_its_trial_when_the_run_stops(tmp_path, monkeypatch):
     config["storage"] |= {"heartbeat_s": 10, "grace_s": 60}
     store, start = build_search(config, Space(tree), []).store, time.monotonic()
     opened.append(store.study._storage._backend)
-    with WorkerProcesses(config, 1, Deadline(), print):
+    with WorkerProcesses(config, ["cpu"], Deadline(), print):
         while not any(record.curve for record in store.records()):
             assert time.monotonic() - start < 120, "no epoch was trained"
             time.sleep(0.2)

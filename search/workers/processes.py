@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
@@ -27,19 +27,36 @@ STOPPING_S = 20.0  # that a worker has to requeue its trial, before it is killed
 
 
 def worker_count(config: Mapping[str, Any]) -> int:
-    """``config["workers"]``; if that is ``auto``, one per core with a time budget on a CPU, else one.
+    """``config["workers"]``; if that is ``auto``, with a time budget one per core or GPU of the device, else one.
 
     Without a budget it is one, so that the same seed gives the same first architectures.
     """
     workers = config.get("workers", "auto")
     if isinstance(workers, int):
         return workers
-    if config["budget"] is None or config["device"] not in ("auto", "cpu"):
+    if config["budget"] is None or config["device"] not in ("auto", "cpu", "cuda"):
         return 1
+    if gpus := _gpus(config["device"]):
+        return gpus
     from search.training.device import select_device
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MAX_AUTO) if select_device(config["device"]).accelerator == "cpu" else 1
+
+
+def worker_devices(device: str, count: int) -> list[str]:
+    """The device of each of ``count`` workers; several GPUs are dealt out in turn."""
+    gpus = _gpus(device)
+    return [f"cuda:{number % gpus}" for number in range(count)] if gpus > 1 else [device] * count
+
+
+def _gpus(device: str) -> int:
+    """How many GPUs of CUDA ``device`` leaves to choose from."""
+    if device not in ("auto", "cuda"):
+        return 0
+    from torch import cuda
+
+    return cuda.device_count() if cuda.is_available() else 0
 
 
 def _environment() -> dict[str, str]:
@@ -60,25 +77,27 @@ class WorkerProcesses:
 
     Args:
         config: the composed configuration, with the scale and the study chosen.
-        count: how many are started.
+        devices: of the workers that are started.
         deadline: of the run.
         show: prints a line.
     """
 
-    def __init__(self, config: Mapping[str, Any], count: int, deadline: Deadline, show: Callable[[str], None]) -> None:
-        self._config, self._count, self._deadline, self._show = config, count, deadline, show
+    def __init__(
+        self, config: Mapping[str, Any], devices: Sequence[str], deadline: Deadline, show: Callable[[str], None]
+    ) -> None:
+        self._config, self._devices, self._deadline, self._show = config, devices, deadline, show
         self._workers: list[_Worker] = []
         self._replaced = set[int]()  # the process ids of killed workers
         self._lock, self._stopping = threading.Lock(), False
 
     def __enter__(self) -> Self:
-        for _ in range(self._count):
-            self._start()
+        for device in self._devices:
+            self._start(device)
         return self
 
-    def _start(self) -> None:
-        ends_at = time.time() + self._deadline.total_left_s()
-        given = {"config": self._config, "ends_at": ends_at if self._deadline.limited else None}
+    def _start(self, device: str) -> None:
+        ends_at = time.time() + self._deadline.total_left_s() if self._deadline.limited else None
+        given = {"config": {**self._config, "device": device}, "ends_at": ends_at}
         errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed when all have ended
         process = subprocess.Popen(
             [sys.executable, "-m", "search.workers"],
@@ -93,11 +112,11 @@ class WorkerProcesses:
         with contextlib.suppress(BrokenPipeError):  # it has ended; finish() tells why
             process.stdin.write(json.dumps(given) + "\n")
             process.stdin.flush()
-        thread = threading.Thread(target=self._forward, args=(process,), daemon=True)
+        thread = threading.Thread(target=self._forward, args=(process, device), daemon=True)
         self._workers.append(_Worker(process, errors, thread))
         thread.start()
 
-    def _forward(self, process: subprocess.Popen[str]) -> None:
+    def _forward(self, process: subprocess.Popen[str], device: str) -> None:
         """Show what a worker prints; start another in its place if it is killed."""
         assert process.stdout is not None
         for line in process.stdout:
@@ -107,8 +126,10 @@ class WorkerProcesses:
             if code >= 0 or self._stopping or len(self._replaced) == MAX_RESTARTS:
                 return
             self._replaced.add(process.pid)
-            self._start()
-        self._show(f"A worker was killed ({signal.Signals(-code).name}); another takes its place.")
+            self._start(device)
+        name = signal.Signals(-code).name
+        cause = ", as the kernel does when memory runs out" if code == -signal.SIGKILL else ""
+        self._show(f"A worker was killed ({name}{cause}); another takes its place.")
 
     def finish(self) -> None:
         """Wait until all have ended; what went wrong in one is shown."""

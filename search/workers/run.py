@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.config import parse_duration
 from search.config.schema import validate_config
-from search.workers.processes import WorkerProcesses, worker_count
+from search.workers.processes import WorkerProcesses, worker_count, worker_devices
 from spaces.space import Space
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ def _search(
     from search.study.storage import GRACE_S
     from search.worker import RepeatedFailureError, Stopped, work
 
+    devices = worker_devices(config["device"], config["workers"])
+    config = {**config, "device": devices[0]}
     deadline.reserve_s = closing_s(0.0)
     command = "" if further else shlex.join(["python", "-m", "search.run", *sys.argv[1:]])
     built = build_search(
@@ -160,7 +162,7 @@ def _search(
         reporter.begin(records)
     try:
         grace_s, patience = config["storage"].get("grace_s", GRACE_S), _patience(config["patience"])
-        with WorkerProcesses(config, 0 if further else workers - 1, deadline, reporter.forward) as others:
+        with WorkerProcesses(config, [] if further else devices[1:], deadline, reporter.forward) as others:
             why = work(store, search, n_trials, reporter, ended, grace_s=grace_s, patience=patience)
             if further:
                 return 0
