@@ -244,9 +244,14 @@ def test_equal_sums_are_kept_once():
     ]
 
 
-def test_the_members_that_open_a_study_are_spread_evenly_in_the_logarithm_of_latency():
-    front = [Predicted({}, 1 / ms, ms) for ms in (1.0, 1.1, 2.0, 2.1, 4.0, 15.0, 16.0)]
-    assert [each.latency_ms for each in spread(front, 4)] == [16.0, 1.0, 4.0, 2.0]
+def test_the_members_that_open_a_study_are_spread_over_latency_and_damage():
+    def members(*points):
+        return [Predicted({}, damage, ms) for ms, damage in points]
+
+    front = members((1.0, 9.0), (1.1, 8.9), (4.0, 8.0), (4.1, 7.9), (10.0, 3.0), (15.0, 0.1), (16.0, 0.0))
+    assert [each.latency_ms for each in spread(front, 4)] == [16.0, 1.0, 4.1, 10.0]
+    equal = members((1.0, 5.0), (2.0, 5.0), (4.0, 5.0))
+    assert [each.latency_ms for each in spread(equal, 3)] == [4.0, 1.0, 2.0]
     assert len(spread(front, 99)) == len(front)
     assert spread(front, 0) == spread([], 3) == []
 

@@ -123,14 +123,14 @@ def measure_mixes(
     options: Options, library: Library, settings: Sequence[Setting], costs: MeasuredCosts, *, count: int, seed: int
 ) -> Iterator[Mix]:
     """Random networks in random combinations of the global dimensions."""
-    draw = random.Random(seed)
+    draw, dimensions = random.Random(seed), options.space.dimension_names()
     for _ in range(count):
         setting, replacements = draw.choice(settings), random_mix(options, draw)
         architecture = options.architecture(options.parameters(replacements, setting.parameters))
         expected = predict(options, library, setting, replacements)
         (timing,) = costs.timings([architecture])
         damage = library.damage_of(architecture)
-        yield Mix(describe(architecture), expected.damage, damage, expected.latency_ms, timing.ms)
+        yield Mix(describe(architecture, dimensions), expected.damage, damage, expected.latency_ms, timing.ms)
 
 
 def library_table(options: Options, library: Library, settings: Sequence[Setting]) -> Table:

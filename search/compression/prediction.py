@@ -126,19 +126,25 @@ def non_dominated(sums: Sequence[Sum]) -> list[Sum]:
 
 
 def spread(front: Sequence[Predicted], count: int) -> list[Predicted]:
-    """``count`` members of a front whose latencies are spaced most evenly on a logarithmic scale.
+    """``count`` members of a front by farthest-point sampling (Gonzalez, 1985), the slowest one first.
 
-    The first are the ends, then the members farthest from the ones before: so the start of the list covers the front
-    as well as possible, wherever it is cut.
+    Each is the farthest from the ones before in the logarithm of latency and in damage, both scaled to a range of 1: so
+    the start of the list covers the front, wherever it is cut.
     """
     if not front or count < 1:
         return []
-    logs = [math.log(max(each.latency_ms, 1e-9)) for each in front]
+    axes = ([math.log(max(each.latency_ms, 1e-9)) for each in front], [each.damage for each in front])
+    points = list(zip(*(_scaled(axis) for axis in axes), strict=True))
     chosen = [len(front) - 1]
     while len(chosen) < min(count, len(front)):
-        distances = [min(abs(log - logs[other]) for other in chosen) for log in logs]
+        distances = [min(math.dist(point, points[other]) for other in chosen) for point in points]
         chosen.append(max(range(len(front)), key=distances.__getitem__))
     return [front[at] for at in chosen]
+
+
+def _scaled(values: Sequence[float]) -> list[float]:
+    low, high = min(values), max(values)
+    return [(value - low) / (high - low) if high > low else 0.0 for value in values]
 
 
 def _choices(options: Options, library: Library, setting: Setting, block: int, part: Part) -> list[Choice]:
