@@ -32,19 +32,19 @@ def table(text):
 class Study:
     """A study with all that is shown of it."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, name="tiny"):
         self.folder, self.url = folder, f"sqlite:///{folder}/paretoformer.db"
-        self.study = tiny_study(self.url, identity=IDENTITY)
+        self.study = tiny_study(self.url, identity=IDENTITY, name=name)
         self.study.set_user_attr("ceilings", [1.0])
         self.store, self.meter = TrialStore(self.study), Drifting()
         self.tracking = MlflowTracking(uri=f"sqlite:///{folder}/mlflow.db")
         description = Description.of(self.store, OBJECTIVES, {"model.width"})
         self.tracking.start(
-            "tiny", identity=self.store.study_id(), objectives=OBJECTIVES, config="", description=description
+            name, identity=self.store.study_id(), objectives=OBJECTIVES, config="", description=description
         )
 
     def search(self, pruner=None):
-        return tiny_search(pruner=pruner, meter=self.meter, checkpoints=self.folder / "waiting")
+        return tiny_search(pruner=pruner, meter=self.meter, checkpoints=self.folder / self.study.study_name)
 
     def run(self, n_trials, *, pruner=None, reporter=None):
         def ended(trial):

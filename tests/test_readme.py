@@ -178,7 +178,8 @@ SNIPPETS = [
     pytest.param(code, id=f"{name} {number}")
     for name, text in TEXTS.items()
     for number, code in enumerate(blocks(text, "python"))
-    if name != "search/pruning/README.md"  # tests/test_plain.py runs it, and looks at the study
+    # tests/test_plain.py and tests/test_tutorial.py run these, and look at what becomes of them.
+    if name not in ("search/pruning/README.md", "search/TUTORIAL.md")
 ]
 
 

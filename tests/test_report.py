@@ -112,10 +112,10 @@ def test_the_note_in_mlflow_says_what_the_page_says(folder):
         assert command in note
     assert "mechanisms: softmax, linformer" in plain
     assert plain.splitlines()[:4] == [
-        "- **Searched:** FirstToken with softmax, linformer, seed unknown",
-        "- **Found:** accuracy 0.9000 (test 0.8900) at latency_ms 0.5, trial 1; the best baseline, linear, has 0.6500",
+        "- **Searched:** FirstToken with softmax, linformer, seed unknown, measured on here",
+        "- **Found:** accuracy 0.9000 (test 0.8900) at latency_ms 0.5 ±0.0%, trial 1; best baseline 0.6500, linear",
         "- **Why:** by ascending latency_ms the front has linformer from 0.2",
-        "- **Next:** python -m search.report tiny",
+        "- **Next:** python -m search.front tiny --confirm 5; search.export tiny --knee --to model; more below",
     ]
 
 

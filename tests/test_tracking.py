@@ -126,10 +126,10 @@ def test_the_run_of_a_trial_has_its_tags_params_and_metrics(server):
     assert expected.items() <= run.data.tags.items()
     assert run.data.tags["epochs"] == "2"
     assert run.data.params == {
-        "mechanism": "linformer",
+        "attention": "linformer",
         "depth": "2",
         "width": "128",
-        "mechanism.linformer.rank": "16",
+        "setting.linformer.rank": "16",
         "lr": "0.001",
     }
     assert run.data.metrics == {
@@ -151,19 +151,19 @@ def test_the_first_parameter_in_the_alphabet_is_one_that_all_trials_have():
     logged = [summaries.parameters(trial.architecture, dimensions) for trial in trials]
     assert [set(params) & {"depth"} for params in logged] == [set(), set()]
     assert min(set().union(*logged)) in set.intersection(*map(set, logged))
-    assert logged[0] == {"mechanism": "adaptive_span", "width": 32, "mechanism.adaptive_span.rank": 16, "lr": 0.001}
+    assert logged[0] == {"attention": "adaptive_span", "width": 32, "setting.adaptive_span.rank": 16, "lr": 0.001}
     same = {"model": {"size": 1}, "train": {"size": 2}, "pattern": ["softmax"]}
-    assert summaries.parameters(same, None) == {"mechanism": "softmax", "model.size": 1, "train.size": 2}
+    assert summaries.parameters(same, None) == {"attention": "softmax", "model.size": 1, "train.size": 2}
 
 
 def test_the_run_of_a_stopped_trial_links_to_those_that_are_better(server):
     trials = [record(0, 0.6), record(1, 0.7), record(2, 0.4, state="paused", stop=Stop("low gain", 2, None, (1, 0, 9)))]
     server.tracker().finish(trials)
     children = server.children()
-    address = f"#/experiments/{children[0].info.experiment_id}/runs/"
+    address, query = f"#/experiments/{children[0].info.experiment_id}/runs/", "?workflowType=machine_learning"
     words, links = children[2].data.tags["mlflow.note.content"].split("\n\n")
     assert words == "paused after 2 of None epochs; 1, 0 and 9 do better at no higher latency"
-    assert links == "Better: " + " ".join(f"[#{at}]({address}{children[at].info.run_id})" for at in (1, 0))
+    assert links == "Better: " + " ".join(f"[#{at}]({address}{children[at].info.run_id}{query})" for at in (1, 0))
 
 
 def test_the_parent_run_has_the_data_as_inputs_and_the_experiment_says_where_to_click(server):
@@ -187,7 +187,7 @@ def test_the_parent_run_has_the_data_as_inputs_and_the_experiment_says_where_to_
     assert SECRET not in inputs[0].dataset.source
     experiment = server.client.get_experiment_by_name(server.experiment)
     address = f"#/experiments/{experiment.experiment_id}/runs/{server.parent().info.run_id}"
-    assert f"[nlp]({address})" in experiment.tags["mlflow.note.content"]
+    assert f"[nlp]({address}?workflowType=machine_learning)" in experiment.tags["mlflow.note.content"]
 
 
 def test_the_run_of_a_stopped_trial_has_its_rung_threshold_and_better_trials(server):
@@ -339,7 +339,7 @@ def test_finish_keeps_the_oldest_of_duplicate_runs(server):
     first = server.children()[0].info.run_id
     late = server.tracker()
     late._runs._trials.clear()
-    late._runs.log_trial(record(0), summaries.trial_data(record(0), OBJECTIVES), front=True)
+    late._runs.log_trial(record(0), summaries.trial_data(record(0), OBJECTIVES), name="", front=True)
     late.finish([record(0)])
     assert server.children()[0].info.run_id == first
 
@@ -589,7 +589,7 @@ def test_the_front_is_a_table_artifact_and_a_table_in_the_note(server):
 
 def test_characters_that_mlflow_refuses_in_names_are_replaced(server, caplog):
     server.tracker().finish([record(0, name="a<b>")])
-    assert server.children()[0].data.params["mechanism.a_b_.rank"] == "16"
+    assert server.children()[0].data.params["setting.a_b_.rank"] == "16"
     assert not caplog.records
 
 

@@ -39,7 +39,9 @@ def test_the_server_shows_the_study_and_ends_with_the_command(uri):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         lines = [process.stdout.readline() for _ in range(3)]
-        address, run = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/#/experiments/\d+/runs/(\w+)\n", lines[1]).groups()
+        address, run = re.fullmatch(
+            r"(http://127\.0\.0\.1:\d+)/#/experiments/\d+/runs/(\w+)\?workflowType=\w+\n", lines[1]
+        ).groups()
         request = f"{address}/ajax-api/2.0/mlflow/runs/get?run_id={run}"
         with urllib.request.urlopen(request, timeout=30) as answer:
             assert '"two"' in answer.read().decode()

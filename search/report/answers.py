@@ -126,16 +126,24 @@ def in_short(
     """The four answers in a line each: what was searched, what was found, why, and what to do next."""
     metric, cost = objectives.metric, objectives.costs[0]
     known = dict(description.rows)
-    lines = [("Searched", f"{known['task']} with {known['mechanisms']}, seed {known.get('seed', 'unknown')}")]
+    searched = f"{known['task']} with {known['mechanisms']}, seed {known.get('seed', 'unknown')}"
+    if description.data:
+        searched += f", {sum(description.data['examples'].values()):,} examples"
+    if hosts := sorted({member.timing.host for member in members if member.timing}):
+        searched += f", measured on {', '.join(hosts)}"
+    lines = [("Searched", searched)]
     if members:
         best = min(members, key=lambda member: objectives.loss(member.metric or 0.0))
-        found = f"{metric} {with_test(best, objectives)} at {cost} {best.costs[cost]:.4g}, trial {best.number}"
+        spread = f" ±{best.timing.spread:.1%}" if best.timing and cost == "latency_ms" else ""
+        found = f"{metric} {with_test(best, objectives)} at {cost} {best.costs[cost]:.4g}{spread}, trial {best.number}"
         if baseline := best_baseline(baselines, objectives):
-            found += f"; the best baseline, {baseline.name}, has {baseline.metrics[metric]:.4f}"
+            found += f"; best baseline {baseline.metrics[metric]:.4f}, {baseline.name}"
         lines.append(("Found", found))
     if spans := mechanisms_by_cost(members, objectives):
         lines.append(("Why", f"by ascending {cost} the front has {spans}"))
-    lines.append(("Next", f"python -m search.report {shlex.quote(description.study)}"))
+    name = shlex.quote(description.study)
+    after = [f"python -m search.front {name} --confirm 5", f"search.export {name} --knee --to model"] if members else []
+    lines.append(("Next", "; ".join([*after, "more below"]) if after else f"python -m search.report {name}"))
     return lines
 
 
@@ -152,6 +160,10 @@ def next_commands(description: Description, members: Sequence[Record]) -> Iterat
         yield "Continue the study, with more trials or time", description.command
     yield "Print the front again", f"python -m search.front {name}"
     if members:
+        yield (
+            "Train the front again with fresh seeds, to see what was luck",
+            f"python -m search.front {name} --confirm 5",
+        )
         yield "Explain a trial", f"python -m search.front {name} --why {members[0].number}"
         yield "Take a model away, here the knee of the front", f"python -m search.export {name} --knee --to model"
     yield "See all on one page", f"python -m search.report {name}"

@@ -44,7 +44,6 @@ def experiment_note(studies: Mapping[str, str]) -> str:
     """
     links = " · ".join(f"[{markdown_text(name)}]({address})" for name, address in studies.items())
     return (
-        f"Paretoformer: each study is a run whose description tells what was searched and found. Open one: {links}. "
-        "Or start the UI by `python -m search.ui STUDY`, which prints its address. "
-        "In this experiment choose Runs, or Model training above the menu on the left."
+        f"Click Model training, then here. Studies: {links}. Each is a run whose description tells what was searched "
+        "and found, with a nested run per trial. `python -m search.ui STUDY` prints its address."
     )

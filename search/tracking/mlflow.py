@@ -153,7 +153,8 @@ class MlflowTracking(Tracking):
                 addresses = self._runs.addresses()
                 data = summaries.trial_data(record, self.objectives, dimensions, others, addresses)
                 on_front = record.number in members
-                self._runs.log_trial(record, data, front=on_front)
+                name = summaries.trial_name(record, dimensions)
+                self._runs.log_trial(record, data, name=name, front=on_front)
         self._runs.tag_front(members)
         links = self._runs.links()
         self._runs.log_study(summaries.study_data(records, self.objectives, links, self.baselines, self.description))

@@ -149,9 +149,9 @@ class StudyRuns:
         return {number: self._address(run.run_id) for number, run in self._trials.items()}
 
     def _address(self, run_id: str) -> str:
-        return f"#/experiments/{self.experiment_id}/runs/{run_id}"
+        return saved_view.run_path(self.experiment_id, run_id)
 
-    def log_trial(self, record: Record, data: RunData, *, front: bool) -> None:
+    def log_trial(self, record: Record, data: RunData, *, name: str, front: bool) -> None:
         """Create or complete the run of a trial that has just ended, or was paused again."""
         number, ended_ms, seconds = record.number, now_ms(), summaries.seconds(record)
         run = self._trials.get(number)
@@ -160,7 +160,7 @@ class StudyRuns:
             created = self._client.create_run(
                 self.experiment_id,
                 start_time=ended_ms - round(1000 * seconds),
-                run_name=summaries.trial_name(record),
+                run_name=name,
                 tags={**tags, **self._study_tag(), PARENT: self._parent},
             )
             info = created.info
@@ -213,7 +213,7 @@ class StudyRuns:
 
     def links(self) -> dict[str, str]:
         """Links in the note of the parent run, by their text."""
-        files = f"{self._address(self._parent)}/artifacts"
+        files = f"#/experiments/{self.experiment_id}/runs/{self._parent}/artifacts"
         return {
             "plot of the front": f"{files}/front.html",
             "table": f"{files}/front.json",

@@ -15,7 +15,7 @@ from typing import Any
 from search.study.records import Objectives, Record, State
 from search.tracking.summaries import parameters, sanitize
 
-MAX_AXES = 6  # of the parallel coordinates, besides the objectives: labels of more overlap at 1440 pixels
+MAX_AXES = 8  # of the parallel coordinates, besides the objectives: labels of more overlap at 1440 pixels
 LOWEST = -1_000_000_000  # below every metric
 
 
@@ -37,6 +37,11 @@ def tag(
         "state": "deflate;" + base64.b64encode(zlib.compress(state.encode())).decode(),
     }
     return f"mlflow.sharedViewState.{study_id}", json.dumps(value)
+
+
+def run_path(experiment_id: str, run_id: str) -> str:
+    """The path of a run in the UI, which would otherwise show it as an evaluation of generative AI."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
 
 def url_path(experiment_id: str, study_id: str) -> str:
@@ -87,7 +92,7 @@ def _view_state(study_id: str, objectives: Objectives, settings_shown: Sequence[
                 "name": "The front (blue), baselines (black)",
                 "display": True,
                 "isReordered": True,
-                "columns": 2,
+                "columns": 1,  # in half the width the labels of the parallel coordinates overlap
             }
         ],
         "isAccordionReordered": True,

@@ -42,17 +42,18 @@ class RunData:
     values: Sequence[MetricValue] = ()
 
 
-def trial_name(record: Record) -> str:
-    """The name of a trial's run in lists: ``#12 longformer 4x128 window=64``."""
-    shown = {name for name in settings(record.architecture) if name.startswith("attention.")}
+def trial_name(record: Record, dimensions: Collection[str] | None) -> str:
+    """The name of a trial's run in lists, with the dimensions of its mechanism: ``#12 longformer 4x128 window=64``."""
+    names = settings(record.architecture) if dimensions is None else dimensions
+    shown = {name for name in names if name.startswith("attention.")}
     return f"#{record.number} {brief(record.architecture, shown)}".strip()[:NAME_LIMIT]
 
 
 def parameters(architecture: Mapping[str, Any], dimensions: Collection[str] | None) -> dict[str, Any]:
     """The parameters of a trial's run: the mechanism and, of the settings, the dimensions of the space.
 
-    MLflow's views for comparing runs begin with the parameter that is first in the alphabet. So those that only some
-    trials have, the settings of a mechanism, follow ``mechanism``, and those of all others have no prefix.
+    MLflow's views for comparing runs begin with the parameters that are first in the alphabet. So the mechanism is
+    named ``attention``, and the settings of a mechanism, which only some trials have, ``setting.linformer.rank``.
     """
     kept = {name: value for name, value in settings(architecture).items() if dimensions is None or name in dimensions}
     short = [name.rpartition(".")[2] for name in kept if not name.startswith("attention.")]
@@ -60,11 +61,11 @@ def parameters(architecture: Mapping[str, Any], dimensions: Collection[str] | No
     for name, value in kept.items():
         section, _, rest = name.partition(".")
         if section == "attention":
-            found[f"mechanism.{rest}"] = value
+            found[f"setting.{rest}"] = value
         else:
             last = name.rpartition(".")[2]
-            found[last if short.count(last) == 1 and last != "mechanism" else name] = value
-    return {"mechanism": pattern(architecture), **found}
+            found[last if short.count(last) == 1 and last != "attention" else name] = value
+    return {"attention": pattern(architecture), **found}
 
 
 def trial_data(

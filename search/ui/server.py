@@ -16,6 +16,7 @@ from urllib.request import urlopen
 
 from search.tracking.client import connect
 from search.tracking.runs import STUDY
+from search.tracking.saved_view import run_path
 from spaces.dimensions import ConfigError
 
 HOST = "127.0.0.1"  # not reachable from other machines
@@ -93,9 +94,9 @@ def path_of(uri: str, experiment: str, study: str | None) -> str:
         raise ConfigError(f"--experiment {experiment}: MLflow has none of that name")
     number = found.experiment_id
     if study is None:
-        return f"#/experiments/{number}/runs"
+        return f"#/experiments/{number}/runs?workflowType=machine_learning"
     parents = client.search_runs([number], f"tags.`{STUDY}` LIKE '%'")  # the latest first
     run = next((run.info.run_id for run in parents if run.data.tags[STUDY] == study), None)
     if run is None:
         raise ConfigError(f"MLflow has no study {study!r}; python -m search.sync {shlex.quote(study)} logs it")
-    return f"#/experiments/{number}/runs/{run}"
+    return run_path(number, run)
