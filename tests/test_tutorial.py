@@ -1,4 +1,4 @@
-"""The tutorial: each of its blocks is run, in order and in one empty folder, with a shorter budget."""
+"""The tutorial: each of its blocks is run, in order and in one empty folder, with a shorter search."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TUTORIAL = (ROOT / "search" / "TUTORIAL.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL)
-SHORTER = {"budget=4min": "budget=25s", "--confirm 2": "--confirm 1"}
+SHORTER = {"budget=4min": "n_trials=2 space.train.epochs=1"}
 RUNNING = "mlflow models serve"
 
 
