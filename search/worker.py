@@ -183,10 +183,11 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
 
 @contextmanager
 def _signals_as_exceptions() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into :class:`Stopped`, once; a second one ends the process at once."""
+    """Turn SIGINT or SIGTERM into :class:`Stopped`, once; a second one of either ends the process at once."""
 
     def stop(number: int, _: Any) -> None:
-        signal.signal(number, signal.SIG_DFL)
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
         raise Stopped(number)
 
     before: dict[int, Callable[..., Any] | int | None] = {
