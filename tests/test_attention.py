@@ -92,6 +92,7 @@ ROWS = [
     Row(SoftmaxAttention, references.softmax, CAUSAL, cost=lambda n: n**2),
     Row(SoftmaxAttention, references.softmax, {"heads": 6, "kv_heads": 2}, cost=lambda n: n**2),
     Row(SoftmaxAttention, references.softmax, {"kv_heads": 1} | CAUSAL, cost=lambda n: n**2),
+    Row(SoftmaxAttention, references.softmax, {"heads": 4, "kept_heads": 0.5} | CAUSAL, cost=lambda n: n**2),
     Row(LinformerAttention, references.linformer, {"rank": 5}),
     Row(LinformerAttention, references.linformer, {"rank": 5, "sharing": "none"}),
     Row(LinformerAttention, references.linformer, {"rank": 5, "sharing": "key-value"}),

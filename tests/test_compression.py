@@ -58,10 +58,11 @@ def tree(checkpoint, **changes):
     return {
         "attention": {
             "softmax": {"_target_": "spaces.attention.softmax.SoftmaxAttention"},
+            "half": {"_target_": "spaces.attention.softmax.SoftmaxAttention", "kept_heads": 0.5},
             "linear": {"_target_": "spaces.attention.linear.LinearAttention"},
             "none": {"_target_": "spaces.models.pretrained.NoAttention"},
         },
-        "pattern": {"each": {"choice": ["softmax", "linear", "none"]}},
+        "pattern": {"each": {"choice": ["softmax", "half", "linear", "none"]}},
         "model": {
             "_target_": "spaces.models.pretrained.PretrainedEncoder",
             "checkpoint": str(checkpoint),
@@ -100,9 +101,9 @@ def test_the_options_are_those_of_the_space_and_the_parent_has_none_of_the_repla
     assert options.parent["pattern"] == ["softmax"] * LAYERS
     assert list(options.parent["model"]["feed_forward"].values()) == [1.0] * LAYERS
     assert "quantization" not in options.parent["model"]
-    assert options.of_block("attention", 1) == ["softmax", "linear", "none"]
+    assert options.of_block("attention", 1) == ["softmax", "half", "linear", "none"]
     assert options.of_block("feed_forward", 1) == [1.0, 0, 0.5]
-    assert len(list(options.replacements())) == LAYERS * (2 + 2)
+    assert len(list(options.replacements())) == LAYERS * (3 + 2)
     assert options.chosen(options.parent) == []
 
 
@@ -209,6 +210,7 @@ def test_the_best_sums_are_those_of_brute_force(seed):
 
 def settings_of(options, whole_ms=(8.0, 3.0)):
     added = {
+        ("attention", "half"): -0.2,
         ("attention", "linear"): -0.1,
         ("attention", "none"): -0.5,
         ("feed_forward", 0): -1.0,

@@ -155,6 +155,21 @@ def test_without_a_feed_forward_network_the_residual_connection_and_the_norm_are
     torch.testing.assert_close(without.features(ids, PADDING), whole.features(ids, PADDING))
 
 
+@pytest.mark.parametrize(("share", "count"), [(0.25, 1), (0.5, 2), (0.9, 4), (1.0, 4)])
+def test_with_fewer_heads_a_network_equals_the_whole_one_with_its_other_heads_set_to_zero(tmp_path, share, count):
+    four = write_checkpoint(tmp_path / "four", config={"num_attention_heads": 4})
+    whole, ids = encoder(four, heads=4), random_ids()
+    sliced = encoder(four, heads=4, options={"kept_heads": share})
+    for block in whole.blocks:
+        value, output = block.mechanism.value.weight.detach(), block.mechanism.output.weight.detach()
+        parts = [slice(3 * head, 3 * head + 3) for head in range(4)]
+        scores = [float(value[part].norm() * output[:, part].norm()) for part in parts]
+        for head in sorted(range(4), key=scores.__getitem__)[: 4 - count]:
+            block.mechanism.output.weight.data[:, parts[head]] = 0
+    assert sliced.blocks[0].mechanism.query.out_features == 3 * count
+    torch.testing.assert_close(sliced.features(ids, PADDING)[~PADDING], whole.features(ids, PADDING)[~PADDING])
+
+
 def test_neurons_are_kept_in_their_order():
     up, down = torch.tensor([[1.0], [3.0], [2.0]]), torch.tensor([[1.0, 1.0, 2.0]])
     assert important_neurons(up, down, 2).tolist() == [1, 2]
@@ -256,6 +271,12 @@ def made(**options):
         (made(), {"depth": LAYERS + 1}, f"depth={LAYERS + 1}: the checkpoint has {LAYERS} layers"),
         (made(), {"width": 8}, f"width=8: it must be the checkpoint's, {WIDTH}"),
         (made(), {"heads": 3}, f"heads=3: it must be the checkpoint's, {HEADS}"),
+        (made(), {"options": {"kept_heads": 0}}, "kept_heads=0: it must be above 0 and at most 1"),
+        (
+            made(),
+            {"options": {"kept_heads": 0.5, "kv_heads": 1}},
+            "kept_heads=0.5: it cannot be combined with kv_heads",
+        ),
         (made(), {"options": {"kv_heads": 1}}, f"kv_heads=1: the checkpoint has {HEADS}"),
         (made(), {"feed_forward": {"0": 0.5}}, "feed_forward={'0': 0.5}: it must have the keys 0 to 2, one per block"),
         (made(), {"feed_forward": {"0": 1, "1": 2, "2": 1}}, "feed_forward.1=2: it must be a number of 0 to 1"),

@@ -23,7 +23,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from spaces.dimensions import check_whole
@@ -193,55 +192,3 @@ class Mechanism(nn.Module, ABC):
     def merge_heads(self, x: Tensor) -> Tensor:
         """``(batch, heads, n, head_dim)`` to ``(batch, n, width)``."""
         return x.transpose(1, 2).flatten(2)
-
-
-class QKVMechanism(Mechanism):
-    """A mechanism with ``query``, ``key`` and ``value`` projections, without biases, and an ``output`` projection.
-
-    Args:
-        shape: the sizes, and whether it is causal.
-        kv_heads: heads of the keys and values, which groups of ``heads / kv_heads`` query heads share; ``heads`` unless
-            given.
-    """
-
-    def __init__(self, shape: Shape, *, kv_heads: int | None = None) -> None:
-        super().__init__(shape)
-        self.kv_heads = shape.heads if kv_heads is None else kv_heads
-        if self.kv_heads < 1 or shape.heads % self.kv_heads:
-            raise ValueError(f"kv_heads={kv_heads}: it must divide heads={shape.heads}")
-        self.query = nn.Linear(shape.width, shape.width, bias=False)
-        self.key = nn.Linear(shape.width, self.kv_heads * shape.head_dim, bias=False)
-        self.value = nn.Linear(shape.width, self.kv_heads * shape.head_dim, bias=False)
-        self.output = nn.Linear(shape.width, shape.width)
-        init_key_from_query(self.query, self.key, head_dim=shape.head_dim)
-
-    def add_biases(self) -> None:
-        """Give the projections of queries, keys and values biases of 0, as trained checkpoints have them."""
-        for projection in self.input_projections():
-            projection.bias = nn.Parameter(projection.weight.new_zeros(projection.out_features))
-
-    def input_projections(self) -> tuple[nn.Linear, ...]:
-        """The projections of queries, keys and values, in this order, perhaps several times."""
-        return self.query, self.key, self.value
-
-    @torch.no_grad()
-    def load_projections(self, *weights: tuple[Tensor, Tensor]) -> None:
-        """Copy weight and bias of a trained layer's query, key, value and output projections."""
-        projections = self.input_projections()
-        for projection, (weight, bias) in zip(projections, weights[:3] * (len(projections) // 3), strict=True):
-            projection.weight.copy_(weight)
-            projection.bias.copy_(bias)
-        self.output.weight.copy_(weights[3][0])
-        self.output.bias.copy_(weights[3][1])
-
-
-@torch.no_grad()
-def init_key_from_query(query: nn.Linear, key: nn.Linear, *, head_dim: int) -> None:
-    """Initialise the key projection as a copy of the query projection; with grouped queries, as the mean of a group.
-
-    A token then attends at first to tokens like itself, which is half of what associative recall needs: small models
-    learn recall within seconds with this initialisation and not at all without it (measured). Training separates the
-    two projections.
-    """
-    heads = key.out_features // head_dim
-    key.weight.copy_(query.weight.unflatten(0, (heads, -1, head_dim)).mean(1).flatten(0, 1))

@@ -11,10 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from spaces.attention import DecodeCache, QKVMechanism, Shape
+from spaces.attention import DecodeCache, Shape
 from spaces.attention.kernels.blocks import in_blocks, joined, listed_keys, masked_keys, neighbours_plan
 from spaces.attention.kernels.pairs import appended
 from spaces.attention.kernels.rotary import rotary
+from spaces.attention.projections import QKVMechanism
 
 
 class AdaptiveSpanAttention(QKVMechanism):

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaces.attention import DecodeCache, QKVMechanism, Shape
+from spaces.attention import DecodeCache, Shape
 from spaces.attention.kernels.blocks import ABSENT, attend_to_blocks, count_blocks, neighbours_plan
 from spaces.attention.kernels.pairs import appended
 from spaces.attention.kernels.rotary import rotary
+from spaces.attention.projections import QKVMechanism
 from spaces.attention.softmax import softmax_attention
 
 

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import DecodeCache, QKVMechanism, Shape
+from spaces.attention import DecodeCache, Shape
 from spaces.attention.kernels.scan import TokenDecay, decay_between
+from spaces.attention.projections import QKVMechanism
 
 CHUNK = 32  # tokens; measured, faster than 16 and 64
 Decay = Literal["token", "none"]

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaces.attention import DecodeCache, QKVMechanism, Shape
+from spaces.attention import DecodeCache, Shape
 from spaces.attention.kernels.scan import TokenDecay, scan, scan_step
+from spaces.attention.projections import QKVMechanism
 
 Decay = Literal["token", "constant"]
 

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaces.attention import DecodeCache, QKVMechanism, Shape, SourceCache
+from spaces.attention import DecodeCache, Shape, SourceCache
 from spaces.attention.kernels.scan import append_ones, scan, scan_step, weighted_mean
+from spaces.attention.projections import QKVMechanism
 
 FeatureMap = Literal["elu", "relu", "softmax"]
 

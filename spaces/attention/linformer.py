@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import QKVMechanism, Shape, SourceCache
+from spaces.attention import Shape, SourceCache
+from spaces.attention.projections import QKVMechanism
 
 Sharing = Literal["none", "headwise", "key-value"]
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from spaces.attention import DecodeCache, QKVMechanism, Shape
+from spaces.attention import DecodeCache, Shape
 from spaces.attention.kernels.blocks import attend_to_blocks, count_blocks, neighbours_plan
 from spaces.attention.kernels.pairs import appended
 from spaces.attention.kernels.rotary import rotary
+from spaces.attention.projections import QKVMechanism
 from spaces.attention.softmax import softmax_attention
 
 

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import DecodeCache, QKVMechanism, Shape
+from spaces.attention import DecodeCache, Shape
 from spaces.attention.kernels.blocks import overlapping
 from spaces.attention.kernels.pairs import appended
 from spaces.attention.kernels.rotary import rotary
+from spaces.attention.projections import QKVMechanism
 
 
 class LongformerAttention(QKVMechanism):

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import QKVMechanism, Shape, SourceCache
+from spaces.attention import Shape, SourceCache
 from spaces.attention.kernels.blocks import overlapping
+from spaces.attention.projections import QKVMechanism
 
 BLOCK = 32  # tokens per block of the convolution
 

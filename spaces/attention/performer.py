@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spaces.attention import DecodeCache, QKVMechanism, Shape, SourceCache
+from spaces.attention import DecodeCache, Shape, SourceCache
 from spaces.attention.kernels.scan import append_ones, scan, scan_step, weighted_mean
+from spaces.attention.projections import QKVMechanism
 
 # Added to a query's features, whose largest is 1, so that the sum of weights is never 0.
 EPSILON = 1e-6

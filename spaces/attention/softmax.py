@@ -21,6 +21,7 @@ class SoftmaxAttention(PairsAttention):
         kv_heads: heads of the keys and values, which groups of ``heads / kv_heads`` query heads share; ``heads`` unless
             given.
         rope: whether to apply rotary position embeddings; see :mod:`spaces.attention.kernels.rotary`.
+        kept_heads: share of the heads that exist, of the width that ``heads`` of them have; 1 unless given.
     """
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool) -> Tensor:

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import DecodeCache, Mechanism, Shape, init_key_from_query
+from spaces.attention import DecodeCache, Mechanism, Shape
 from spaces.attention.kernels.pairs import appended, mask_logits
+from spaces.attention.projections import init_key_from_query
 from spaces.attention.softmax import softmax_attention
 
 MODES = ("dense", "random", "factorised", "factorised_dense", "dot")

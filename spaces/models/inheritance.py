@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from spaces.attention import QKVMechanism
+from spaces.attention.projections import QKVMechanism
 from spaces.models.pretrained import PostNormBlock, PretrainedEncoder, important_neurons
 
 

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.attention import Mechanism, QKVMechanism
+from spaces.attention import Mechanism
+from spaces.attention.projections import QKVMechanism
 from spaces.dimensions import check_number
 from spaces.models.checkpoint import Checkpoint
 from spaces.models.encoder import pool
@@ -234,9 +235,10 @@ def _check_fit(source: Checkpoint, spec: TaskSpec, mechanisms: Sequence[Mechanis
     if width != source.width:
         raise ValueError(f"width={width}: it must be the checkpoint's, {source.width}")
     for mechanism in mechanisms:
-        if mechanism.heads != source.heads:
-            raise ValueError(f"heads={mechanism.heads}: it must be the checkpoint's, {source.heads}")
-        if isinstance(mechanism, QKVMechanism) and mechanism.kv_heads != source.heads:
+        heads = mechanism.width // mechanism.head_dim
+        if heads != source.heads:
+            raise ValueError(f"heads={heads}: it must be the checkpoint's, {source.heads}")
+        if isinstance(mechanism, QKVMechanism) and mechanism.kv_heads != mechanism.heads:
             raise ValueError(
                 f"kv_heads={mechanism.kv_heads}: the checkpoint has {source.heads} heads of keys and values"
             )

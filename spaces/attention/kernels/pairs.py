@@ -7,8 +7,9 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from spaces.attention import DecodeCache, QKVMechanism, Shape, SourceCache
+from spaces.attention import DecodeCache, Shape, SourceCache
 from spaces.attention.kernels.rotary import refuse_cross_attention, rotary
+from spaces.attention.projections import QKVMechanism
 
 
 class PairsAttention(QKVMechanism):
@@ -18,10 +19,13 @@ class PairsAttention(QKVMechanism):
         kv_heads: heads of the keys and values, which groups of ``heads / kv_heads`` query heads share; ``heads`` unless
             given.
         rope: whether to apply rotary position embeddings; see :mod:`spaces.attention.kernels.rotary`.
+        kept_heads: share of the heads that exist.
     """
 
-    def __init__(self, shape: Shape, *, kv_heads: int | None = None, rope: bool = False) -> None:
-        super().__init__(shape, kv_heads=kv_heads)
+    def __init__(
+        self, shape: Shape, *, kv_heads: int | None = None, rope: bool = False, kept_heads: float = 1.0
+    ) -> None:
+        super().__init__(shape, kv_heads=kv_heads, kept_heads=kept_heads)
         self.rotary = rotary(shape.head_dim, shape.length, enabled=rope)
 
     @abstractmethod
