@@ -234,9 +234,10 @@ def test_studies_are_listed(folder, command):
     code, out, _ = command()
     assert code == 0
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", rows[1].pop(1)), "of the latest trial"
     assert rows == [
-        ["tiny", "accuracy", "0.9000", "", "none", "7", "3"],
-        ["another one", "accuracy", "", "", "", "0", "0"],
+        ["another one", "", "", "accuracy", "", "", "", "0", "0", "0"],
+        ["tiny", "FirstToken", "accuracy", "0.9000", "", "none", "2", "3", "7"],
     ]
 
 
@@ -257,7 +258,7 @@ def test_a_study_is_listed_with_its_best_baseline_and_its_best_cheap_model(tmp_p
     for latency_ms, accuracy in ((10.0, 0.9), (1.01, 0.8), (1.0, 0.7), (0.5, 0.6)):
         add(study, latency_ms, [accuracy], test_metrics={"accuracy": accuracy - 0.1})
     _, out, _ = command()
-    assert "│ tiny  │ accuracy │ 0.9000 / 0.8000 │ 0.6000 / 0.3000 │ 0.7000 / 0.6000  │" in out
+    assert "FirstToken │ accuracy │ 0.9000 / 0.8000 │ 0.6000 / 0.3000 │ 0.7000 / 0.6000  │     4 │" in out
 
 
 CHOICES = [  # options, and the trial chosen of 0 (accuracy 0.6, 0.2 ms) and 1 (0.9, 0.45 ms)

@@ -207,5 +207,5 @@ def test_the_top_level_has_no_other_files():
         pytest.skip("not a checkout")
     tops = {line.split("/")[0] for line in listed.stdout.splitlines()}
     visible = {top for top in tops if not top.startswith(".")}
-    texts = {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"}
+    texts = {"README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"}
     assert visible <= {"pyproject.toml", "search", "conf", "spaces", "tests", *texts}

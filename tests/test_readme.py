@@ -220,6 +220,21 @@ def test_the_main_readme_has_at_most_120_lines():
     assert len(TEXTS["README.md"].splitlines()) <= 120
 
 
+def test_the_chinese_readme_has_the_commands_links_and_sections_of_the_english_one():
+    english, chinese = TEXTS["README.md"], TEXTS["README.zh.md"]
+    assert list(commands(chinese)) == list(commands(english))
+    links = [
+        [target for each in LINK.findall(text) for target in each if target and not target.startswith("README")]
+        for text in (english, chinese)
+    ]
+    assert sorted(links[0]) == sorted(links[1])
+    for pattern in (r"^## ", r"^- ", r"^\d\. ", r"^\|"):
+        counts = [len(re.findall(pattern, text, re.MULTILINE)) for text in (english, chinese)]
+        assert counts[0] == counts[1], pattern
+    numbers = [sorted(set(re.findall(r"\b\d+\.\d\d+\b|\b\d+ ?%", text))) for text in (english, chinese)]
+    assert numbers[0] == numbers[1], "results"
+
+
 def test_the_version_is_that_of_the_changelog():
     version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     released = re.search(r"^## \[(\d.*)\] - \d{4}-\d\d-\d\d$", TEXTS["CHANGELOG.md"], re.MULTILINE)

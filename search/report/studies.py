@@ -1,57 +1,76 @@
-"""All studies of a database as a table: the best model of each beside its baseline and the best of the cheap ones."""
+"""All studies of a database as a table: when, which task, the size of the front, and its best model."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from optuna.study import StudyDirection
 from rich.markup import escape
 from rich.table import Table
 
-from search.study.records import Record, State
+from search.report.timings import format_time
+from search.study.records import Objectives, Record, State, front
 from search.study.store import TrialStore
+from spaces.dimensions import ConfigError
 
 CHEAP = 0.1  # of the cost of the best model
+COLUMNS = ("study", "latest trial", "task", "metric", "best model", "best baseline", "best cheap model")
 
 
 def studies_table(stores: Mapping[str, TrialStore]) -> Table:
-    """A row per study; metrics are those on validation and, after a slash, on test."""
+    """A row per study, the latest last; metrics are those on validation and, after a slash, on test."""
     table = Table(
         title="Metrics: validation / test. Cheap: at most a tenth of the best model's cost.", title_justify="left"
     )
-    for name in ("study", "metric", "best model", "best baseline", "best cheap model"):
+    for name in COLUMNS:
         table.add_column(name, overflow="fold")
-    for name in ("trials", "complete"):
+    for name in ("front", "complete", "trials"):
         table.add_column(name, justify="right")
-    for name, store in stores.items():
-        table.add_row(*map(escape, _row(name, store)))
+    rows = {name: store.records() for name, store in stores.items()}
+    latest = {name: max((each.ended_at or 0.0 for each in records), default=0.0) for name, records in rows.items()}
+    for name in sorted(stores, key=lambda name: latest[name]):
+        when = format_time(latest[name])[: len("2026-11-29 13:09")] if latest[name] else ""
+        table.add_row(*map(escape, [name, when, *_row(stores[name], rows[name])]))
     return table
 
 
-def _row(name: str, store: TrialStore) -> list[str]:
-    records = store.records()
+def _row(store: TrialStore, records: Sequence[Record]) -> list[str]:
     complete = [record for record in records if record.state == State.COMPLETE and record.metric is not None]
-    counts = [str(len(records)), str(len(complete))]
+    counts = [str(len(complete)), str(len(records))]
     names = store.study.metric_names
     if names is None or not complete:
-        return [name, names[0] if names else "", "", "", "", *counts]
-    metric, cost = names[0], names[1]
-    sign = -1 if store.study.directions[0] == StudyDirection.MAXIMIZE else 1
-    best = _best(complete, sign)
-    cheap = [record for record in complete if record.costs[cost] <= CHEAP * best.costs[cost]]
-    baseline = min(store.baselines(), key=lambda each: sign * each.metrics[metric], default=None)
+        return [_task(store), names[0] if names else "", "", "", "", "0", *counts]
+    metric, costs = names[0], tuple(names[1:])
+    maximizes = store.study.directions[0] == StudyDirection.MAXIMIZE
+    # The bounds are those of the hypervolume, which is not computed here.
+    objectives = Objectives(metric, "maximize" if maximizes else "minimize", costs, 0.0, 1.0, ())
+    best = _best(complete, objectives)
+    cheap = [record for record in complete if record.costs[costs[0]] <= CHEAP * best.costs[costs[0]]]
+    baseline = min(store.baselines(), key=lambda each: objectives.loss(each.metrics[metric]), default=None)
+    cheapest = _best(cheap, objectives) if cheap else None
     return [
-        name,
+        _task(store),
         metric,
         _both(best.metric, best.test_metrics.get(metric)),
         "" if baseline is None else _both(baseline.metrics[metric], baseline.test_metrics.get(metric)),
-        _both(_best(cheap, sign).metric, _best(cheap, sign).test_metrics.get(metric)) if cheap else "none",
+        _both(cheapest.metric, cheapest.test_metrics.get(metric)) if cheapest else "none",
+        str(len(front(records, objectives))),
         *counts,
     ]
 
 
-def _best(records: Sequence[Record], sign: int) -> Record:
-    return min(records, key=lambda record: sign * (record.metric or 0.0))
+def _task(store: TrialStore) -> str:
+    """The class of the task; empty of a study that search.run has not created."""
+    try:
+        target = store.identity()["task"]["_target_"]
+    except (ConfigError, KeyError, json.JSONDecodeError):
+        return ""
+    return str(target).rpartition(".")[2]
+
+
+def _best(records: Sequence[Record], objectives: Objectives) -> Record:
+    return min(records, key=lambda record: objectives.loss(record.metric or 0.0))
 
 
 def _both(validation: float | None, test: float | None) -> str:
