@@ -137,7 +137,7 @@ def build_search(
             report=phase,
         )
         if not store.records():
-            initial_params = predicted_parameters(space, parent, costs, phase)
+            initial_params = predicted_parameters(space, parent, costs, deadline, phase)
     store.enqueue_first(initial_params)
     if type(tracking) is not Tracking:
         tracking = BackgroundTracking(tracking)

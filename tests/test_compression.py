@@ -15,6 +15,7 @@ from search.compression.accuracy import random_mix
 from search.compression.blockwise import active_neurons, divergence, relative_error
 from search.compression.library import Library
 from search.compression.options import Options, Replacement
+from search.compression.parent import trained_parent
 from search.compression.prediction import (
     Choice,
     Predicted,
@@ -173,10 +174,41 @@ def test_a_library_is_resumed_from_its_files(space, task, tmp_path, monkeypatch)
 
 def test_replacements_for_which_no_time_is_left_are_not_stored(space, task, tmp_path):
     library = library_in(tmp_path, space, task)
-    library.make(is_over=lambda: True)
+    library.make(trains=lambda: False)
     assert not list(tmp_path.iterdir())
     entries = [library.entry(each) for each in Options(space).replacements()]
     assert all(entry.damage == entry.untrained_damage for entry in entries)
+
+
+def test_a_library_that_runs_out_of_time_is_incomplete_and_its_networks_start_from_the_parent(space, task, tmp_path):
+    library, times = library_in(tmp_path, space, task), iter([False, False, True])
+    library.make(is_over=lambda: next(times))
+    assert len(list(tmp_path.iterdir())) == 2
+    assert not library.is_complete
+    options = Options(space)
+    parent, mixed = build(options.parent, task, seed=3), options.replaced([Replacement(2, "attention", "linear")])
+    network = build(mixed, task)
+    library.load_into(network, mixed)
+    assert torch.equal(network.blocks[2].mechanism.query.weight, parent.blocks[2].mechanism.query.weight)
+
+
+@pytest.mark.parametrize("after", [0, 30])
+def test_a_parent_whose_time_is_over_is_used_as_far_as_it_was_trained_and_not_stored(space, task, tmp_path, after):
+    calls = iter([*[False] * after, *[True] * 1000])
+    architecture = {**Options(space).parent, "train": {"epochs": 20, "lr": 1e-3}}
+    found = trained_parent(
+        tmp_path / "parent.safetensors",
+        architecture,
+        task,
+        seed=0,
+        device=Device(),
+        seconds=float("inf"),
+        is_over=lambda: next(calls),
+        report=lambda text: None,
+    )
+    untrained = build(architecture, task, seed=0)
+    assert torch.equal(found.head.weight, untrained.head.weight) == (after == 0)
+    assert not list(tmp_path.iterdir())
 
 
 def random_choices(draw, sub_blocks):
@@ -302,7 +334,7 @@ def test_the_most_active_neurons_are_kept():
 def test_a_parent_is_trained_once_and_other_data_or_settings_have_another(space, task, checkpoint, tmp_path):
     def prepare(space):
         reports = []
-        deadline = SimpleNamespace(left_s=lambda: float("inf"), elapsed_s=lambda: 0.0)
+        deadline = SimpleNamespace(left_s=lambda: float("inf"), elapsed_s=lambda: 0.0, is_over=lambda: False)
         parent = prepared_parent(
             space, task, seed=0, folder=tmp_path, device=Device(), deadline=deadline, report=reports.append
         )

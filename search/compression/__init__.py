@@ -32,7 +32,7 @@ class CompressionSettings:
     steps: int = 60
     lr: float = 5e-4
     tokens: int = 16_384
-    predicted: int = 16
+    predicted: int = 32
 
     def __post_init__(self) -> None:
         check_whole(0, steps=self.steps, predicted=self.predicted)

@@ -79,14 +79,24 @@ class Library:
             self._entries[replacement] = entry
         return self._entries.get(replacement)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all replacements have been made."""
+        return all(self.entry(each) is not None for each in self._options.replacements())
+
     def make(
-        self, report: Callable[[str], None] = lambda text: None, is_over: Callable[[], bool] = lambda: False
+        self,
+        report: Callable[[str], None] = lambda text: None,
+        *,
+        trains: Callable[[], bool] = lambda: True,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         """Train and score all replacements that are missing.
 
         Args:
             report: called with what is done next.
-            is_over: once it is true, replacements are scored untrained, and not stored.
+            trains: once it is false, replacements are scored untrained, and not stored.
+            is_over: once it is true, the others stay missing.
         """
         missing = [each for each in self._options.replacements() if self.entry(each) is None]
         if not missing:
@@ -95,12 +105,14 @@ class Library:
         expected = self._logits_after(validation, self._parent.blocks)
         for at, source in enumerate(self._parent.blocks):
             for replacement in (each for each in missing if each.block == at):
+                if is_over():
+                    return
                 number += 1
                 report(f"training replacement {number} of {len(missing)} ({replacement.name})")
-                over = is_over()
-                entry = self._made(replacement, train, validation, expected, 0 if over else self._steps)
+                trained = trains()
+                entry = self._made(replacement, train, validation, expected, self._steps if trained else 0)
                 self._entries[replacement] = entry
-                if not over:
+                if trained:
                     _write(self._path(replacement), entry)
             validation, train = _after(source, validation), _after(source, train)
 

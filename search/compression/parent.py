@@ -27,6 +27,7 @@ def trained_parent(
     seed: int,
     device: Device,
     seconds: float,
+    is_over: Callable[[], bool],
     report: Callable[[str], None],
 ) -> PretrainedEncoder:
     """The parent, from its file or trained now.
@@ -38,6 +39,7 @@ def trained_parent(
         seed: of the head, of dropout and of the order of examples.
         device: of the training.
         seconds: that the training may take; it has as many epochs as fit, at least one.
+        is_over: called before each batch; if true, the training ends, and what it has reached is used but not stored.
         report: called with the progress.
     """
     network = build(architecture, task, seed=seed)
@@ -46,8 +48,11 @@ def trained_parent(
             f"compression: model must be {PretrainedEncoder.__qualname__}, found {type(network).__name__}"
         )
     if not path.exists():
-        _train(path, network, architecture, task, seed=seed, device=device, seconds=seconds, report=report)
-    network.load_state_dict(read_weights(path, architecture))
+        _train(
+            path, network, architecture, task, seed=seed, device=device, seconds=seconds, is_over=is_over, report=report
+        )
+    if path.exists():
+        network.load_state_dict(read_weights(path, architecture))
     return network.eval()
 
 
@@ -60,6 +65,7 @@ def _train(
     seed: int,
     device: Device,
     seconds: float,
+    is_over: Callable[[], bool],
     report: Callable[[str], None],
 ) -> None:
     settings = TrainSettings(**architecture["train"])
@@ -68,7 +74,7 @@ def _train(
         fitting = int(seconds / epoch_seconds(architecture, task, device=device, seed=seed))
         settings = replace(settings, epochs=max(1, min(settings.epochs, fitting)))
     report(f"training the whole network, {settings.epochs} epochs")
-    with LightningFit(network, task_of(architecture, task), settings, seed=seed, device=device) as fit:
+    with LightningFit(network, task_of(architecture, task), settings, seed=seed, device=device, is_over=is_over) as fit:
         for epoch, metric in fit:
             report(f"training the whole network, {epoch} of {settings.epochs} epochs: {task.metric} {metric:.4f}")
             if epoch == settings.epochs:

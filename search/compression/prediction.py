@@ -58,6 +58,7 @@ def measure_settings(
     library: Library,
     latencies: Callable[[Sequence[Architecture]], Sequence[float]],
     report: Callable[[str], None] = lambda text: None,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> list[Setting]:
     """Measure the parent and every option in every combination of the global dimensions.
 
@@ -68,9 +69,12 @@ def measure_settings(
         library: the damages.
         latencies: milliseconds of several architectures, measured side by side.
         report: called with what is done next.
+        is_over: once it is true, the other combinations are left out.
     """
     found, every = [], options.global_parameters()
     for number, given in enumerate(every, 1):
+        if is_over():
+            break
         report(f"measuring the latency of replacements, {number} of {len(every)}")
         kinds = list(dict.fromkeys((each.part, each.option) for each in options.replacements()))
         placed = [[each for each in options.replacements() if (each.part, each.option) == kind] for kind in kinds]

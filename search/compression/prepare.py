@@ -99,13 +99,14 @@ def prepared_parent(
             seed=seed,
             device=device,
             seconds=PARENT_SHARE * deadline.left_s(),
+            is_over=deadline.is_over,
             report=report,
         )
         library = Library(
             where, options, task, parent, tokens=settings.tokens, steps=settings.steps, lr=settings.lr, seed=seed
         )
         end = deadline.elapsed_s() + LIBRARY_SHARE * deadline.left_s()
-        library.make(report, lambda: deadline.elapsed_s() > end)
+        library.make(report, trains=lambda: deadline.elapsed_s() <= end, is_over=deadline.is_over)
     return TrainedParent(library)
 
 
@@ -122,13 +123,17 @@ def stored_parent(store: TrialStore, task: Task, device: Device, report: Callabl
 
 
 def predicted_parameters(
-    space: Space, parent: TrainedParent, costs: MeasuredCosts, report: Callable[[str], None] = lambda text: None
+    space: Space,
+    parent: TrainedParent,
+    costs: MeasuredCosts,
+    deadline: Deadline,
+    report: Callable[[str], None] = lambda text: None,
 ) -> list[dict[str, Any]]:
     """The parameters of the networks of the predicted front that open a study, the parent's own first."""
     options, settings = Options(space), _settings(space)
-    if not settings.predicted:
+    if not settings.predicted or not parent.library.is_complete:
         return []
-    measured = measure_settings(options, parent.library, latencies_by(costs), report)
+    measured = measure_settings(options, parent.library, latencies_by(costs), report, deadline.is_over)
     front = predict_front(options, parent.library, measured)
     return [dict(each.parameters) for each in spread(front, settings.predicted)]
 
