@@ -1,8 +1,8 @@
 """A command that kills, stops and interrupts the workers of a study at random, and then checks that nothing is lost.
 
 ``python tests/chaos.py FOLDER --kills 30`` works on SQLite, ``--storage URL`` on a server, whose connections are then
-terminated at random as well; ``--restart COMMAND`` restarts it instead. It prints the numbers and ends with exit code 1
-if a check fails.
+terminated at random as well; ``--restart COMMAND`` restarts it instead. With ``--same`` there is one worker, and the
+results must be those of a run without signals. It prints the numbers and ends with exit code 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import optuna
 import sqlalchemy
 from tiny_task import TREE, FirstToken, tiny_config
 
+from search.study import requeue
 from search.study.records import Objectives, State, front
 from search.study.storage import load_study, open_read_only
 from search.study.store import TrialStore
@@ -73,8 +74,9 @@ def configuration(folder: Path, url: str, n_trials: int) -> dict:
     }
 
 
-def worker(config: dict, folder: Path, number: int) -> None:
+def worker(config: dict, folder: Path, number: int, max_tries: int) -> None:
     """Run the study to its end, in a process of its own."""
+    requeue.MAX_TRIES = max_tries
     os.chdir(folder)
     log = os.open(f"worker-{number}.log", os.O_CREAT | os.O_WRONLY)
     os.dup2(log, 1)
@@ -94,8 +96,8 @@ def resume(process) -> None:
 class Chaos:
     """Keeps ``count`` workers running and sends them signals."""
 
-    def __init__(self, config: dict, folder: Path, count: int, seed: int) -> None:
-        self.config, self.folder, self.count = config, folder, count
+    def __init__(self, config: dict, folder: Path, count: int, seed: int, *, max_tries: int) -> None:
+        self.config, self.folder, self.count, self.max_tries = config, folder, count, max_tries
         self.random, self.started, self.sent = random.Random(seed), 0, Counter()
         self.workers, self.stopped = [], []
         self.context = multiprocessing.get_context("forkserver")
@@ -103,7 +105,7 @@ class Chaos:
 
     def start(self):
         self.started += 1
-        process = self.context.Process(target=worker, args=(self.config, self.folder, self.started))
+        process = self.context.Process(target=worker, args=(self.config, self.folder, self.started, self.max_tries))
         process.start()
         return process
 
@@ -156,6 +158,22 @@ class Chaos:
         last = self.start()
         last.join()
         assert last.exitcode == 0, f"the last worker ended with exit code {last.exitcode}"
+
+
+def outline(url: str) -> list[tuple]:
+    """The results of the study in the order in which its trials were first started; their numbers depend on signals."""
+    with open_read_only(url) as storage:
+        records = TrialStore(load_study(storage, "chaos")).records()
+    return [(each.state, each.architecture, each.curve, each.metric) for each in records]
+
+
+def check_same(url: str, folder: Path, n_trials: int) -> None:
+    """Run another study without signals and compare it with the one at ``url``."""
+    folder.mkdir()
+    config = configuration(folder, f"sqlite:///{folder}/studies.db", n_trials)
+    Chaos(config, folder, 1, 0, max_tries=1).end()
+    for interrupted, whole in zip(outline(url), outline(config["storage"]["url"]), strict=True):
+        assert interrupted == whole, f"{interrupted} instead of {whole}"
 
 
 def check(config: dict, folder: Path) -> dict:
@@ -226,12 +244,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--storage", metavar="URL")
     parser.add_argument("--restart", metavar="COMMAND", help="restarts the server of the storage")
+    parser.add_argument("--same", action="store_true", help="one worker; compare with a run without signals")
     asked = parser.parse_args()
     folder = asked.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     config = configuration(folder, asked.storage or f"sqlite:///{folder}/studies.db", asked.trials)
-    chaos, start, outages = Chaos(config, folder, asked.workers, asked.seed), time.monotonic(), 0
+    workers, max_tries = (1, sys.maxsize) if asked.same else (asked.workers, requeue.MAX_TRIES)
+    chaos = Chaos(config, folder, workers, asked.seed, max_tries=max_tries)
+    start, outages = time.monotonic(), 0
     while sum(chaos.sent.values()) < asked.kills and chaos.fill():
         time.sleep(chaos.random.uniform(0.2, 4.0))
         chaos.signal_one()
@@ -240,6 +261,8 @@ def main() -> None:
             interrupt_server(asked.storage, asked.restart)
     chaos.end()
     numbers = check(config, folder)
+    if asked.same:
+        check_same(config["storage"]["url"], folder / "whole", asked.trials)
     signals = dict(chaos.sent)
     print({"signals": signals, "outages": outages, "seconds": round(time.monotonic() - start), **numbers})  # noqa: T201
     if sum(signals.values()) < asked.kills:

@@ -12,10 +12,18 @@ HERE = Path(__file__).parent
 
 @pytest.mark.slow
 def test_nothing_is_lost_when_workers_are_killed_at_random(tmp_path, url):
+    check(tmp_path, ["--trials", "6", "--workers", "2", "--storage", url])
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_at_random_gives_the_results_of_one_that_is_not(tmp_path):
+    check(tmp_path, ["--trials", "6", "--same"])
+
+
+def check(tmp_path, options):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
-    options = ["--kills", "4", "--trials", "6", "--workers", "2", "--storage", url]
     done = subprocess.run(
-        [sys.executable, HERE / "chaos.py", tmp_path / "run", *options],
+        [sys.executable, HERE / "chaos.py", tmp_path / "run", "--kills", "4", *options],
         env=environment,
         capture_output=True,
         text=True,
