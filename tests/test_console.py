@@ -210,7 +210,7 @@ def test_json_has_an_object_a_line_with_the_numbers_of_the_study():
         pass
     reporter.print_front(others)
     reporter.print_end("the space is exhausted")
-    reporter.print_seconds(3.0)
+    reporter.print_seconds(3.0, tracking_s=0.5)
     events = [json.loads(line) for line in lines]
     names = ["message", "trial_progress", "trial_ended", "trial_ended", "message", "phase", "front", "run_ended"]
     assert [each["event"] for each in events] == [*names, "seconds"]
@@ -275,8 +275,8 @@ def test_seconds_are_printed_by_activity(reporter):
     reporter.trial_ended(trained, [trained])
     reporter.progress(replace(RUNNING, number=1, training_s=100.0, latency_s=5.0))  # resumed
     reporter.trial_ended(again, [trained, again])
-    reporter.print_seconds(100.0)
-    shares = "training 80 s (80%), measuring latency 15 s (15%), other 5 s (5%)"
+    reporter.print_seconds(100.0, tracking_s=2.0)
+    shares = "training 80 s (80%), measuring latency 15 s (15%), tracking 2 s (2%), other 3 s (3%)"
     assert printed(reporter).endswith(f"100 s: {shares}; training overhead 4%\n")
 
 
@@ -298,8 +298,11 @@ def test_the_time_left_is_that_of_the_trials_not_ended_at_the_speed_of_this_work
 def test_remeasuring_counts_as_measuring_latency(reporter, clock):
     with reporter.remeasuring():
         clock[0] += 5.0
-    reporter.print_seconds(20.0)
-    assert printed(reporter) == "20 s: training 0 s (0%), measuring latency 5 s (25%), other 15 s (75%)\n"
+    reporter.print_seconds(20.0, tracking_s=0.0)
+    assert (
+        printed(reporter)
+        == "20 s: training 0 s (0%), measuring latency 5 s (25%), tracking 0 s (0%), other 15 s (75%)\n"
+    )
 
 
 def test_the_summary_has_the_best_trial_and_the_cost_of_the_cheapest(reporter):

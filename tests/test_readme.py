@@ -7,7 +7,9 @@ import textwrap
 from pathlib import Path
 
 import fuzz
+import picture
 import pytest
+import thousand
 import yaml
 from checkpoints import with_checkpoint
 from hydra import compose, initialize_config_dir
@@ -88,12 +90,16 @@ def test_a_command_composes_or_parses(words, monkeypatch):
     monkeypatch.setattr(export, "_export", reached)
     monkeypatch.setattr(inference, "load", reached)
     monkeypatch.setattr(fuzz, "supervise", reached)
+    monkeypatch.setattr(picture, "draw", reached)
+    monkeypatch.setattr(thousand, "measure", reached)
     monkeypatch.setattr(pruning, "main", reached)  # it has no options, so nothing to parse
     assert module != "search.pruning" or not given
     monkeypatch.setattr(sys, "argv", [module, *given])
     entry = {
         "search.front": front.main,
         "tests.fuzz": fuzz.main,
+        "tests.picture": picture.main,
+        "tests.thousand": thousand.main,
         "search.compare": compare.main,
         "search.tables": tables.main,
         "search.costs": costs.main,
@@ -137,6 +143,8 @@ def test_the_readmes_hold_commands_of_every_kind():
     modules = {words[0] for parameter in COMMANDS for words in parameter.values}
     assert modules == {
         "tests.fuzz",
+        "tests.picture",
+        "tests.thousand",
         "search.run",
         "search.front",
         "search.compare",
@@ -233,6 +241,16 @@ def test_the_chinese_readme_has_the_commands_links_and_sections_of_the_english_o
         assert counts[0] == counts[1], pattern
     numbers = [sorted(set(re.findall(r"\b\d+\.\d\d+\b|\b\d+ ?%", text))) for text in (english, chinese)]
     assert numbers[0] == numbers[1], "results"
+
+
+def test_the_picture_is_that_of_the_command_below_it_and_has_the_labels_of_today():
+    caption = re.search(r"^\*The front of `python -m (.*)`", TEXTS["README.md"], re.MULTILINE)[1]
+    assert shlex.split(caption) == picture.SEARCH
+    drawn = re.sub(r"<!--.*?-->", "", picture.PICTURE.read_text(), flags=re.DOTALL)
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
+    labels = ["accuracy on the validation split", "latency (ms), logarithmic scale"]
+    assert [label for label in labels if label not in texts] == []
+    assert re.search(r"\d+ of 36 trials are on the front; stopped before training: \d+", " ".join(texts))
 
 
 def test_the_version_is_that_of_the_changelog():

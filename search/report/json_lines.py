@@ -117,6 +117,6 @@ class JsonReporter:
         """Why the run ends, a clause."""
         self._write(event("run_ended", reason=why))
 
-    def print_seconds(self, total: float, *, workers: int = 1) -> None:
+    def print_seconds(self, total: float, *, tracking_s: float, workers: int = 1) -> None:
         """The duration of the run."""
-        self._write(event("seconds", total=total, workers=workers))
+        self._write(event("seconds", total=total, tracking=tracking_s, workers=workers))

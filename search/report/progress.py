@@ -153,12 +153,13 @@ class ProgressReporter(FrontPrinter):
         """Print why the run ends, a clause."""
         self.print(f"The run ends: {why}.")
 
-    def print_seconds(self, total: float, *, workers: int = 1) -> None:
-        """Print the seconds of training, measuring latency and everything else, of the first of ``workers``."""
-        rest = total - sum(self._seconds.values())
+    def print_seconds(self, total: float, *, tracking_s: float, workers: int = 1) -> None:
+        """Print the seconds of training, measuring latency, tracking and the rest, of the first of ``workers``."""
+        rest = total - tracking_s - sum(self._seconds.values())
         parts = {
             "training": self._seconds["training_s"],
             "measuring latency": self._seconds["latency_s"],
+            "tracking": tracking_s,
             "other": rest,
         }
         shares = ", ".join(f"{name} {seconds:.0f} s ({seconds / total:.0%})" for name, seconds in parts.items())

@@ -130,7 +130,7 @@ def _search(
             status=status,
             read=None if further else store.records,
         )
-    tracking_s = 0.0
+    tracking_s = tracked_s = 0.0  # the longest pause between trials, and the sum of those for tracking
 
     def trim_weights(records: Sequence[Record]) -> None:
         if dropped := built.weights.trim(records, search.objectives, megabytes=config["weights_mb"]):
@@ -138,11 +138,13 @@ def _search(
             reporter.print(f"The weights of trials {numbers} do not fit into weights_mb={config['weights_mb']:g}.")
 
     def ended(trial: Record) -> None:
-        nonlocal tracking_s
+        nonlocal tracking_s, tracked_s
         records, before = store.records(), time.monotonic()
         reporter.trial_ended(trial, records)
         trim_weights(records)
+        logging = time.monotonic()
         tracking.log(trial.number, records)
+        tracked_s += time.monotonic() - logging
         tracking_s = max(tracking_s, time.monotonic() - before)
         deadline.reserve_s = closing_s(tracking_s) + remeasuring_s(records, search.objectives)
 
@@ -187,8 +189,10 @@ def _search(
     trim_weights(records)
     reporter.print_front(records)
     status.text = lambda: "finishing tracking"
+    finishing = time.monotonic()
     tracking.finish(records, why)
-    reporter.print_seconds(deadline.elapsed_s(), workers=workers)
+    tracked_s += time.monotonic() - finishing
+    reporter.print_seconds(deadline.elapsed_s(), tracking_s=tracked_s, workers=workers)
     reporter.note(f"As one page: python -m search.report {shlex.quote(config['study'])}")
     if tracking.ui_command():
         reporter.note(f"See every trial and the front: {tracking.ui_command()}")
