@@ -70,6 +70,7 @@ def configuration(folder: Path, url: str, n_trials: int) -> dict:
         "n_trials": n_trials,
         "budget": None,
         "patience": None,
+        "min_gain": None,
         "scale": "auto",
     }
 

@@ -6,7 +6,7 @@ from tiny_task import tiny_config
 from search.workers.run import run
 from spaces.dimensions import ConfigError
 
-SETTINGS = {"n_trials": 1, "budget": None, "patience": None, "scale": "auto"}
+SETTINGS = {"n_trials": 1, "budget": None, "patience": None, "min_gain": None, "scale": "auto"}
 REFUSED = [
     "../../escaped",
     "..",

@@ -57,6 +57,16 @@ def test_a_study_ends_when_its_front_has_stopped_growing(patience, records, ends
     assert not ends or reason.startswith("the front has stopped growing: the last ")
 
 
+def test_a_study_ends_when_its_front_grows_more_slowly_than_expected():
+    gain = gain_per_hour(SETTLED, OBJECTIVES)
+    assert gain > 0
+    assert not Patience(min_gain=0.99 * gain).reason_to_end(SETTLED, OBJECTIVES)
+    reason = Patience(min_gain=1.01 * gain).reason_to_end(SETTLED, OBJECTIVES)
+    assert reason == f"its hypervolume grows by {gain:.2g} an hour, less than min_gain={1.01 * gain:g}"
+    assert not Patience(min_gain=1e9).reason_to_end(SETTLED[:3], OBJECTIVES), "too few for an estimate"
+    assert Patience(trials=4, min_gain=1e-9).reason_to_end(SETTLED, OBJECTIVES).startswith("the front has stopped")
+
+
 def test_the_reason_names_the_trials_and_their_time():
     assert Patience(trials=4).reason_to_end(SETTLED, OBJECTIVES) == (
         "the front has stopped growing: the last 4 trials increased its hypervolume by at most 0.1%"

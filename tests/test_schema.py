@@ -50,6 +50,7 @@ ACCEPTED = {  # besides null, values of YAML that are no error
     "n_trials": ["auto", 1],
     "budget": ["90s", 1, 0.5, "1"],
     "patience": ["90s", 1, "1"],
+    "min_gain": [0.5, 1],
     "workers": ["auto", 1],
     "seed": [0, 1],
     "scale": ["auto"],
@@ -64,7 +65,7 @@ ACCEPTED = {  # besides null, values of YAML that are no error
     "checkpoints": ["a", "1"],
     "weights_mb": [0, 1, 0.5],
 }
-NULL = {"study", "n_trials", "budget", "patience", "warm_start", "weights_mb"}
+NULL = {"study", "n_trials", "budget", "patience", "min_gain", "warm_start", "weights_mb"}
 TEXTS = {"warm_start", "checkpoints"}  # any text will do
 VALUES = [
     *[None, True, False, 0, 1, -1, 0.5, -0.5, math.nan, math.inf, 10**30, "", "a", "1", "auto", "cpu", "cuda:1", "90s"],
@@ -80,7 +81,7 @@ def test_a_key_takes_the_values_of_its_kind_only(composed, key):
             (value is None and key in NULL)
             or repr(value) in map(repr, ACCEPTED[key])
             or (isinstance(value, str) and value and key in TEXTS)
-            or (value == 10**30 and key in ("n_trials", "patience", "budget", "weights_mb"))
+            or (value == 10**30 and key in ("n_trials", "patience", "budget", "min_gain", "weights_mb"))
         ):
             validate_config({**composed, key: value})
         else:

@@ -78,6 +78,9 @@ class RunConfig(BaseModel):
     patience: Duration | Count | None = Field(
         description="a number of trials from 1, a duration such as 5min, or null for no limit"
     )
+    min_gain: Annotated[float, Field(gt=0)] | None = Field(
+        description="a gain of the hypervolume per hour above 0, such as 0.05, or null for no limit"
+    )
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_WORKERS)] = Field(
         description=f"a whole number from 1 to {MAX_WORKERS}, or auto"
     )

@@ -13,6 +13,7 @@ MAY_DIFFER = (  # between workers
     "n_trials",
     "budget",
     "patience",
+    "min_gain",
     "workers",
     "storage",
     "tracking",

@@ -75,17 +75,20 @@ def _trials(config: Mapping[str, Any], space: Space) -> tuple[int | None, Sequen
     if "checkpoint" in space.model:  # the whole network is likely to be at the other end
         first.insert(0, next(space.smallest(largest=True)))
     if config["n_trials"] == "auto":
-        limited = config["budget"] is not None or config["patience"] is not None
+        limited = any(config[name] is not None for name in ("budget", "patience", "min_gain"))
         return (None if limited else DEFAULT_TRIALS), first
     return config["n_trials"], first
 
 
-def _patience(value: int | str | None) -> Patience | None:
+def _patience(config: Mapping[str, Any]) -> Patience | None:
     from search.budget.patience import Patience
 
-    if value is None:
+    value, min_gain = config["patience"], config["min_gain"]
+    if value is None and min_gain is None:
         return None
-    return Patience(trials=value) if isinstance(value, int) else Patience(seconds=parse_duration(value, "patience"))
+    trials = value if isinstance(value, int) else None
+    seconds = parse_duration(value, "patience") if isinstance(value, str) else None
+    return Patience(trials, seconds, min_gain)
 
 
 def _search(
@@ -163,7 +166,7 @@ def _search(
     else:
         reporter.begin(records)
     try:
-        grace_s, patience = config["storage"].get("grace_s", GRACE_S), _patience(config["patience"])
+        grace_s, patience = config["storage"].get("grace_s", GRACE_S), _patience(config)
         with WorkerProcesses(config, [] if further else devices[1:], deadline, reporter.forward) as others:
             why = work(store, search, n_trials, reporter, ended, grace_s=grace_s, patience=patience)
             if further:
