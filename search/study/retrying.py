@@ -9,6 +9,7 @@ count, and one that no worker runs is requeued by :func:`search.study.requeue.fa
 from __future__ import annotations
 
 import abc
+import contextlib
 import functools
 import logging
 import time
@@ -53,6 +54,9 @@ class Retrying(BaseStorage):
     def is_transient(self, error: Exception) -> bool:
         """Whether a call that raised ``error`` may succeed later."""
 
+    def reconnect(self) -> None:
+        """Prepare the next attempt."""
+
     def retry(self, action: Callable[[], Result], resolve: Callable[[], Result] | None = None) -> Result:
         """The result of ``action``, called until the database is available.
 
@@ -63,33 +67,33 @@ class Retrying(BaseStorage):
         """
         if self._failure is not None:
             raise self._failure
-        start, delay_s, failed, reported = time.monotonic(), MIN_DELAY_S, False, False
+        start, delay_s, cause, reported = time.monotonic(), MIN_DELAY_S, "", False
         while True:
             try:
                 result = action()
             except UpdateFinishedTrialError:
-                if not failed or resolve is None:
+                if not cause or resolve is None:
                     raise
                 result = resolve()
             except Exception as error:
                 if not self.is_transient(error):
                     raise
+                cause = cause or first_line(error)  # later ones may only tell of the lost connection
+                self.reconnect()
                 waited_s = time.monotonic() - start
                 if waited_s >= self.wait_s:
                     self._failure = StorageUnavailableError(
                         f"the database has been unavailable for {waited_s:.0f} s (storage.wait_s={self.wait_s:g}): "
-                        f"{first_line(error)}"
+                        f"{cause}"
                     )
                     raise self._failure from None
                 if waited_s >= SILENT_S and not reported:
-                    logger.warning(
-                        "The database is unavailable, waiting for up to %.0f s: %s", self.wait_s, first_line(error)
-                    )
+                    logger.warning("The database is unavailable, waiting for up to %.0f s: %s", self.wait_s, cause)
                     reported = True
                 time.sleep(min(delay_s, max(self.wait_s - waited_s, 0.0)))
-                delay_s, failed = min(2 * delay_s, MAX_DELAY_S), True
+                delay_s = min(2 * delay_s, MAX_DELAY_S)
                 continue
-            if failed:
+            if cause:
                 self._available_again_at = time.monotonic()
             if reported:
                 logger.warning("The database is available again after %.0f s.", time.monotonic() - start)
@@ -143,12 +147,18 @@ class RetryingStorage(Retrying, RDBStorage):
         """See :class:`Retrying`."""
         return is_transient(error)
 
+    def reconnect(self) -> None:
+        """Close the session of this thread, whose transaction is invalid once its connection is lost."""
+        with contextlib.suppress(exc.SQLAlchemyError):
+            self.remove_session()
+
     def record_heartbeat(self, trial_id: int) -> None:
         """See Optuna; a failed one is left out."""
         try:
             super().record_heartbeat(trial_id)
         except (StorageInternalError, exc.SQLAlchemyError) as error:
             logger.debug("A heartbeat failed: %s", error)
+            self.reconnect()
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         stale = super()._get_stale_trial_ids
