@@ -11,10 +11,13 @@ import pytest
 from image_files import pixels
 from onnx import TensorProto, helper
 from PIL import Image
+from tiny_task import OBJECTIVES
 
 from search.export import encoders, inference
 from search.export.inference import load
+from search.tracking.mlflow import MlflowTracking
 from search.tracking.registry import register
+from search.ui.server import path_of
 from spaces.dimensions import ConfigError
 
 SETTINGS = {
@@ -96,6 +99,10 @@ def test_a_registered_model_answers_raw_inputs(exported, tmp_path, monkeypatch):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     images = [np.full((2, 2), 20, np.uint8), pixels(0, 2, 2, 1)[..., 0] // 2 + 127]
     inputs = {"text": ["a", "zzz", "aaaa"], "image": [encoded(each) for each in images]}
+    tracking = MlflowTracking(uri=uri)
+    tracking.start("s", identity="1", objectives=OBJECTIVES, config="")
+    tracking.finish([])
+    path = path_of(uri, "paretoformer", "s")
     for kind, given in inputs.items():
         folder = exported(kind)
         address = register(folder, code(), name=kind, alias="best", study="s", trial=3, uri=uri)
@@ -106,7 +113,11 @@ def test_a_registered_model_answers_raw_inputs(exported, tmp_path, monkeypatch):
         assert model.predict(pandas.DataFrame({"any name": given})) == model.predict(given)
     assert [each["label"] for each in load(folder).predict(images)] == ["dark", "bright"]
     register(folder, code(), name="image", alias="best", study="s", trial=4, uri=uri)
-    assert mlflow.MlflowClient(uri).get_model_version_by_alias("image", "best").version == 2
+    client = mlflow.MlflowClient(uri)
+    assert client.get_model_version_by_alias("image", "best").version == 2
+    assert path_of(uri, "paretoformer", "s") == path, "search.ui opens the study, not the exported model"
+    (nested, *_) = client.search_runs(["1"], "tags.exported_trial = '4'")
+    assert nested.data.tags["mlflow.parentRunId"] in path
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -12,7 +12,8 @@ from tiny_task import OBJECTIVES, close_opened, tiny_study
 from search.report import charts
 from search.report.__main__ import main
 from search.report.answers import Description, answers
-from search.study.records import front
+from search.report.pauses import describe_pauses, predict_paused
+from search.study.records import Record, front
 from search.study.storage import open_read_only
 from search.study.stored import load_stored
 from search.tracking.summaries import study_data
@@ -180,6 +181,25 @@ def test_bad_input_is_refused(folder, capsys, arguments, message):
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
     assert not list(folder.glob("*.html"))
+
+
+def test_what_pausing_risked_is_what_the_curves_predict():
+    def trial(number, latency_ms, curve, state="complete"):
+        architecture = {"train": {"epochs": 3}}
+        metric = curve[-1] if state == "complete" else None
+        return Record(number, state, {"latency_ms": latency_ms}, list(enumerate(curve, 1)), metric, architecture)
+
+    complete = [trial(at, 0.5, [0.4, 0.6, 0.8]) for at in range(4)]  # each gains 0.4 after its first epoch
+    cheap, late, hopeless = (
+        trial(4, 0.4, [0.4], "paused"),
+        trial(5, 0.6, [0.4, 0.6], "paused"),
+        trial(6, 0.6, [0.1], "paused"),
+    )
+    predicted = predict_paused([*complete, cheap, late, hopeless, trial(7, 0.1, [], "paused")], OBJECTIVES)
+    assert [each.record.number for each in predicted] == [4, 5, 6]
+    assert [each.metric for each in predicted] == pytest.approx([0.8, 0.8, 0.5])
+    assert [each.may_be_on_front for each in predicted] == [True, True, False]
+    assert describe_pauses(predicted).startswith("Saved: the 3 paused trials took 4 of 9 epochs. Risked: 2 of them")
 
 
 def test_importance_finds_the_dimension_that_decides(folder):

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from search.budget.gain import in_order_of_end, work_s
 from search.report.figure import STYLE
+from search.report.pauses import Predicted
 from search.report.plots import COLOURS, GREY
 from search.study.records import Objectives, Record, front
 
@@ -63,6 +64,28 @@ def draw_hypervolume(records: Sequence[Record], objectives: Objectives) -> Figur
     growth = [objectives.hypervolume(ended[: size + 1]) for size in range(len(ended))]
     axes.step([0.0, *seconds], [0.0, *growth], where="post", color=COLOURS[0], linewidth=1.4)
     axes.set_ylim(bottom=0)
+    return figure
+
+
+def draw_pauses(predicted: Sequence[Predicted], members: Sequence[Record], objectives: Objectives) -> Figure:
+    """The final metrics that are predicted for paused trials, with their standard deviations, beside the front."""
+    cost = objectives.costs[0]
+    figure, axes = _axes(cost, f"{objectives.metric.replace('_', ' ')} on validation")
+    axes.plot(
+        [member.costs[cost] for member in members],
+        [member.metric or 0.0 for member in members],
+        marker="o",
+        linestyle="",
+        color=COLOURS[0],
+        label="the front",
+    )
+    for possible, colour, label in ((True, COLOURS[1], "may be on the front"), (False, GREY, "dominated")):
+        shown = [each for each in predicted if each.may_be_on_front == possible]
+        if shown:
+            x, y = [each.record.costs[cost] for each in shown], [each.metric for each in shown]
+            stds = [each.std for each in shown]
+            axes.errorbar(x, y, yerr=stds, fmt="x", color=colour, linewidth=1, label=f"paused: {label}")
+    axes.legend(frameon=False, fontsize=8)
     return figure
 
 

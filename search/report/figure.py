@@ -105,6 +105,10 @@ def draw(
         size = 12 if marker == "*" else 9
         colour = COLOURS[index % len(COLOURS)]
         scatter(shown, name, marker=marker, markersize=size, color=colour, markeredgecolor="white", zorder=3)
+        for member in shown if cost == "latency_ms" else ():  # from the fastest to the slowest round of measuring
+            if member.timing and member.timing.spread:
+                ms = member.costs[cost]
+                axes.hlines(member.metric or 0.0, ms, ms * (1 + member.timing.spread), color=colour, linewidth=2)
     scatter(dominated, "dominated", marker="o", markersize=4.5, color=GREY, alpha=0.7, zorder=2)
     scatter(stopped, "stopped early", marker="x", markersize=4.5, color=GREY, zorder=2)
 

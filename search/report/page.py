@@ -11,9 +11,10 @@ import jinja2
 from search.config import hide_passwords
 from search.report.answers import Description, answers, next_commands, with_test
 from search.report.baselines import describe_defeat
-from search.report.charts import draw_curves, draw_hypervolume, draw_importance, importance, svg
+from search.report.charts import draw_curves, draw_hypervolume, draw_importance, draw_pauses, importance, svg
 from search.report.console import baseline_row, table_row
 from search.report.figure import draw
+from search.report.pauses import describe_pauses, predict_paused
 from search.report.timings import describe_timings, format_time
 from search.study.records import Record, front
 from search.study.stored import StoredStudy
@@ -72,6 +73,9 @@ def _charts(stored: StoredStudy, records: Sequence[Record], members: Sequence[Re
         "svg": svg(draw_hypervolume(records, objectives), f"Hypervolume over time, up to {reached:.4f}"),
         "caption": f"Hypervolume over the seconds of work; it has reached {reached:.4f} of 1.",
     }
+    if predicted := predict_paused(records, objectives):
+        caption = describe_pauses(predicted)
+        yield {"svg": svg(draw_pauses(predicted, members, objectives), caption), "caption": caption}
     if shares := importance(stored.store.study, objectives):
         first = {objective: max(each, key=lambda at, each=each: each[at]) for objective, each in shares.items()}  # type: ignore[misc]
         label = ", ".join(f"{dimension} for {objective}" for objective, dimension in first.items())

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+PARENT = "mlflow.parentRunId"  # the tag of a nested run
+STUDY = "paretoformer.study"  # the tag of a run of a study, and of an exported member, with the name of the study
+
 _SETTINGS = {  # MLflow's defaults block a call for four minutes if the server is down; users may override these
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -69,6 +72,12 @@ def search_runs(client: MlflowClient, experiment: str, condition: str) -> list[R
         page = client.search_runs([experiment], condition, page_token=page.token)
         runs += page
     return runs
+
+
+def study_runs(client: MlflowClient, experiment: str) -> list[Run]:
+    """The parent runs of an experiment's studies, the latest first."""
+    found = search_runs(client, experiment, f"tags.`{STUDY}` LIKE '%'")
+    return [run for run in found if PARENT not in run.data.tags]
 
 
 def log_batch(client: MlflowClient, run_id: str, data: RunData, *, start_ms: int = 0) -> None:

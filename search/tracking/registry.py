@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from search.config import hide_passwords
-from search.tracking.client import connect
+from search.tracking.client import PARENT, STUDY, connect, study_runs
 from search.tracking.mlflow import resolve_uri
 from spaces.dimensions import ConfigError
 
@@ -46,7 +46,10 @@ def register(folder: Path, code: Path, *, name: str, alias: str, study: str, tri
             experiment = (
                 found.experiment_id if found else client.create_experiment("paretoformer", artifact_location=artifacts)
             )
-            tags = {"paretoformer.study": study, "exported_trial": str(trial)}
+            tags = {STUDY: study, "exported_trial": str(trial)}
+            parents = (run for run in study_runs(client, experiment) if run.data.tags[STUDY] == study)
+            if (parent := next(parents, None)) is not None:  # the model is then listed below its study
+                tags[PARENT] = parent.info.run_id
             with mlflow.start_run(experiment_id=experiment, run_name=f"{study}, export of trial {trial}", tags=tags):
                 made = mlflow.pyfunc.log_model(
                     name="model",

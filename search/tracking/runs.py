@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from search.report.answers import Description
 from search.study.records import Objectives, Record, State
 from search.tracking import client, datasets, saved_view, summaries
+from search.tracking.client import PARENT, STUDY
 from search.tracking.summaries import MetricValue, RunData
 
 if TYPE_CHECKING:
@@ -23,10 +24,8 @@ ON_FRONT: Mapping[bool, Mapping[str, str]] = {
     True: {"front": "true", "mlflow.runColor": "#0072B2"},
     False: {"front": "false", "mlflow.runColor": "#B5B5B5"},
 }
-PARENT = "mlflow.parentRunId"  # the tag of a nested run
 NOTE = "mlflow.note.content"  # the tag that the UI shows as description
 MAX_STUDIES = 20  # in the description of the experiment
-STUDY = "paretoformer.study"  # the tag of a parent run with the name of its study
 BASELINE_COLOR = {"mlflow.runColor": "#000000"}
 LOGGED_TABLE = '[{"path": "front.json", "type": "table"}]'  # the UI shows this artifact as a table
 
@@ -97,7 +96,7 @@ class StudyRuns:
 
     def _studies(self) -> dict[str, str]:
         """The latest studies of the experiment with the addresses of their parent runs."""
-        parents = self._client.search_runs([self.experiment_id], f"tags.`{STUDY}` LIKE '%'", max_results=MAX_STUDIES)
+        parents = client.study_runs(self._client, self.experiment_id)[:MAX_STUDIES]
         return {run.data.tags[STUDY]: self._address(run.info.run_id) for run in reversed(parents)}
 
     def _study_tag(self) -> dict[str, str]:

@@ -14,8 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from search.tracking.client import connect
-from search.tracking.runs import STUDY
+from search.tracking.client import STUDY, connect, study_runs
 from search.tracking.saved_view import run_path
 from spaces.dimensions import ConfigError
 
@@ -95,7 +94,7 @@ def path_of(uri: str, experiment: str, study: str | None) -> str:
     number = found.experiment_id
     if study is None:
         return f"#/experiments/{number}/runs?workflowType=machine_learning"
-    parents = client.search_runs([number], f"tags.`{STUDY}` LIKE '%'")  # the latest first
+    parents = study_runs(client, number)  # the latest first
     run = next((run.info.run_id for run in parents if run.data.tags[STUDY] == study), None)
     if run is None:
         raise ConfigError(f"MLflow has no study {study!r}; python -m search.sync {shlex.quote(study)} logs it")
