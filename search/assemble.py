@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from search.budget.deadline import Deadline
 from search.budget.epochs import plan_epochs
 from search.compression.prepare import cores, predicted_parameters, prepared_parent, validate_compression
+from search.compression.teacher import stored_teacher
 from search.config import hide_passwords
 from search.costs.latency import Meter
 from search.costs.measured import MeasuredCosts
@@ -33,6 +34,7 @@ from search.study.storage import open_read_only, open_storage, open_study
 from search.study.store import TrialStore
 from search.tracking import Tracking
 from search.tracking.background import BackgroundTracking
+from search.training import Parent
 from search.training.device import Device, select_device
 from search.training.learner import LightningLearner
 from search.training.remote import folders
@@ -106,8 +108,9 @@ def build_search(
     validate_data(task)
     phase("checking the space")
     validate_space(space, task)
-    validate_compression(space, task)
+    validate_compression(space, config["teacher"])
     validate_latency(meter, space, task)
+    teacher = config["teacher"] and stored_teacher(config["storage"]["url"], config["teacher"], task)
     if config["warm_start"] is not None:
         initial_params = [*_warm_start(config, space, task), *initial_params]
     try:
@@ -122,10 +125,12 @@ def build_search(
     objectives = Objectives.of(task, config["costs"], ceilings)
     baselines = store.baselines((lambda: _baselines(task, phase)) if config["baselines"] else None)
     store.data(lambda: _data(task, phase))
-    parent = None
+    parent: Parent | None = None
     whole = space  # with the epochs as given, which those of the parent do not depend on
     space, notes = _with_epochs(config, space, store, task, device, deadline, phase)
-    if space.compression is not None:
+    if teacher is not None:
+        parent = teacher
+    elif space.compression is not None:
         parent = prepared_parent(
             whole,
             task,

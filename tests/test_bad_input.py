@@ -30,7 +30,10 @@ COMMANDS = [  # arguments, and parts of the message
     (["space.model._target_=os"], ["_target_='os': it must be a subclass of torch.nn.modules.module.Module"]),
     (["space.attention.softmax._target_=os.abort"], [f"_target_='os.abort': {MECHANISM}"]),
     (["space.attention.softmax._target_=no.such.Class"], ["no 'no.such.Class' (No module named 'no')", MECHANISM]),
-    (["+space.attention.softmax.rope._target_=os.abort"], ["attention.softmax.rope: names a class"]),
+    (
+        ["+space.attention.softmax.rope._target_=os.abort"],
+        ["attention.softmax: rope: names a class: it must be true or false"],
+    ),
     (["+space.attention.softmax.rope=abc"], ["attention.softmax: rope='abc': it must be true or false"]),
     (["+space.attention.softmax.kv_heads=abc"], ["kv_heads='abc': it must be a whole number or null"]),
     *(([f"++space.train.{name}=abc"], [f"train: {name}='abc': it must be "]) for name in ("lr", "clip", "warmup")),

@@ -355,7 +355,7 @@ def test_a_parent_is_trained_once_and_other_data_or_settings_have_another(space,
     ("change", "message"),
     [
         ({"compression": {"step": 3}}, "compression: CompressionSettings does not take 'step'; it takes parent, steps"),
-        ({"compression": None}, "train.distillation=0.5: only the section compression of a space gives a teacher"),
+        ({"compression": None}, "train.distillation=0.5: there is no teacher; give teacher=STUDY, or 0"),
         ({"compression": {"lr": 0}}, "compression: lr=0: it must be above 0 and at most 1"),
         (
             {"compression": {"parent": {"epoch": 3}}},
@@ -377,13 +377,13 @@ def test_a_parent_is_trained_once_and_other_data_or_settings_have_another(space,
         ),
     ],
 )
-def test_what_a_compression_cannot_have_is_refused(change, message, checkpoint, task):
+def test_what_a_compression_cannot_have_is_refused(change, message, checkpoint):
     given = tree(checkpoint)
     changed = {
         name: {**given[name], **value} if name in ("model", "attention") else value for name, value in change.items()
     }
     with pytest.raises(ConfigError, match=message):
-        validate_compression(Space({**given, **changed}), task)
+        validate_compression(Space({**given, **changed}), None)
 
 
 def test_random_mixes_replace_any_number_of_sub_blocks(space):

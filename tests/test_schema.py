@@ -57,6 +57,7 @@ ACCEPTED = {  # besides null, values of YAML that are no error
     "costs": [["flops"], ["latency_ms", "parameters"]],
     "limits": [{}, {"flops": 1}],
     "warm_start": ["a", "1"],
+    "teacher": ["a", "1"],
     "baselines": [True, False],
     "device": ["auto", "cpu", "cuda:1"],
     "precision": ["16-mixed"],
@@ -65,8 +66,8 @@ ACCEPTED = {  # besides null, values of YAML that are no error
     "checkpoints": ["a", "1"],
     "weights_mb": [0, 1, 0.5],
 }
-NULL = {"study", "n_trials", "budget", "patience", "min_gain", "warm_start", "weights_mb"}
-TEXTS = {"warm_start", "checkpoints"}  # any text will do
+NULL = {"study", "n_trials", "budget", "patience", "min_gain", "teacher", "warm_start", "weights_mb"}
+TEXTS = {"teacher", "warm_start", "checkpoints"}  # any text will do
 VALUES = [
     *[None, True, False, 0, 1, -1, 0.5, -0.5, math.nan, math.inf, 10**30, "", "a", "1", "auto", "cpu", "cuda:1", "90s"],
     *["10m", "16-mixed", [], ["flops"], ["flops", "flops"], [["flops"]], ["latency_ms", "parameters"], [1], {}],

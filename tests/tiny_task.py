@@ -126,6 +126,7 @@ def tiny_config(folder: Path) -> dict[str, Any]:
         "limits": {},
         "costs": ["latency_ms"],
         "seed": 0,
+        "teacher": None,
         "warm_start": None,
         "baselines": False,
         "device": "cpu",

@@ -49,18 +49,22 @@ class TrainedParent:
         self.library.load_into(network, architecture)
 
 
-def validate_compression(space: Space, task: Task) -> None:
-    """Check the section ``compression``.
+def validate_compression(space: Space, teacher: str | None) -> None:
+    """Check the section ``compression``, and that there is a teacher where networks learn from one.
 
     Raises:
         ConfigError: a setting is invalid, or the space has dimensions that a compression cannot have.
     """
+    shares = [share for settings in space.train_corners() if (share := settings.get("distillation"))]
+    if teacher is not None and space.compression is not None:
+        raise ConfigError(
+            f"teacher={teacher!r}: the section compression of the space has a parent, which is the teacher"
+        )
+    if teacher is not None and not shares:
+        raise ConfigError(f"teacher={teacher!r}: it has no effect without train.distillation above 0")
     if space.compression is None:
-        shares = [architecture.get("distillation") for architecture in space.train_corners()]
-        if given := [share for share in shares if share]:
-            raise ConfigError(
-                f"train.distillation={given[-1]}: only the section compression of a space gives a teacher; it must be 0"
-            )
+        if shares and teacher is None:
+            raise ConfigError(f"train.distillation={shares[-1]}: there is no teacher; give teacher=STUDY, or 0")
         return
     _settings(space)
     check_arguments(TrainSettings, Options(space).parent["train"], "compression.parent")

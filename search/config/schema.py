@@ -90,6 +90,7 @@ class RunConfig(BaseModel):
         description=f"a list of distinct costs such as [latency_ms]; costs are {', '.join(COSTS)}"
     )
     limits: Limits = Field(description="a mapping of costs such as {latency_ms: 2.0}")
+    teacher: Text | None = Field(description="a study, or a trial of its front such as mine:12; or null")
     warm_start: Text | None = Field(description="the name of a study, in quotes if it looks like a number; or null")
     baselines: bool = Field(description="true or false")
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,4})?)$")] = Field(

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from search.compression.prepare import stored_parent
+from search.compression.teacher import stored_teacher
 from search.confirm.statistics import Confirmed, Sample, confirmed
 from search.confirm.training import repeat
 from search.report.status import format_seconds, stdout_console
@@ -15,6 +16,7 @@ from search.study.confirmations import Repetition, read_repetitions
 from search.study.records import Objectives, Record, front
 from search.study.storage import close_storage, open_storage
 from search.study.stored import load_stored
+from search.training import Parent
 from search.training.device import select_device
 from spaces.architecture import describe
 from spaces.dimensions import ConfigError
@@ -45,7 +47,9 @@ def confirm(url: str, name: str, count: int) -> None:
         console.print(escape(_intention(members, read_repetitions(study), identity["seed"], count)))
         task = instantiate(Task, identity["task"], "task")
         device = select_device("auto", precision=identity.get("precision", "32-true"), compile_network=False)
-        parent = stored_parent(stored.store, task, device, console.print)
+        parent: Parent | None = stored_parent(stored.store, task, device, console.print)
+        if teacher := identity.get("teacher"):
+            parent = stored_teacher(url, teacher, task)
         repeat(study, members, task, seed=identity["seed"], count=count, device=device, parent=parent, report=report)
         results = confirmed(members, read_repetitions(study), objectives)
         console.print(table(results, objectives, stored.dimensions))

@@ -30,9 +30,11 @@ MAY_DIFFER = (  # between workers
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that all workers of a study must share."""
     identity = {name: config[name] for name in config if name not in MAY_DIFFER}
-    # Studies of version 0.2 lack two settings, and can be continued with the defaults.
+    # Studies of version 0.2 lack some settings, and can be continued with the defaults.
     if identity["precision"] == "32-true":
         del identity["precision"]
+    if identity["teacher"] is None:
+        del identity["teacher"]
     return {**identity, "task": _without_default_metric(identity["task"])}
 
 

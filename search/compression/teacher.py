@@ -1,0 +1,88 @@
+"""A teacher for any study: a trial of a stored study, whose predictions networks learn from (``teacher=mine:12``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from search.study.records import Objectives, Record, front
+from search.study.storage import open_read_only
+from search.study.stored import load_stored
+from search.training.evaluation import EVAL_BATCH_FACTOR
+from search.training.weights import read_weights
+from spaces.build import build, task_of
+from spaces.dimensions import ConfigError
+from spaces.fingerprint import fingerprint
+from spaces.tasks import Task
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A :class:`~search.training.Parent` from which networks take over no weights.
+
+    Args:
+        network: trained, in evaluation mode.
+        task: with the input that the network takes.
+    """
+
+    network: nn.Module
+    task: Task
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """See :class:`~search.training.Parent`."""
+        batches = self.task.batches("train", EVAL_BATCH_FACTOR * self.task.batch_size)
+        with torch.inference_mode():
+            return torch.cat([self.network(batch) for batch in batches]).clone()
+
+    def load_into(self, network: nn.Module, architecture: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+
+def stored_teacher(url: str, given: str, task: Task) -> Teacher:
+    """The network of a trial.
+
+    Args:
+        url: of the storage.
+        given: ``STUDY``, for the best member of its front, or ``STUDY:TRIAL``.
+        task: of this study; the teacher's must have the same data.
+
+    Raises:
+        ConfigError: there is no such trial, its weights are not kept, or it was trained on other data.
+    """
+    name, _, number = given.partition(":")
+    try:
+        with open_read_only(url) as storage:
+            stored = load_stored(storage, name)
+            record = _chosen(stored.store.records(), number, stored.objectives)
+            data = stored.store.data()
+    except ConfigError as error:
+        raise ConfigError(f"teacher={given!r}: {error}") from None
+    if task.spec.per_token or task.spec.subtasks or task.spec.answer_length is not None:
+        raise ConfigError(f"teacher={given!r}: it is for tasks with one label per example")
+    if data.get("fingerprint") != fingerprint(task):
+        raise ConfigError(f"teacher={given!r}: study {name!r} has other data, or was made by an older version")
+    if not record.weights:
+        raise ConfigError(f"teacher={given!r}: the weights of trial {record.number} are not kept; see weights_mb")
+    architecture = dict(record.architecture)
+    network = build(architecture, task)
+    network.load_state_dict(read_weights(Path(record.weights), architecture))
+    return Teacher(network.eval(), task_of(architecture, task))
+
+
+def _chosen(records: Sequence[Record], number: str, objectives: Objectives) -> Record:
+    members = {member.number: member for member in front(records, objectives)}
+    if not members:
+        raise ConfigError("its front is empty")
+    if not number:
+        return min(members.values(), key=lambda member: objectives.loss(member.metric or 0.0))
+    if not number.isdecimal() or int(number) not in members:
+        listed = ", ".join(map(str, sorted(members)))
+        raise ConfigError(f"{number!r} is no member of its front, whose trials are {listed}")
+    return members[int(number)]
