@@ -8,10 +8,10 @@ the parent's. All of it is stored in files as it is finished, so that it can be 
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,9 @@ class Library:
 
     def entry(self, replacement: Replacement) -> Entry | None:
         """A replacement, from memory or its file; None if it has not been made yet."""
-        if replacement not in self._entries and (entry := _read(self._path(replacement))) is not None:
-            self._entries[replacement] = entry
+        if replacement not in self._entries and (stored := _read(self._path(replacement))) is not None:
+            weights, known = stored
+            self._entries[replacement] = Entry(float(known["damage"]), float(known["untrained_damage"]), weights)
         return self._entries.get(replacement)
 
     @property
@@ -102,7 +103,6 @@ class Library:
         if not missing:
             return
         number, validation, train = 0, self._embedded("validation"), self._embedded("train")
-        expected = self._logits_after(validation, self._parent.blocks)
         for at, source in enumerate(self._parent.blocks):
             for replacement in (each for each in missing if each.block == at):
                 if is_over():
@@ -110,10 +110,11 @@ class Library:
                 number += 1
                 report(f"training replacement {number} of {len(missing)} ({replacement.name})")
                 trained = trains()
-                entry = self._made(replacement, train, validation, expected, self._steps if trained else 0)
+                entry = self._made(replacement, train, validation, self._steps if trained else 0)
                 self._entries[replacement] = entry
                 if trained:
-                    _write(self._path(replacement), entry)
+                    known = {"damage": repr(entry.damage), "untrained_damage": repr(entry.untrained_damage)}
+                    _write(self._path(replacement), entry.weights, known)
             validation, train = _after(source, validation), _after(source, train)
 
     def load_into(self, network: nn.Module, architecture: Mapping[str, Any]) -> None:
@@ -131,13 +132,22 @@ class Library:
         self.load_into(network, architecture)
         task, indices = task_of(dict(architecture), self._base), self._indices("validation")
         logits = [network(_select(task, "validation", each)) for each in indices.split(EVAL_BATCH)]
-        expected = [self._parent(_select(self._task, "validation", each)) for each in indices.split(EVAL_BATCH)]
-        return divergence(torch.cat(logits), torch.cat(expected))
+        return divergence(torch.cat(logits), self._expected)
+
+    @cached_property
+    def _expected(self) -> Tensor:
+        """The parent's predictions for the validation examples."""
+        return self._logits_after(self._embedded("validation"), self._parent.blocks)
 
     @torch.no_grad()
     def logits(self) -> Tensor:
-        """The parent's predictions for the training examples ``(examples, classes)``."""
-        return torch.cat([self._parent(batch) for batch in self._task.batches("train", EVAL_BATCH)])
+        """The parent's predictions for the training examples ``(examples, classes)``, from their file if it exists."""
+        path = self._folder / "logits.safetensors"
+        if (stored := _read(path)) is not None:
+            return stored[0]["logits"]
+        logits = torch.cat([self._parent(batch) for batch in self._task.batches("train", EVAL_BATCH)])
+        _write(path, {"logits": logits}, {})
+        return logits
 
     def _path(self, replacement: Replacement) -> Path:
         return self._folder / f"{replacement.name}.safetensors"
@@ -166,7 +176,7 @@ class Library:
             inputs = _after(block, inputs)
         return torch.cat([self._parent.classify(x, padding) for x, padding in inputs])
 
-    def _made(self, replacement: Replacement, train: Inputs, validation: Inputs, expected: Tensor, steps: int) -> Entry:
+    def _made(self, replacement: Replacement, train: Inputs, validation: Inputs, steps: int) -> Entry:
         at = replacement.block
         source, later = self._parent.blocks[at], list(self._parent.blocks)[at + 1 :]
         network = build(self._options.replaced([replacement]), self._base, seed=self._seed).eval()
@@ -179,11 +189,11 @@ class Library:
             copy_rest(block, source, "proj")
             if block.has_feed_forward:
                 keep_neurons(block, source, active_neurons(source, train, block.up_proj.out_features))
-        untrained = divergence(self._logits_after(validation, [block, *later]), expected)
+        untrained = divergence(self._logits_after(validation, [block, *later]), self._expected)
         best, damage = _own_weights(block, replacement), untrained
         if best and steps:
             distill(block, source, replacement.part, train, steps=steps, lr=self._lr)
-            trained = divergence(self._logits_after(validation, [block, *later]), expected)
+            trained = divergence(self._logits_after(validation, [block, *later]), self._expected)
             if trained < untrained:
                 best, damage = _own_weights(block, replacement), trained
         return Entry(damage, untrained, best)
@@ -205,19 +215,17 @@ def _select(task: Task, split: Split, indices: Tensor) -> Batch:
     return task.data(split).select(indices).trim_padding()
 
 
-def _write(path: Path, entry: Entry) -> None:
-    known = {"damage": repr(entry.damage), "untrained_damage": repr(entry.untrained_damage)}
+def _write(path: Path, tensors: Mapping[str, Tensor], known: Mapping[str, str]) -> None:
     try:
-        write_atomically(path, safetensors.torch.save(copy.copy(dict(entry.weights)), known))
+        write_atomically(path, safetensors.torch.save(dict(tensors), dict(known)))
     except OSError as error:  # such as a full disk: it is used, and made again by another run
         log.warning("%s cannot be written: %s", path, error)
 
 
-def _read(path: Path) -> Entry | None:
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """The tensors in a file, and what is known of them; None if it is missing or damaged."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            known = file.metadata()
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError):
         return None
-    return Entry(float(known["damage"]), float(known["untrained_damage"]), weights)

@@ -40,8 +40,8 @@ class Options:
     """The options of a space with the section ``compression``.
 
     Args:
-        space: its pattern and ``model.feed_forward`` have a dimension per block, or are fixed. All other dimensions but
-            those of ``train`` are *global*: they apply to the whole network.
+        space: its pattern and ``model.feed_forward`` have a dimension per block, or are fixed; the parent has the first
+            mechanism. All other dimensions but those of ``train`` are *global*: they apply to the whole network.
 
     Raises:
         ConfigError: the settings of a mechanism vary, a global dimension is continuous, or the depth varies.

@@ -111,7 +111,10 @@ def prepared_parent(
         )
         end = deadline.elapsed_s() + LIBRARY_SHARE * deadline.left_s()
         library.make(report, trains=lambda: deadline.elapsed_s() <= end, is_over=deadline.is_over)
-    return TrainedParent(library)
+        found = TrainedParent(library)
+        if not deadline.is_over():
+            _ = found.logits  # with all threads, and into a file for the other workers
+    return found
 
 
 def stored_parent(store: TrialStore, task: Task, device: Device, report: Callable[[str], None]) -> TrainedParent | None:
