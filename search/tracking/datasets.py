@@ -44,6 +44,6 @@ def experiment_note(studies: Mapping[str, str]) -> str:
     """
     links = " · ".join(f"[{markdown_text(name)}]({address})" for name, address in studies.items())
     return (
-        f"Click Model training, then here. Studies: {links}. Each is a run whose description tells what was searched "
+        f"Click Model training first. Studies: {links}. Each is a run whose description tells what was searched "
         "and found, with a nested run per trial. `python -m search.ui STUDY` prints its address."
     )
