@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.conf import HydraConf
@@ -85,7 +85,8 @@ def _run_composed(config: DictConfig, hydra_config: HydraConf, start: float) -> 
         )
     validate_config(plain(config))
     check_scale(config, choices["space"])
-    keep_given_input(config, hydra_config.overrides.task)
+    given: Any = OmegaConf.to_container(OmegaConf.create(hydra_config.overrides.task), resolve=False)
+    keep_given_input(config, given)
     chooses = config.scale == AUTO and has_scales(config) and names_own_data(config.task)
     task = _choose_scale(config) if chooses else None
     tree = plain(config)

@@ -58,6 +58,7 @@ COMMANDS = [  # arguments, and parts of the message
     (["storage=postgresql"], ["storage.url: Environment variable 'PARETOFORMER_STORAGE' not found"]),
     (["tracking=mlflow", "tracking.uri=5"], ["tracking: uri=5: it must be text or null"]),
     (["++costs.extra=[1]"], ["++costs.extra=[1]: cannot be composed; every KEY must be one that --cfg job shows"]),
+    (["task.pairs=${nope}", "task.pairs={int:[1,2]}"], ["task: pairs={'int': [1, 2]}: it must be a whole number"]),
     (["costs=ä"], ["costs=ä: not KEY=VALUE; put a value with special characters in quotes"]),
     (["-m"], ["-m: a command is one run; for several use a loop of the shell"]),
 ]

@@ -66,7 +66,7 @@ def test_only_the_outermost_calls_of_the_storage_are_counted(monkeypatch):
     storage.set_trial_user_attr(0, "curve", [])
     storage.set_trial_user_attr(0, "other", [])
     storage.get_trial(0)
-    assert (spent.storage_s, spent.reports) == (8.0, [3.0])
+    assert (spent.storage_s, spent.reports, spent.calls) == (8.0, [3.0], 3)
 
 
 @pytest.mark.slow

@@ -39,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for workers in asked.workers:
                 row = run_workers(url, name, workers=workers, trials=max(asked.run, 2 * workers))
                 _print(
-                    f"{row.before:6} trials {row.workers:3} workers: a trial {row.storage_ms:.0f} ms in the storage, "
-                    f"{row.other_ms:.0f} ms besides, a report {row.report_ms:.1f} ms (99 %: {row.slow_report_ms:.0f}), "
+                    f"{row.before:6} trials {row.workers:3} workers: a trial {row.storage_ms:.0f} ms in the storage "
+                    f"({row.calls:.0f} calls) and {row.other_ms:.0f} ms besides, a report {row.report_ms:.1f} ms "
+                    f"(99 %: {row.slow_report_ms:.0f}), "
                     f"{row.trials_per_s:.1f} trials/s; {', '.join(row.problems) or 'nothing lost'}"
                 )
                 failed = failed or bool(row.problems)

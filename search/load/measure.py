@@ -41,6 +41,7 @@ class Spent:
     storage_s: float = 0.0
     wall_s: float = 0.0  # in all
     reports: list[float] = field(default_factory=list)  # seconds of each write of a learning curve
+    calls: int = 0
     inside: bool = False  # a call
 
     def watch(self, storage: BaseStorage) -> None:
@@ -61,6 +62,7 @@ class Spent:
             finally:
                 seconds, self.inside = time.perf_counter() - start, False
                 self.storage_s += seconds
+                self.calls += 1
                 if "curve" in args:
                     self.reports.append(seconds)
 
@@ -73,6 +75,7 @@ class Row:
 
     workers: int
     before: int
+    calls: float  # of the storage, a trial
     storage_ms: float  # of a worker, a trial
     report_ms: float  # the median write of a learning curve
     slow_report_ms: float  # 99 % of them took no longer
@@ -139,6 +142,7 @@ def run_workers(url: str, name: str, *, workers: int, trials: int) -> Row:
     return Row(
         workers=workers,
         before=before,
+        calls=sum(each.calls for each in found) / trials,
         storage_ms=1e3 * storage_s / trials,
         report_ms=1e3 * median(reports),
         slow_report_ms=1e3 * reports[int(0.99 * len(reports))],
