@@ -195,7 +195,7 @@ def test_slurm_requeues_workers_that_are_stopped(slurm, tmp_path):
     wait_until(lambda: not state().strip(), seconds=240)
     assert states(url) == ["complete"] * 4
     assert [trial.state.name for trial in trials(url)].count("FAIL") >= 2, "nobody was interrupted"
-    assert "SIGTERM: the running trial was requeued" in "".join(path.read_text() for path in tmp_path.glob("*.out"))
+    assert "interrupted (SIGTERM)" in "".join(path.read_text() for path in tmp_path.glob("*.out"))
 
 
 @pytest.mark.slow
