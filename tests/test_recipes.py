@@ -22,8 +22,10 @@ from conftest import POSTGRESQL
 from test_readme import check_composition
 
 from search.config import check_no_password
+from search.study.records import State
 from search.study.storage import load_study, open_read_only
 from search.study.store import TrialStore
+from spaces.dimensions import ConfigError
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "search" / "workers" / "recipes"
@@ -177,10 +179,13 @@ def test_slurm_requeues_workers_that_are_stopped(slurm, tmp_path):
     )
 
     def workers():
-        if not (tmp_path / "studies.db").exists() or "smoke-recall" not in optuna.get_all_study_names(url):
+        """The process ids of those that have trained an epoch; read only, as the tables may be being created."""
+        try:
+            with open_read_only(url) as storage:
+                records = TrialStore(load_study(storage, "smoke-recall")).records()
+        except (ConfigError, optuna.exceptions.StorageInternalError):
             return set()
-        running = [trial for trial in trials(url) if trial.state.name == "RUNNING" and "curve" in trial.user_attrs]
-        return {int(trial.user_attrs["worker"].rpartition(":")[2]) for trial in running}
+        return {int(each.worker.rpartition(":")[2]) for each in records if each.state == State.RUNNING and each.curve}
 
     wait_until(lambda: len(workers()) == 2)
     first, second = workers()
