@@ -19,7 +19,6 @@ from search.study.records import Objectives, Record, State, Stop
 from search.study.store import TrialStore
 from search.training import Learner
 from search.training.divergence import reason_to_prune
-from spaces.architecture import key, network_key
 from spaces.space import Space
 
 log = logging.getLogger(__name__)
@@ -140,7 +139,7 @@ def values(record: Record, store: TrialStore, objectives: Objectives) -> tuple[f
 def _duplicated(record: Record, store: TrialStore) -> Record | None:
     """The first earlier trial of the same architecture that has a result or may get one."""
     earlier = (other for other in store.records() if other.number < record.number and other.state != State.FAILED)
-    return next((other for other in earlier if key(other.architecture) == key(record.architecture)), None)
+    return next((other for other in earlier if other.key == record.key), None)
 
 
 def _write_costs(own: OpenTrial, replaced: Sequence[Record], store: TrialStore, search: Search) -> None:
@@ -148,8 +147,8 @@ def _write_costs(own: OpenTrial, replaced: Sequence[Record], store: TrialStore, 
 
     Measured again they would differ by noise, and of two trials with the same network one would dominate the other.
     """
-    network, host = network_key(own.record.architecture), search.cost_model.host
-    same = (other for other in store.records() if network_key(other.architecture) == network)
+    network, host = own.record.network_key, search.cost_model.host
+    same = (other for other in store.records() if other.network_key == network)
     known = next((other for other in replaced if other.timing), None)
     known = known or next((other for other in same if other.timing and other.timing.host == host), None)
     if known and known.timing:

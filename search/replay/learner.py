@@ -24,20 +24,20 @@ class TableLearner:
         self.table, self.world = table, world
         self._saved: dict[int, int] = {}  # epochs by number of the trial
 
-    def row(self, architecture: Mapping[str, Any]) -> int:
-        """The row of an architecture.
+    def row(self, name: str) -> int:
+        """The row of an architecture, by its key.
 
         Raises:
             DivergenceError: it is not in the table, so counts as one that cannot be trained.
         """
-        row = self.table.rows.get(key(architecture))
+        row = self.table.rows.get(name)
         if row is None:
             raise DivergenceError("not in the table")
         return row
 
     def costs(self, architecture: Architecture) -> Costs:
         """See :class:`~search.costs.CostModel`; a table without latencies has 0."""
-        costs = self.table.costs[self.row(architecture)]
+        costs = self.table.costs[self.row(key(architecture))]
         counted = {name: value for name, value in costs.items() if name != "latency_ms"}
         return Costs(counted, Timing(costs.get("latency_ms", 0.0), spread=0.0, host=self.host, at=0.0))
 
@@ -51,7 +51,7 @@ class TableLearner:
 
     def train(self, record: Record, *, resume: bool) -> nullcontext[TableTraining]:
         """See :class:`~search.training.Learner`."""
-        row = self.row(record.architecture)
+        row = self.row(record.key)
 
         def save(epoch: int) -> None:
             self._saved[record.number] = epoch

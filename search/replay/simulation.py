@@ -22,17 +22,17 @@ from search.lifecycle import QueueProposer, proposer_of, queue_next
 from search.pareto import hypervolume, non_dominated
 from search.pruning import Pruner
 from search.replay.learner import TableLearner
+from search.replay.store import ReplayStore
 from search.replay.table import Table
 from search.samplers.candidates import Candidate
 from search.samplers.seeded import seeded_sampler
 from search.study.history import History
 from search.study.records import Direction, Record, State
-from search.study.store import TrialStore
-from spaces.architecture import key
 from spaces.instantiate import instantiate
 from spaces.space import Space
 
 CANDIDATES = 64  # unseen architectures that a proposer may choose from, as in conf/sampler/surrogate.yaml
+MAX_TRAININGS = 300  # a search ends after the CPU-seconds of so many trainings of mean length
 MAX_DUPLICATES = 200  # trials in a row that are duplicates: then nothing is left to sample
 
 
@@ -83,7 +83,7 @@ class UnseenRows:
         """The candidates; empty if every architecture has been begun."""
         rows = self._table.rows
         for record in history.records()[self._read :]:
-            self._begun.add(rows.get(key(record.architecture)))
+            self._begun.add(rows.get(record.key))
             self._read += bool(record.architecture)
         self._pool = {row: candidate for row, candidate in self._pool.items() if row not in self._begun}
         while len(self._pool) < CANDIDATES and (row := next(self._order, None)) is not None:
@@ -118,13 +118,14 @@ class Replay:
         )
         directions: list[Direction] = [self.objectives.direction]
         directions += ["minimize"] * len(self.objectives.costs)
-        self.store = TrialStore(optuna.create_study(directions=directions, sampler=sampler))
+        self.store = ReplayStore(optuna.create_study(directions=directions, sampler=sampler))
         points = table.points(self.learner.world)
         self.best = hypervolume(points, self.objectives.reference, self.objectives.ideal)
+        self.limit_s = MAX_TRAININGS * float(table.end_seconds[:, -1].mean())
         self.true_front = set(np.flatnonzero(non_dominated(points)).tolist())
 
     def run(self, until: float = 0.99) -> Outcome:
-        """Simulate until ``until`` of the true hypervolume is reached or nothing is left to do."""
+        """Simulate until ``until`` of the true hypervolume is reached, the time is up or nothing is left to do."""
         outcome = Outcome(self.strategy.name, self.table.name, self.seed)
         self.store.enqueue_first(self._first())
         idle = [(0.0, worker) for worker in range(self.workers)]
@@ -133,6 +134,8 @@ class Replay:
         while idle or running:
             if idle and (not running or idle[0][0] <= running[0][0]):
                 now, worker = heapq.heappop(idle)
+                if now > self.limit_s:
+                    break
                 began = time.thread_time()
                 trial = self._next()
                 own = time.thread_time() - began
@@ -143,6 +146,8 @@ class Replay:
                     heapq.heappush(idle, (running[0][0] + 1e-9, worker))  # waits: that trial may be paused
                 continue
             now, worker, trial = heapq.heappop(running)
+            if now > self.limit_s:
+                break
             began = time.thread_time()
             record = self._advance(trial)
             own = time.thread_time() - began
@@ -160,7 +165,7 @@ class Replay:
         reached = bool(outcome.trace) and outcome.trace[-1][2] >= until
         if not (self.pruner.pauses and reached):  # otherwise what is paused could still be resumed
             stopped = (each for each in self.store.records() if each.state in (State.PRUNED, State.PAUSED))
-            outcome.lost = len(self.true_front & {self.table.rows.get(key(each.architecture)) for each in stopped})
+            outcome.lost = len(self.true_front & {self.table.rows.get(each.key) for each in stopped})
         return outcome
 
     def _first(self) -> list[Mapping[str, Any]]:
@@ -195,7 +200,7 @@ class Replay:
 
     def _epoch_s(self, record: Record) -> float:
         """CPU-seconds of a trial's next epoch."""
-        ends, done = self.table.end_seconds[self.learner.row(record.architecture)], record.epochs
+        ends, done = self.table.end_seconds[self.learner.row(record.key)], record.epochs
         return float(ends[done] - (ends[done - 1] if done else 0.0))
 
     def _tell(self, trial: Trial, record: Record) -> None:

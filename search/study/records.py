@@ -6,9 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from search import pareto
+from spaces.architecture import key, network_key
 
 if TYPE_CHECKING:
     from spaces.tasks import Task
@@ -83,6 +85,16 @@ class Record:
     weights: str = ""  # path, on the worker's host, of the file of the weights; it is removed off the front
     duplicate_of: int | None = None  # the trial with the same architecture
     ended_at: float | None = None  # seconds since 1970; None while it runs
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for equal architectures."""
+        return key(self.architecture)
+
+    @cached_property
+    def network_key(self) -> str:
+        """Equal for architectures that differ in training settings only, so have the same costs."""
+        return network_key(self.architecture)
 
     @property
     def timing(self) -> Timing | None:
