@@ -10,54 +10,13 @@ a closed form and needs no sampling.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from search.pareto import Floats
 from search.study.history import History
 
-# As shares of the metric's range, from chance to best:
-CURVE_BANDWIDTH = 0.15  # bandwidth of the Gaussian kernel on losses at the same epoch
-MIN_STD = 0.02  # lower bound of the standard deviation of an extrapolated final loss
-PRIOR_STD = 0.5  # standard deviation where no complete trial shows how curves go on
-BASE_WEIGHT = 0.05  # of each complete trial, however different its loss was at the same epoch
 STD_SCALE = 2.0  # factor on standard deviations in decisions: more exploration, as beta in an upper confidence bound
 GRID_CELLS = {2: 24, 3: 9}  # cells along each cost axis, by the number of costs; 4 for more than 3 costs
-
-
-def extrapolate_final_loss(history: History, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:
-    """Mean and standard deviation ``(rows,)`` of the final losses of trials, each from its own learning curve.
-
-    With loss ``y_t`` after epoch ``t``, and complete trials ``i`` with losses ``y_it`` and final losses ``y_iT``::
-
-        mean = y_t + sum_i w_i (y_iT - y_it) / sum_i w_i,  w_i = exp(-(y_it - y_t)^2 / (2 CURVE_BANDWIDTH^2)) + 0.05
-
-    The variance is the weighted variance of the gains, times ``1 + 2 / n`` with the effective sample size ``n``, plus
-    ``MIN_STD^2``. A complete trial has its final loss and standard deviation 0; a trial without a curve NaN and
-    infinity. If no complete trial was evaluated at epoch ``t``, the mean is ``y_t`` and the deviation ``PRIOR_STD``.
-    """
-    span = abs(history.objectives.best - history.objectives.chance)
-    losses, epochs, complete = history.losses, history.epochs, history.complete
-    mean, std = np.full(len(rows), np.nan), np.full(len(rows), np.inf)
-    for i, row in enumerate(rows):
-        epoch = epochs[row]
-        if complete[row]:
-            mean[i], std[i] = history.finals[row], 0.0
-        elif epoch:
-            current = losses[row, epoch - 1]
-            at_epoch = losses[:, epoch - 1]
-            known = complete & np.isfinite(at_epoch)
-            if not known.any():
-                mean[i], std[i] = current, PRIOR_STD * span
-                continue
-            gains = history.finals[known] - at_epoch[known]
-            weights = np.exp(-0.5 * ((at_epoch[known] - current) / (CURVE_BANDWIDTH * span)) ** 2) + BASE_WEIGHT
-            gain = np.average(gains, weights=weights)
-            variance = np.average((gains - gain) ** 2, weights=weights)
-            sample_size = weights.sum() ** 2 / (weights**2).sum()
-            mean[i] = current + gain
-            std[i] = np.sqrt(variance * (1 + 2 / sample_size) + (MIN_STD * span) ** 2)
-    return mean, std
 
 
 class BoxDecomposition:

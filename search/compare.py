@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from search.replay.simulation import Outcome
     from search.replay.table import Table
 
-DEFAULT = "surrogate+gain_rate"
+DEFAULT = "surrogate+ceiling"
 BASELINES = ("random+none", "tpe+none")
 HELD_OUT = (  # not used to choose or tune any rule
     "speech",
@@ -35,6 +35,8 @@ STRATEGIES = (
     "cheapest",
     *BASELINES,
     "nsga2+none",
+    "nsga3+none",
+    "gp+none",
     "tpe+moasha",
     "tpe+latency_conditional",
     "tpe+optimistic",
@@ -44,6 +46,7 @@ STRATEGIES = (
     "random+gain_rate",
     "tpe+gain_rate",
     "surrogate+none",
+    "surrogate+gain_rate",
     DEFAULT,
 )
 
@@ -109,7 +112,7 @@ def strategy(name: str) -> dict[str, Any]:
     for group, option in (("sampler", sampler), ("pruner", pruner)):
         if option not in options(group):
             raise ConfigError(f"{name}: unknown {group} {option!r}; known: {', '.join(options(group))}")
-    smallest = name not in (*BASELINES, "nsga2+none")
+    smallest = not name.endswith("+none") or name == "surrogate+none"
     return {"sampler": options("sampler")[sampler], "pruner": options("pruner")[pruner], "smallest": smallest}
 
 

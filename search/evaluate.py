@@ -80,10 +80,16 @@ def _evaluate(own: OpenTrial, store: TrialStore, search: Search) -> Iterator[Rec
     yield own.record
     # Of a trial whose worker died the decision after its last epoch may be missing; one that was paused goes on.
     paused = any(record.state == State.PAUSED and record.epochs == own.record.epochs for record in earlier)
+    if paused and any(record.state == State.PAUSED and _stopped_by_rule(record) for record in earlier):
+        own.write(resumed=True)
     if not (resumed and paused) and (stop := _should_stop(own.record, store, search)):
         yield own.write(stop=stop, state=State.PAUSED if _may_be_resumed(own.record, search) else State.PRUNED)
         return
     yield from _train(own, store, search)
+
+
+def _stopped_by_rule(record: Record) -> bool:
+    return record.stop is not None and not record.stop.reason.startswith(OUT_OF_TIME)
 
 
 def _may_be_resumed(record: Record, search: Search) -> bool:

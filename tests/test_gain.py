@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from scipy.stats import norm
 
-from search.acquisition import BoxDecomposition, extrapolate_final_loss
+from search.acquisition import BoxDecomposition
 from search.pareto import hypervolume
 from search.study.history import History
 from search.study.records import Objectives, Record
@@ -96,41 +94,3 @@ def test_trials_are_independent_and_add_nothing_outside_the_box(costs):
     assert together.tolist() == alone
     assert together[2:].tolist() == [0.0, 0.0]
     assert boxes.cell_volumes(place).shape == (4, boxes.best_loss.size)
-
-
-def slow_extrapolation(record, others, span):
-    """Mean and standard deviation of one trial's final loss, from pairs of a loss at its epoch and a final loss."""
-    now, epoch = -record.curve[-1][1], record.curve[-1][0]
-    pairs = [(-dict(other.curve)[epoch], -other.metric) for other in others if epoch in dict(other.curve)]
-    if not pairs:
-        return now, 0.5 * span
-    weights = [math.exp(-0.5 * ((then - now) / (0.15 * span)) ** 2) + 0.05 for then, _ in pairs]
-    gains = [final - then for then, final in pairs]
-    gain = sum(weight * gain for weight, gain in zip(weights, gains, strict=True)) / sum(weights)
-    variance = sum(w * (g - gain) ** 2 for w, g in zip(weights, gains, strict=True)) / sum(weights)
-    many = sum(weights) ** 2 / sum(weight**2 for weight in weights)
-    return now + gain, math.sqrt(variance * (1 + 2 / many) + (0.02 * span) ** 2)
-
-
-def test_extrapolation_adds_the_weighted_mean_gain_of_similar_trials():
-    aims = Objectives("metric", "maximize", COSTS[:1], chance=0.5, best=2.5, ceilings=(8.0,))
-    random = np.random.default_rng(0)
-    curves = [list(enumerate(random.random(random.integers(1, 6)).tolist(), start=1)) for _ in range(12)]
-    done = [Record(n, "complete", {"latency_ms": 1.0}, curve, curve[-1][1] + 0.1) for n, curve in enumerate(curves)]
-    begun = [Record(20 + n, "pruned", {"latency_ms": 1.0}, [(1, 0.3), (n + 1, 0.4)]) for n in range(6)]
-    history = History.of([*done, *begun], aims)
-    rows = np.array([history.row(record.number) for record in begun])
-    mean, std = extrapolate_final_loss(history, rows)
-    wanted = [slow_extrapolation(record, done, 2.0) for record in begun]
-    np.testing.assert_allclose(mean, [each for each, _ in wanted])
-    np.testing.assert_allclose(std, [each for _, each in wanted])
-    assert wanted[-1] == (-0.4, 1.0), "no complete trial was evaluated after the sixth epoch"
-
-
-def test_extrapolation_ignores_non_finite_metrics_and_is_exact_for_complete_trials():
-    lost = Record(0, "complete", {"latency_ms": 1.0}, [(1, math.nan)], 0.9)
-    complete = Record(1, "complete", {"latency_ms": 1.0}, [(1, 0.2)], 0.6)
-    fresh, begun = Record(2, "running", {"latency_ms": 1.0}), Record(3, "running", {"latency_ms": 1.0}, [(1, 0.3)])
-    mean, std = extrapolate_final_loss(History.of([lost, complete, fresh, begun], objectives()), np.arange(4))
-    np.testing.assert_allclose(mean, [-0.9, -0.6, math.nan, -0.7])
-    np.testing.assert_allclose(std, [0.0, 0.0, math.inf, 0.02])

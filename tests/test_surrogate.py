@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import optuna
 import pytest
 from csv_files import FINITE, table
-from scipy.stats import multivariate_normal, norm
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF
 from tiny_task import TREE, FirstToken
 
-from search.acquisition import extrapolate_final_loss
 from search.costs.latency import FlopsLatency
 from search.costs.measured import MeasuredCosts
 from search.lifecycle import Done, Resume, Sample, Start, proposer_of
 from search.pruning.gain_rate import GainRate
 from search.pruning.none import NoPruner
-from search.samplers.candidates import Candidate, Pool
-from search.samplers.surrogate import (
-    JITTER,
-    LENGTHSCALE,
-    LENGTHSCALE_BOUNDS,
-    MIN_FIT,
-    NUGGET,
-    SurrogateSampler,
-    _fit_lengthscales,
-    _posterior,
-    _rbf_kernel,
-    _squared_distances,
-    ehvi_per_second,
-)
+from search.samplers.candidates import Candidate, Draw, Pool
+from search.samplers.posterior import Posterior, clip_outliers, standardization
+from search.samplers.surrogate import MIN_COMPLETE, SurrogateSampler, ehvi_per_second
 from search.study.history import History
 from search.study.records import Record
 from spaces.architecture import key, network_key
@@ -101,54 +87,28 @@ def test_unused_candidates_are_kept_and_limits_respected(pool):
     assert all(each.costs["parameters"] <= most for each in limited)
 
 
-def test_the_kernel_is_positive_semidefinite():
-    squared = _squared_distances(TABLE.architectures)
-    kernel = np.exp(-0.5 * squared.sum(axis=0))
-    assert np.linalg.eigvalsh(kernel).min() > -1e-9
-    assert np.allclose(squared, squared.transpose(0, 2, 1))
-    assert np.all(squared[:, np.arange(48), np.arange(48)] == 0)
-    assert squared.max(axis=(1, 2)) == pytest.approx(
-        [1.0, 1.0, 1.0, 2.0, 1.0]
-    )  # numerical settings, and the categorical pattern
+def test_neighbours_of_the_front_differ_from_a_member_in_one_parameter():
+    made = Pool(Space(FINITE), lambda architecture: {"flops": 1.0}, size=20, limits={}, seed=0)
+    best = max(range(48), key=lambda row: TABLE.finals(0)[row] - 0.2 * TABLE.costs[row]["latency_ms"])
+    one = dataclasses.replace(record(0, best), parameters=TABLE.parameters[best])
+    alone = {key(each.architecture) for each in made.unseen(started(candidate(best)))}
+    near = [each for each in made.unseen(History.of([one], TABLE.objectives)) if key(each.architecture) not in alone]
+    assert near
+    for each in near:
+        shared = each.parameters.keys() & one.parameters.keys()
+        assert sum(each.parameters[name] != one.parameters[name] for name in shared) <= 1
 
 
-def random_points(count, settings=3):
-    """Squared distances ``(settings, count, count)`` and noisy standardized losses that depend on the first setting."""
+def test_draws_of_a_dimension_are_within_its_bounds_and_reach_them():
     random = np.random.default_rng(0)
-    points = random.random((count, settings))
-    losses = np.sin(6 * points[:, 0]) + 0.1 * random.normal(size=count)
-    squared = ((points[:, None] - points) ** 2).transpose(2, 0, 1)
-    return points, squared, (losses - losses.mean()) / losses.std(), random.uniform(0.0, 0.1, count)
-
-
-def test_the_posterior_equals_that_of_scikit_learn():
-    points, squared, losses, noise = random_points(20)
-    lengthscales, train = np.array([0.5, 1.0, 2.0]), 12
-    kernel = _rbf_kernel(squared, lengthscales)[:, :train]
-    mean, variance = _posterior(kernel, kernel[:train], losses[:train], noise[:train])
-    reference = GaussianProcessRegressor(RBF(lengthscales), alpha=noise[:train] + NUGGET + JITTER, optimizer=None)
-    expected_mean, expected_std = reference.fit(points[:train], losses[:train]).predict(points, return_std=True)
-    np.testing.assert_allclose(mean, expected_mean)
-    np.testing.assert_allclose(variance, expected_std**2 + NUGGET)
-
-
-def test_fitted_lengthscales_have_a_high_posterior_density():
-    _, squared, losses, noise = random_points(30)
-
-    def log_density(lengthscales):
-        covariance = _rbf_kernel(squared, lengthscales) + np.diag(noise + NUGGET + JITTER)
-        prior = norm(np.log(LENGTHSCALE), np.sqrt(2)).logpdf(np.log(lengthscales)).sum()
-        return multivariate_normal(np.zeros(30), covariance).logpdf(losses) + prior
-
-    fitted = _fit_lengthscales(squared, losses, noise)
-    draws = np.exp(np.random.default_rng(1).uniform(*np.log(LENGTHSCALE_BOUNDS), (100, 3)))
-    assert log_density(fitted) > np.quantile([log_density(draw) for draw in draws], 0.95)
-    assert fitted[0] < min(fitted[1:])  # the only setting that matters
-
-
-def test_lengthscales_are_not_fitted_to_few_trials():
-    _, squared, losses, noise = random_points(MIN_FIT - 1)
-    assert _fit_lengthscales(squared, losses, noise).tolist() == [LENGTHSCALE] * 3
+    draws = [Draw(random) for _ in range(300)]
+    floats = [draw.suggest_float("a", 0.001, 1.0, step=None, log=True) for draw in draws]
+    assert 0.001 <= min(floats) < 0.002 < 0.5 < max(floats) <= 1.0
+    assert np.median(np.log10(floats)) == pytest.approx(-1.5, abs=0.3)
+    assert {draw.suggest_float("b", 0.1, 0.5, step=0.2, log=False) for draw in draws} == {0.1, 0.1 + 0.2, 0.5}
+    assert {draw.suggest_int("c", 1, 7, step=3, log=False) for draw in draws} == {1, 4, 7}
+    assert {draw.suggest_int("d", 1, 4, step=1, log=True) for draw in draws} == {1, 2, 3, 4}
+    assert {draw.suggest_categorical("e", ["x", None]) for draw in draws} == {"x", None}
 
 
 def test_the_model_generalises_to_unseen_settings():
@@ -202,7 +162,7 @@ def test_what_takes_longer_than_the_time_left_is_not_chosen():
 def test_paused_trials_compete_with_unseen_architectures():
     fresh = [candidate(row) for row in (1, 3)]
     promising = int(np.argmax(TABLE.finals(0)))
-    known = history([0, 2, 4, 6, 8], paused=[promising])
+    known = history(range(0, 2 * MIN_COMPLETE, 2), paused=[promising])
     assert SURROGATE.choose(known, [], pauses=True) == 100 + promising
     choice = SURROGATE.choose(known, fresh, pauses=False)
     assert isinstance(choice, Candidate)
@@ -212,11 +172,30 @@ def test_paused_trials_compete_with_unseen_architectures():
 
 
 def test_a_partial_curve_is_a_noisy_observation_of_its_final_loss():
+    """The posterior of a paused trial is narrower than that of the same architecture without a trial."""
     known = history(range(0, 48, 2), paused=[1])
     row = known.row(101)
-    mean, std = extrapolate_final_loss(known, np.array([row, 0]))
-    assert mean[0] == pytest.approx(-TABLE.finals(0)[1], abs=3 * std[0])
-    assert (mean[1], std[1]) == (known.finals[0], 0.0)
+    paused = Posterior(known, np.array([row]))
+    unseen = Posterior(known, NO_PAUSED, [known.record(101)], forget=row)
+    assert paused.mean[0] == pytest.approx(-TABLE.finals(0)[1], abs=3 * paused.std[0])
+    assert paused.std[0] < unseen.std[0]
+    assert unseen.seconds[0] == pytest.approx(6 / 4 * paused.seconds[0])  # 2 of its 6 epochs are trained
+    without = history(range(0, 48, 2))
+    assert Posterior(without, NO_PAUSED, [candidate(1)]).mean == pytest.approx(unseen.mean)
+
+
+def test_few_final_losses_have_the_standard_deviation_of_the_prior_and_many_their_own():
+    aims = dataclasses.replace(TABLE.objectives, chance=0.0, best=1.0)
+    mean, std = standardization(np.full(1, -0.1), aims)
+    assert (mean, std) == pytest.approx((-0.3, math.sqrt((4 * 0.25**2 + 0.2**2) / 5)))
+    many = np.random.default_rng(0).normal(-0.4, 0.05, 4000)
+    assert standardization(many, aims) == pytest.approx((-0.4, 0.05), abs=2e-3)
+
+
+def test_far_worse_losses_are_clipped_and_the_order_of_the_others_stays():
+    losses = np.array([-0.9, -0.8, -0.7, -0.6, 3.0])
+    assert clip_outliers(losses).tolist() == pytest.approx([-0.9, -0.8, -0.7, -0.6, -0.7 + 2 * 0.2])
+    assert clip_outliers(np.empty(0)).tolist() == []
 
 
 def next_step(sampler, pruner, known, *, fresh=(), may_start=True, repeats=False):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 from search.costs import Costs
 from search.replay.table import Table
@@ -40,6 +39,13 @@ class TableLearner:
         costs = self.table.costs[self.row(key(architecture))]
         counted = {name: value for name, value in costs.items() if name != "latency_ms"}
         return Costs(counted, Timing(costs.get("latency_ms", 0.0), spread=0.0, host=self.host, at=0.0))
+
+    def counted(self, architecture: Architecture) -> dict[str, float] | None:
+        """The costs that are known without measuring; None if the table has no such architecture."""
+        row = self.table.rows.get(key(architecture))
+        if row is None:
+            return None
+        return {name: value for name, value in self.table.costs[row].items() if name != "latency_ms"}
 
     def saved_epochs(self, record: Record) -> int:
         """See :class:`~search.training.Learner`."""

@@ -24,14 +24,12 @@ from search.pruning import Pruner
 from search.replay.learner import TableLearner
 from search.replay.store import ReplayStore
 from search.replay.table import Table
-from search.samplers.candidates import Candidate
+from search.samplers.candidates import Pool
 from search.samplers.seeded import seeded_sampler
-from search.study.history import History
 from search.study.records import Direction, Record, State
 from spaces.instantiate import instantiate
 from spaces.space import Space
 
-CANDIDATES = 64  # unseen architectures that a proposer may choose from, as in conf/sampler/surrogate.yaml
 MAX_TRAININGS = 300  # a search ends after the CPU-seconds of so many trainings of mean length
 MAX_DUPLICATES = 200  # trials in a row that are duplicates: then nothing is left to sample
 
@@ -61,40 +59,15 @@ class Outcome:
     trace: list[tuple[float, int, float]] = field(default_factory=list)
     lost: int = 0  # members of the true front that were stopped for good
     own_s: float = 0.0  # the strategy's own CPU-seconds
+    limit_s: float = math.inf  # after which the search was ended
 
     def reached(self, share: float, *, epochs: bool = False) -> float:
         """Seconds (or epochs) until ``share`` of the true hypervolume; infinite if never."""
         return next((entry[1] if epochs else entry[0] for entry in self.trace if entry[2] >= share), math.inf)
 
-
-class UnseenRows:
-    """Draws architectures of a table that no trial has begun, as :class:`search.samplers.candidates.Pool` does.
-
-    A pool of ``CANDIDATES`` is refilled in random order. Latency is left out of their costs: it is not yet measured.
-    """
-
-    def __init__(self, table: Table, random: np.random.Generator) -> None:
-        self._table, self._order = table, iter(random.permutation(len(table.architectures)).tolist())
-        self._pool: dict[int, Candidate] = {}
-        self._begun: set[int | None] = set()
-        self._read = 0
-
-    def __call__(self, history: History) -> list[Candidate]:
-        """The candidates; empty if every architecture has been begun."""
-        rows = self._table.rows
-        for record in history.records()[self._read :]:
-            self._begun.add(rows.get(record.key))
-            self._read += bool(record.architecture)
-        self._pool = {row: candidate for row, candidate in self._pool.items() if row not in self._begun}
-        while len(self._pool) < CANDIDATES and (row := next(self._order, None)) is not None:
-            if row not in self._begun:
-                self._pool[row] = self._candidate(row)
-        return list(self._pool.values())
-
-    def _candidate(self, row: int) -> Candidate:
-        table = self._table
-        costs = {name: value for name, value in table.costs[row].items() if name != "latency_ms"}
-        return Candidate(table.parameters[row], dict(table.architectures[row]), costs)
+    def reached_or_limit(self, share: float) -> float:
+        """Seconds until ``share`` of the true hypervolume, or until the search was ended."""
+        return min(self.reached(share), self.limit_s)
 
 
 class Replay:
@@ -104,15 +77,16 @@ class Replay:
         self.table, self.strategy, self.seed, self.workers = table, strategy, seed, workers
         self.learner = TableLearner(table, world=seed % len(table.curves))
         self.objectives = table.objectives
-        self.unseen = UnseenRows(table, np.random.default_rng(seed))
+        space = Space(table.space)
+        pool = Pool(space, self.learner.counted, size=strategy.sampler.get("candidates", 1), limits={}, seed=seed)
         self.pruner = instantiate(Pruner, strategy.pruner, "pruner")
         sampler = seeded_sampler(strategy.sampler, seed=seed)
         self.search = Search(
-            space=Space(table.space),
+            space=space,
             objectives=self.objectives,
             limits={},
             cost_model=self.learner,
-            proposer=QueueProposer() if strategy.order else proposer_of(sampler.base, self.pruner, self.unseen),
+            proposer=QueueProposer() if strategy.order else proposer_of(sampler.base, self.pruner, pool.unseen),
             pruner=self.pruner,
             learner=self.learner,
         )
@@ -126,7 +100,7 @@ class Replay:
 
     def run(self, until: float = 0.99) -> Outcome:
         """Simulate until ``until`` of the true hypervolume is reached, the time is up or nothing is left to do."""
-        outcome = Outcome(self.strategy.name, self.table.name, self.seed)
+        outcome = Outcome(self.strategy.name, self.table.name, self.seed, limit_s=self.limit_s)
         self.store.enqueue_first(self._first())
         idle = [(0.0, worker) for worker in range(self.workers)]
         running: list[tuple[float, int, _Running]] = []  # by the virtual time of their next step

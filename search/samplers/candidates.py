@@ -1,19 +1,28 @@
-"""Candidates for the next trial: architectures drawn at random, not seen before, with costs counted but not timed."""
+"""Candidates for the next trial: architectures not seen before, with costs counted but not timed.
+
+Half of them are drawn at random; the others change one setting of a trial on the front, because in a large space random
+draws hardly come near it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-import optuna
+import numpy as np
 
 from search.costs import excess_over_limits
 from search.study.history import History
-from spaces.architecture import Architecture, key
+from search.study.records import front
+from spaces.architecture import Architecture, key, pattern, settings
+from spaces.dimensions import Value
 from spaces.space import Space
 
 MAX_REJECTIONS = 500  # consecutive draws that are repeated or over a limit, after which the space is exhausted
+MAX_POOL = 16  # draws that are kept, in units of the pool's size
 
 
 @dataclass(frozen=True)
@@ -24,14 +33,56 @@ class Candidate:
     architecture: Architecture
     costs: Mapping[str, float]
 
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All settings by name, the pattern of mechanisms among them."""
+        return {"pattern": pattern(self.architecture), **settings(self.architecture)}
+
+
+@dataclass
+class Draw:
+    """A :class:`spaces.dimensions.Trial` that samples at random; ``fixed`` parameters keep their values."""
+
+    random: np.random.Generator
+    fixed: Mapping[str, Value] = field(default_factory=dict)
+    parameters: dict[str, Value] = field(default_factory=dict)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
+        """One of ``choices``."""
+        return self._note(name, choices[int(self.random.integers(len(choices)))])
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
+        """An integer from ``low`` to ``high``."""
+        if log:
+            value = round(math.exp(self.random.uniform(math.log(low - 0.5), math.log(high + 0.5))))
+            return int(self._note(name, min(max(value, low), high)))  # type: ignore[arg-type]
+        return int(self._note(name, low + step * int(self.random.integers((high - low) // step + 1))))  # type: ignore[arg-type]
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
+        """A number from ``low`` to ``high``."""
+        if step is not None:
+            steps = round((high - low) / step)
+            value = min(low + step * int(self.random.integers(steps + 1)), high)
+        elif log:
+            value = min(max(math.exp(self.random.uniform(math.log(low), math.log(high))), low), high)
+        else:
+            value = self.random.uniform(low, high)
+        return float(self._note(name, float(value)))  # type: ignore[arg-type]
+
+    def _note(self, name: str, value: Value) -> Value:
+        self.parameters[name] = self.fixed.get(name, value)
+        return self.parameters[name]
+
 
 class Pool:
-    """Up to ``size`` candidates, refilled as they are used.
+    """``size`` random candidates and ``size`` neighbours of the front, drawn anew for each step of a study.
+
+    Of what was drawn at random in earlier steps, the latest ``MAX_POOL * size`` are candidates too.
 
     Args:
         space: they are drawn from.
-        counted: the costs of an architecture that are known without measuring.
-        size: of the pool.
+        counted: the costs of an architecture that are known without measuring; None if it cannot be trained.
+        size: of a draw.
         limits: upper bounds of costs; those of measured costs are ignored.
         seed: of the draws.
     """
@@ -39,44 +90,63 @@ class Pool:
     def __init__(
         self,
         space: Space,
-        counted: Callable[[Architecture], dict[str, float]],
+        counted: Callable[[Architecture], Mapping[str, float] | None],
         *,
         size: int,
         limits: Mapping[str, float | None],
         seed: int,
     ) -> None:
-        self._space, self._counted, self._size, self._limits = space, counted, size, limits
-        self._study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+        self._space, self._counted, self._size, self._limits, self._seed = space, counted, size, limits, seed
         self._pool: dict[str, Candidate] = {}
         self._drawn: set[str] = set()
+        self._steps = 0
         self._rejections = 0
 
     def unseen(self, history: History) -> list[Candidate]:
-        """The candidates that are not in ``history``; empty if the space is exhausted."""
-        seen = {key(record.architecture) for record in history.records()}
-        self._pool = {name: candidate for name, candidate in self._pool.items() if name not in seen}
-        for name, candidate in self._draws(seen):
-            self._pool[name] = candidate
-            if len(self._pool) >= self._size:
-                break
-        return list(self._pool.values())
+        """The candidates that are not in ``history``; empty if the space is exhausted.
 
-    def _draws(self, seen: set[str]) -> Iterator[tuple[str, Candidate]]:
-        """New candidates, until ``MAX_REJECTIONS`` consecutive draws were drawn before or over a limit.
-
-        Whether a draw is rejected does not depend on ``seen``, so that a run which is continued has the same pool.
+        They depend on the history alone, so that a run which is continued has the same ones.
         """
-        while len(self._pool) < self._size and self._rejections < MAX_REJECTIONS:
-            trial = self._study.ask()
-            architecture = self._space.suggest(trial)
-            name = key(architecture)
+        records = history.records()
+        seen = {record.key for record in records}
+        while self._steps <= len(records):
+            self._pool.update(self._draws(np.random.default_rng([self._seed, self._steps])))
+            self._steps += 1
+        left = [(name, candidate) for name, candidate in self._pool.items() if name not in seen]
+        near = self._neighbours(history, np.random.default_rng([self._seed, len(records), 1]))
+        near = {name: candidate for name, candidate in near.items() if name not in seen}
+        return list((dict(left[-MAX_POOL * self._size :]) | near).values())
+
+    def _draws(self, random: np.random.Generator) -> Iterator[tuple[str, Candidate]]:
+        """``size`` candidates not drawn before, or until ``MAX_REJECTIONS`` consecutive draws are rejected."""
+        count = 0
+        while count < self._size and self._rejections < MAX_REJECTIONS:
+            name, candidate = self._draw(Draw(random))
             self._rejections += 1
-            if name in self._drawn:
-                continue
-            self._drawn.add(name)
-            costs = self._counted(architecture)
-            if any(value > 0 for value in excess_over_limits(costs, self._limits).values()):
-                continue
-            self._rejections = 0
-            if name not in seen:
-                yield name, Candidate(trial.params, architecture, costs)
+            if name not in self._drawn:
+                self._drawn.add(name)
+                if candidate is not None:
+                    self._rejections = 0
+                    count += 1
+                    yield name, candidate
+
+    def _neighbours(self, history: History, random: np.random.Generator) -> dict[str, Candidate]:
+        """Members of the front with one parameter drawn again, and those that depend on it."""
+        found = {}
+        members = front(history.records(), history.objectives)
+        for _ in range(self._size if members else 0):
+            member = members[int(random.integers(len(members)))]
+            if fixed := dict(member.parameters):
+                del fixed[sorted(fixed)[int(random.integers(len(fixed)))]]
+                name, candidate = self._draw(Draw(random, fixed))
+                if candidate is not None:
+                    found[name] = candidate
+        return found
+
+    def _draw(self, trial: Draw) -> tuple[str, Candidate | None]:
+        """An architecture's key, and the candidate unless it is over a limit or cannot be trained."""
+        architecture = self._space.suggest(trial)
+        costs = self._counted(architecture)
+        if costs is None or any(value > 0 for value in excess_over_limits(costs, self._limits).values()):
+            return key(architecture), None
+        return key(architecture), Candidate(trial.parameters, architecture, costs)

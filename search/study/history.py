@@ -6,8 +6,8 @@ Rows are added and updated one at a time, so that a decision does not read all r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any, Self
+from collections.abc import Callable, Iterable
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from search.pareto import Floats, Mask
 from search.study.records import Objectives, Record, State
 
+T = TypeVar("T")
 COLUMNS: dict[str, Any] = {  # columns besides costs and losses, with their initial values
     "numbers": np.intp(0),
     "finals": math.inf,
@@ -43,6 +44,14 @@ class History:
         self._columns = {name: np.full(0, value) for name, value in COLUMNS.items()}
         self._costs = np.empty((0, len(objectives.costs)))
         self._losses = np.empty((0, 0))
+        self._derived: dict[str, tuple[int, Any]] = {}
+
+    def derived(self, name: str, version: int, compute: Callable[[], T]) -> T:
+        """What follows from the trials, kept under ``name`` until it is asked for in another version."""
+        if name not in self._derived or self._derived[name][0] != version:
+            self._derived[name] = version, compute()
+        value: T = self._derived[name][1]
+        return value
 
     @classmethod
     def of(cls, records: Iterable[Record], objectives: Objectives) -> Self:
@@ -153,12 +162,16 @@ class History:
         return self._columns["seconds"][: len(self)]
 
     @property
+    def planned(self) -> Floats:
+        """``(n,)``: epochs of a whole training; if unknown, the most that any trial was trained."""
+        planned = self._columns["planned"][: len(self)]
+        return np.where(np.isnan(planned), self._losses.shape[1], planned)
+
+    @property
     def seconds_left(self) -> Floats:
         """``(n,)``: CPU-seconds of the remaining epochs at the trial's own speed; NaN before the first one."""
-        planned = self._columns["planned"][: len(self)]
-        planned = np.where(np.isnan(planned), self._losses.shape[1], planned)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(self.seconds / self.epochs * np.maximum(planned - self.epochs, 0))
+            return np.asarray(self.seconds / self.epochs * np.maximum(self.planned - self.epochs, 0))
 
     def losses_at(self, epoch: int) -> Floats:
         """``(n,)``: the losses after ``epoch``; NaN where a trial was not evaluated."""

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from search import pareto
-from spaces.architecture import key, network_key
+from spaces.architecture import key, network_key, pattern, settings
 
 if TYPE_CHECKING:
     from spaces.tasks import Task
@@ -71,6 +71,7 @@ class Record:
     curve: Sequence[tuple[int, float]] = ()
     metric: float | None = None  # after the last epoch; None unless complete
     architecture: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # as sampled, by name
     timings: Sequence[Timing] = ()  # the first one and, if latency was measured again, the current one
     validation_metrics: Mapping[str, float] = field(default_factory=dict)  # of a complete trial, all that there are
     test_metrics: Mapping[str, float] = field(default_factory=dict)  # of a complete trial, on the test split
@@ -80,6 +81,7 @@ class Record:
     cpu_seconds: Sequence[float] = ()  # of training, from its start to each epoch of the curve
     training_s: float = 0.0  # wall-clock seconds of training under this number
     latency_s: float = 0.0  # wall-clock seconds of measuring its latency
+    resumed: bool = False  # whether it was paused by a rule and resumed
     overhead: float = 0.0  # share of the training's CPU time outside forward, backward and optimizer steps
     worker: str = ""  # host:pid
     weights: str = ""  # path, on the worker's host, of the file of the weights; it is removed off the front
@@ -90,6 +92,11 @@ class Record:
     def key(self) -> str:
         """Equal for equal architectures."""
         return key(self.architecture)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All settings by name, the pattern of mechanisms among them."""
+        return {"pattern": pattern(self.architecture), **settings(self.architecture)}
 
     @cached_property
     def network_key(self) -> str:

@@ -1,0 +1,169 @@
+"""The posterior of final losses, costs and seconds: of trials, whatever they were trained, and of unseen architectures.
+
+A Gaussian process (GP) over the settings of architectures learns final losses from all learning curves: a partial curve
+is a noisy observation of its final loss (:mod:`search.samplers.curves`), as in freeze-thaw Bayesian optimisation
+(Swersky et al. 2014, arXiv:1406.3896). Costs and seconds are predicted by regression on FLOPs with a GP on the
+residuals. What is started, paused and resumed follows from this one posterior; its mathematics are on one page of
+``search/samplers/README.md``.
+
+Limits: O(n^3) time in the number of trials, of which at most ``MAX_TRIALS`` are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.pareto import Floats
+from search.samplers.candidates import Candidate
+from search.samplers.curves import extrapolate_final_loss
+from search.samplers.gaussian_process import encode, fit_hyperparameters, gp_posterior, rbf_kernel
+from search.study.history import History
+from search.study.records import Objectives, Record
+
+MAX_TRIALS = 150
+PRIOR_STD = 0.25  # of final losses, as a share of the metric's range, counted as PRIOR_TRIALS observations
+PRIOR_TRIALS = 4.0
+PRIOR_MEAN_TRIALS = 1.0  # observations that the prior mean counts as, which is the middle of the metric's range
+OUTLIERS = 2.0  # final losses are clipped at the median plus so many times the distance from the best to it
+REFIT_COSTS = 8  # hyperparameters of costs are fitted again when so many more trials have costs
+
+
+class Posterior:
+    """The posterior of some trials of a study and of unseen architectures.
+
+    Args:
+        history: the study.
+        rows: of the trials.
+        unseen: architectures without a trial; a record counts as one that was never trained.
+        forget: a row of which everything observed is ignored.
+
+    Attributes:
+        mean: ``(rows + unseen,)`` of final losses, which are taken as normally distributed.
+        std: ``(rows + unseen,)``.
+        costs: ``(rows + unseen, costs)``.
+        seconds: ``(rows + unseen,)``: of the remaining training.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        rows: NDArray[np.intp],
+        unseen: Sequence[Candidate | Record] = (),
+        *,
+        forget: int | None = None,
+    ) -> None:
+        train = training_rows(history)
+        self._history, self._train = history, train if forget is None else train[train != forget]
+        known, records = np.concatenate([self._train, rows]), history.records()
+        self._described = [*(records[row] for row in known), *unseen]
+        self._features, self._owners, self._count = encode([each.settings for each in self._described])
+        n = len(self._train)
+        mean, std = self._final_losses(known)
+        self.mean, self.std = mean[n:], std[n:]
+        self.costs = np.vstack([history.costs[rows], self._unseen_costs(unseen)])
+        self.seconds = np.concatenate([history.seconds_left[rows], self._unseen_seconds(unseen)])
+
+    def _final_losses(self, known: NDArray[np.intp]) -> tuple[Floats, Floats]:
+        """Mean and standard deviation ``(all,)`` of the final losses of all that is described."""
+        history, train, features = self._history, self._train, self._features
+        n, complete = len(train), history.complete[train]
+        finals = clip_outliers(history.finals[train[complete]])
+        middle, scale = standardization(finals, history.objectives)
+        lengthscales, nugget = history.derived(
+            f"loss over {self._count} settings",
+            len(finals),
+            lambda: fit_hyperparameters(features[:n][complete], self._owners, self._count, (finals - middle) / scale),
+        )
+        kernel = rbf_kernel(features, features[:n], lengthscales[self._owners])
+        similarity = np.zeros((n, len(history)))
+        similarity[:, train[complete]] = kernel[:n, complete]
+        y, y_std = extrapolate_final_loss(history, train, similarity)
+        y = clip_outliers(y)
+        middle, scale = standardization(y, history.objectives)
+        # An observation of a trial also tells what its settings do not explain: the nugget is shared with itself alone.
+        same_trial = np.full((len(features), 1), -1)
+        same_trial[: len(known), 0] = known
+        mean, variance = gp_posterior(
+            kernel + nugget * (same_trial == train), kernel[:n], (y - middle) / scale, (y_std / scale) ** 2, nugget
+        )
+        return middle + scale * mean, scale * np.sqrt(variance)
+
+    def _unseen_costs(self, unseen: Sequence[Candidate | Record]) -> Floats:
+        """``(unseen, costs)``: as counted, or predicted where they must be measured."""
+        history, costs = self._history, np.empty((len(unseen), len(self._history.objectives.costs)))
+        for k, name in enumerate(history.objectives.costs):
+            if all(name in each.costs for each in unseen):
+                costs[:, k] = [each.costs[name] for each in unseen]
+            else:
+                costs[:, k] = np.exp(self._predict_from_size(np.log(history.costs[self._train, k]), name))[
+                    -len(unseen) :
+                ]
+        return costs
+
+    def _unseen_seconds(self, unseen: Sequence[Candidate | Record]) -> Floats:
+        """``(unseen,)``: seconds of a whole training: at a trial's own speed, or predicted."""
+        history = self._history
+        last = np.array([each.architecture.get("train", {}).get("epochs", history.losses.shape[1]) for each in unseen])
+        own = [history.row(each.number) if isinstance(each, Record) else -1 for each in unseen]
+        if all(row >= 0 for row in own):
+            return np.asarray(history.seconds[own] / np.maximum(history.epochs[own], 1) * last)
+        with np.errstate(divide="ignore"):
+            log_epoch_s = np.log(history.seconds[self._train] / np.maximum(history.epochs[self._train], 1))
+        return np.asarray(np.exp(self._predict_from_size(log_epoch_s, "seconds")[-len(unseen) :]) * last)
+
+    def _predict_from_size(self, log_y: Floats, name: str) -> Floats:
+        """``(all,)``: a quantity on a log scale, by linear regression on log FLOPs with a GP on the residuals.
+
+        ``log_y`` ``(train,)`` are observed logarithms.
+        """
+        n = len(log_y)
+        size = np.log([each.costs.get("flops", 1.0) for each in self._described])
+        slope = 1.0
+        if np.ptp(size[:n]) > 0:
+            slope = float(np.clip(np.polyfit(size[:n], log_y, 1)[0], 0.2, 1.5))
+        residuals = log_y - slope * size[:n]
+        middle, scale = residuals.mean(), max(float(residuals.std()), 0.05)
+        first = np.argsort(self._train)[: n - n % REFIT_COSTS]  # the same, whenever it is fitted
+        lengthscales, nugget = self._history.derived(
+            f"{name} over {self._count} settings",
+            len(first),
+            lambda: fit_hyperparameters(
+                self._features[first], self._owners, self._count, (residuals[first] - middle) / scale
+            ),
+        )
+        kernel = rbf_kernel(self._features, self._features[:n], lengthscales[self._owners])
+        weights = np.linalg.solve(kernel[:n] + nugget * np.eye(n), (residuals - middle) / scale)
+        return np.asarray(slope * size + middle + scale * kernel @ weights)
+
+
+def training_rows(history: History) -> NDArray[np.intp]:
+    """Rows to fit the model to: those with a finite metric and known costs, the longest trained first."""
+    last = history.losses[np.arange(len(history)), np.maximum(history.epochs, 1) - 1]
+    rows = np.flatnonzero((history.epochs > 0) & np.isfinite(last) & np.isfinite(history.costs).all(axis=1))
+    return rows[np.argsort(-history.epochs[rows], kind="stable")][:MAX_TRIALS]
+
+
+def clip_outliers(y: Floats) -> Floats:
+    """Final losses without the far worse ones, such as of failed trainings: where exactly they are tells nothing.
+
+    They are clipped at the median plus ``OUTLIERS`` times the distance from the best to the median.
+    """
+    if not len(y):
+        return y
+    middle = float(np.median(y))
+    return np.minimum(y, middle + OUTLIERS * max(middle - float(y.min()), 1e-12))
+
+
+def standardization(y: Floats, objectives: Objectives) -> tuple[float, float]:
+    """Mean and standard deviation of final losses, of which few are known: those of a normal-inverse-gamma posterior.
+
+    The prior counts as one observation of the mean, in the middle of the metric's range, and ``PRIOR_TRIALS`` of the
+    standard deviation, ``PRIOR_STD`` of that range.
+    """
+    chance, best = objectives.loss(objectives.chance), objectives.loss(objectives.best)
+    mean = (y.sum() + PRIOR_MEAN_TRIALS * (chance + best) / 2) / (len(y) + PRIOR_MEAN_TRIALS)
+    prior = PRIOR_TRIALS * (PRIOR_STD * abs(chance - best)) ** 2
+    return float(mean), float(np.sqrt((prior + ((y - mean) ** 2).sum()) / (PRIOR_TRIALS + len(y))))

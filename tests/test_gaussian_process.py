@@ -1,0 +1,108 @@
+"""The Gaussian process against scikit-learn, and its features and hyperparameters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from csv_files import table
+from scipy.stats import multivariate_normal, norm
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF
+
+from search.samplers.gaussian_process import (
+    JITTER,
+    LENGTHSCALE,
+    LENGTHSCALE_BOUNDS,
+    MIN_FIT,
+    NUGGET,
+    NUGGET_BOUNDS,
+    encode,
+    fit_hyperparameters,
+    gp_posterior,
+    rbf_kernel,
+)
+from spaces.architecture import pattern, settings
+
+OWNERS = np.arange(3)
+
+
+def tables():
+    return [{"pattern": pattern(each), **settings(each)} for each in table().architectures]
+
+
+def test_two_values_of_a_categorical_setting_are_sqrt_2_apart_and_numbers_up_to_1():
+    features, owners, count = encode(tables())
+    assert features.shape == (48, len(owners))
+    assert count == 5
+    distances = [
+        (((features[:, None, owners == owner] - features[None, :, owners == owner]) ** 2).sum(axis=2)).max()
+        for owner in range(count)
+    ]
+    assert distances == pytest.approx([1.0, 1.0, 1.0, 2.0, 1.0])
+
+
+def test_settings_of_other_mechanisms_lists_and_constant_settings_are_encoded():
+    features, owners, count = encode(
+        [{"a": 1, "b": [1, 2], "c": 5}, {"a": 4, "b": [1], "c": 5}, {"b": [1], "c": 5}, {"a": 2, "b": None, "c": 5}]
+    )
+    assert (count, owners.tolist()) == (2, [0, 1, 1, 1])
+    assert features[:, 0].tolist() == [0.0, 1.0, 0.5, 0.5]
+    assert encode([{"a": 1}])[0].shape == (1, 0)
+    assert encode([{}, {}])[2] == 0
+
+
+def test_the_kernel_is_positive_semidefinite_and_1_on_the_diagonal():
+    features, owners, count = encode(tables())
+    kernel = rbf_kernel(features, features, np.linspace(0.5, 2.0, count)[owners])
+    assert np.linalg.eigvalsh(kernel).min() > -1e-9
+    assert np.diag(kernel) == pytest.approx(np.ones(48))
+
+
+def random_points(count, settings=3):
+    """Points, noisy standardized losses that depend on the first setting, and the variances of observations."""
+    random = np.random.default_rng(0)
+    points = random.random((count, settings))
+    losses = np.sin(6 * points[:, 0]) + 0.1 * random.normal(size=count)
+    return points, (losses - losses.mean()) / losses.std(), random.uniform(0.0, 0.1, count)
+
+
+@pytest.mark.parametrize("nugget", [NUGGET, 0.3])
+def test_the_posterior_equals_that_of_scikit_learn(nugget):
+    points, losses, noise = random_points(20)
+    lengthscales, train = np.array([0.5, 1.0, 2.0]), 12
+    kernel = rbf_kernel(points, points[:train], lengthscales)
+    mean, variance = gp_posterior(kernel, kernel[:train], losses[:train], noise[:train], nugget)
+    reference = GaussianProcessRegressor(RBF(lengthscales), alpha=noise[:train] + nugget + JITTER, optimizer=None)
+    expected_mean, expected_std = reference.fit(points[:train], losses[:train]).predict(points, return_std=True)
+    np.testing.assert_allclose(mean, expected_mean, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(variance, expected_std**2 + nugget, rtol=0, atol=1e-8)
+
+
+def test_fitted_hyperparameters_have_a_high_posterior_density():
+    points, losses, _ = random_points(30)
+
+    def log_density(lengthscales, nugget):
+        covariance = rbf_kernel(points, points, lengthscales) + (nugget + JITTER) * np.eye(30)
+        prior = norm(np.log(LENGTHSCALE), np.sqrt(2)).logpdf(np.log(lengthscales)).sum()
+        prior += norm(np.log(NUGGET) / 2, np.sqrt(2)).logpdf(np.log(nugget) / 2)
+        return multivariate_normal(np.zeros(30), covariance).logpdf(losses) + prior
+
+    lengthscales, nugget = fit_hyperparameters(points, OWNERS, 3, losses)
+    random = np.random.default_rng(1)
+    draws = np.exp(random.uniform(*np.log(LENGTHSCALE_BOUNDS), (100, 3)))
+    nuggets = np.exp(random.uniform(*np.log(NUGGET_BOUNDS), 100))
+    assert log_density(lengthscales, nugget) > np.quantile(list(map(log_density, draws, nuggets)), 0.95)
+    assert lengthscales[0] < min(lengthscales[1:])  # the only setting that matters
+
+
+def test_the_nugget_grows_with_the_noise():
+    points, losses, _ = random_points(60)
+    noisy = losses + np.random.default_rng(2).normal(0.0, 1.0, 60)
+    nuggets = [fit_hyperparameters(points, OWNERS, 3, each / each.std())[1] for each in (losses, noisy)]
+    assert nuggets[0] < 0.1 < nuggets[1]
+
+
+def test_hyperparameters_are_not_fitted_to_few_observations():
+    points, losses, _ = random_points(MIN_FIT - 1)
+    lengthscales, nugget = fit_hyperparameters(points, OWNERS, 3, losses)
+    assert (lengthscales.tolist(), nugget) == ([LENGTHSCALE] * 3, NUGGET)
