@@ -92,7 +92,8 @@ def test_decisions_equal_the_definition(costs):
                 assert bool(rule.should_stop(record, history)) == decisions[-1]
             rate, number = max((slow_promise(record, history), -record.number) for record in waiting)
             for last in (False, True):
-                wanted = -number if rate > (0.2 * patience if last else 1.0) * slow_mean_gain_per_second(history) else None
+                enough = (0.2 * patience if last else 1.0) * slow_mean_gain_per_second(history)
+                wanted = -number if rate > enough else None
                 assert rule.resumes(history, last=last) == wanted
                 resumed.append(wanted)
     assert {True, False} == set(decisions)

@@ -122,7 +122,7 @@ def markdown(outcomes: Sequence[Outcome], *, baselines: Sequence[str], default: 
                 f"| {np.median([outcome.own_s for outcome in each]):.1f} |"
             )
     everything = {
-        strategy: [outcome.reached(0.99) for table in tables for outcome in groups[strategy, table]]
+        strategy: [outcome.reached_or_limit(0.99) for table in tables for outcome in groups[strategy, table]]
         for strategy in strategies
     }
     adjusted = wilcoxon_holm(everything, default)
@@ -138,8 +138,8 @@ def markdown(outcomes: Sequence[Outcome], *, baselines: Sequence[str], default: 
         cells = []
         for base in baselines:
             middle, low, high = median_ratio(
-                [[outcome.reached(0.99) for outcome in groups[strategy, table]] for table in tables],
-                [[outcome.reached(0.99) for outcome in groups[base, table]] for table in tables],
+                [[outcome.reached_or_limit(0.99) for outcome in groups[strategy, table]] for table in tables],
+                [[outcome.reached_or_limit(0.99) for outcome in groups[base, table]] for table in tables],
             )
             cells.append(f"{middle:.2f} ({low:.2f} to {high:.2f})")
         p = f"{adjusted[strategy]:.1e}" if strategy in adjusted else ""

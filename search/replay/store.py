@@ -24,8 +24,7 @@ class ReplayStore(TrialStore):
         """Every started trial by number, in the order of first starts."""
         trials = self._trials()
         for trial in trials[self._known :]:
-            if "replaces" in trial.user_attrs:  # it is queued again
-                number = self.number(trial.number)
+            if (number := self.number(trial.number)) != trial.number:  # it is queued again
                 self._records[number] = replace(self._records[number], state=State.REPLACED)
             self._open.append(trial.number)
         self._known = len(trials)

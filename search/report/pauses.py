@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from search import pareto
-from search.acquisition import extrapolate_final_loss
+from search.samplers.curves import extrapolate_final_loss
 from search.study.history import History
 from search.study.records import Objectives, Record, State, front
 
