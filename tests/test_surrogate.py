@@ -184,7 +184,7 @@ def test_a_partial_curve_is_a_noisy_observation_of_its_final_loss():
     assert Posterior(without, NO_PAUSED, [candidate(1)]).mean == pytest.approx(unseen.mean)
 
 
-def test_few_final_losses_have_the_standard_deviation_of_the_prior_and_many_their_own():
+def test_few_final_losses_have_the_prior_deviation_and_many_their_own():
     aims = dataclasses.replace(TABLE.objectives, chance=0.0, best=1.0)
     mean, std = standardization(np.full(1, -0.1), aims)
     assert (mean, std) == pytest.approx((-0.3, math.sqrt((4 * 0.25**2 + 0.2**2) / 5)))
