@@ -71,8 +71,8 @@ class Record:
     curve: Sequence[tuple[int, float]] = ()
     metric: float | None = None  # after the last epoch; None unless complete
     architecture: Mapping[str, Any] = field(default_factory=dict)
-    parameters: Mapping[str, Any] = field(default_factory=dict)  # as sampled, by name
     timings: Sequence[Timing] = ()  # the first one and, if latency was measured again, the current one
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # as sampled, by name
     validation_metrics: Mapping[str, float] = field(default_factory=dict)  # of a complete trial, all that there are
     test_metrics: Mapping[str, float] = field(default_factory=dict)  # of a complete trial, on the test split
     stop: Stop | None = None  # of a trial that a rule stopped
