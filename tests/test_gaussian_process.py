@@ -51,6 +51,18 @@ def test_settings_of_other_mechanisms_lists_and_constant_settings_are_encoded():
     assert encode([{}, {}])[2] == 0
 
 
+def test_the_distance_of_two_patterns_is_the_share_of_blocks_that_differ():
+    patterns = [("a",), ("a", "a"), ("b",), ("a", "b"), ("a", "b", "c", "b"), ("c", "b", "b", "a"), None]
+    features, owners, count = encode([{"pattern": each} for each in patterns])
+    assert (count, set(owners)) == (1, {0})
+    squared = ((features[:, None] - features) ** 2).sum(axis=2)
+    for i, one in enumerate(patterns):
+        for j, other in enumerate(patterns):
+            pairs = zip((one or (None,)) * 12, (other or (None,)) * 12, strict=False)
+            differ = [x != y for (x, y), _ in zip(pairs, range(4), strict=False)]
+            assert squared[i, j] == pytest.approx(2 * sum(differ) / 4), (one, other)
+
+
 def test_the_kernel_is_positive_semidefinite_and_1_on_the_diagonal():
     features, owners, count = encode(tables())
     kernel = rbf_kernel(features, features, np.linspace(0.5, 2.0, count)[owners])

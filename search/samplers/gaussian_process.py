@@ -31,9 +31,10 @@ def encode(tables: Sequence[Mapping[str, Any]]) -> tuple[Floats, NDArray[np.intp
     ``tables`` are the settings of architectures by name.
 
     Numbers are on a logarithmic scale, if all are positive, and scaled to a range of 1; a categorical setting has a
-    feature for each value, so that two values are ``CATEGORY_DISTANCE`` apart. Settings without differences are left
-    out. An architecture without a setting, such as one of another mechanism, gets the midpoint of the range: the
-    pattern of mechanisms, a categorical setting, tells the two apart.
+    feature for each value, so that two values are ``CATEGORY_DISTANCE`` apart. The squared distance of two patterns of
+    mechanisms is the mean over the blocks, with the shorter one repeated. Settings without differences are left out.
+    An architecture without a setting, such as one of another mechanism, gets the midpoint of the range: the pattern, a
+    categorical setting, tells the two apart.
     """
     columns: list[Floats] = []
     owners: list[int] = []
@@ -54,13 +55,25 @@ def encode(tables: Sequence[Mapping[str, Any]]) -> tuple[Floats, NDArray[np.intp
             columns.append(np.nan_to_num((numbers - low) / (high - low), nan=0.5))
             owners.append(owner)
         else:
-            codes = {value: code for code, value in enumerate(sorted({*present, *values}, key=repr))}
-            one_hot = np.zeros((len(codes), len(tables)))
-            one_hot[[codes[value] for value in values], np.arange(len(tables))] = CATEGORY_DISTANCE / 2**0.5
+            one_hot = _one_hot(values)
             columns.extend(one_hot)
-            owners.extend([owner] * len(codes))
+            owners.extend([owner] * len(one_hot))
     features = np.array(columns).reshape(len(columns), len(tables)).T
     return features, np.array(owners, dtype=np.intp), owners[-1] + 1 if owners else 0
+
+
+def _one_hot(values: Sequence[Any]) -> Floats:
+    """Features ``(features, architectures)`` of a categorical setting, or of one with a value per block, a tuple."""
+    tuples = [value if isinstance(value, tuple) else (value,) for value in values]
+    blocks = max(map(len, tuples))
+    found = []
+    for block in range(blocks):
+        own = [value[block % len(value)] for value in tuples]
+        codes = {value: code for code, value in enumerate(sorted(set(own), key=repr))}
+        one_hot = np.zeros((len(codes), len(own)))
+        one_hot[[codes[value] for value in own], np.arange(len(own))] = CATEGORY_DISTANCE / (2 * blocks) ** 0.5
+        found.append(one_hot)
+    return np.concatenate(found)
 
 
 def rbf_kernel(a: Floats, b: Floats, scales: Floats) -> Floats:
