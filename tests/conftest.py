@@ -47,18 +47,22 @@ def postgresql():
     server.dispose()
 
 
-@pytest.fixture(params=STORAGES)
-def url(request, tmp_path):
-    """The URL of an empty SQLite database, and of an empty PostgreSQL one if there is a server."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'studies.db'}"
-        return
+@pytest.fixture
+def emptied_postgresql(postgresql):
+    """The URL of the database, whose tables are dropped after the test."""
     import sqlalchemy
 
-    address = request.getfixturevalue("postgresql")
-    engine = sqlalchemy.create_engine(address)
-    yield address
+    yield postgresql
+    engine = sqlalchemy.create_engine(postgresql)
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text("DROP SCHEMA public CASCADE"))
         connection.execute(sqlalchemy.text("CREATE SCHEMA public"))
     engine.dispose()
+
+
+@pytest.fixture(params=STORAGES)
+def url(request, tmp_path):
+    """The URL of an empty SQLite database, and of an empty PostgreSQL one if there is a server."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'studies.db'}"
+    return request.getfixturevalue("emptied_postgresql")

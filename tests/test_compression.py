@@ -60,7 +60,10 @@ def tree(checkpoint, **changes):
         "attention": {
             "softmax": {"_target_": "spaces.attention.softmax.SoftmaxAttention"},
             "half": {"_target_": "spaces.attention.softmax.SoftmaxAttention", "kept_heads": 0.5},
-            "linear": {"_target_": "spaces.attention.linear.LinearAttention"},
+            "linear": {
+                "_target_": "spaces.attention.linear.LinearAttention",
+                "feature_map": {"choice": ["relu"]},
+            },
             "none": {"_target_": "spaces.models.pretrained.NoAttention"},
         },
         "pattern": {"each": {"choice": ["softmax", "half", "linear", "none"]}},

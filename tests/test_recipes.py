@@ -223,9 +223,9 @@ def command_lines():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not POSTGRESQL or "PGPASSWORD" not in os.environ, reason="no server with a password given")
-def test_the_services_of_compose_run(postgresql, tmp_path):
+def test_the_services_of_compose_run(emptied_postgresql, tmp_path):
     """As processes with the addresses of this machine; the image of PostgreSQL is replaced by a server here."""
-    port, password, known = free_port(), os.environ["PGPASSWORD"], sqlalchemy.make_url(postgresql)
+    port, password, known = free_port(), os.environ["PGPASSWORD"], sqlalchemy.make_url(emptied_postgresql)
     (tmp_path / "password").write_text(password)  # in the folder that is /shared
     user, host = os.environ.get("PGUSER", "postgres"), os.environ.get("PGHOST", "localhost")
     at = f"{user}@{host}:{os.environ.get('PGPORT', 5432)}"

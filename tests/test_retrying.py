@@ -24,7 +24,7 @@ from search.workers.run import run
 
 # Tests use ask and tell, without the heartbeats of Study.optimize.
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
-SETTINGS = {"n_trials": 3, "budget": None, "patience": None, "scale": "auto"}
+SETTINGS = {"n_trials": 3, "budget": None, "patience": None, "min_gain": None, "scale": "auto"}
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ REFUSED = [  # arguments, and parts of the message
     (["+space="], ["+space=: it must be one name; known: generation, long, "]),
     (["+space=nlp", "sampler=[tpe]"], ["sampler=[tpe]: it must be one name; known: gp, "]),
     (["+space=nlp", "pruner=3"], ["pruner=3: it must be one name; known: "]),
-    (["+space=nlp", "storage=null"], ["storage=null: it must be one name; known: postgresql, sqlite"]),
+    (["+space=nlp", "storage=null"], ["storage=null: it must be one name; known: grpc, postgresql, sqlite"]),
     (["+space=nlp", "limits=3"], ["limits=3: it must be a mapping of costs such as {latency_ms: 2.0}"]),
     (
         ["+space=nlp", "study=[1]", "warm_start=3"],

@@ -143,7 +143,7 @@ def same(a: Batch, b: Batch) -> bool:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_examples_have_the_promised_shapes_and_ranges(task: Task, split: Split) -> None:
-    inputs, padding, labels, decoder_input_ids, _ = task.data(split)
+    inputs, padding, labels, decoder_input_ids, *_ = task.data(split)
     tokens = (len(inputs), task.spec.length)
     answered = (len(inputs), task.spec.answer_length or task.spec.length)
     numbers = (task.spec.classes,) if labels.is_floating_point() else ()

@@ -56,7 +56,7 @@ class Options:
         for name, node in (("pattern", space.pattern), (FEED_FORWARD, space.model.get("feed_forward", 1.0))):
             if not by_block(node) and list(dimensions_in(node, name)):
                 raise ConfigError(f"{name}: with compression it must be fixed or have a dimension per block, by each")
-        if varying := [name for name, _ in dimensions_in(space.attention, "attention")]:
+        if varying := [name for name, each in dimensions_in(space.attention, "attention") if len(each.bounds()) > 1]:
             raise ConfigError(
                 f"{varying[0]}: with compression the settings of mechanisms are fixed; list the mechanism several times"
                 " under names of its own, each with a setting"
@@ -145,9 +145,10 @@ class Options:
         return found
 
     def architecture(self, parameters: Mapping[str, Any]) -> Architecture:
-        """The architecture of these parameters, with the first bounds of the dimensions of ``train``."""
-        train = {name: dimension.labels()[0] for name, dimension in dimensions_in(self.space.train, "train")}
-        trial: Any = optuna.trial.FixedTrial({**train, **parameters})
+        """The architecture of these parameters, with the first bounds of the other dimensions."""
+        others = [("train", self.space.train), ("attention", self.space.attention)]
+        first = {name: each.labels()[0] for where, node in others for name, each in dimensions_in(node, where)}
+        trial: Any = optuna.trial.FixedTrial({**first, **parameters})
         return self.space.suggest(trial)
 
 
