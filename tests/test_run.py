@@ -93,7 +93,7 @@ REFUSED = [  # arguments, and parts of the message
     (["+space=nlp", "+space.train.flip=0.5"], ["train: flip=0.5: it is for images; Recall has token ids"]),
     (["+space=nlp", "device=gpu"], ["device='gpu': it must be auto, cpu, mps, cuda"]),
     (["+space=nlp", "precision=16"], ["precision=16: it must be 32-true, bf16-mixed or 16-mixed"]),
-    (["+space=nlp", "+pruner.etta=3"], ["pruner: GainRate does not take 'etta'"]),
+    (["+space=nlp", "+pruner.etta=3"], ["pruner: Ceiling does not take 'etta'"]),
     (["+space=nlp", "pruner=moasha", "pruner.eta=1"], ["pruner: eta=1"]),
     (["+space=nlp", "+sampler.population=3"], ["sampler: SurrogateSampler does not take 'population'"]),
     (["+space=nlp", "task=digits", "space.attention.linformer.rank=65"], ["attention.linformer: rank=65", "1..64"]),
