@@ -349,6 +349,8 @@ def test_a_parent_is_trained_once_and_other_data_or_settings_have_another(space,
     assert reports == []
     assert torch.equal(first.logits, second.logits)
     assert first.logits.shape == (task.data("train").size, 2)
+    fewer = Space({**tree(checkpoint), "compression": {"parent": {"epochs": 1}, "steps": 8, "predicted": 0}})
+    assert prepare(fewer)[1] == [], "how many networks open a study changes nothing"
     other = Space({**tree(checkpoint), "compression": {"parent": {"epochs": 1}, "steps": 1}})
     assert prepare(other)[1]
     assert len(list(tmp_path.glob("library-*"))) == 2

@@ -161,9 +161,9 @@ def _settings(space: Space) -> CompressionSettings:
 
 def _name(space: Space, options: Options, task: Task, seed: int) -> str:
     """A name that is equal for equal parents and libraries."""
-    weights = options.parent["model"].get("checkpoint")
-    given = {"parent": options.parent, "compression": space.compression, "attention": space.attention, "seed": seed}
-    return hashlib.sha256(f"{key(given)} {weights} {fingerprint(task)}".encode()).hexdigest()[:16]
+    made_by = {name: value for name, value in (space.compression or {}).items() if name != "predicted"}
+    given = {"parent": options.parent, "compression": made_by, "attention": space.attention, "seed": seed}
+    return hashlib.sha256(f"{key(given)} {fingerprint(task)}".encode()).hexdigest()[:16]
 
 
 def cores() -> int:
