@@ -41,6 +41,11 @@ def settings(architecture: Mapping[str, Any]) -> dict[str, Any]:
     return dict(_leaves(sections, ()))
 
 
+def features(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """What models of architectures learn from: :func:`settings`, and the mechanisms block by block as a tuple."""
+    return {"pattern": tuple(architecture.get("pattern", ())) or None, **settings(architecture)}
+
+
 def _leaves(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     for name, value in node.items():
         if is_relative(value):

@@ -9,6 +9,7 @@ from scipy.stats import multivariate_normal, norm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
 
+from search.samplers.candidates import Candidate
 from search.samplers.gaussian_process import (
     JITTER,
     LENGTHSCALE,
@@ -21,13 +22,23 @@ from search.samplers.gaussian_process import (
     gp_posterior,
     rbf_kernel,
 )
-from spaces.architecture import pattern, settings
+from search.study.records import Record, State
+from spaces.architecture import features
 
 OWNERS = np.arange(3)
 
 
 def tables():
-    return [{"pattern": pattern(each), **settings(each)} for each in table().architectures]
+    return [features(each) for each in table().architectures]
+
+
+@pytest.mark.parametrize("names", [["softmax"], ["softmax", "linear"]])
+def test_a_trial_and_a_candidate_of_the_same_architecture_have_the_same_features(names):
+    architecture = {"pattern": names, "model": {"depth": len(names)}, "attention": {}, "train": {}}
+    trial, candidate = Record(0, State.COMPLETE, architecture=architecture), Candidate({}, architecture, {})
+    encoded, _, count = encode([trial.settings, candidate.settings])
+    assert (encoded[0] == encoded[1]).all()
+    assert count == 0, "nothing differs"
 
 
 def test_two_values_of_a_categorical_setting_are_sqrt_2_apart_and_numbers_up_to_1():

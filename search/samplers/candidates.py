@@ -17,7 +17,7 @@ import numpy as np
 from search.costs import excess_over_limits
 from search.study.history import History
 from search.study.records import front
-from spaces.architecture import Architecture, key, settings
+from spaces.architecture import Architecture, features, key
 from spaces.dimensions import Value
 from spaces.space import Space
 
@@ -35,8 +35,8 @@ class Candidate:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """All settings by name, the pattern of mechanisms among them."""
-        return {"pattern": tuple(self.architecture.get("pattern", ())) or None, **settings(self.architecture)}
+        """See :func:`spaces.architecture.features`."""
+        return features(self.architecture)
 
 
 @dataclass

@@ -1,14 +1,9 @@
 """Bayesian optimisation by expected hypervolume improvement (EHVI) per second: what to train next.
 
-A Gaussian process (GP) over the settings of architectures predicts final losses. It learns from all learning curves: a
-partial curve is a noisy observation of its final value (:func:`search.acquisition.extrapolate_final_loss`), as in
-freeze-thaw Bayesian optimisation (Swersky et al. 2014, arXiv:1406.3896). Costs and seconds of training are predicted
-by regression on FLOPs with a GP on the residuals. Unseen architectures and paused trials then compete by EHVI per
+Unseen architectures and paused trials compete by the EHVI of their posterior (:mod:`search.samplers.posterior`) per
 second of their remaining training (EI per second: Snoek et al. 2012, arXiv:1206.2944, section 3.2). In a run with a
 time budget the weight of the seconds falls to nothing as the budget is used up, so that large architectures are not
 left out (EI-cool: Lee et al. 2020, arXiv:2003.10870, section 3.2), and what cannot finish in time is not chosen.
-
-Limits: O(n^3) time in the number of trials, of which at most ``MAX_TRIALS`` are used.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from search import pareto
-from spaces.architecture import key, network_key, pattern, settings
+from spaces.architecture import features, key, network_key
 
 if TYPE_CHECKING:
     from spaces.tasks import Task
@@ -95,8 +95,8 @@ class Record:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """All settings by name, the pattern of mechanisms among them."""
-        return {"pattern": pattern(self.architecture), **settings(self.architecture)}
+        """See :func:`spaces.architecture.features`."""
+        return features(self.architecture)
 
     @cached_property
     def network_key(self) -> str:
