@@ -14,9 +14,10 @@ from omegaconf import OmegaConf
 
 from search.budget.deadline import Deadline
 from search.budget.epochs import plan_epochs
-from search.compression.prepare import cores, predicted_parameters, prepared_parent, validate_compression
+from search.compression.prepare import predicted_parameters, prepared_parent, validate_compression
 from search.compression.teacher import stored_teacher
 from search.config import hide_passwords
+from search.costs.exclusive import cores
 from search.costs.latency import Meter
 from search.costs.measured import MeasuredCosts
 from search.evaluate import Search
@@ -124,17 +125,18 @@ def build_search(
     measuring = time.perf_counter() - measuring
     objectives = Objectives.of(task, config["costs"], ceilings)
     baselines = store.baselines((lambda: _baselines(task, phase)) if config["baselines"] else None)
-    store.data(lambda: _data(task, phase))
+    data = store.data(lambda: _data(task, phase))
     parent: Parent | None = None
     whole = space  # with the epochs as given, which those of the parent do not depend on
     space, notes = _with_epochs(config, space, store, task, device, deadline, phase)
     if teacher is not None:
         parent = teacher
     elif space.compression is not None:
-        parent = prepared_parent(
+        parent = library = prepared_parent(
             whole,
             task,
             seed=seed,
+            fingerprint=data["fingerprint"],
             folder=folder,
             device=device,
             deadline=deadline,
@@ -142,7 +144,7 @@ def build_search(
             report=phase,
         )
         if not store.records():
-            initial_params = predicted_parameters(space, parent, costs, deadline, phase)
+            initial_params = predicted_parameters(space, library, costs, deadline, phase)
     store.enqueue_first(initial_params)
     if type(tracking) is not Tracking:
         tracking = BackgroundTracking(tracking)

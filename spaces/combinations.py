@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from spaces.dimensions import Dimension
+from spaces.dimensions import Dimension, Value
 
 Pick = Callable[[Dimension, str], Any]  # the value of a dimension, given its name
 
@@ -41,3 +41,22 @@ def combinations(build: Callable[[Pick], Any], values: Callable[[Dimension], lis
             return
         path = [index for index, _ in taken]
         path[-1] += 1
+
+
+def labels_of(build: Callable[[Pick], Any]) -> Callable[[Pick], dict[str, Value]]:
+    """A function like ``build`` that returns the label of each dimension picked, by name.
+
+    Its ``pick`` returns labels with values, as :meth:`~spaces.dimensions.Choice.values` lists them.
+    """
+
+    def labels(pick: Pick) -> dict[str, Value]:
+        found: dict[str, Value] = {}
+
+        def note(dimension: Dimension, where: str) -> Any:
+            found[where], value = pick(dimension, where)
+            return value
+
+        build(note)
+        return found
+
+    return labels

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any
 
 from spaces.architecture import Architecture
-from spaces.combinations import Pick, combinations
+from spaces.combinations import Pick, combinations, labels_of
 from spaces.dimensions import ConfigError, Dimension, Trial, Value, parse
 from spaces.per_block import by_block, expand, same_in_all_blocks
 from spaces.schema import shown
@@ -153,18 +153,7 @@ class Space:
         if continuous:
             advice = "a grid search needs a choice or a step"
             raise ConfigError("\n".join(f"{line}; {advice}" for line in continuous))
-        return combinations(self._parameters, lambda dimension: dimension.values() or [])
-
-    def _parameters(self, pick: Pick) -> dict[str, Value]:
-        """The parameters, by name, of the architecture with the (label, value) pairs that ``pick`` returns."""
-        parameters: dict[str, Value] = {}
-
-        def note(dimension: Dimension, where: str) -> Any:
-            parameters[where], value = pick(dimension, where)
-            return value
-
-        self._draw(note)
-        return parameters
+        return combinations(labels_of(self._draw), lambda dimension: dimension.values() or [])
 
     def dimension_names(self) -> set[str]:
         """The dotted names of all dimensions, such as ``model.depth``, and of what differs between named branches."""

@@ -339,7 +339,14 @@ def test_a_parent_is_trained_once_and_other_data_or_settings_have_another(space,
         reports = []
         deadline = SimpleNamespace(left_s=lambda: float("inf"), elapsed_s=lambda: 0.0, is_over=lambda: False)
         parent = prepared_parent(
-            space, task, seed=0, folder=tmp_path, device=Device(), deadline=deadline, report=reports.append
+            space,
+            task,
+            seed=0,
+            fingerprint="data",
+            folder=tmp_path,
+            device=Device(),
+            deadline=deadline,
+            report=reports.append,
         )
         return parent, reports
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -65,9 +65,8 @@ def show(storage: BaseStorage, name: str, *, mixes: int, seed: int) -> None:
     def report(text: str) -> None:
         console.print(escape(text), style="dim")
 
-    parent = stored_parent(stored.store, task, Device(), report)
-    assert parent is not None
-    options, library = Options(space), parent.library
+    options, library = Options(space), stored_parent(stored.store, task, Device(), report)
+    assert library is not None
     settings = measure_settings(options, library, latencies_by(costs), report)
     console.print(library_table(options, library, settings))
     console.print(settings_table(settings))
@@ -94,9 +93,7 @@ def of_trials(
 ) -> tuple[float, float]:
     """The rank correlations of predicted damages with losses, and of predicted with measured latencies."""
     sums = [
-        predict(
-            options, library, _setting_of(settings, options, record.architecture), options.chosen(record.architecture)
-        )
+        predict(options, library, _setting_of(record, settings), options.chosen(record.architecture))
         for record in complete
     ]
     losses = [objectives.loss(record.metric) for record in complete if record.metric is not None]
@@ -105,6 +102,11 @@ def of_trials(
         rank_correlation([each.damage for each in sums], losses),
         rank_correlation([each.latency_ms for each in sums], ms),
     )
+
+
+def _setting_of(record: Record, settings: Sequence[Setting]) -> Setting:
+    """The combination of the global dimensions that a trial has."""
+    return next(setting for setting in settings if setting.parameters.items() <= record.parameters.items())
 
 
 def rank_correlation(predicted: Sequence[float], measured: Sequence[float]) -> float:
@@ -135,9 +137,8 @@ def measure_mixes(
 
 def library_table(options: Options, library: Library, settings: Sequence[Setting]) -> Table:
     """A row per option, a column per block: the damage of the untrained and of the trained replacement."""
-    found = Table(title="Damage of single replacements (nats), untrained → used", title_justify="left")
-    for column in ("option", *(f"block {block}" for block in range(options.depth)), "adds ms"):
-        found.add_column(column)
+    blocks = (f"block {block}" for block in range(options.depth))
+    found = _table("Damage of single replacements (nats), untrained → used", "option", *blocks, "adds ms")
     kinds: dict[tuple[Part, Any], None] = dict.fromkeys((each.part, each.option) for each in options.replacements())
     for part, option in kinds:
         cells = []
@@ -151,9 +152,7 @@ def library_table(options: Options, library: Library, settings: Sequence[Setting
 
 def settings_table(settings: Sequence[Setting]) -> Table:
     """A row per combination of the global dimensions."""
-    found = Table(title="The whole network by global dimensions", title_justify="left")
-    for column in ("dimensions", "damage", "ms"):
-        found.add_column(column)
+    found = _table("The whole network by global dimensions", "dimensions", "damage", "ms")
     for each in settings:
         names = " ".join(f"{name.rpartition('.')[2]}={value}" for name, value in each.parameters.items())
         found.add_row(names, f"{each.damage:.3f}", f"{each.latency_ms:.2f}")
@@ -162,23 +161,15 @@ def settings_table(settings: Sequence[Setting]) -> Table:
 
 def mixes_table(mixes: Sequence[Mix]) -> Table:
     """A row per network."""
-    found = Table(title="Random networks, predicted → measured", title_justify="left")
-    for column in ("network", "damage", "ms"):
-        found.add_column(column)
+    found = _table("Random networks, predicted → measured", "network", "damage", "ms")
     for each in mixes:
         damage = f"{each.predicted_damage:.3f} → {each.damage:.3f}"
         found.add_row(escape(each.name), damage, f"{each.predicted_ms:.2f} → {each.ms:.2f}")
     return found
 
 
-def _setting_of(settings: Sequence[Setting], options: Options, architecture: Mapping[str, Any]) -> Setting:
-    """The combination of the global dimensions that an architecture has."""
-    for setting in settings:
-        whole = options.architecture(options.parameters([], setting.parameters))
-        ours, theirs = (
-            {name: value for name, value in each["model"].items() if name != "feed_forward"}
-            for each in (architecture, whole)
-        )
-        if (architecture.get("input"), ours) == (whole.get("input"), theirs):
-            return setting
-    raise AssertionError("an architecture of the space has one of its settings")
+def _table(title: str, *columns: str) -> Table:
+    found = Table(title=title, title_justify="left")
+    for column in columns:
+        found.add_column(column)
+    return found

@@ -15,14 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from search.compression.blockwise import Inputs, active_neurons, copy_rest, distill, divergence
 from search.compression.options import Options, Replacement
-from search.training.checkpoint import write_atomically
+from search.training.weights import read_tensors, write_tensors
 from spaces.build import build, task_of
 from spaces.models.inheritance import copy_matching, inherit, inherit_attention, keep_neurons
 from spaces.models.pretrained import PostNormBlock, PretrainedEncoder
@@ -43,7 +42,7 @@ class Entry:
 
 
 class Library:
-    """The replacements of the sub-blocks of a parent.
+    """A :class:`~search.training.Parent` with the replacements of its sub-blocks.
 
     Args:
         folder: of the files.
@@ -118,7 +117,7 @@ class Library:
             validation, train = _after(source, validation), _after(source, train)
 
     def load_into(self, network: nn.Module, architecture: Mapping[str, Any]) -> None:
-        """Give a network of the space the weights of the parent and of its replacements."""
+        """See :class:`~search.training.Parent`: weights are those of the parent and of the network's replacements."""
         assert isinstance(network, PretrainedEncoder)
         inherit(network, self._parent)
         for replacement in self._options.chosen(architecture):
@@ -139,13 +138,14 @@ class Library:
         """The parent's predictions for the validation examples."""
         return self._logits_after(self._embedded("validation"), self._parent.blocks)
 
-    @torch.no_grad()
+    @cached_property
     def logits(self) -> Tensor:
-        """The parent's predictions for the training examples ``(examples, classes)``, from their file if it exists."""
+        """See :class:`~search.training.Parent`; from their file if it exists."""
         path = self._folder / "logits.safetensors"
         if (stored := _read(path)) is not None:
             return stored[0]["logits"]
-        logits = torch.cat([self._parent(batch) for batch in self._task.batches("train", EVAL_BATCH)])
+        with torch.no_grad():
+            logits = torch.cat([self._parent(batch) for batch in self._task.batches("train", EVAL_BATCH)])
         _write(path, {"logits": logits}, {})
         return logits
 
@@ -215,17 +215,16 @@ def _select(task: Task, split: Split, indices: Tensor) -> Batch:
     return task.data(split).select(indices).trim_padding()
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], known: Mapping[str, str]) -> None:
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     try:
-        write_atomically(path, safetensors.torch.save(dict(tensors), dict(known)))
+        write_tensors(path, tensors, metadata)
     except OSError as error:  # such as a full disk: it is used, and made again by another run
         log.warning("%s cannot be written: %s", path, error)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-    """The tensors in a file, and what is known of them; None if it is missing or damaged."""
+    """None if the file is missing or damaged."""
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError):
+        return read_tensors(path)
+    except (OSError, SafetensorError):
         return None

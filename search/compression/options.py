@@ -10,7 +10,7 @@ from typing import Any, Literal
 import optuna
 
 from spaces.architecture import Architecture
-from spaces.combinations import combinations
+from spaces.combinations import Pick, combinations, labels_of
 from spaces.dimensions import ConfigError
 from spaces.per_block import by_block
 from spaces.space import Space
@@ -88,10 +88,7 @@ class Options:
 
     def whole(self, part: Part, block: int) -> Any:
         """The option that the parent has."""
-        if part == "attention":
-            return self.parent["pattern"][block]
-        shares = self.parent["model"].get("feed_forward", 1.0)
-        return shares[str(block)] if isinstance(shares, Mapping) else shares
+        return _option(self.parent, part, block)
 
     def replacements(self) -> Iterator[Replacement]:
         """All options that differ from the parent's."""
@@ -102,35 +99,32 @@ class Options:
 
     def replaced(self, replacements: Sequence[Replacement]) -> Architecture:
         """The parent with some sub-blocks replaced."""
-        return _with(self.parent, replacements, self.space)
+        parent = self.parent
+        pattern = list(parent["pattern"])
+        shares = {str(block): _option(parent, "feed_forward", block) for block in range(self.depth)}
+        for each in replacements:
+            if each.part == "attention":
+                pattern[each.block] = each.option
+            else:
+                shares[str(each.block)] = each.option
+        attention = {name: settings for name, settings in self.space.attention.items() if name in pattern}
+        drawn = draw(attention, "attention", lambda dimension, where: dimension.bounds()[0])
+        return {**parent, "pattern": pattern, "model": {**parent["model"], "feed_forward": shares}, "attention": drawn}
 
     def chosen(self, architecture: Mapping[str, Any]) -> list[Replacement]:
         """The replacements in an architecture of the space."""
-        shares = architecture["model"].get("feed_forward", 1.0)
-        found = []
-        for block in range(self.depth):
-            share = shares[str(block)] if isinstance(shares, Mapping) else shares
-            for part, option in zip(PARTS, (architecture["pattern"][block], share), strict=True):
-                if option != self.whole(part, block):
-                    found.append(Replacement(block, part, option))
-        return found
+        every = (Replacement(n, part, _option(architecture, part, n)) for n in range(self.depth) for part in PARTS)
+        return [each for each in every if each.option != self.whole(each.part, each.block)]
 
     def global_parameters(self) -> list[dict[str, Any]]:
         """The parameters, by name, of each combination of the global dimensions."""
         model = {name: node for name, node in self.space.model.items() if name != "feed_forward"}
 
-        def parameters(pick: Any) -> dict[str, Any]:
-            found: dict[str, Any] = {}
+        def build(pick: Pick) -> None:
+            draw(self.space.input, "input", pick)
+            draw(model, "model", pick)
 
-            def note(dimension: Any, where: str) -> Any:
-                found[where], value = pick(dimension, where)
-                return value
-
-            draw(self.space.input, "input", note)
-            draw(model, "model", note)
-            return found
-
-        return list(combinations(parameters, lambda dimension: dimension.values() or []))
+        return list(combinations(labels_of(build), lambda dimension: dimension.values() or []))
 
     def parameters(self, replacements: Sequence[Replacement], given: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters, by name, of a network with global parameters ``given``; those of ``train`` are left open."""
@@ -152,14 +146,9 @@ class Options:
         return self.space.suggest(trial)
 
 
-def _with(parent: Architecture, replacements: Sequence[Replacement], space: Space) -> Architecture:
-    pattern, shares = list(parent["pattern"]), parent["model"].get("feed_forward", 1.0)
-    shares = dict(shares) if isinstance(shares, Mapping) else {str(n): shares for n in range(len(pattern))}
-    for each in replacements:
-        if each.part == "attention":
-            pattern[each.block] = each.option
-        else:
-            shares[str(each.block)] = each.option
-    attention = {name: settings for name, settings in space.attention.items() if name in pattern}
-    drawn = draw(attention, "attention", lambda dimension, where: dimension.bounds()[0])
-    return {**parent, "pattern": pattern, "model": {**parent["model"], "feed_forward": shares}, "attention": drawn}
+def _option(architecture: Mapping[str, Any], part: Part, block: int) -> Any:
+    """The option of a sub-block in an architecture."""
+    if part == "attention":
+        return architecture["pattern"][block]
+    shares = architecture["model"].get("feed_forward", 1.0)
+    return shares[str(block)] if isinstance(shares, Mapping) else shares

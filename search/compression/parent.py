@@ -47,27 +47,9 @@ def trained_parent(
         raise ConfigError(
             f"compression: model must be {PretrainedEncoder.__qualname__}, found {type(network).__name__}"
         )
-    if not path.exists():
-        _train(
-            path, network, architecture, task, seed=seed, device=device, seconds=seconds, is_over=is_over, report=report
-        )
     if path.exists():
         network.load_state_dict(read_weights(path, architecture))
-    return network.eval()
-
-
-def _train(
-    path: Path,
-    network: PretrainedEncoder,
-    architecture: Architecture,
-    task: Task,
-    *,
-    seed: int,
-    device: Device,
-    seconds: float,
-    is_over: Callable[[], bool],
-    report: Callable[[str], None],
-) -> None:
+        return network.eval()
     settings = TrainSettings(**architecture["train"])
     if math.isfinite(seconds):
         report("measuring the speed of training the whole network")
@@ -78,4 +60,7 @@ def _train(
         for epoch, metric in fit:
             report(f"training the whole network, {epoch} of {settings.epochs} epochs: {task.metric} {metric:.4f}")
             if epoch == settings.epochs:
-                write_weights(path, fit.weights(), architecture)
+                weights = fit.weights()
+                write_weights(path, weights, architecture)
+                network.load_state_dict(weights)
+    return network.eval()

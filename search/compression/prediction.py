@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from search.compression.library import Library
 from search.compression.options import PARTS, Options, Part, Replacement
@@ -43,6 +43,9 @@ class Predicted:
     latency_ms: float
 
 
+Scored = TypeVar("Scored", Sum, Predicted)
+
+
 @dataclass(frozen=True)
 class Setting:
     """A combination of the global dimensions: what it does to the whole parent, and what replacements save in it."""
@@ -71,13 +74,13 @@ def measure_settings(
         report: called with what is done next.
         is_over: once it is true, the other combinations are left out.
     """
-    found, every = [], options.global_parameters()
+    found, every, replacements = [], options.global_parameters(), list(options.replacements())
+    kinds = list(dict.fromkeys((each.part, each.option) for each in replacements))
+    placed = [[each for each in replacements if (each.part, each.option) == kind] for kind in kinds]
     for number, given in enumerate(every, 1):
         if is_over():
             break
         report(f"measuring the latency of replacements, {number} of {len(every)}")
-        kinds = list(dict.fromkeys((each.part, each.option) for each in options.replacements()))
-        placed = [[each for each in options.replacements() if (each.part, each.option) == kind] for kind in kinds]
         networks = [options.architecture(options.parameters(each, given)) for each in ([], *placed)]
         whole, *others = latencies(networks)
         added = {kind: (ms - whole) / len(each) for kind, each, ms in zip(kinds, placed, others, strict=True)}
@@ -87,19 +90,13 @@ def measure_settings(
 
 def predict_front(options: Options, library: Library, settings: Sequence[Setting]) -> list[Predicted]:
     """The networks that no other one dominates in predicted damage and latency, by ascending latency."""
-    found = []
+    sub_blocks, found = [(block, part) for block in range(options.depth) for part in PARTS], []
     for setting in settings:
-        choices = [
-            list(_choices(options, library, setting, block, part)) for block in range(options.depth) for part in PARTS
-        ]
+        choices = [_choices(options, library, setting, *sub_block) for sub_block in sub_blocks]
         for each in best_sums(choices, Sum(setting.damage, setting.latency_ms, ())):
-            found.append((each, setting))
-    members = non_dominated([each for each, _ in found])
-    by_sum = {id(each): setting for each, setting in found}
-    return [
-        Predicted(options.parameters(each.replacements, by_sum[id(each)].parameters), each.damage, each.latency_ms)
-        for each in members
-    ]
+            parameters = options.parameters(each.replacements, setting.parameters)
+            found.append(Predicted(parameters, each.damage, each.latency_ms))
+    return non_dominated(found)
 
 
 def predict(options: Options, library: Library, setting: Setting, replacements: Sequence[Replacement]) -> Sum:
@@ -120,10 +117,10 @@ def best_sums(choices: Sequence[Sequence[Choice]], start: Sum) -> list[Sum]:
     return sums
 
 
-def non_dominated(sums: Sequence[Sum]) -> list[Sum]:
-    """The sums with less damage than all that are at least as fast, by ascending latency."""
-    kept: list[Sum] = []
-    for each in sorted(sums, key=lambda each: (each.latency_ms, each.damage)):
+def non_dominated(found: Sequence[Scored]) -> list[Scored]:
+    """Those with less damage than all that are at least as fast, by ascending latency."""
+    kept: list[Scored] = []
+    for each in sorted(found, key=lambda each: (each.latency_ms, each.damage)):
         if not kept or each.damage < kept[-1].damage:
             kept.append(each)
     return kept

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor, nn
 
 from search.budget.deadline import Deadline
 from search.compression import CompressionSettings
@@ -25,28 +20,11 @@ from search.training.device import Device
 from search.training.settings import TrainSettings
 from spaces.architecture import Architecture, key
 from spaces.dimensions import ConfigError
-from spaces.fingerprint import fingerprint
 from spaces.instantiate import check_arguments
 from spaces.space import Space
 from spaces.tasks import Task
 
 PARENT_SHARE = LIBRARY_SHARE = 0.2  # of the time that is left, at most, where a run has a budget
-
-
-@dataclass(frozen=True)
-class TrainedParent:
-    """A :class:`~search.training.Parent` with the replacements of its sub-blocks."""
-
-    library: Library
-
-    @cached_property
-    def logits(self) -> Tensor:
-        """See :class:`~search.training.Parent`."""
-        return self.library.logits()
-
-    def load_into(self, network: nn.Module, architecture: Mapping[str, Any]) -> None:
-        """See :class:`~search.training.Parent`."""
-        self.library.load_into(network, architecture)
 
 
 def validate_compression(space: Space, teacher: str | None) -> None:
@@ -75,18 +53,20 @@ def prepared_parent(
     task: Task,
     *,
     seed: int,
+    fingerprint: str,
     folder: Path,
     device: Device,
     deadline: Deadline,
     threads: int = 1,
     report: Callable[[str], None] = lambda text: None,
-) -> TrainedParent:
+) -> Library:
     """The parent of a space with the section ``compression``, and its library; from files as far as they exist.
 
     Args:
         space: of the study.
         task: of the study.
         seed: of the study.
+        fingerprint: of the data.
         folder: of all checkpoints; files are in a folder below that is named by what they depend on.
         device: of the parent's training.
         deadline: of the run.
@@ -94,7 +74,7 @@ def prepared_parent(
         report: called with what is done next.
     """
     settings, options = _settings(space), Options(space)
-    where = folder / f"library-{_name(space, options, task, seed)}"
+    where = folder / f"library-{_name(space, options, seed, fingerprint)}"
     with torch_threads(threads):
         parent = trained_parent(
             where / "parent.safetensors",
@@ -111,37 +91,42 @@ def prepared_parent(
         )
         end = deadline.elapsed_s() + LIBRARY_SHARE * deadline.left_s()
         library.make(report, trains=lambda: deadline.elapsed_s() <= end, is_over=deadline.is_over)
-        found = TrainedParent(library)
         if not deadline.is_over():
-            _ = found.logits  # with all threads, and into a file for the other workers
-    return found
+            _ = library.logits  # with all threads, and into a file for the other workers
+    return library
 
 
-def stored_parent(store: TrialStore, task: Task, device: Device, report: Callable[[str], None]) -> TrainedParent | None:
+def stored_parent(store: TrialStore, task: Task, device: Device, report: Callable[[str], None]) -> Library | None:
     """The parent of a stored study; None if its space has no section ``compression``."""
     identity, start = store.identity(), store.run_start() or {}
     space = Space(identity["space"])
     if space.compression is None:
         return None
-    folder = Path(start.get("checkpoints", "."))
     return prepared_parent(
-        space, task, seed=identity["seed"], folder=folder, device=device, deadline=Deadline(), report=report
+        space,
+        task,
+        seed=identity["seed"],
+        fingerprint=store.data()["fingerprint"],
+        folder=Path(start.get("checkpoints", ".")),
+        device=device,
+        deadline=Deadline(),
+        report=report,
     )
 
 
 def predicted_parameters(
     space: Space,
-    parent: TrainedParent,
+    library: Library,
     costs: MeasuredCosts,
     deadline: Deadline,
     report: Callable[[str], None] = lambda text: None,
 ) -> list[dict[str, Any]]:
     """The parameters of the networks of the predicted front that open a study, the parent's own first."""
     options, settings = Options(space), _settings(space)
-    if not settings.predicted or not parent.library.is_complete:
+    if not settings.predicted or not library.is_complete:
         return []
-    measured = measure_settings(options, parent.library, latencies_by(costs), report, deadline.is_over)
-    front = predict_front(options, parent.library, measured)
+    measured = measure_settings(options, library, latencies_by(costs), report, deadline.is_over)
+    front = predict_front(options, library, measured)
     return [dict(each.parameters) for each in spread(front, settings.predicted)]
 
 
@@ -159,13 +144,8 @@ def _settings(space: Space) -> CompressionSettings:
         raise ConfigError(f"compression: {error}") from error
 
 
-def _name(space: Space, options: Options, task: Task, seed: int) -> str:
+def _name(space: Space, options: Options, seed: int, fingerprint: str) -> str:
     """A name that is equal for equal parents and libraries."""
     made_by = {name: value for name, value in (space.compression or {}).items() if name != "predicted"}
     given = {"parent": options.parent, "compression": made_by, "attention": space.attention, "seed": seed}
-    return hashlib.sha256(f"{key(given)} {fingerprint(task)}".encode()).hexdigest()[:16]
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return hashlib.sha256(f"{key(given)} {fingerprint}".encode()).hexdigest()[:16]

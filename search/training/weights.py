@@ -85,10 +85,8 @@ def _priority(record: Record, members: set[int], objectives: Objectives) -> tupl
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], architecture: Mapping[str, Any]) -> None:
-    """Write a safetensors file atomically, with the permissions of any new file."""
-    # Copies: the format does not allow tensors that share memory, such as tied embeddings.
-    copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
-    write_atomically(path, safetensors.torch.save(copies, {"architecture": key(architecture)}))
+    """Write the weights of an architecture."""
+    write_tensors(path, weights, {"architecture": key(architecture)})
 
 
 def read_weights(path: Path, architecture: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -98,11 +96,27 @@ def read_weights(path: Path, architecture: Mapping[str, Any]) -> dict[str, Tenso
         ConfigError: the file is missing or damaged, or its weights are of another architecture.
     """
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            known = (file.metadata() or {}).get("architecture")
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+        weights, known = read_tensors(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise ConfigError(f"{path}: no readable weights: {error}") from error
-    if known != key(architecture):
+    if known.get("architecture") != key(architecture):
         raise ConfigError(f"{path}: its weights are of another architecture")
     return weights
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file atomically, with the permissions of any new file."""
+    # Copies: the format does not allow tensors that share memory, such as tied embeddings.
+    copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, safetensors.torch.save(copies, dict(metadata)))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors in a safetensors file, and its metadata.
+
+    Raises:
+        OSError: the file is missing.
+        safetensors.SafetensorError: it is damaged.
+    """
+    with safetensors.safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

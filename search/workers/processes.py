@@ -38,10 +38,10 @@ def worker_count(config: Mapping[str, Any]) -> int:
         return 1
     if gpus := _gpus(config["device"]):
         return gpus
+    from search.costs.exclusive import cores
     from search.training.device import select_device
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MAX_AUTO) if select_device(config["device"]).accelerator == "cpu" else 1
+    return min(cores(), MAX_AUTO) if select_device(config["device"]).accelerator == "cpu" else 1
 
 
 def worker_devices(device: str, count: int) -> list[str]:
