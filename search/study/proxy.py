@@ -19,7 +19,7 @@ from optuna.storages._grpc.client import GrpcClientCache
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import TrialState
 
-from search.study.retrying import Retrying, retry_methods
+from search.study.retrying import COMMON_CALLS, Retrying, retry_methods
 from spaces.dimensions import ConfigError
 
 PORT = 13000
@@ -114,26 +114,7 @@ class ProxyStorage(Retrying, GrpcStorageProxy, BaseHeartbeat):
         return [trial_id for trial_id, (_, since) in self._seen.items() if now - since > self.grace_s]
 
 
-CALLS = (  # of the server; all but the change of a state, which Retrying has
-    "create_new_study",
-    "delete_study",
-    "set_study_user_attr",
-    "set_study_system_attr",
-    "get_study_id_from_name",
-    "get_study_name_from_id",
-    "get_study_directions",
-    "get_study_user_attrs",
-    "get_study_system_attrs",
-    "get_all_studies",
-    "create_new_trial",
-    "set_trial_param",
-    "set_trial_intermediate_value",
-    "set_trial_user_attr",
-    "set_trial_system_attr",
-    "get_trial_id_from_study_id_trial_number",
-    "get_trial",
-    "get_all_trials",
-)
+CALLS = (*COMMON_CALLS, "create_new_trial", "set_trial_param", "get_all_trials")  # of the server
 retry_methods(ProxyStorage, GrpcStorageProxy, CALLS)
 
 

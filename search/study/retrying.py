@@ -117,6 +117,25 @@ class Retrying(BaseStorage):
         return again_at is not None and time.monotonic() < again_at + self.grace_s
 
 
+COMMON_CALLS = (  # of every storage, that open a transaction or ask a server; the change of a state is in Retrying
+    "create_new_study",
+    "delete_study",
+    "set_study_user_attr",
+    "set_study_system_attr",
+    "get_study_id_from_name",
+    "get_study_name_from_id",
+    "get_study_directions",
+    "get_study_user_attrs",
+    "get_study_system_attrs",
+    "get_all_studies",
+    "set_trial_intermediate_value",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "get_trial_id_from_study_id_trial_number",
+    "get_trial",
+)
+
+
 def retry_methods(cls: type[Retrying], base: type[BaseStorage], names: Iterable[str]) -> None:
     """Let the methods of ``cls`` with these names be those of ``base``, retried."""
 
@@ -166,27 +185,13 @@ class RetryingStorage(Retrying, RDBStorage):
         return [] if self.is_recovering() else found
 
 
-RETRIED = (  # the other methods that open a transaction; those with an underscore are called by Optuna's cache
-    "create_new_study",
-    "delete_study",
-    "set_study_user_attr",
-    "set_study_system_attr",
-    "get_study_id_from_name",
-    "get_study_name_from_id",
-    "get_study_directions",
-    "get_study_user_attrs",
-    "get_study_system_attrs",
+RETRIED = (  # those of RDBStorage; with an underscore: called by Optuna's cache
+    *COMMON_CALLS,
     "get_trial_user_attrs",
     "get_trial_system_attrs",
-    "get_all_studies",
     "_create_new_trial",
     "_set_trial_param",
     "get_trial_param",
-    "set_trial_intermediate_value",
-    "set_trial_user_attr",
-    "set_trial_system_attr",
-    "get_trial_id_from_study_id_trial_number",
-    "get_trial",
     "_get_trials",
     "_get_best_trial_id",
 )

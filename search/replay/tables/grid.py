@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from search.replay.table import Table
 from spaces.dimensions import Value
 
 NETWORK = "network"  # the name that stands for a mechanism, of which a public table has only one
@@ -46,6 +47,21 @@ class Grid:
         """The parameters from which the space samples that architecture."""
         sections = zip(("model", "train"), self._parts(), strict=True)
         return {f"{section}.{name}": values[name] for section, part in sections for name in part}
+
+    def table(
+        self, name: str, settings: Sequence[Mapping[str, Value]], *, metric: str = "accuracy", **columns: Any
+    ) -> Table:
+        """The table of architectures with these settings, of a metric that is 1 at best; ``columns`` are its others."""
+        return Table(
+            name=name,
+            space=self.space(),
+            metric=metric,
+            direction="maximize",
+            best=1.0,
+            architectures=[self.architecture(each) for each in settings],
+            parameters=[self.parameters(each) for each in settings],
+            **columns,
+        )
 
     def _parts(self) -> tuple[Mapping[str, Sequence[Value]], Mapping[str, Sequence[Value]]]:
         return self.model, self.train

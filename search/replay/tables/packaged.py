@@ -46,12 +46,13 @@ def data_file(table: str, *, package: str, module: str, path: str) -> Path:
     return file
 
 
-def load(table: str, file: Path) -> dict[Any, Any]:
-    """The dictionary in a pickle.
+def load(table: str, *, package: str, module: str, path: str) -> dict[Any, Any]:
+    """The dictionary in a pickle, whose place is given as for :func:`data_file`.
 
     Raises:
-        ConfigError: the file is no pickle of a dictionary of numbers.
+        ConfigError: there is none, or the file is no pickle of a dictionary of numbers.
     """
+    file = data_file(table, package=package, module=module, path=path)
     try:
         with file.open("rb") as opened:
             content = RestrictedUnpickler(opened).load()
