@@ -2,12 +2,14 @@
 
 import itertools
 import random
+import shutil
 from types import SimpleNamespace
 
 import optuna
 import pytest
 import torch
 from checkpoints import HEADS, LAYERS, WIDTH, write_checkpoint
+from safetensors.torch import load_file, save_file
 from text_tables import write_table
 from torch import nn
 
@@ -358,9 +360,13 @@ def test_a_parent_is_trained_once_and_other_data_or_settings_have_another(space,
     assert first.logits.shape == (task.data("train").size, 2)
     fewer = Space({**tree(checkpoint), "compression": {"parent": {"epochs": 1}, "steps": 8, "predicted": 0}})
     assert prepare(fewer)[1] == [], "how many networks open a study changes nothing"
+    copied, weights = shutil.copytree(checkpoint, tmp_path / "changed"), load_file(checkpoint / "model.safetensors")
+    for number in (0, 1):  # the second time with other weights in the same folder
+        save_file({**weights, "more": torch.tensor(number)}, copied / "model.safetensors")
+        assert prepare(Space({**tree(copied), "compression": space.compression}))[1]
     other = Space({**tree(checkpoint), "compression": {"parent": {"epochs": 1}, "steps": 1}})
     assert prepare(other)[1]
-    assert len(list(tmp_path.glob("library-*"))) == 2
+    assert len(list(tmp_path.glob("library-*"))) == 2 + 2
 
 
 @pytest.mark.parametrize(
@@ -368,6 +374,7 @@ def test_a_parent_is_trained_once_and_other_data_or_settings_have_another(space,
     [
         ({"compression": {"step": 3}}, "compression: CompressionSettings does not take 'step'; it takes parent, steps"),
         ({"compression": None}, "train.distillation=0.5: there is no teacher; give teacher=STUDY, or 0"),
+        ({"model": {"checkpoint": None}}, "compression: model.checkpoint must be given"),
         ({"compression": {"lr": 0}}, "compression: lr=0: it must be above 0 and at most 1"),
         (
             {"compression": {"parent": {"epoch": 3}}},

@@ -44,13 +44,16 @@ class Options:
             mechanism. All other dimensions but those of ``train`` are *global*: they apply to the whole network.
 
     Raises:
-        ConfigError: the settings of a mechanism vary, a global dimension is continuous, or the depth varies.
+        ConfigError: there is no checkpoint, the depth or the settings of a mechanism vary, or a global dimension is
+            continuous.
     """
 
     space: Space
 
     def __post_init__(self) -> None:
         space = self.space
+        if not isinstance(space.model.get("checkpoint"), str):
+            raise ConfigError("compression: model.checkpoint must be given, as for spaces.models.pretrained")
         if not isinstance(space.model["depth"], int):
             raise ConfigError("compression: model.depth must be a number; blocks are removed by none and 0")
         for name, node in (("pattern", space.pattern), (FEED_FORWARD, space.model.get("feed_forward", 1.0))):

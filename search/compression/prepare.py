@@ -21,6 +21,7 @@ from search.training.settings import TrainSettings
 from spaces.architecture import Architecture, key
 from spaces.dimensions import ConfigError
 from spaces.instantiate import check_arguments
+from spaces.models.checkpoint import Checkpoint
 from spaces.space import Space
 from spaces.tasks import Task
 
@@ -145,7 +146,8 @@ def _settings(space: Space) -> CompressionSettings:
 
 
 def _name(space: Space, options: Options, seed: int, fingerprint: str) -> str:
-    """A name that is equal for equal parents and libraries."""
+    """A name that is equal for equal parents and libraries; a checkpoint counts by its content."""
     made_by = {name: value for name, value in (space.compression or {}).items() if name != "predicted"}
     given = {"parent": options.parent, "compression": made_by, "attention": space.attention, "seed": seed}
-    return hashlib.sha256(f"{key(given)} {fingerprint}".encode()).hexdigest()[:16]
+    content = Checkpoint(options.parent["model"]["checkpoint"]).digest()
+    return hashlib.sha256(f"{key(given)} {fingerprint} {content}".encode()).hexdigest()[:16]

@@ -7,6 +7,7 @@ Nothing is unpickled.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import re
@@ -125,6 +126,14 @@ class Checkpoint:
         if config.get("position_embedding_type", "absolute") != "absolute":
             given = config["position_embedding_type"]
             raise ValueError(f"{self.folder}: position_embedding_type={given!r} is not supported; it must be absolute")
+
+    def digest(self) -> str:
+        """SHA-256 of the configuration, the tokenizer and the weights."""
+        found = hashlib.sha256()
+        for path in sorted({*self.folder.glob("*.json"), *self._files.values()}):
+            with path.open("rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+        return found.hexdigest()
 
     def _config(self) -> dict[str, Any]:
         path = self.folder / "config.json"
