@@ -24,8 +24,8 @@ from search.evaluate import Search
 from search.lifecycle import proposer_of
 from search.pruning import Pruner
 from search.report.answers import Description
+from search.report.environment import environment
 from search.report.imbalance import describe_imbalance
-from search.report.versions import versions
 from search.samplers.candidates import Pool
 from search.samplers.seeded import seeded_sampler
 from search.study import warm_start
@@ -76,6 +76,7 @@ def build_search(
     deadline: Deadline | None = None,
     phase: Callable[[str], None] = lambda text: None,
     command: str = "",
+    budget: str = "",
 ) -> Components:
     """Construct and check all parts, then open the storage and start tracking.
 
@@ -87,6 +88,7 @@ def build_search(
         deadline: of the run; None for no limit.
         phase: called with what is done next, such as "reading the data".
         command: that the user typed, to be stored; empty of a further worker.
+        budget: of the run in words, to be stored with the command.
 
     Raises:
         ConfigError: the configuration is invalid; nothing has been written.
@@ -149,7 +151,8 @@ def build_search(
     if type(tracking) is not Tracking:
         tracking = BackgroundTracking(tracking)
     if command:
-        store.write_run_start(hide_passwords(command), versions(), str(folder.absolute()))
+        folder_name = str(folder.absolute())
+        store.write_run_start(hide_passwords(command), budget=budget, checkpoints=folder_name, **environment())
     phase("starting tracking")
     tracking.start(
         config["study"],

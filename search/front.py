@@ -111,13 +111,19 @@ def _print_study(
     stored: StoredStudy, number: int | None, file: Path | None, plot: Path | None, chosen_by: Selection
 ) -> None:
     """Print the front or the explanation of a trial, and write the front to files."""
+    from search.report.answers import Description, trained_again
     from search.report.console import FrontPrinter
     from search.report.timings import format_time
+    from search.study.records import front
 
-    printer = FrontPrinter(stored.objectives, stored.dimensions, stored.store.baselines())
+    store, objectives = stored.store, stored.objectives
+    described = Description.of(store, objectives, stored.dimensions)
+    printer = FrontPrinter(objectives, stored.dimensions, store.baselines(), test_examples=described.test_examples)
     if number is None:
-        printer.print_front(stored.store.records())
-        if end := stored.store.run_end():
+        printer.print_front(store.records())
+        if again := trained_again(front(store.records(), objectives), described.repetitions, objectives):
+            printer.print(again)
+        if end := store.run_end():
             reason, at = end
             printer.print(hide_passwords(f"The last run ended at {format_time(at)}: {reason}."))
     else:
@@ -162,7 +168,7 @@ def _explain(stored: StoredStudy, number: int) -> list[str]:
 
 def _plot(stored: StoredStudy, file: Path) -> None:
     """Draw the front."""
-    from search.report.figure import save
+    from search.report.picture import save
 
     try:
         store = stored.store
@@ -174,7 +180,7 @@ def _plot(stored: StoredStudy, file: Path) -> None:
 
 def _export(stored: StoredStudy, file: Path) -> None:
     """Write the front: as JSON with architectures that can be built, or as CSV with a column for each setting."""
-    from search.report.plots import export_rows
+    from search.report.rows import export_rows
     from search.study.records import front
 
     objectives = stored.objectives

@@ -30,7 +30,7 @@ class Hangs(Tracking):
         self.answer.wait()
         self.logged.append((number, len(records)))
 
-    def finish(self, records, reason=""):
+    def finish(self, records, reason="", importance=dict):
         self.answer.wait()
         self.logged.append(reason)
         return True

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from itertools import combinations
 from xml.etree import ElementTree
 
@@ -12,8 +13,7 @@ from matplotlib.text import Annotation
 from tiny_task import TREE, opened, tiny_study
 
 from search.front import main
-from search.report import figure
-from search.report.plots import SYMBOLS
+from search.report import figure, picture
 from search.study.records import Objectives, Record, State, Stop
 
 ACCURACY = Objectives("accuracy", "maximize", ("latency_ms",), chance=0.1, best=1.0, ceilings=(9.0,))
@@ -47,7 +47,7 @@ def texts_of_svg(file):
 
 def test_an_svg_is_well_formed_and_has_every_mechanism_of_the_front(tmp_path):
     file = tmp_path / "front.svg"
-    figure.save(file, [*MEMBERS, *OTHERS], ACCURACY, title="mine")
+    picture.save(file, [*MEMBERS, *OTHERS], ACCURACY, title="mine")
     texts = texts_of_svg(file)
     assert ElementTree.parse(file).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     for name, number in (("linformer", 0), ("longformer+softmax", 1), ("my<attention>&more", 2)):
@@ -62,14 +62,14 @@ def test_an_svg_is_well_formed_and_has_every_mechanism_of_the_front(tmp_path):
 
 def test_titles_are_escaped_and_no_formula_is_parsed(tmp_path):
     file = tmp_path / "front.svg"
-    figure.save(file, MEMBERS, ACCURACY, title="<script>$x^2$ & \\frac")
+    picture.save(file, MEMBERS, ACCURACY, title="<script>$x^2$ & \\frac")
     assert "<script>$x^2$ & \\frac" in texts_of_svg(file)
     assert "<script>" not in file.read_text()
 
 
 def test_the_same_trials_give_the_same_svg(tmp_path):
     for name in ("a.svg", "b.svg"):
-        figure.save(tmp_path / name, MEMBERS, ACCURACY, title="mine")
+        picture.save(tmp_path / name, MEMBERS, ACCURACY, title="mine")
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
@@ -112,7 +112,7 @@ def test_a_logarithmic_axis_has_at_least_four_round_ticks(low, high, ticks):
 )
 @pytest.mark.parametrize("suffix", ["svg", "png", "html"])
 def test_few_trials_can_be_drawn(tmp_path, records, suffix):
-    figure.save(tmp_path / f"front.{suffix}", records, ACCURACY, title="mine")
+    picture.save(tmp_path / f"front.{suffix}", records, ACCURACY, title="mine")
 
 
 def test_minimized_metrics_and_several_costs_are_drawn_without_a_line(tmp_path):
@@ -124,8 +124,61 @@ def test_minimized_metrics_and_several_costs_are_drawn_without_a_line(tmp_path):
     assert not [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
 
 
-def test_every_symbol_of_the_page_has_a_marker():
-    assert set(SYMBOLS) <= set(figure.MARKERS)
+@pytest.mark.parametrize(
+    ("direction", "costs", "front", "line"),
+    [
+        ("maximize", ("latency_ms",), {0, 2}, [(1.0, 0.5), (2.0, 0.9), (4.0, 0.9)]),
+        ("minimize", ("latency_ms",), {0, 1}, [(1.0, 0.5), (3.0, 0.4), (4.0, 0.4)]),
+        ("maximize", ("latency_ms", "memory_mb"), {0, 1, 2}, None),  # no line with several costs
+    ],
+)
+def test_each_trial_is_a_point_once_and_the_front_a_step_line(direction, costs, front, line):
+    objectives = Objectives("accuracy", direction, costs, chance=0.1, best=1.0, ceilings=(9.0,) * len(costs))
+    points = [(0.5, 1.0, 3.0), (0.4, 3.0, 1.0), (0.9, 2.0, 2.0), (0.45, 4.0, 4.0)]
+    trials = [
+        replace(
+            record(number, 0, accuracy, ["linear" if number else "softmax"]), costs={"latency_ms": x, "memory_mb": y}
+        )
+        for number, (accuracy, x, y) in enumerate(points)
+    ]
+    trials += [record(4, 1.0, 0.3, state=State.PRUNED), Record(5, State.FAILED), Record(6, State.RUNNING)]
+    (axes,) = figure.draw(trials, objectives, title="x").axes
+    shown = {
+        each.get_label(): each.get_gid().removeprefix(figure.TRIALS).split("-") for each in axes.lines if each.get_gid()
+    }
+    on_front = {
+        int(number) for name, group in shown.items() if name.startswith(("linear", "softmax")) for number in group
+    }
+    assert on_front == front
+    assert sorted(int(number) for group in shown.values() for number in group) == [0, 1, 2, 3, 4]
+    steps = [each.get_xydata().tolist() for each in axes.lines if each.get_drawstyle() == "steps-post"]
+    assert steps == ([[list(point) for point in line]] if line else [])
+
+
+def test_the_page_is_small_needs_no_network_and_tells_of_each_point_what_is_known_of_its_trial(tmp_path):
+    file = tmp_path / "front.html"
+    picture.save(file, [*MEMBERS, *OTHERS], ACCURACY, title="mine")
+    page = file.read_text()
+    assert len(page) < 100_000
+    assert not re.search(r"<(script|link|img|iframe)|@import|url\((?!#)", page)
+    drawn = ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + len("</svg>")])
+    told = {
+        int(re.match(r"trial (\d+): ", title)[1]): title
+        for use in drawn.iter("{http://www.w3.org/2000/svg}use")
+        for title in [use.findtext("{http://www.w3.org/2000/svg}title")]
+        if title
+    }
+    assert told.keys() == {0, 1, 2, 3, 4}, "those with a finite metric"
+    assert told[2].splitlines() == ["trial 2: my<attention>&more", "accuracy 0.6", "latency_ms 1.5"]
+    assert told[4].splitlines()[1] == "accuracy 0.9 when paused"
+    assert drawn.get("aria-label") == "The front, accuracy by latency_ms: 0.5: 0.4000, 0.6: 0.5000, 1.5: 0.6000"
+
+
+def test_a_point_leads_to_where_its_trial_is_described():
+    drawn = ElementTree.fromstring(picture.chart(MEMBERS, ACCURACY, title="mine", links={1: "#trial-1"}))
+    (link,) = drawn.iter("{http://www.w3.org/2000/svg}a")
+    assert link.get("href") == "#trial-1"
+    assert link.findtext(".//{http://www.w3.org/2000/svg}title").startswith("trial 1: longformer+softmax")
 
 
 @pytest.fixture

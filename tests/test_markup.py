@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from xml.etree import ElementTree
 
 import pytest
 from mlflow import MlflowClient
@@ -9,13 +10,13 @@ from rich.console import Console
 from tiny_task import run_trials, tiny_search, tiny_study
 
 from search import front
-from search.report import plots
+from search.report import picture, rows
 from search.report.studies import studies_table
 from search.study.records import Objectives, Record, Timing
 from search.study.storage import load_study, open_read_only
 from search.study.store import TrialStore
-from search.tracking import summaries
 from search.tracking.mlflow import MlflowTracking
+from search.tracking.note import study_data
 from spaces.baselines import BaselineResult
 
 HOSTILE = "<script>alert(1)</script>|[x](javascript:alert(1))`'; DROP TABLE studies;-- [red]$(touch x)"
@@ -38,29 +39,26 @@ def record(number):
 
 
 def test_names_add_no_tags_to_the_page():
-    page = plots.html([record(0)], OBJECTIVES, title=HOSTILE, baselines=[BASELINE])
-    figure = plots.plot([record(0)], OBJECTIVES, title=HOSTILE, baselines=[BASELINE]).to_dict()
-    assert "alert(1)" in page
-    assert not re.search(r"<script>alert|</script>\|", page)
-    texts = [trace.get(key) for trace in figure["data"] for key in ("name", "hovertext")]
-    texts += [figure["layout"]["title"]["text"], figure["layout"]["yaxis"]["title"]["text"]]
-    texts += [each["text"] for each in figure["layout"]["annotations"]]
-    assert not re.search(r"<\s*/?script", str(texts))
-    assert str(texts).count("&lt;script") >= 6
+    page = picture.html([record(0)], OBJECTIVES, title=HOSTILE, baselines=[BASELINE])
+    assert not re.search(r"<\s*/?script", page)
+    drawn = ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + len("</svg>")])
+    texts = [text for element in drawn.iter() if (text := element.text) and "alert(1)" in text]
+    assert len(texts) >= 5, "the title, the metric, the baseline, the mechanism, the details of the trial"
 
 
 def test_names_are_text_in_markdown():
-    note = summaries.study_data([record(0)], OBJECTIVES, {}, [BASELINE]).tags["mlflow.note.content"]
+    note = study_data([record(0)], OBJECTIVES, {}, [BASELINE]).tags["mlflow.note.content"]
     assert "alert" in note
     for special in "<>[]`":
         assert not re.search(rf"(?<!\\){re.escape(special)}", note), special
-    header, ruler, row = (line for line in note.splitlines() if line.startswith("|"))
-    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in (header, ruler, row)}) == 1, "columns"
+    header, ruler, *cells = (line for line in note.splitlines() if line.startswith("|"))
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in (header, ruler, *cells)}) == 1, "columns"
+    assert len(cells) == 2, "the member and the baseline"
 
 
 @pytest.mark.parametrize("text", ["a|b", "<b>", "[a](b)", "`a`", "*a*", "\\[a](b)", "a\nb"])
 def test_escaped_markdown_is_a_line_whose_every_special_character_is_preceded_by_a_backslash(text):
-    escaped = plots.markdown_text(text)
+    escaped = rows.markdown_text(text)
     assert "\n" not in escaped
     assert re.sub(r"\\(.)", r"\1", escaped) == text.replace("\n", " ")
     assert not re.search(r"[`*\[\]<>|]", re.sub(r"\\.", "", escaped))

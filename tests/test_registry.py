@@ -11,7 +11,7 @@ import pytest
 from image_files import pixels
 from onnx import TensorProto, helper
 from PIL import Image
-from tiny_task import OBJECTIVES
+from test_tracking import OBJECTIVES, record
 
 from search.export import encoders, inference
 from search.export.inference import load
@@ -99,9 +99,11 @@ def test_a_registered_model_answers_raw_inputs(exported, tmp_path, monkeypatch):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     images = [np.full((2, 2), 20, np.uint8), pixels(0, 2, 2, 1)[..., 0] // 2 + 127]
     inputs = {"text": ["a", "zzz", "aaaa"], "image": [encoded(each) for each in images]}
+    client = mlflow.MlflowClient(uri)
     tracking = MlflowTracking(uri=uri)
     tracking.start("s", identity="1", objectives=OBJECTIVES, config="")
-    tracking.finish([])
+    tracking.finish([record(3)])
+    (before,) = client.search_runs(["1"], "tags.trial = '3'")
     path = path_of(uri, "paretoformer", "s")
     for kind, given in inputs.items():
         folder = exported(kind)
@@ -113,11 +115,17 @@ def test_a_registered_model_answers_raw_inputs(exported, tmp_path, monkeypatch):
         assert model.predict(pandas.DataFrame({"any name": given})) == model.predict(given)
     assert [each["label"] for each in load(folder).predict(images)] == ["dark", "bright"]
     register(folder, code(), name="image", alias="best", study="s", trial=4, uri=uri)
-    client = mlflow.MlflowClient(uri)
     assert client.get_model_version_by_alias("image", "best").version == 2
     assert path_of(uri, "paretoformer", "s") == path, "search.ui opens the study, not the exported model"
     (nested, *_) = client.search_runs(["1"], "tags.exported_trial = '4'")
     assert nested.data.tags["mlflow.parentRunId"] in path
+    (trial,) = client.search_runs(["1"], "tags.trial = '3'")
+    assert {client.get_model_version(name, 1).run_id for name in inputs} == {trial.info.run_id}
+    assert (trial.info.status, trial.info.end_time) == (before.info.status, before.info.end_time)
+    tracking.finish([record(3)])
+    note = client.get_run(nested.data.tags["mlflow.parentRunId"]).data.tags["mlflow.note.content"]
+    for text, address in (("text v1, trial 3", "text/versions/1"), ("image v2, trial 4", "image/versions/2")):
+        assert f"[{text}](#/models/{address})" in note
 
 
 @pytest.mark.filterwarnings("ignore")

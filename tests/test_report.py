@@ -9,16 +9,17 @@ import pytest
 from test_front import DATABASE, IDENTITY, SECRET, add
 from tiny_task import OBJECTIVES, close_opened, tiny_study
 
-from search.report import charts
 from search.report.__main__ import main
 from search.report.answers import Description, answers
+from search.report.importance import describe_importance, importance
 from search.report.pauses import describe_pauses, predict_paused
 from search.study.records import Record, front
 from search.study.storage import open_read_only
 from search.study.stored import load_stored
-from search.tracking.summaries import study_data
+from search.tracking.note import study_data
 
 BASELINE = {"name": "linear", "metrics": {"accuracy": 0.65}, "test_metrics": {"accuracy": 0.64}, "latency_ms": 1.0}
+SHARES = {"accuracy": {"model.width": 0.6, "train.lr": 0.4}, "latency_ms": {"train.lr": 1.0}}
 VOID = {"meta", "br"}
 
 
@@ -59,8 +60,8 @@ def folder(tmp_path, monkeypatch):
     close_opened()
 
 
-def written(name="tiny", *, trials=((0.2, 0.6), (0.5, 0.9), (0.6, 0.7)), baselines=(), **attributes):
-    study = tiny_study(f"sqlite:///{DATABASE}", name=name, identity=IDENTITY)
+def written(name="tiny", *, trials=((0.2, 0.6), (0.5, 0.9), (0.6, 0.7)), baselines=(), identity=IDENTITY, **attributes):
+    study = tiny_study(f"sqlite:///{DATABASE}", name=name, identity=identity)
     study.set_user_attr("ceilings", [1.0])
     study.set_user_attr("baselines", [{**each, "fit_s": 1.0} for each in baselines])
     for name, value in attributes.items():
@@ -93,18 +94,23 @@ def test_the_page_has_the_numbers_of_the_study(folder, capsys):
 
 
 def test_the_note_in_mlflow_says_what_the_page_says(folder):
-    run = {"command": "python -m search.run +space=mine seed=7", "versions": {"torch": "9.9"}}
-    written(baselines=[BASELINE], run_start={**run, "at": 0.0})
+    run = {"command": "python -m search.run +space=mine seed=7", "versions": {"torch": "9.9"}, "at": 0.0}
+    run |= {"budget": "36 trials", "machine": "a processor, 2 cores"}
+    again = {f"confirmed:1:{seed}": {"validation": {}, "test": {"accuracy": 0.86 + seed / 50}} for seed in (0, 1)}
+    data = {"fingerprint": "f" * 64, "examples": {"train": 0, "validation": 0, "test": 84}}
+    written(baselines=[BASELINE], run_start=run, data=data, identity={**IDENTITY, "seed": 7}, **again)
     assert main(["tiny"]) == 0
     _, page = read(folder / "tiny.html")
     with open_read_only(f"sqlite:///{DATABASE}") as storage:
         stored = load_stored(storage, "tiny")
         store, objectives = stored.store, stored.objectives
         description = Description.of(store, objectives, stored.dimensions)
-        note = study_data(store.records(), objectives, {}, store.baselines(), description).tags["mlflow.note.content"]
-        found = list(answers(store.records(), objectives, store.baselines(), stored.dimensions))
+        of_study = store.records(), objectives, store.baselines(), description
+        data = study_data(of_study[0], objectives, {}, *of_study[2:], SHARES, "the space is exhausted")
+        note = data.tags["mlflow.note.content"]
+        found = list(answers(*of_study))
     plain = note.replace("\\", "")
-    assert len(found) == 5
+    assert len(found) == 6
     for sentence in found:
         assert sentence in page
         assert sentence in plain
@@ -113,11 +119,20 @@ def test_the_note_in_mlflow_says_what_the_page_says(folder):
         assert command in note
     assert "mechanisms: softmax, linformer" in plain
     assert plain.splitlines()[:4] == [
-        "- **Searched:** FirstToken with softmax, linformer, seed unknown, measured on here",
-        "- **Found:** accuracy 0.9000 (test 0.8900) at latency_ms 0.5 ±0.0%, trial 1; best baseline 0.6500, linear",
-        "- **Why:** by ascending latency_ms the front has linformer from 0.2",
+        "- **Searched:** FirstToken (84 examples) with softmax, linformer and 4 dimensions; seed 7; budget 36 trials; "
+        "on a processor, 2 cores",
+        "- **Found:** accuracy 0.9000 (test 0.8900 ±0.085) at latency_ms 0.5 ±0.0%, trial 1; 2 points from latency_ms "
+        "0.2, accuracy 0.6000; best baseline 0.6500, linear",
+        "- **Why:** by ascending latency_ms the front has linformer from 0.2 (to accuracy 0.9)",
         "- **Next:** python -m search.front tiny --confirm 5; search.export tiny --knee --to model; more below",
     ]
+    for text in ("accuracy: model.width 60%, train.lr 40%", "The latest run ended: the space is exhausted."):
+        assert text in plain
+    values = {value.name: value.value for value in data.values}
+    assert (values["importance_accuracy/model.width"], values["importance_latency_ms/train.lr"]) == (0.6, 1.0)
+    assert "Trained again with fresh seeds, mean and 95% interval: trial 1 0.8700 ±0.1271 on test (2 seeds)." in plain
+    assert "| 1 | 0.5 ±0.0% | 0.9000 | 0.8900 ±0.085 |" in plain
+    assert "| baseline |  | 0.6500 | 0.6400 ±0.11 |" in plain
 
 
 def test_the_page_needs_no_network_and_its_charts_have_a_text(folder):
@@ -210,9 +225,11 @@ def test_importance_finds_the_dimension_that_decides(folder):
         params = {"decides": (at * 7 % 40) / 40, "idle": (at * 11 % 40) / 40}
         values = [params["decides"], 1 - params["decides"]]
         study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, values=values))
-    shares = charts.importance(study, OBJECTIVES)
+    shares = importance(study, OBJECTIVES)
     assert shares.keys() == {"accuracy", "latency_ms"}
     for each in shares.values():
         assert each["decides"] > 0.9
         assert sum(each.values()) == pytest.approx(1.0)
-    assert charts.importance(optuna.create_study(directions=["maximize", "minimize"]), OBJECTIVES) == {}
+    assert importance(optuna.create_study(directions=["maximize", "minimize"]), OBJECTIVES) == {}
+    described = describe_importance({"accuracy": {"a": 0.2, "b": 0.75, "c": 0.04}, "latency_ms": {"a": 1.0}})
+    assert described == "Share of the variance that a dimension explains: accuracy: b 75%, a 20%; latency_ms: a 100%."

@@ -7,12 +7,12 @@ import pytest
 from rich.console import Console
 from tiny_task import OBJECTIVES
 
-from search.report import plots
+from search.report import picture
 from search.report.console import FrontPrinter
 from search.report.explain import explain
 from search.report.timings import describe_difference, describe_timings, format_time
 from search.study.records import Objectives, Record, Timing
-from search.tracking.summaries import study_data
+from search.tracking.note import study_data
 
 ARCHITECTURE = {"model": {"depth": 2}, "pattern": ["linformer"], "attention": {"linformer": {"rank": 8}}}
 START = 1_700_000_000.0
@@ -88,8 +88,8 @@ def test_the_front_the_plot_and_the_note_tell_which_latencies_were_measured_toge
     printer.print_front(records)
     printed = printer.console.file.getvalue()
     assert printed.endswith(f"L{TOGETHER[1:]}; those of 1 other trial at other times.\n")
-    subtitle = plots.plot(records, OBJECTIVES, title="x").layout.title.subtitle.text
-    assert subtitle.endswith(f"<br>{TOGETHER}; those of 1 other trial at other times")
+    page = picture.html(records, OBJECTIVES, title="x")
+    assert f"L{TOGETHER[1:]}; those of 1 other trial at other times.</p>" in page
     note = study_data(records, OBJECTIVES, {}).tags["mlflow.note.content"]
     assert f"{TOGETHER}; those of 1 other trial at other times\n" in note
 

@@ -1,17 +1,19 @@
 import json
 import logging
 import os
-import re
+import platform
 import sqlite3
 import subprocess
+import threading
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from search.report import plots
+from search.report import picture
 from search.report.answers import Description
+from search.report.rows import markdown
 from search.study.records import Objectives, Record, Stop, Timing
 from search.tracking import Tracking, client, runs, summaries
 from search.tracking import mlflow as tracking_by_mlflow
@@ -110,7 +112,7 @@ class Server:
 
 @pytest.fixture
 def server(uri, tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "html", lambda *_, **__: "a plot")
+    monkeypatch.setattr(picture, "html", lambda *_, **__: "a plot")
     return Server(uri, tmp_path.name)
 
 
@@ -494,55 +496,7 @@ def test_hypervolume_is_logged_by_number_of_ended_trials(server):
     assert expected.items() <= parent.data.metrics.items()
 
 
-@pytest.mark.slow
-def test_the_plot_needs_no_network(uri, tmp_path):
-    trials = [record(0, 0.5, 1.0), record(1, 0.9, 3.0, name="a<b>"), record(2, state="pruned"), record(3, 0.4, 2.0)]
-    server = Server(uri, tmp_path.name)
-    server.tracker(study="a study").finish(trials)
-    page = server.artifact("front.html")
-    assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)\s*=", page)
-    assert "Plotly.newPlot" in page
-    assert len(page) > 4_000_000, "plotly is included"
-    for text in ("a study", "stopped (1)", "dominated (1)", "linformer (1)", "when pruned", "width 64"):
-        assert text in page
-    assert "a<b>" not in page
-
-
-@pytest.mark.parametrize(
-    ("direction", "costs", "front", "line"),
-    [
-        ("maximize", ("latency_ms",), {0, 2}, [(1.0, 0.5), (2.0, 0.9), (4.0, 0.9)]),
-        ("minimize", ("latency_ms",), {0, 1}, [(1.0, 0.5), (3.0, 0.4), (4.0, 0.4)]),
-        ("maximize", ("latency_ms", "memory_mb"), {0, 1, 2}, None),  # no line with several costs
-    ],
-)
-def test_the_plot_shows_each_trial_once_and_the_front_as_a_step_line(direction, costs, front, line):
-    objectives = Objectives("accuracy", direction, costs, chance=0.1, best=1.0, ceilings=(9.0,) * len(costs))
-    points = [(0.5, 1.0, 3.0), (0.4, 3.0, 1.0), (0.9, 2.0, 2.0), (0.45, 4.0, 4.0)]
-    trials = [
-        record(number, accuracy, name="linear" if number else "softmax", costs={"latency_ms": ms, "memory_mb": mb})
-        for number, (accuracy, ms, mb) in enumerate(points)
-    ]
-    trials += [record(4, state="pruned"), record(5, state="failed", curve=[]), record(6, state="running", curve=[])]
-    traces = plots.plot(trials, objectives, title="x").data
-    shown = {
-        trace.name: [int(re.findall(r"\d+", text)[0]) for text in trace.hovertext] for trace in traces if trace.name
-    }
-    on_front = {number for name, group in shown.items() if name.split()[0] in ("linear", "softmax") for number in group}
-    assert on_front == front
-    assert sorted(number for group in shown.values() for number in group) == [0, 1, 2, 3, 4]
-    lines = [list(zip(trace.x, trace.y, strict=True)) for trace in traces if trace.mode == "lines"]
-    assert lines == ([line] if line else [])
-
-
 BASELINE = BaselineResult("5-gram", {"accuracy": 0.95}, {"accuracy": 0.85}, latency_ms=0.125, fit_s=0.5)
-
-
-def test_a_baseline_is_a_labelled_line_in_the_plot():
-    objectives = Objectives("accuracy", "maximize", ("latency_ms",), chance=0.1, best=1.0, ceilings=(9.0,))
-    layout = plots.plot([record(0, 0.5, 1.0)], objectives, title="x", baselines=[BASELINE]).layout
-    assert [(shape.y0, shape.y1) for shape in layout.shapes] == [(0.95, 0.95)]
-    assert [annotation.text for annotation in layout.annotations] == ["5-gram 0.95"]
 
 
 def test_the_best_baseline_is_logged_in_the_parent_run(server):
@@ -580,11 +534,12 @@ def test_the_front_is_a_table_artifact_and_a_table_in_the_note(server):
     trials = [record(0, 0.5, 1.0), record(1, 0.9, 3.0), record(2, state="pruned"), record(3, 0.4, 2.0)]
     server.tracker().finish(trials)
     table = json.loads(server.artifact("front.json"))
-    assert table["columns"] == ["trial", "accuracy", "latency_ms", "parameters", "architecture"]
-    assert [row[:3] for row in table["data"]] == [[0, 0.5, 1.0], [1, 0.9, 3.0]]
+    names = ["trial", "accuracy", "on test", "latency_ms", "latency_spread", "parameters", "architecture"]
+    assert table["columns"] == names
+    assert [row[:4] for row in table["data"]] == [[0, 0.5, None, 1.0], [1, 0.9, None, 3.0]]
     tags = server.parent().data.tags
     assert json.loads(tags["mlflow.loggedArtifacts"]) == [{"path": "front.json", "type": "table"}]
-    assert "| 1 | 0.9 | 3 | 1000 | linformer depth=2 width=64" in tags["mlflow.note.content"]
+    assert "| 1 | 3 | 0.9000 | 1000 | linformer depth=2 width=64" in tags["mlflow.note.content"]
 
 
 def test_characters_that_mlflow_refuses_in_names_are_replaced(server, caplog):
@@ -636,6 +591,25 @@ def test_the_ui_command_opens_the_database(uri, command, tmp_path, monkeypatch):
     assert MlflowTracking(uri=uri).ui_command() == command
 
 
+def test_the_load_of_the_machine_is_logged_where_mlflow_is_told_to(server, monkeypatch, caplog):
+    pytest.importorskip("psutil", reason="an extra: pip install 'paretoformer[system]'")
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor as Monitor
+
+    published, publish = threading.Event(), Monitor.publish_metrics
+    monkeypatch.setattr(Monitor, "publish_metrics", lambda *args: (publish(*args), published.set()))
+    server.tracker().finish([record(0)])
+    assert not [name for name in server.parent().data.metrics if name.startswith("system/")]
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    tracking = server.tracker()
+    assert published.wait(60)
+    tracking.finish([record(0)])
+    logged = [name for name in server.parent().data.metrics if name.startswith("system/")]
+    assert f"system/{platform.node()}/cpu_utilization_percentage" in logged
+    assert server.parent().info.status == "FINISHED"
+    assert not caplog.records
+
+
 def test_a_password_in_the_storage_url_does_not_change_the_parent_run(server):
     for identity in (f"postgresql://me:{SECRET}@host/db", "postgresql://me:***@host/db"):
         server.tracker(identity=identity)
@@ -672,7 +646,7 @@ def test_long_values_and_curves_are_logged_within_the_limits_of_mlflow(server):
 
 def test_a_truncated_note_tells_the_number_of_omitted_rows():
     rows = [{"trial": number, "architecture": "x" * 100} for number in range(100)]
-    text = plots.markdown(rows, limit=2000)
+    text = markdown(rows, limit=2000)
     assert len(text) <= 2000
     shown = text.count("x" * 100)
     assert f"and {100 - shown} more" in text

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from search.compression.prepare import stored_parent
 from search.compression.teacher import stored_teacher
-from search.confirm.statistics import Confirmed, Sample, confirmed
+from search.confirm.statistics import Confirmed, confirmed
 from search.confirm.training import repeat
 from search.report.status import format_seconds, stdout_console
 from search.study.confirmations import Repetition, read_repetitions
@@ -93,17 +93,13 @@ def table(results: Sequence[Confirmed], objectives: Objectives, dimensions: Coll
             str(each.record.number),
             *costs,
             f"{each.record.metric:.4f}",
-            _mean(each.validation),
-            "" if each.test is None else _mean(each.test),
+            str(each.validation),
+            "" if each.test is None else str(each.test),
             str(len(each.validation.values)),
             ", ".join(notes),
             describe(each.record.architecture, dimensions),
         )
     return found
-
-
-def _mean(sample: Sample) -> str:
-    return f"{sample.mean:.4f} ±{sample.margin:.4f}"
 
 
 def verdict(results: Sequence[Confirmed], objectives: Objectives) -> list[str]:

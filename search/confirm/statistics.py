@@ -9,47 +9,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, stdev
 
 from scipy import stats
 
+from search.report.intervals import LEVEL, Sample, sample
 from search.study.confirmations import Repetition
 from search.study.records import Objectives, Record, front
-
-LEVEL = 0.05
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The metrics of repeated trainings on one split, at least two."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Of the values."""
-        return fmean(self.values)
-
-    @property
-    def std(self) -> float:
-        """The standard deviation."""
-        return stdev(self.values)
-
-    @property
-    def margin(self) -> float:
-        """Half the 95 % confidence interval of the mean."""
-        return self._quantile(LEVEL / 2) * self.std / math.sqrt(len(self.values))
-
-    @property
-    def reach(self) -> float:
-        """How far above the mean a further training may be, at 95 %, one-sided."""
-        return self._quantile(LEVEL) * self.std * math.sqrt(1 + 1 / len(self.values))
-
-    def _quantile(self, tail: float) -> float:
-        return float(stats.t.isf(tail, len(self.values) - 1))
 
 
 @dataclass(frozen=True)
@@ -77,11 +44,14 @@ def confirmed(
     members: Sequence[Record], repetitions: Mapping[int, Mapping[int, Repetition]], objectives: Objectives
 ) -> list[Confirmed]:
     """The members with at least two repetitions, in their order, which is that of ascending cost."""
-    samples = [(member, *_samples(repetitions.get(member.number, {}), objectives.metric)) for member in members]
-    repeated = [(member, validation, test) for member, validation, test in samples if validation is not None]
+    repeated = []
+    for member in members:
+        found = repetitions.get(member.number, {}).values()
+        if (validation := sample(found, "validation", objectives)) is not None:
+            repeated.append((member, validation, sample(found, "test", objectives)))
     by_mean = [replace(member, metric=validation.mean) for member, validation, _ in repeated]
     on_front = {member.number for member in front(by_mean, objectives)}
-    found = list[Confirmed]()
+    results = list[Confirmed]()
     for at, (member, validation, test) in enumerate(repeated):
         tied = next(
             (other.number for other, cheaper, _ in repeated[:at] if _tied(validation, cheaper, objectives)), None
@@ -89,17 +59,8 @@ def confirmed(
         assert member.metric is not None, "members of a front are complete"
         gain = objectives.loss(validation.mean) - objectives.loss(member.metric)
         lucky = gain > validation.reach
-        found.append(Confirmed(member, validation, test, lucky, member.number in on_front, tied))
-    return found
-
-
-def _samples(by_seed: Mapping[int, Repetition], metric: str) -> tuple[Sample | None, Sample | None]:
-    splits = [
-        tuple(values[metric] for values in split if math.isfinite(values.get(metric, math.nan)))
-        for split in ([each.validation for each in by_seed.values()], [each.test for each in by_seed.values()])
-    ]
-    validation, test = (Sample(values) if len(values) > 1 else None for values in splits)
-    return validation, test
+        results.append(Confirmed(member, validation, test, lucky, member.number in on_front, tied))
+    return results
 
 
 def _tied(sample: Sample, cheaper: Sample, objectives: Objectives) -> bool:

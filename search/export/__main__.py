@@ -123,7 +123,18 @@ def _register(asked: argparse.Namespace, trial: int) -> None:
         trial=trial,
         uri=asked.tracking_uri,
     )
+    _log_link(asked)
     _print(f"registered: mlflow models serve -m {address} --env-manager local")
+
+
+def _log_link(asked: argparse.Namespace) -> None:
+    """Bring the note of the study in MLflow up to date, which then links to the registered model."""
+    from search.study.storage import open_read_only
+    from search.study.stored import load_stored
+    from search.tracking.stored import log_stored
+
+    with open_read_only(asked.storage or default_storage()) as storage:
+        log_stored(load_stored(storage, asked.study), uri=asked.tracking_uri)
 
 
 def _print(text: str) -> None:

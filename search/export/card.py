@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from search.confirm.statistics import Sample
 from search.export.folder import Result
+from search.report.intervals import Sample
 from search.study.confirmations import Repetition
 from search.study.records import Objectives, Record
 from spaces.architecture import describe
@@ -144,7 +144,7 @@ def _repeated(origin: Origin) -> str:
         return "It is that of a single training; `search.front --confirm` trains it again."
     splits = {"validation": [each.validation for each in found], "test": [each.test for each in found]}
     samples = {split: Sample(tuple(each[metric] for each in values)) for split, values in splits.items()}
-    means = " and ".join(f"{each.mean:.4f} ±{each.margin:.4f} on {split}" for split, each in samples.items())
+    means = " and ".join(f"{each} on {split}" for split, each in samples.items())
     return f"{len(found)} further trainings with other seeds gave {metric} {means} (mean and 95 % interval)."
 
 

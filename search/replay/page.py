@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from search.pareto import Floats
 from search.replay.simulation import Outcome
 from search.replay.statistics import average_ranks, group, regret
-from search.report.plots import COLOURS
+from search.report.colours import COLOURS
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 

@@ -9,10 +9,14 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, Literal, Self
 
 from search.report.baselines import best_baseline
-from search.report.plots import mechanism
+from search.report.importance import Importance, describe_importance
+from search.report.intervals import sample
+from search.report.rows import mechanism, with_margin
+from search.study.confirmations import Repetition, read_repetitions
 from search.study.records import Objectives, Record, State, front
 from search.study.store import TrialStore
 from spaces.architecture import describe
@@ -33,6 +37,7 @@ class Description:
         command: of the latest run; empty if it is unknown.
         data: ``fingerprint`` and ``examples`` by split; empty if they are unknown.
         task: the class and the settings of the task.
+        repetitions: further trainings of trials with fresh seeds, by number and seed.
     """
 
     study: str
@@ -41,6 +46,12 @@ class Description:
     command: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     task: Mapping[str, Any] = field(default_factory=dict)
+    repetitions: Mapping[int, Mapping[int, Repetition]] = field(default_factory=dict)
+
+    @property
+    def test_examples(self) -> int:
+        """Size of the test split; 0 if it is unknown."""
+        return int(self.data.get("examples", {}).get("test", 0))
 
     @classmethod
     def of(cls, store: TrialStore, objectives: Objectives, dimensions: Collection[str]) -> Self:
@@ -67,20 +78,35 @@ class Description:
         if "seed" in identity:
             rows.append(("seed", str(identity["seed"])))
         if run is not None:
+            rows += [(name, run[name]) for name in ("budget", "machine") if run.get(name)]
             rows.append(("versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())))
         command = "" if run is None else run["command"]
-        return cls(store.study.study_name, rows, dimensions, command, data, identity["task"])
+        repetitions = read_repetitions(store.study)
+        return cls(store.study.study_name, rows, dimensions, command, data, identity["task"], repetitions)
 
 
 def answers(
     records: Sequence[Record],
     objectives: Objectives,
     baselines: Sequence[BaselineResult],
-    dimensions: Collection[str] | None,
+    description: Description | None = None,
+    importance: Importance = MappingProxyType({}),
 ) -> Iterator[str]:
-    """What was found, in sentences: best and cheapest model, best baseline, mechanisms of the front, trials."""
+    """What was found, in sentences: best and cheapest model, best baseline, mechanisms of the front, trials.
+
+    Args:
+        records: the study.
+        objectives: the metric and the costs.
+        baselines: results of the task's baselines.
+        description: what was searched; None if it is unknown.
+        importance: of the dimensions; empty if it is unknown.
+    """
     metric, cost = objectives.metric, objectives.costs[0]
     members = front(records, objectives)
+    dimensions, examples = (None, 0) if description is None else (description.dimensions, description.test_examples)
+
+    def reached(member: Record) -> str:
+        return with_test(member, objectives, examples)
 
     def named(member: Record) -> str:
         text = describe(member.architecture, dimensions)
@@ -90,52 +116,81 @@ def answers(
         yield "No trial is complete yet."
         return
     best = min(members, key=lambda member: objectives.loss(member.metric or 0.0))
-    yield f"The best {metric} is {with_test(best, objectives)}, by {named(best)}."
+    yield f"The best {metric} is {reached(best)}, by {named(best)}."
     if len(members) > 1:
         cheap = [member for member in members if member.costs[cost] <= TENTH * best.costs[cost]]
         chosen = cheap[-1] if cheap else members[0]
         share = chosen.costs[cost] / best.costs[cost]
-        yield f"At {share:.2f} of its {cost} it is {with_test(chosen, objectives)}, by {named(chosen)}."
+        yield f"At {share:.2f} of its {cost} it is {reached(chosen)}, by {named(chosen)}."
     if baseline := best_baseline(baselines, objectives):
-        test = baseline.test_metrics.get(metric)
-        on_test = "" if test is None else f" (test {test:.4f})"
-        yield f"The best baseline, {baseline.name}, has {baseline.metrics[metric]:.4f}{on_test}."
+        on_test = with_margin(baseline.test_metrics.get(metric), objectives, examples)
+        in_brackets = f" (test {on_test})" if on_test else ""
+        yield f"The best baseline, {baseline.name}, has {baseline.metrics[metric]:.4f}{in_brackets}."
     if spans := mechanisms_by_cost(members, objectives):
         yield f"By ascending {cost}, the front consists of: {spans}."
+    if important := describe_importance(importance):
+        yield important
+    if description is not None and (again := trained_again(members, description.repetitions, objectives)):
+        yield again
     states = [record.state for record in records]
     counts = ", ".join(f"{states.count(state)} {state}" for state in State if state in states)
     trained, whole = sum(record.epochs for record in records), sum(map(_all_epochs, records))
     yield f"Trials: {counts}. They were trained for {trained} of {whole} epochs."
 
 
+def trained_again(
+    members: Sequence[Record], repetitions: Mapping[int, Mapping[int, Repetition]], objectives: Objectives
+) -> str:
+    """The means of further trainings with their intervals; empty if there are none."""
+    found = []
+    for member in members:
+        seeds = repetitions.get(member.number, {})
+        split: Literal["test", "validation"]
+        for split in ("test", "validation"):
+            if (mean := sample(seeds.values(), split, objectives)) is not None:
+                found.append(f"trial {member.number} {mean} on {split} ({len(mean.values)} seeds)")
+                break
+    return f"Trained again with fresh seeds, mean and 95% interval: {', '.join(found)}." if found else ""
+
+
 def mechanisms_by_cost(members: Sequence[Record], objectives: Objectives) -> str:
-    """Which mechanism the front has from which cost on; empty with several costs, or a single member."""
+    """Which mechanism wins at which cost, with the metric that it reaches; empty with several costs, or one member."""
     if len(objectives.costs) > 1 or len(members) < 2:
         return ""
     cost = objectives.costs[0]
-    groups = groupby(members, key=lambda each: mechanism(each.architecture))
-    return ", ".join(f"{name} from {next(each).costs[cost]:.4g}" for name, each in groups)
+    groups = [list(each) for _, each in groupby(members, key=lambda each: mechanism(each.architecture))]
+    return ", ".join(
+        f"{mechanism(group[0].architecture)} from {group[0].costs[cost]:.4g} (to {objectives.metric} "
+        f"{group[-1].metric:.4g})"
+        for group in groups
+    )
 
 
 def in_short(
     description: Description,
-    members: Sequence[Record],
+    records: Sequence[Record],
     objectives: Objectives,
     baselines: Sequence[BaselineResult],
 ) -> list[tuple[str, str]]:
     """The four answers in a line each: what was searched, what was found, why, and what to do next."""
-    metric, cost = objectives.metric, objectives.costs[0]
+    metric, cost, members = objectives.metric, objectives.costs[0], front(records, objectives)
     known = dict(description.rows)
-    searched = f"{known['task']} with {known['mechanisms']}, seed {known.get('seed', 'unknown')}"
-    if description.data:
-        searched += f", {sum(description.data['examples'].values()):,} examples"
-    if hosts := sorted({member.timing.host for member in members if member.timing}):
-        searched += f", measured on {', '.join(hosts)}"
-    lines = [("Searched", searched)]
+    examples = sum(description.data["examples"].values()) if description.data else 0
+    size = f" ({examples:,} examples)" if examples else ""
+    searched = [f"{known['task']}{size} with {known['mechanisms']} and {len(description.dimensions)} dimensions"]
+    searched += [f"{name} {known[name]}" for name in ("seed", "budget") if name in known]
+    hosts = sorted({member.timing.host for member in members if member.timing})
+    if where := known.get("machine", ", ".join(hosts)):
+        searched.append(f"on {where}")
+    lines = [("Searched", "; ".join(searched))]
     if members:
         best = min(members, key=lambda member: objectives.loss(member.metric or 0.0))
         spread = f" ±{best.timing.spread:.1%}" if best.timing and cost == "latency_ms" else ""
-        found = f"{metric} {with_test(best, objectives)} at {cost} {best.costs[cost]:.4g}{spread}, trial {best.number}"
+        reached = with_test(best, objectives, description.test_examples)
+        found = f"{metric} {reached} at {cost} {best.costs[cost]:.4g}{spread}, trial {best.number}"
+        if len(members) > 1:
+            found += f"; {len(members)} points from {cost} {members[0].costs[cost]:.4g}, {metric} "
+            found += f"{members[0].metric:.4f}"
         if baseline := best_baseline(baselines, objectives):
             found += f"; best baseline {baseline.metrics[metric]:.4f}, {baseline.name}"
         lines.append(("Found", found))
@@ -147,10 +202,10 @@ def in_short(
     return lines
 
 
-def with_test(member: Record, objectives: Objectives) -> str:
+def with_test(member: Record, objectives: Objectives, test_examples: int = 0) -> str:
     """The metric of a member of the front on validation and, if it is known, on test."""
-    test = member.test_metrics.get(objectives.metric)
-    return f"{member.metric:.4f}" + ("" if test is None else f" (test {test:.4f})")
+    on_test = with_margin(member.test_metrics.get(objectives.metric), objectives, test_examples)
+    return f"{member.metric:.4f}" + (f" (test {on_test})" if on_test else "")
 
 
 def next_commands(description: Description, members: Sequence[Record]) -> Iterator[tuple[str, str]]:

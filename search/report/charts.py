@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import math
-import re
-import warnings
-from collections.abc import Sequence
-from functools import partial
-from html import escape
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 import matplotlib as mpl
-import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from search.budget.gain import in_order_of_end, work_s
+from search.report.colours import COLOURS, GREY
 from search.report.figure import STYLE
 from search.report.pauses import Predicted
-from search.report.plots import COLOURS, GREY
 from search.study.records import Objectives, Record, front
 
 SIZE_IN = (7.0, 3.4)
 MOST_CURVES = 300  # further ones would only make the file larger
 MOST_DIMENSIONS = 10
-MIN_TRIALS = 8  # complete ones, for an estimate of importance
-
-
-def svg(figure: Figure, label: str) -> str:
-    """The figure as an ``<svg>`` element for a page, with ``label`` as its text alternative."""
-    buffer = io.StringIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    # The size follows the page; the viewBox keeps the proportions.
-    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
-    return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
 
 
 def draw_curves(records: Sequence[Record], objectives: Objectives) -> Figure:
@@ -89,36 +69,7 @@ def draw_pauses(predicted: Sequence[Predicted], members: Sequence[Record], objec
     return figure
 
 
-def importance(study: optuna.Study, objectives: Objectives) -> dict[str, dict[str, float]]:
-    """The share of each objective's variance that each dimension explains, by fANOVA; empty of too few trials.
-
-    Hutter et al., "An Efficient Approach for Assessing Hyperparameter Importance", 2014, as implemented in Optuna. Of
-    dimensions that only some trials have, there is none.
-    """
-    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    if len(complete) < MIN_TRIALS:
-        return {}
-    found = {}
-    for index, name in enumerate((objectives.metric, *objectives.costs)):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                shares = optuna.importance.get_param_importances(
-                    study,
-                    evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
-                    target=partial(_value, index),
-                )
-            except (ValueError, RuntimeError):  # such as no dimension that all trials have
-                continue
-        found[name] = {dimension: share for dimension, share in shares.items() if math.isfinite(share)}
-    return {name: shares for name, shares in found.items() if shares}
-
-
-def _value(index: int, trial: optuna.trial.FrozenTrial) -> float:
-    return float(trial.values[index])
-
-
-def draw_importance(shares: dict[str, dict[str, float]]) -> Figure:
+def draw_importance(shares: Mapping[str, Mapping[str, float]]) -> Figure:
     """A bar for each dimension and objective, the most important dimensions first."""
     totals: dict[str, float] = {}
     for each in shares.values():

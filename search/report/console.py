@@ -10,11 +10,11 @@ from rich.table import Table
 from search.budget.gain import describe_gain, gain_per_hour
 from search.report.baselines import describe_baselines, describe_defeat
 from search.report.characters import character_plot
+from search.report.rows import BASELINE, columns, front_rows
 from search.report.status import stdout_console
 from search.report.timings import describe_timings
 from search.study.records import Objectives, Record, front
 from search.study.selection import exchange_rates
-from spaces.architecture import describe
 from spaces.baselines import BaselineResult
 
 
@@ -25,13 +25,20 @@ class FrontPrinter:
         objectives: the metric and the costs.
         dimensions: dotted names of the settings to show: the dimensions of the space.
         baselines: results of the task's baselines.
+        test_examples: size of the test split; 0 if it is unknown.
     """
 
     def __init__(
-        self, objectives: Objectives, dimensions: Collection[str], baselines: Sequence[BaselineResult] = ()
+        self,
+        objectives: Objectives,
+        dimensions: Collection[str],
+        baselines: Sequence[BaselineResult] = (),
+        *,
+        test_examples: int = 0,
     ) -> None:
         self.console = stdout_console()
         self._objectives, self._dimensions, self._baselines = objectives, dimensions, baselines
+        self._test_examples = test_examples
 
     def print(self, text: str) -> None:
         """Print a line."""
@@ -45,20 +52,23 @@ class FrontPrinter:
             if self._baselines:
                 self.print(describe_baselines(self._baselines, self._objectives))
             return
-        rows = [table_row(member, self._objectives, self._dimensions) for member in members]
-        measured = any(member.timing and member.timing.reference_ms for member in members)
-        baselines = [baseline_row(each, self._objectives, measured=measured) for each in self._baselines]
+        rows = front_rows(
+            members,
+            self._objectives,
+            self._dimensions,
+            baselines=self._baselines,
+            test_examples=self._test_examples,
+        )
         table = Table(title=f"The front: {len(members)} of {len(records)} trials", title_justify="left")
-        names = dict.fromkeys(name for row in rows for name in row)
+        names = columns(rows)
         for name in names:
             text = name == "architecture"
             table.add_column(name, justify="left" if text else "right", no_wrap=not text)
-        for row in rows:
-            table.add_row(*(row.get(name, "") for name in names))
-        if baselines:
-            table.add_section()
-        for row in baselines:
-            table.add_row(*(row.get(name, "") for name in names), style="dim")
+        for at, row in enumerate(rows):
+            if at == len(members):
+                table.add_section()
+            style = "dim" if row["trial"] == BASELINE else None
+            table.add_row(*(row.get(name, "") for name in names), style=style)
         self.console.print(table)
         for line in character_plot(records, self._objectives):
             self.print(line)
@@ -93,28 +103,3 @@ class FrontPrinter:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
-
-
-def table_row(member: Record, objectives: Objectives, dimensions: Collection[str]) -> dict[str, str]:
-    """A member of the front as cells by column."""
-    row = {"trial": str(member.number)}
-    for name in objectives.costs:
-        spread = f" ±{member.timing.spread:.1%}" if name == "latency_ms" and member.timing else ""
-        row[name] = f"{member.costs[name]:.4g}{spread}"
-    row[objectives.metric] = f"{member.metric:.4f}"
-    if objectives.metric in member.test_metrics:
-        row["on test"] = f"{member.test_metrics[objectives.metric]:.4f}"
-    row["parameters"] = f"{member.costs['parameters']:.0f}"
-    row["architecture"] = describe(member.architecture, dimensions)
-    return row
-
-
-def baseline_row(baseline: BaselineResult, objectives: Objectives, *, measured: bool) -> dict[str, str]:
-    """Its latency is left out where that of networks is computed, not ``measured``."""
-    metric = objectives.metric
-    row = {"trial": "baseline", metric: f"{baseline.metrics[metric]:.4f}", "architecture": baseline.name}
-    if measured:
-        row["latency_ms"] = f"{baseline.latency_ms:.4g}"
-    if metric in baseline.test_metrics:
-        row["on test"] = f"{baseline.test_metrics[metric]:.4f}"
-    return row

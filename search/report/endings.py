@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from search.study.records import Objectives, Record, State
 
+CUT = " ..."  # in the place of words
 MAX_LISTED = 3  # better trials
 COST_WORDS = {"latency_ms": "latency", "parameters": "number of parameters", "flops": "FLOPs", "memory_mb": "memory"}
 
@@ -16,36 +18,48 @@ def describe_ending(trial: Record, others: Mapping[int, Record], objectives: Obj
 
 
 def shortened_ending(trial: Record, others: Mapping[int, Record], objectives: Objectives, *, width: int) -> str:
-    """The same in at most ``width`` characters: with fewer details, and at last cut."""
+    """The same in at most ``width`` characters, with as many details as fit."""
     wordings = _wordings(trial, others, objectives)
     return next((each for each in wordings if len(each) <= width), cut(wordings[-1], width))
 
 
 def cut(text: str, width: int) -> str:
-    """``text`` in at most ``width`` characters."""
-    return text if len(text) <= width else text[: max(0, width - 3)] + "..."
+    """``text`` in at most ``width`` characters, without the words that do not fit."""
+    if len(text) <= width:
+        return text
+    words = text[: max(0, width - len(CUT) + 1)].rpartition(" ")[0].rstrip(" ,;:")
+    return words + CUT if words else text[:width]
 
 
 def _wordings(trial: Record, others: Mapping[int, Record], objectives: Objectives) -> list[str]:
-    """How a trial ended, the longest wording first."""
+    """How a trial ended, in several wordings: that with all details first, that with the fewest last."""
     if trial.state == State.FAILED:
         return [f"failed: {trial.error}"]
     if trial.state not in (State.PAUSED, State.PRUNED):
         return [f"{trial.state}: {trial.reason}" if trial.reason else ""]
     planned = trial.architecture.get("train", {}).get("epochs")
     word = "paused" if trial.state == State.PAUSED else "stopped"
-    when = f"{word} after {trial.epochs} of {planned} epochs" if trial.epochs else "not trained"
+    when: tuple[str, ...] = ("not trained",)
+    if trial.epochs:
+        when = f"{word} after {trial.epochs} of {planned} epochs", f"{word} after {trial.epochs}/{planned}"
     stop = trial.stop
-    if stop is None or not stop.beaten_by:
+    if stop is not None and stop.beaten_by:
+        numbers = stop.beaten_by
+        cheaper = _no_costlier(trial, [others[number] for number in numbers if number in others], objectives)
+        do = "do" if len(numbers) > 1 else "does"
+        named = [
+            _listed(numbers),
+            *([f"{numbers[0]} and {len(numbers) - 1} more"] if len(numbers) > MAX_LISTED else []),
+        ]
+        why = [f"; {each} {do} better{how}" for how in dict.fromkeys((cheaper, "")) for each in named]
+        why.append(f"; {numbers[0]} does better")
+    else:
         reason = trial.reason.removeprefix(f"epoch {trial.epochs}: ").removeprefix("before training: ")
-        return [f"{when}: {reason}" if reason else when]
-    numbers = stop.beaten_by
-    cheaper = _no_costlier(trial, [others[number] for number in numbers if number in others], objectives)
-    do = "do" if len(numbers) > 1 else "does"
-    more = f"{numbers[0]} and {len(numbers) - 1} more" if len(numbers) > 1 else str(numbers[0])
-    listed = {f"{when}; {_listed(numbers)} {do} better{cheaper}": None, f"{when}; {more} {do} better{cheaper}": None}
-    shorter = f"{when}; {_listed(numbers)} {do} better", f"{when}; {more} {do} better"
-    return [*listed, *shorter, f"{when}; {numbers[0]} does better", when]
+        reason = re.sub(rf"^{re.escape(objectives.metric)} [^ ,]+, ", "", reason)  # it has a column of its own
+        # Without its last clauses a reason is still one.
+        ends = [end.start() for end in re.finditer(r"[,;:] | \(|$", reason)] if reason else []
+        why = [f": {reason[:end]}" for end in reversed(ends)]
+    return [start + rest for rest in (*why, "") for start in when]
 
 
 def _listed(numbers: Sequence[int]) -> str:

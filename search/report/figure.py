@@ -1,15 +1,15 @@
-"""The front as a figure for papers and READMEs: an SVG or PNG file drawn by matplotlib, or the interactive page.
+"""The front as a figure of matplotlib, and figures as SVG or PNG.
 
-Matplotlib is imported only here, when a figure is asked for. It draws without pyplot, so no display is needed.
+Matplotlib is imported only when a figure is asked for. It draws without pyplot, so no display is needed.
 """
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -20,20 +20,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from search.report.plots import COLOURS, GREY, SYMBOLS, html, mechanism
+from search.report.colours import COLOURS, GREY
+from search.report.rows import mechanism
 from search.study.records import Objectives, Record, State, front
 from spaces.baselines import BaselineResult
 
-MARKERS = {  # matplotlib's names of plotly's symbols
-    "circle": "o",
-    "square": "s",
-    "diamond": "D",
-    "triangle-up": "^",
-    "pentagon": "p",
-    "triangle-down": "v",
-    "star": "*",
-    "hexagon": "h",
-}
+MARKERS = ("o", "s", "D", "^", "p", "v", "*", "h")  # repeat the distinction of the colours
+TRIALS = "trials-"  # begins the id of a group of points in an SVG, followed by the numbers of the trials
 COST_NAMES = {"latency_ms": "latency (ms)", "flops": "FLOPs", "memory_mb": "peak memory (MB)"}
 SIZE_IN = (8.0, 5.0)  # 800 x 500 pixels at 100 dots per inch
 POINT_PX = 100 / 72  # pixels in a typographic point
@@ -48,30 +41,18 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def save(
-    file: Path,
-    records: Sequence[Record],
-    objectives: Objectives,
-    *,
-    title: str,
-    baselines: Sequence[BaselineResult] = (),
-) -> None:
-    """Write the front to ``file``: drawn if its name ends in .svg or .png, as an interactive page if in .html.
-
-    Raises:
-        OSError: it can't be written.
-    """
-    if file.suffix == ".html":
-        file.write_text(html(records, objectives, title=title, baselines=baselines), encoding="utf-8")
-        return
-    with mpl.rc_context(STYLE):
-        figure = draw(records, objectives, title=title, baselines=baselines)
-        if file.suffix == ".svg":
-            figure.savefig(file, metadata={"Date": None})
-        else:
-            figure.savefig(file, dpi=200)
+@mpl.rc_context(STYLE)
+def rendered(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
+    """The file of a figure."""
+    buffer = io.BytesIO()
+    if kind == "svg":
+        figure.savefig(buffer, format=kind, metadata={"Date": None})
+    else:
+        figure.savefig(buffer, format=kind, dpi=200)
+    return buffer.getvalue()
 
 
+@mpl.rc_context(STYLE)
 def draw(
     records: Sequence[Record], objectives: Objectives, *, title: str, baselines: Sequence[BaselineResult] = ()
 ) -> Figure:
@@ -92,7 +73,8 @@ def draw(
     def scatter(shown: Sequence[Record], label: str, **style: object) -> None:
         if shown:
             x, y = [record.costs[cost] for record in shown], [record.last_metric for record in shown]
-            axes.plot(x, y, linestyle="", label=f"{label} ({len(shown)})", **style)  # type: ignore[arg-type]
+            numbers = TRIALS + "-".join(str(record.number) for record in shown)
+            axes.plot(x, y, linestyle="", label=f"{label} ({len(shown)})", gid=numbers, **style)  # type: ignore[arg-type]
 
     # With one cost this line is the best metric to be had for each cost; with more it would cut through points.
     if len(objectives.costs) == 1 and members:
@@ -101,7 +83,7 @@ def draw(
         axes.step(x, y, where="post", color="#444444", linewidth=1.2, zorder=1)
     for index, name in enumerate(sorted({mechanism(record.architecture) for record in visible})):
         shown = [record for record in members if mechanism(record.architecture) == name]
-        marker = MARKERS[SYMBOLS[index % len(SYMBOLS)]]
+        marker = MARKERS[index % len(MARKERS)]
         size = 12 if marker == "*" else 9
         colour = COLOURS[index % len(COLOURS)]
         scatter(shown, name, marker=marker, markersize=size, color=colour, markeredgecolor="white", zorder=3)

@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from search.report.endings import describe_ending
 from search.report.events import START, event
-from search.report.plots import export_rows
+from search.report.rows import export_rows
 from search.study.records import Objectives, Record, front
 from spaces.baselines import BaselineResult
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 
 from search.config import hide_passwords
 from search.report.answers import Description, answers, next_commands, with_test
 from search.report.baselines import describe_defeat
-from search.report.charts import draw_curves, draw_hypervolume, draw_importance, draw_pauses, importance, svg
-from search.report.console import baseline_row, table_row
-from search.report.figure import draw
+from search.report.charts import draw_curves, draw_hypervolume, draw_importance, draw_pauses
+from search.report.importance import Importance, describe_importance, importance
+from search.report.intervals import sample
 from search.report.pauses import describe_pauses, predict_paused
+from search.report.picture import chart
+from search.report.rows import columns, front_rows
+from search.report.svg import element
 from search.report.timings import describe_timings, format_time
 from search.study.records import Record, front
 from search.study.stored import StoredStudy
@@ -28,23 +31,27 @@ def page(stored: StoredStudy) -> str:
     store, objectives = stored.store, stored.objectives
     records, baselines = store.records(), store.baselines()
     members = front(records, objectives)
-    measured = any(member.timing and member.timing.reference_ms for member in members)
-    rows = [table_row(member, objectives, stored.dimensions) for member in members]
-    rows += [baseline_row(each, objectives, measured=measured) for each in baselines]
-    timings = describe_timings(members, records, objectives)
-    name = store.study.study_name
+    name, shares = store.study.study_name, importance(store.study, objectives)
     description = Description.of(store, objectives, stored.dimensions)
+    rows = front_rows(
+        members,
+        objectives,
+        stored.dimensions,
+        baselines=baselines,
+        test_examples=description.test_examples,
+    )
+    timings = describe_timings(members, records, objectives)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         study=name,
-        answers=list(answers(records, objectives, baselines, stored.dimensions)),
+        answers=list(answers(records, objectives, baselines, description, shares)),
         defeat=describe_defeat(members, baselines, objectives),
         question=[*description.rows, *_when_and_where(stored, records)],
-        charts=list(_charts(stored, records, members)),
-        columns=list(dict.fromkeys(name for row in rows for name in row)),
+        charts=list(_charts(stored, records, members, shares)),
+        columns=columns(rows),
         rows=rows,
         notes=[f"{timings[0].upper()}{timings[1:]}."] if timings else [],
-        cards=[_card(member, stored) for member in members],
+        cards=[_card(member, stored, description) for member in members],
         commands=[(f"{what}:", command) for what, command in next_commands(description, members)],
     )
     return hide_passwords(html)
@@ -57,37 +64,42 @@ def _when_and_where(stored: StoredStudy, records: Sequence[Record]) -> Iterator[
         yield "end of the latest run", f"{format_time(end[1])}: {end[0]}"
 
 
-def _charts(stored: StoredStudy, records: Sequence[Record], members: Sequence[Record]) -> Iterator[dict[str, str]]:
+def _charts(
+    stored: StoredStudy, records: Sequence[Record], members: Sequence[Record], shares: Importance
+) -> Iterator[dict[str, str]]:
     """Charts with their captions."""
     objectives, name = stored.objectives, stored.store.study.study_name
     metric, cost = objectives.metric, objectives.costs[0]
-    points = ", ".join(f"{member.costs[cost]:.4g}: {member.metric:.4f}" for member in members)
-    drawn = draw(records, objectives, title=name, baselines=stored.store.baselines())
-    caption = f"{metric} against {cost}: the front by mechanism in colours, dominated and stopped trials in grey."
-    yield {"svg": svg(drawn, f"The front, {metric} by {cost}: {points}"), "caption": caption}
-    trials = f"{len(records)} trials"
-    drawn = draw_curves(records, objectives)
-    yield {"svg": svg(drawn, f"Learning curves of {trials}"), "caption": f"{metric} by epoch; the front in colours."}
+    cards = {member.number: f"#trial-{member.number}" for member in members}
+    drawn = chart(records, objectives, title=name, baselines=stored.store.baselines(), links=cards)
+    caption = (
+        f"{metric} against {cost}: the front by mechanism in colours, dominated and stopped trials in grey. "
+        "Point at a trial for details; a click on a member leads to its card."
+    )
+    yield {"svg": drawn, "caption": caption}
+    drawn = element(draw_curves(records, objectives), f"Learning curves of {len(records)} trials")
+    yield {"svg": drawn, "caption": f"{metric} by epoch; the front in colours."}
     reached = objectives.hypervolume(members)
-    yield {
-        "svg": svg(draw_hypervolume(records, objectives), f"Hypervolume over time, up to {reached:.4f}"),
-        "caption": f"Hypervolume over the seconds of work; it has reached {reached:.4f} of 1.",
-    }
+    drawn = element(draw_hypervolume(records, objectives), f"Hypervolume over time, up to {reached:.4f}")
+    yield {"svg": drawn, "caption": f"Hypervolume over the seconds of work; it has reached {reached:.4f} of 1."}
     if predicted := predict_paused(records, objectives):
         caption = describe_pauses(predicted)
-        yield {"svg": svg(draw_pauses(predicted, members, objectives), caption), "caption": caption}
-    if shares := importance(stored.store.study, objectives):
-        first = {objective: max(each, key=lambda at, each=each: each[at]) for objective, each in shares.items()}  # type: ignore[misc]
-        label = ", ".join(f"{dimension} for {objective}" for objective, dimension in first.items())
+        yield {"svg": element(draw_pauses(predicted, members, objectives), caption), "caption": caption}
+    if shares:
         caption = "Share of the variance of each objective that a dimension explains (fANOVA, over complete trials)."
-        yield {"svg": svg(draw_importance(shares), f"Most important are {label}"), "caption": caption}
+        yield {"svg": element(draw_importance(shares), describe_importance(shares)), "caption": caption}
 
 
-def _card(member: Record, stored: StoredStudy) -> dict[str, Any]:
+def _card(member: Record, stored: StoredStudy, description: Description) -> dict[str, Any]:
     """All that is known of a member."""
     objectives = stored.objectives
     rows = [(f"validation {name}", f"{value:.4f}") for name, value in member.validation_metrics.items()]
     rows += [(f"test {name}", f"{value:.4f}") for name, value in member.test_metrics.items()]
+    seeds = description.repetitions.get(member.number, {}).values()
+    split: Literal["validation", "test"]
+    for split in ("validation", "test"):
+        if (mean := sample(seeds, split, objectives)) is not None:
+            rows.append((f"{split}, {len(mean.values)} fresh seeds", f"{mean} (95% interval)"))
     rows += [(name, f"{value:,.5g}") for name, value in member.costs.items()]
     if member.timing:
         rows.append(("latency measured", f"{format_time(member.timing.at)}, spread {member.timing.spread:.1%}"))
@@ -95,7 +107,8 @@ def _card(member: Record, stored: StoredStudy) -> dict[str, Any]:
     rows.append(("blocks", pattern(member.architecture)))
     rows += [(name, format_value(value)) for name, value in settings(member.architecture).items()]
     cost = objectives.costs[0]
-    numbers = f"{objectives.metric} {with_test(member, objectives)}, {cost} {member.costs[cost]:.4g}"
+    reached = with_test(member, objectives, description.test_examples)
+    numbers = f"{objectives.metric} {reached}, {cost} {member.costs[cost]:.4g}"
     return {
         "number": member.number,
         "summary": f"Trial {member.number}: {numbers}, {pattern(member.architecture)}",

@@ -1,4 +1,4 @@
-"""The status of a run from its first second: a live line on a terminal, elsewhere plain lines without a silent minute.
+"""The status of a run from its first second: a live line on a terminal, elsewhere a plain line every few seconds.
 
 Only light imports: it is shown before PyTorch is imported.
 """
@@ -22,7 +22,7 @@ from search.report.events import event
 
 MIN_ROWS = 20  # of a terminal, for the live view
 FILE_WIDTH = 160  # characters per line if the output is not a terminal
-SILENT_S = 30.0  # after which the status is printed if the output is not a terminal
+SILENT_S = 4.0  # after which the status is printed if the output is not a terminal
 
 
 class TimedConsole(Console):

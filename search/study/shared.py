@@ -87,13 +87,18 @@ class SharedAttributes:
         """A unique id of the study, which distinguishes it from others of the same name."""
         return str(get_or_set_attr(self.study, "id", lambda: uuid.uuid4().hex))
 
-    def write_run_start(self, command: str, versions: Mapping[str, str], checkpoints: str) -> None:
-        """Record the command of a run that begins now, versions of packages, and the folder of checkpoints."""
-        known = {"command": command, "versions": dict(versions), "checkpoints": checkpoints, "at": time.time()}
-        self.study.set_user_attr(RUN_START, known)
+    def write_run_start(
+        self, command: str, *, budget: str, machine: str, versions: Mapping[str, str], checkpoints: str
+    ) -> None:
+        """Record the command of a run that begins now, its budget and machine, versions, and the checkpoints' folder.
+
+        The budget and the machine are texts for people.
+        """
+        texts = {"command": command, "budget": budget, "machine": machine, "checkpoints": checkpoints}
+        self.study.set_user_attr(RUN_START, {**texts, "versions": dict(versions), "at": time.time()})
 
     def run_start(self) -> dict[str, Any] | None:
-        """``command``, ``versions`` and ``at``, in seconds since 1970, of the latest run; None if there was none."""
+        """What :meth:`write_run_start` wrote, and ``at``, in seconds since 1970; None if there was no run."""
         found: dict[str, Any] | None = self.study.user_attrs.get(RUN_START)
         return found
 

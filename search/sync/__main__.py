@@ -20,27 +20,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import optuna
 
-    from search.report.answers import Description
     from search.study.storage import open_read_only
     from search.study.stored import load_stored
-    from search.tracking.mlflow import MlflowTracking
+    from search.tracking.stored import log_stored
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with open_read_only(asked.storage or default_storage()) as storage:
-            stored = load_stored(storage, asked.study)
-            tracking = MlflowTracking(uri=asked.uri, experiment=asked.experiment)
-            store = stored.store
-            tracking.start(
-                asked.study,
-                identity=store.study_id(),
-                objectives=stored.objectives,
-                config="",
-                baselines=store.baselines(),
-                description=Description.of(store, stored.objectives, stored.dimensions),
-            )
-            end = store.run_end()
-            logged = tracking.finish(store.records(), end[0] if end else "")
+            logged = log_stored(load_stored(storage, asked.study), uri=asked.uri, experiment=asked.experiment)
     except ConfigError as error:
         return refuse(error)
     return 0 if logged else 1

@@ -6,9 +6,10 @@ method raises if a server fails, and what could not be logged is logged by a lat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from search.report.answers import Description
+from search.report.importance import Importance
 from search.study.records import Objectives, Record
 from spaces.baselines import BaselineResult
 
@@ -40,10 +41,16 @@ class Tracking:
     def log(self, number: int, records: Sequence[Record]) -> None:
         """Log trial ``number``, which this worker has run to its end, and the front of ``records``, the whole study."""
 
-    def finish(self, records: Sequence[Record], reason: str = "") -> bool:
-        """Log all trials that are missing, of any worker, and the ``reason`` why this run ended, a clause.
+    def finish(self, records: Sequence[Record], reason: str = "", importance: Callable[[], Importance] = dict) -> bool:
+        """Log all trials that are missing, of any worker, and the end of this run.
 
-        Returns whether none is missing any more.
+        Args:
+            records: the study.
+            reason: why the run ended, a clause.
+            importance: computes the importance of the dimensions.
+
+        Returns:
+            Whether no trial is missing any more.
         """
         return True
 

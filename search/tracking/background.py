@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from search.config import hide_passwords
+from search.report.importance import Importance
 from search.study.records import Record
 from search.tracking import Tracking
 
@@ -58,10 +59,10 @@ class BackgroundTracking(Tracking):
             self._records = records
         self._call(self._log, self._trial_s if was_idle else 0.0)
 
-    def finish(self, records: Sequence[Record], reason: str = "") -> bool:
+    def finish(self, records: Sequence[Record], reason: str = "", importance: Callable[[], Importance] = dict) -> bool:
         """See :meth:`Tracking.finish`."""
         logged: list[bool] = []
-        if not self._call(lambda: logged.append(self._tracking.finish(records, reason)), self._finish_s):
+        if not self._call(lambda: logged.append(self._tracking.finish(records, reason, importance)), self._finish_s):
             logger.warning(
                 "MLflow has not answered for %.0f s. The next run of the study logs what is missing, or "
                 "python -m search.sync %s",

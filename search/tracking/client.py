@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PARENT = "mlflow.parentRunId"  # the tag of a nested run
 STUDY = "paretoformer.study"  # the tag of a run of a study, and of an exported member, with the name of the study
+MODELS = "paretoformer.models"  # the tag of a parent run with the registered models of its trials: links by text, JSON
 
 _SETTINGS = {  # MLflow's defaults block a call for four minutes if the server is down; users may override these
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from search.config import hide_passwords
 from search.report.answers import Description
-from search.report.plots import markdown_text
+from search.report.rows import markdown_text
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput

@@ -15,18 +15,25 @@ import shlex
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from search.config import hide_passwords
-from search.report import plots
+from search.report import rows
 from search.report.answers import Description
+from search.report.importance import Importance
 from search.study.records import Objectives, Record, State, front
-from search.tracking import Tracking, saved_view, summaries
+from search.tracking import Tracking, saved_view, summaries, system_metrics
+from search.tracking.note import study_data
 from search.tracking.runs import StudyRuns
 from spaces.baselines import BaselineResult
 
+if TYPE_CHECKING:
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
 logger = logging.getLogger(__name__)
 
-ARTIFACTS_EVERY_S = 600.0  # the plot has 4.8 MB and takes a second
+ARTIFACTS_EVERY_S = 600.0  # drawing the plot takes a second
 
 
 class MlflowTracking(Tracking):
@@ -46,6 +53,8 @@ class MlflowTracking(Tracking):
         self._next_artifacts_at = 0.0
         self._retry_at = 0.0
         self._warned = False
+        self._monitored = False  # whether it was tried
+        self._monitor: SystemMetricsMonitor | None = None  # logs the load of the machine
 
     def start(
         self,
@@ -75,10 +84,10 @@ class MlflowTracking(Tracking):
         self._own.add(number)
         self._attempt(lambda: self._log(records))
 
-    def finish(self, records: Sequence[Record], reason: str = "") -> bool:
+    def finish(self, records: Sequence[Record], reason: str = "", importance: Callable[[], Importance] = dict) -> bool:
         """See :meth:`Tracking.finish`."""
         self._retry_at = 0.0
-        if self._attempt(lambda: self._finish(records, reason)):
+        if self._attempt(lambda: self._finish(records, reason, importance)):
             return True
         hint = f"python -m search.sync {shlex.quote(self._runs.study)}"
         logger.warning("Some trials are missing in MLflow; the next run of the study will log them, or %s", hint)
@@ -130,18 +139,28 @@ class MlflowTracking(Tracking):
 
     def _connect(self) -> None:
         self._runs.connect(self.objectives, self.description)
+        if not self._monitored:
+            self._monitored, self._monitor = True, system_metrics.monitor(self._runs.parent, self.uri)
 
-    def _finish(self, records: Sequence[Record], reason: str) -> None:
+    def _finish(self, records: Sequence[Record], reason: str, importance: Callable[[], Importance]) -> None:
         self._connect()
         self._runs.delete_surplus({record.number for record in records})
-        self._log_trials(records, {record.number for record in records})
+        self._log_trials(records, {record.number for record in records}, reason, importance())
         for record in records:
             if len(record.timings) > 1:  # measured again after it was logged
                 self._runs.update_metrics(record.number, {"latency_ms": record.costs["latency_ms"]})
         self._log_artifacts(records)
+        if self._monitor is not None:
+            self._monitor.finish()  # type: ignore[no-untyped-call]
         self._runs.finish(hide_passwords(reason)[: summaries.TEXT_LIMIT])
 
-    def _log_trials(self, records: Sequence[Record], numbers: Collection[int]) -> None:
+    def _log_trials(
+        self,
+        records: Sequence[Record],
+        numbers: Collection[int],
+        reason: str = "",
+        importance: Importance = MappingProxyType({}),
+    ) -> None:
         """Log the baselines and those trials among ``numbers`` that are missing, then the front and the parent run."""
         for baseline in self.baselines:
             self._runs.log_baseline(summaries.baseline_data(baseline, self.objectives))
@@ -157,17 +176,21 @@ class MlflowTracking(Tracking):
                 self._runs.log_trial(record, data, name=name, front=on_front)
         self._runs.tag_front(members)
         links = self._runs.links()
-        self._runs.log_study(summaries.study_data(records, self.objectives, links, self.baselines, self.description))
+        self._runs.log_study(
+            study_data(records, self.objectives, links, self.baselines, self.description, importance, reason)
+        )
 
     def _log_artifacts(self, records: Sequence[Record]) -> None:
         """Log the large artifacts. Their store may fail independently of that of the runs."""
+        from search.report import picture  # it imports matplotlib
+
         began = time.monotonic()
-        rows = plots.table_rows(front(records, self.objectives), self.objectives)
-        table = {"columns": list(rows[0]) if rows else [], "data": [list(row.values()) for row in rows]}
+        members = rows.table_rows(front(records, self.objectives), self.objectives)
+        table = {"columns": rows.columns(members), "data": [list(row.values()) for row in members]}
         # Named by its hash: workers with the same settings share a file, others add their own.
         config = f"config/{hashlib.sha256(self.config.encode()).hexdigest()[:8]}.yaml"
         try:
-            page = plots.html(records, self.objectives, title=self._runs.study, baselines=self.baselines)
+            page = picture.html(records, self.objectives, title=self._runs.study, baselines=self.baselines)
             dimensions = None if self.description is None else self.description.dimensions
             self._runs.log_view(self.objectives, records, dimensions)
             if self.config:

@@ -6,6 +6,7 @@ same time: then all workers use the oldest one, which is the same for all, and d
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from search.report.answers import Description
 from search.study.records import Objectives, Record, State
 from search.tracking import client, datasets, saved_view, summaries
-from search.tracking.client import PARENT, STUDY
+from search.tracking.client import MODELS, PARENT, STUDY
 from search.tracking.summaries import MetricValue, RunData
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class StudyRuns:
         self.uri, self.experiment, self.artifacts = uri, experiment, artifacts
         self.study, self.study_id = study, study_id
         self.experiment_id = ""
-        self._parent = ""
+        self.parent = ""
         self._created = ""  # the parent run that this worker created
         self._tags: Mapping[str, str] = {}  # of the parent, as last read or written by this worker
         self._trials: dict[int, TrialRun] = {}
@@ -74,13 +75,13 @@ class StudyRuns:
             parents = [run for run in parents if run.info.run_id != self._created]
             self._created = ""
         self._duplicates += [run.info.run_id for run in parents[1:]]  # of workers that were killed before they did so
-        if self._parent != parents[0].info.run_id:
-            self._parent = parents[0].info.run_id
-            self._tags = parents[0].data.tags
-            self._client.update_run(self._parent, status="RUNNING")
+        self._tags = parents[0].data.tags
+        if self.parent != parents[0].info.run_id:
+            self.parent = parents[0].info.run_id
+            self._client.update_run(self.parent, status="RUNNING")
             known = parents[0].inputs
             if description is not None and description.data and not (known and known.dataset_inputs):
-                self._client.log_inputs(self._parent, datasets.inputs(description))
+                self._client.log_inputs(self.parent, datasets.inputs(description))
             self._client.set_experiment_tag(self.experiment_id, NOTE, datasets.experiment_note(self._studies()))
 
     def _new_parent(self, objectives: Objectives) -> Run:
@@ -134,9 +135,9 @@ class StudyRuns:
         for run_id in [*self._duplicates, *replaced]:
             self._client.delete_run(run_id)
         for run in self._trials.values():
-            if run.parent != self._parent:
-                self._client.set_tag(run.run_id, PARENT, self._parent)
-                run.parent = self._parent
+            if run.parent != self.parent:
+                self._client.set_tag(run.run_id, PARENT, self.parent)
+                run.parent = self.parent
 
     def is_logged(self, record: Record) -> bool:
         """Whether the run of a trial is known to be complete; that of a paused one may have gone on since."""
@@ -160,10 +161,10 @@ class StudyRuns:
                 self.experiment_id,
                 start_time=ended_ms - round(1000 * seconds),
                 run_name=name,
-                tags={**tags, **self._study_tag(), PARENT: self._parent},
+                tags={**tags, **self._study_tag(), PARENT: self.parent},
             )
             info = created.info
-            run = self._trials[number] = TrialRun(info.run_id, info.start_time, self._parent, front=front, logged=None)
+            run = self._trials[number] = TrialRun(info.run_id, info.start_time, self.parent, front=front, logged=None)
             tags = {}
         elif run.logged:  # it was paused
             tags = dict.fromkeys(summaries.OF_STOPS, "") | tags
@@ -180,7 +181,7 @@ class StudyRuns:
         name = data.tags["mechanism"]
         if name in self._baselines:
             return
-        tags = {**data.tags, **BASELINE_COLOR, **self._study_tag(), PARENT: self._parent}
+        tags = {**data.tags, **BASELINE_COLOR, **self._study_tag(), PARENT: self.parent}
         run = self._client.create_run(self.experiment_id, run_name=f"baseline: {name}", tags=tags)
         self._baselines[name] = run.info.run_id
         client.log_batch(self._client, run.info.run_id, RunData(values=data.values), start_ms=run.info.start_time)
@@ -207,21 +208,22 @@ class StudyRuns:
         The number of ended trials does not tell: a resumed trial or latencies measured again change the front too.
         """
         if not data.tags.items() <= self._tags.items():
-            client.log_batch(self._client, self._parent, data, start_ms=now_ms())
-            self._tags = data.tags
+            client.log_batch(self._client, self.parent, data, start_ms=now_ms())
+            self._tags = {**self._tags, **data.tags}
 
     def links(self) -> dict[str, str]:
         """Links in the note of the parent run, by their text."""
-        files = f"#/experiments/{self.experiment_id}/runs/{self._parent}/artifacts"
+        files = f"#/experiments/{self.experiment_id}/runs/{self.parent}/artifacts"
         return {
             "plot of the front": f"{files}/front.html",
             "table": f"{files}/front.json",
             "all trials as charts": saved_view.url_path(self.experiment_id, self.study_id),
+            **json.loads(self._tags.get(MODELS, "{}")),
         }
 
     def log_text(self, path: str, text: str) -> None:
         """Write an artifact of the parent run; an existing one is replaced."""
-        self._client.log_text(self._parent, text, path)
+        self._client.log_text(self.parent, text, path)
 
     def log_view(
         self, objectives: Objectives, records: Sequence[Record], dimensions: Collection[str] | None = None
@@ -229,13 +231,13 @@ class StudyRuns:
         """Write the saved view, and the tag that shows the front as a table."""
         view = saved_view.tag(self.study, self.study_id, objectives, records, dimensions, now_ms=now_ms())
         self._client.set_experiment_tag(self.experiment_id, *view)
-        self._client.set_tag(self._parent, "mlflow.loggedArtifacts", LOGGED_TABLE)
+        self._client.set_tag(self.parent, "mlflow.loggedArtifacts", LOGGED_TABLE)
 
     def finish(self, reason: str) -> None:
         """Set the status of the parent run to finished, and its tag ``run_ended`` to the reason, if there is one."""
         if reason:
-            self._client.set_tag(self._parent, "run_ended", reason)
-        self._client.set_terminated(self._parent)
+            self._client.set_tag(self.parent, "run_ended", reason)
+        self._client.set_terminated(self.parent)
 
 
 def _progress(tags: Mapping[str, str]) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Tags, parameters and metrics of a trial and of a study, as plain values independent of MLflow."""
+"""Tags, parameters and metrics of a trial and of a baseline, as plain values independent of MLflow."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from search.config import hide_passwords
-from search.report import plots
-from search.report.answers import Description, answers, in_short, next_commands, with_test
-from search.report.baselines import best_baseline, describe_baselines, describe_defeat
+from search.report import rows
+from search.report.answers import with_test
 from search.report.endings import describe_ending
-from search.report.timings import describe_timings
-from search.study.records import Objectives, Record, State, front
+from search.study.records import Objectives, Record, State
 from spaces.architecture import brief, pattern, settings
 from spaces.baselines import BaselineResult
 
@@ -113,7 +111,7 @@ def trial_data(
         "trial": str(record.number),
         "state": record.state,
         "epochs": str(record.epochs),
-        "mechanism": plots.mechanism(record.architecture),
+        "mechanism": rows.mechanism(record.architecture),
         "reason": record.reason,
         "rung": "" if stop is None else str(stop.epoch),
         "beaten_by": "" if stop is None else ", ".join(map(str, stop.beaten_by)),
@@ -135,8 +133,8 @@ def _trial_note(
     cost = objectives.costs[0]
     if record.state == State.COMPLETE:
         text = f"complete: {objectives.metric} {with_test(record, objectives)}"
-        return plots.markdown_text(text + (f" at {cost} {record.costs[cost]:.4g}" if cost in record.costs else ""))
-    lines = [plots.markdown_text(hide_passwords(describe_ending(record, others, objectives)))]
+        return rows.markdown_text(text + (f" at {cost} {record.costs[cost]:.4g}" if cost in record.costs else ""))
+    lines = [rows.markdown_text(hide_passwords(describe_ending(record, others, objectives)))]
     beaten_by = () if record.stop is None else record.stop.beaten_by
     links = [f"[#{number}]({addresses[number]})" for number in beaten_by if number in addresses]
     return "\n\n".join([*lines, *([f"Better: {' '.join(links)}"] if links else [])])[:NOTE_LIMIT]
@@ -166,63 +164,3 @@ def sanitize(name: str) -> str:
 def seconds(record: Record) -> float:
     """The duration of a trial: training and measuring latency."""
     return record.training_s + record.latency_s
-
-
-def study_data(
-    records: Sequence[Record],
-    objectives: Objectives,
-    links: Mapping[str, str],
-    baselines: Sequence[BaselineResult] = (),
-    description: Description | None = None,
-) -> RunData:
-    """Data of a study: number of trials by state, hypervolume, best baseline, and the note.
-
-    The note says what was found and, with a ``description``, what was searched and what to do next, and has the front
-    as a table. The step of the metrics is the number of trials that have ended.
-    """
-    states = [record.state for record in records]
-    counts = {str(state): states.count(state) for state in (State.COMPLETE, State.PAUSED, State.PRUNED, State.FAILED)}
-    ended = sum(counts.values())
-    members = front(records, objectives)
-    share = objectives.hypervolume(members)
-    numbers = {"hypervolume": share, "front_size": len(members), **counts}
-    tags = {"ended": str(ended)}
-    if best := best_baseline(baselines, objectives):
-        tags["baseline"] = best.name
-        numbers |= {sanitize(f"baseline_{name}"): value for name, value in best.metrics.items()}
-        numbers |= {sanitize(f"baseline_test_{name}"): value for name, value in best.test_metrics.items()}
-        numbers["baseline_latency_ms"] = best.latency_ms
-    arrow = "↑" if objectives.direction == "maximize" else "↓"
-    dimensions = None if description is None else description.dimensions
-    lines = (
-        *answers(records, objectives, baselines, dimensions),
-        describe_baselines(baselines, objectives),
-        describe_defeat(members, baselines, objectives),
-        describe_timings(members, records, objectives),
-    )
-    short = () if description is None else in_short(description, members, objectives, baselines)
-    head = "\n\n".join(
-        (
-            *(["\n".join(f"- **{name}:** {plots.markdown_text(text)}" for name, text in short)] if short else []),
-            f"**{plots.markdown_text(objectives.metric)} {arrow} against "
-            f"{', '.join(f'{cost} ↓' for cost in objectives.costs)}** · "
-            f"{ended} trials: {', '.join(f'{count} {state}' for state, count in counts.items())} · "
-            f"hypervolume {share:.4f} of 1",
-            *map(plots.markdown_text, filter(None, lines)),
-            *([] if description is None else _sections(description, members)),
-            " · ".join(f"[{name}]({address})" for name, address in links.items()),
-            "",
-        )
-    )
-    table = plots.markdown(plots.table_rows(members, objectives), limit=NOTE_LIMIT - len(head))
-    return RunData(
-        tags={**tags, "mlflow.note.content": hide_passwords(head + table)},
-        values=[MetricValue(name, float(value), ended) for name, value in numbers.items()],
-    )
-
-
-def _sections(description: Description, members: Sequence[Record]) -> list[str]:
-    """What was searched and what to do next, as Markdown."""
-    question = "; ".join(f"{name}: {plots.markdown_text(value)}" for name, value in description.rows if value)
-    commands = "\n".join(f"# {what}\n{command}" for what, command in next_commands(description, members))
-    return [f"**Searched.** {question}.", f"**Next.**\n\n```sh\n{commands.replace('```', '')}\n```"]

@@ -60,10 +60,14 @@ def _gpus(device: str) -> int:
 
 
 def _environment() -> dict[str, str]:
-    """What a worker prints is shown in the terminal of this process, if it has one."""
+    """What a worker prints is shown in the terminal of this process, if it has one.
+
+    The load of the machine is logged by this process alone.
+    """
+    inherited = {**os.environ, "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"}
     if not sys.stdout.isatty():
-        return dict(os.environ)
-    return {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(shutil.get_terminal_size().columns)}
+        return inherited
+    return {**inherited, "FORCE_COLOR": "1", "COLUMNS": str(shutil.get_terminal_size().columns)}
 
 
 class _Worker(NamedTuple):

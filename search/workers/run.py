@@ -80,6 +80,14 @@ def _trials(config: Mapping[str, Any], space: Space) -> tuple[int | None, Sequen
     return config["n_trials"], first
 
 
+def _described_budget(config: Mapping[str, Any], n_trials: int | None) -> str:
+    """What ends the run, and the number of workers: ``36 trials, 10min, 2 workers``."""
+    parts = [] if n_trials is None else [f"{n_trials} trials"]
+    parts += [str(config["budget"])] if config["budget"] is not None else []
+    parts += [f"{name}={config[name]}" for name in ("patience", "min_gain") if config[name] is not None]
+    return ", ".join([*parts, *([f"{config['workers']} workers"] if config["workers"] > 1 else [])])
+
+
 def _patience(config: Mapping[str, Any]) -> Patience | None:
     from search.budget.patience import Patience
 
@@ -107,6 +115,7 @@ def _search(
     from search.budget.reserve import closing_s, remeasuring_s
     from search.costs.remeasure import remeasure
     from search.report.baselines import describe_baselines
+    from search.report.importance import importance
     from search.report.json_lines import JsonReporter
     from search.report.progress import ProgressReporter
     from search.study.storage import GRACE_S
@@ -117,7 +126,14 @@ def _search(
     deadline.reserve_s = closing_s(0.0)
     command = "" if further else shlex.join(["python", "-m", "search.run", *sys.argv[1:]])
     built = build_search(
-        config, space, initial_params, task=task, deadline=deadline, phase=status.phase, command=command
+        config,
+        space,
+        initial_params,
+        task=task,
+        deadline=deadline,
+        phase=status.phase,
+        command=command,
+        budget=_described_budget(config, n_trials),
     )
     store, search, tracking = built.store, built.search, built.tracking
     reporter: ProgressReporter | JsonReporter
@@ -129,6 +145,7 @@ def _search(
             n_trials,
             space.dimension_names(),
             built.baselines,
+            test_examples=store.data()["examples"]["test"],
             measuring_s=built.measuring_s,
             status=status,
             read=None if further else store.records,
@@ -193,7 +210,7 @@ def _search(
     reporter.print_front(records)
     status.text = lambda: "finishing tracking"
     finishing = time.monotonic()
-    tracking.finish(records, why)
+    tracking.finish(records, why, lambda: importance(store.study, search.objectives))
     tracked_s += time.monotonic() - finishing
     reporter.print_seconds(deadline.elapsed_s(), tracking_s=tracked_s, workers=workers)
     reporter.note(f"As one page: python -m search.report {shlex.quote(config['study'])}")

@@ -1,0 +1,75 @@
+"""Intervals of 95 %: of means of repeated trainings, and of a share of finitely many examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import NormalDist, fmean, stdev
+from typing import Literal
+
+from search.study.confirmations import Repetition
+from search.study.records import Objectives
+
+LEVEL = 0.05
+SHARES = ("accuracy", "error_rate")  # metrics that are shares of examples or of their labels
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The metrics of repeated trainings on one split, at least two."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Of the values."""
+        return fmean(self.values)
+
+    @property
+    def std(self) -> float:
+        """The standard deviation."""
+        return stdev(self.values)
+
+    @property
+    def margin(self) -> float:
+        """Half the 95 % confidence interval of the mean, by Student's t distribution."""
+        return self._quantile(LEVEL / 2) * self.std / math.sqrt(len(self.values))
+
+    @property
+    def reach(self) -> float:
+        """How far above the mean a further training may be, at 95 %, one-sided."""
+        return self._quantile(LEVEL) * self.std * math.sqrt(1 + 1 / len(self.values))
+
+    def _quantile(self, tail: float) -> float:
+        from scipy import stats
+
+        return float(stats.t.isf(tail, len(self.values) - 1))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f} ±{self.margin:.4f}"
+
+
+def sample(
+    repetitions: Iterable[Repetition], split: Literal["validation", "test"], objectives: Objectives
+) -> Sample | None:
+    """The metrics of repeated trainings; None of fewer than two finite ones."""
+    found: list[Mapping[str, float]] = [getattr(each, split) for each in repetitions]
+    values = [each.get(objectives.metric, math.nan) for each in found]
+    finite = tuple(value for value in values if math.isfinite(value))
+    return Sample(finite) if len(finite) > 1 else None
+
+
+def margin(metric: float, count: int, objectives: Objectives) -> float | None:
+    """The larger side of the 95 % interval of a metric on ``count`` examples; None if it is no share, or of none.
+
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927. With several labels an
+    example it is too wide rather than too narrow, since those of an example depend on each other.
+    """
+    if objectives.metric not in SHARES or count < 1:
+        return None
+    z = NormalDist().inv_cdf(1 - LEVEL / 2)
+    scale = 1 + z**2 / count
+    centre = (metric + z**2 / (2 * count)) / scale
+    half = z / scale * math.sqrt(metric * (1 - metric) / count + z**2 / (4 * count**2))
+    return max(centre + half - metric, metric - centre + half)

@@ -1,0 +1,92 @@
+"""Metrics and tags of the parent run of a study, with the note that MLflow shows as its description."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from search.config import hide_passwords
+from search.report import rows
+from search.report.answers import Description, answers, in_short, next_commands
+from search.report.baselines import best_baseline, describe_baselines, describe_defeat
+from search.report.importance import Importance
+from search.report.timings import describe_timings
+from search.study.records import Objectives, Record, State, front
+from search.tracking.summaries import NOTE_LIMIT, MetricValue, RunData, sanitize
+from spaces.baselines import BaselineResult
+
+
+def study_data(
+    records: Sequence[Record],
+    objectives: Objectives,
+    links: Mapping[str, str],
+    baselines: Sequence[BaselineResult] = (),
+    description: Description | None = None,
+    importance: Importance = MappingProxyType({}),
+    reason: str = "",
+) -> RunData:
+    """Data of a study: number of trials by state, hypervolume, best baseline, importance, and the note.
+
+    The note says what was found and, with a ``description``, what was searched and what to do next, and has the front
+    as a table. The step of the metrics is the number of trials that have ended.
+
+    Args:
+        records: the study.
+        objectives: the metric and the costs.
+        links: addresses in the UI by their text.
+        baselines: results of the task's baselines.
+        description: what was searched.
+        importance: of the dimensions.
+        reason: why the latest run ended, a clause; empty while it runs.
+    """
+    states = [record.state for record in records]
+    counts = {str(state): states.count(state) for state in (State.COMPLETE, State.PAUSED, State.PRUNED, State.FAILED)}
+    ended = sum(counts.values())
+    members = front(records, objectives)
+    share = objectives.hypervolume(members)
+    numbers = {"hypervolume": share, "front_size": len(members), **counts}
+    tags = {"ended": str(ended)}
+    if best := best_baseline(baselines, objectives):
+        tags["baseline"] = best.name
+        numbers |= {sanitize(f"baseline_{name}"): value for name, value in best.metrics.items()}
+        numbers |= {sanitize(f"baseline_test_{name}"): value for name, value in best.test_metrics.items()}
+        numbers["baseline_latency_ms"] = best.latency_ms
+    for objective, shares in importance.items():  # MLflow shows metrics with the same text before the slash together
+        numbers |= {sanitize(f"importance_{objective}/{dimension}"): each for dimension, each in shares.items()}
+    arrow = "↑" if objectives.direction == "maximize" else "↓"
+    dimensions, examples = (None, 0) if description is None else (description.dimensions, description.test_examples)
+    lines = (
+        *answers(records, objectives, baselines, description, importance),
+        describe_baselines(baselines, objectives),
+        describe_defeat(members, baselines, objectives),
+        describe_timings(members, records, objectives),
+        f"The latest run ended: {reason}." if reason else "",
+    )
+    short = () if description is None else in_short(description, records, objectives, baselines)
+    head = "\n\n".join(
+        (
+            *(["\n".join(f"- **{name}:** {rows.markdown_text(text)}" for name, text in short)] if short else []),
+            f"**{rows.markdown_text(objectives.metric)} {arrow} against "
+            f"{', '.join(f'{cost} ↓' for cost in objectives.costs)}** · "
+            f"{ended} trials: {', '.join(f'{count} {state}' for state, count in counts.items() if count)} · "
+            f"hypervolume {share:.4f} of 1",
+            *map(rows.markdown_text, filter(None, lines)),
+            *([] if description is None else _sections(description, members)),
+            " · ".join(f"[{rows.markdown_text(name)}]({address})" for name, address in links.items()),
+            "",
+        )
+    )
+    shown = baselines if members else ()
+    table = rows.front_rows(members, objectives, dimensions, baselines=shown, test_examples=examples)
+    text = head + rows.markdown(table, limit=NOTE_LIMIT - len(head))
+    return RunData(
+        tags={**tags, "mlflow.note.content": hide_passwords(text)},
+        values=[MetricValue(name, float(value), ended) for name, value in numbers.items()],
+    )
+
+
+def _sections(description: Description, members: Sequence[Record]) -> list[str]:
+    """What was searched and what to do next, as Markdown."""
+    question = "; ".join(f"{name}: {rows.markdown_text(value)}" for name, value in description.rows if value)
+    commands = "\n".join(f"# {what}\n{command}" for what, command in next_commands(description, members))
+    return [f"**Searched.** {question}.", f"**Next.**\n\n```sh\n{commands.replace('```', '')}\n```"]
