@@ -225,7 +225,7 @@ def test_the_status_begins_with_the_time_left_and_is_printed_when_nothing_else_i
     assert capsys.readouterr().out == "reading the data ...\n"
     for clock.seconds in (1.0, SILENT_S - 1.0, SILENT_S, SILENT_S + 1.0):
         status.print_if_silent()
-    assert capsys.readouterr().out == "9:30 left · reading the data\n"
+    assert capsys.readouterr().out == "9:56 left · reading the data\n"
     clock.seconds = 700.0
     assert status.line() == "0:00 left · reading the data"
     assert StatusLine(Deadline(clock=clock, used_s=5.0)).line() == "0:05 · "
