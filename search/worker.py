@@ -20,6 +20,7 @@ from search.study.records import Record, State
 from search.study.requeue import fail_stale
 from search.study.store import TrialStore
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MAX_FAILURES = 3  # in a row: then the cause is not the architecture
 
 
@@ -79,7 +80,7 @@ def work(
     for paused in store.records():
         if was_cut(paused) and not search.deadline.is_over():
             store.resume(paused.number)
-    with _signals_as_exceptions():
+    with _signals_as_exceptions() as signals:
         while True:
             fail_stale(store.study, grace_s)
             for number in store.lost():
@@ -96,7 +97,7 @@ def work(
                 reporter.waiting(running)
                 time.sleep(1.0)
                 continue
-            record = _run_one(store, search, n_trials, reporter)
+            record = _run_one(store, search, n_trials, reporter, signals)
             if record is None:
                 continue
             ended(record)
@@ -133,7 +134,7 @@ def _nothing_left(search: Search, records: Sequence[Record], n_trials: int) -> s
     return "every architecture of the space has been tried"
 
 
-def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporter) -> Record | None:
+def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporter, signals: _Signals) -> Record | None:
     """Run one trial to its end; None if it does not count towards ``n_trials``.
 
     By ``Study.optimize`` rather than ask and tell, since Optuna sends heartbeats only there.
@@ -148,7 +149,7 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
             OpenTrial(trial, store.read(trial.number)).write(state=State.OVER_QUOTA)
             raise optuna.TrialPruned
         try:
-            with closing(evaluate(trial, store, search)) as steps:
+            with signals.held(False), closing(evaluate(trial, store, search)) as steps:
                 for record in steps:
                     reporter.progress(record)
         except optuna.exceptions.UpdateFinishedTrialError:
@@ -166,7 +167,8 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
         return result
 
     try:
-        study.optimize(objective, n_trials=1, catch=(Exception,))
+        with signals.held():
+            study.optimize(objective, n_trials=1, catch=(Exception,))
     except KeyboardInterrupt:
         store.requeue_interrupted()
         raise
@@ -181,20 +183,48 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
     return None if record.state in (State.DUPLICATE, State.OVER_QUOTA) else record
 
 
-@contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
-    """Turn SIGINT or SIGTERM into :class:`Stopped`, once; a second one of either ends the process at once."""
+class _Signals:
+    """Raises :class:`Stopped` for SIGINT or SIGTERM, once; a second one of either ends the process at once."""
 
-    def stop(number: int, _: Any) -> None:
-        for each in before:
+    def __init__(self) -> None:
+        self._held, self._number = False, 0
+
+    def receive(self, number: int, _: Any) -> None:
+        """The handler."""
+        for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
-        raise Stopped(number)
+        self._number = number
+        self._raise()
 
+    def _raise(self) -> None:
+        if self._number and not self._held:
+            number, self._number = self._number, 0
+            raise Stopped(number)
+
+    @contextmanager
+    def held(self, held: bool = True) -> Iterator[None]:
+        """Raise it after the context, or with ``held=False`` within one that holds it.
+
+        If it were raised while Optuna starts the thread that sends heartbeats, these would be sent for ever.
+        """
+        try:
+            self._held = held
+            self._raise()
+            yield
+        finally:
+            self._held = not held
+        self._raise()
+
+
+@contextmanager
+def _signals_as_exceptions() -> Iterator[_Signals]:
+    """Handle SIGINT and SIGTERM by :class:`_Signals`."""
+    signals = _Signals()
     before: dict[int, Callable[..., Any] | int | None] = {
-        number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, signals.receive) for number in SIGNALS
     }
     try:
-        yield
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

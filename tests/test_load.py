@@ -1,12 +1,24 @@
 """The command that measures storage and decisions: a fake objective, and what it counts as lost."""
 
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
 import optuna
 import pytest
+from omegaconf import OmegaConf
 
+from search.config import CONF
 from search.load import measure
-from search.load.__main__ import main
+from search.load.__main__ import _parser, main
 from search.load.measure import Spent, fill, lost, opened
 from search.load.objective import EPOCHS, OBJECTIVES, ended_trials
+from search.study.attributes import TRAINING
 from search.study.records import front
 from search.study.store import TrialStore
 
@@ -63,7 +75,7 @@ def test_only_the_outermost_calls_of_the_storage_are_counted(monkeypatch):
             setattr(Storage, name, None)
     storage = Storage()
     spent.watch(storage)
-    storage.set_trial_user_attr(0, "curve", [])
+    storage.set_trial_user_attr(0, TRAINING, {})
     storage.set_trial_user_attr(0, "other", [])
     storage.get_trial(0)
     assert (spent.storage_s, spent.reports, spent.calls) == (8.0, [3.0], 3)
@@ -77,3 +89,54 @@ def test_the_command_prints_a_line_for_each_number_of_trials_and_workers(tmp_pat
     assert first.startswith("20 trials: read in ")
     assert [row.split()[:4] for row in rows] == [["20", "trials", "1", "workers:"], ["24", "trials", "2", "workers:"]]
     assert all(row.endswith("nothing lost") for row in rows)
+
+
+def test_decisions_are_those_of_a_run_by_default():
+    defaults = OmegaConf.load(CONF / "config.yaml").defaults
+    for group in ("sampler", "pruner"):
+        (chosen,) = (option[group] for option in defaults if group in option)
+        assert _parser().get_default(group) == chosen
+
+
+def running(group):
+    """The processes of a group that have not ended."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group, *_ = path.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        if int(its_group) == group and state != "Z":
+            yield int(path.parent.name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no list of processes")
+def test_its_workers_end_with_the_command(tmp_path):
+    file, root = tmp_path / "a.db", Path(__file__).parents[1]
+    command = [sys.executable, "-m", "search.load", "--storage", f"sqlite:///{file}", "--trials", "20"]
+    process = subprocess.Popen(
+        [*command, "--workers", "2", "--run", "100000"],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+    )
+    ends = time.monotonic() + 120
+
+    def wait_until(condition):
+        while not condition():
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+
+    def trials():
+        with closing(sqlite3.connect(file)) as database, suppress(sqlite3.OperationalError):  # no tables yet
+            return database.execute("SELECT count(*) FROM trials").fetchone()[0]
+        return 0
+
+    try:
+        wait_until(lambda: trials() > 24)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGINT
+        wait_until(lambda: not list(running(process.pid)))
+    finally:
+        for left in running(process.pid):
+            os.kill(left, signal.SIGKILL)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages._heartbeat import HeartbeatThread
 from optuna.trial import TrialState
 from tiny_task import OBJECTIVES, TREE, FirstToken, Reports, run_trials, tiny_search, tiny_study
 
@@ -296,6 +297,21 @@ def test_a_signal_requeues_the_running_trial(study, number):
     trials = run(study, tiny_search(), 2)
     assert [trial.number for trial in trials] == [0, 2]
     assert study.trials[1].params == study.trials[0].params
+
+
+@pytest.mark.parametrize(("moment", "states"), [("start", ["FAIL", "WAITING"]), ("join", ["COMPLETE"])])
+def test_a_signal_while_heartbeats_start_or_end_leaves_no_thread_that_sends_them(study, monkeypatch, moment, states):
+    before = getattr(HeartbeatThread, moment)
+
+    def interrupted(self):
+        before(self)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(HeartbeatThread, moment, interrupted)
+    with pytest.raises(Stopped):
+        run(study, tiny_search(), 2)
+    assert [thread for thread in threading.enumerate() if not thread.daemon] == [threading.main_thread()]
+    assert [trial.state.name for trial in study.trials] == states
 
 
 def test_a_trial_beyond_n_trials_is_over_quota(study, monkeypatch):

@@ -23,6 +23,7 @@ from optuna.storages import BaseStorage
 from search.load.objective import DIRECTIONS, EPOCHS, OBJECTIVES, ended_trials, fake_search
 from search.pruning import Pruner
 from search.samplers.seeded import SeededPerTrial
+from search.study.attributes import TRAINING
 from search.study.history import History
 from search.study.records import Record, State
 from search.study.storage import GRACE_S, close_storage, open_storage, open_study
@@ -63,7 +64,7 @@ class Spent:
                 seconds, self.inside = time.perf_counter() - start, False
                 self.storage_s += seconds
                 self.calls += 1
-                if "curve" in args:
+                if TRAINING in args:
                     self.reports.append(seconds)
 
         return timed
@@ -134,7 +135,12 @@ def run_workers(url: str, name: str, *, workers: int, trials: int) -> Row:
         before = len(study.get_trials(deepcopy=False))
     start_together = (context.Barrier(workers),)
     with ProcessPoolExecutor(workers, context, initializer=_set_barrier, initargs=start_together) as pool:
-        found = list(pool.map(functools.partial(_worker, url, name, before + trials), range(workers)))
+        try:
+            found = list(pool.map(functools.partial(_worker, url, name, before + trials), range(workers)))
+        except BaseException:  # such as a signal; the others would go on, and leaving the pool waits for them
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
     storage_s, wall_s = sum(each.storage_s for each in found), [each.wall_s for each in found]
     reports = sorted(seconds for each in found for seconds in each.reports)
     with opened(url, name) as study:
