@@ -15,7 +15,7 @@ from search.costs import CostModel, excess_over_limits
 from search.lifecycle import Proposer
 from search.pruning import Pruner
 from search.study.attributes import OpenTrial
-from search.study.records import Objectives, Record, State, Stop
+from search.study.records import UNUSABLE, Objectives, Record, State, Stop
 from search.study.store import TrialStore
 from search.training import Learner
 from search.training.divergence import reason_to_prune
@@ -50,7 +50,7 @@ def evaluate(trial: optuna.Trial, store: TrialStore, search: Search) -> Generato
     except Exception as error:
         if not (reason := reason_to_prune(error)):
             raise
-        own.constrain("unusable", 1.0)
+        own.constrain(UNUSABLE, 1.0)
         yield own.write(stop=Stop(f"after {own.record.epochs} epochs: {reason}", own.record.epochs), state=State.PRUNED)
 
 
@@ -108,8 +108,12 @@ def _train(own: OpenTrial, store: TrialStore, search: Search) -> Iterator[Record
     with search.learner.train(own.record, resume=bool(own.record.curve)) as training:
         for epoch, metric, cpu_s in training:
             # Written before the other trials are read: of two workers that race, one sees the other.
-            own.write(cpu_seconds=[*own.record.cpu_seconds, cpu_s], curve=[*own.record.curve, (epoch, metric)])
-            own.write(training_s=deadline.elapsed_s() - start_s, overhead=training.overhead)
+            own.write(
+                curve=[*own.record.curve, (epoch, metric)],
+                cpu_seconds=[*own.record.cpu_seconds, cpu_s],
+                training_s=deadline.elapsed_s() - start_s,
+                overhead=training.overhead,
+            )
             if epoch == training.epochs:  # stopping it now would only throw its result away
                 own.write(validation_metrics=training.evaluate("validation"), test_metrics=training.evaluate("test"))
                 own.write(weights=training.save_weights())

@@ -22,6 +22,7 @@ from tiny_task import Reports, run_trials, tiny_search, tiny_study
 
 from search.proxy.__main__ import main
 from search.study import proxy, retrying
+from search.study.attributes import TRAINING, read_record
 from search.study.database import open_database
 from search.study.proxy import HEARTBEAT, ProxyStorage, address
 from search.study.requeue import fail_stale
@@ -103,7 +104,7 @@ def no_delay(monkeypatch):
 
 
 def outline(study):
-    return [(trial.state, trial.values, trial.params, trial.user_attrs.get("curve")) for trial in study.trials]
+    return [(trial.state, trial.values, trial.params, read_record(trial).curve) for trial in study.trials]
 
 
 def test_a_study_behind_a_server_is_that_of_the_database(url, database):
@@ -129,9 +130,9 @@ def test_writes_whose_answer_was_lost_are_not_repeated(url, no_delay):
     trial = study.ask()
     make_flaky(study, "after")
     trial.suggest_int("depth", 1, 9)
-    trial.set_user_attr("curve", [[1, 0.5]])
+    trial.set_user_attr(TRAINING, {"curve": [[1, 0.5]]})
     study.tell(trial, [0.5, 1.0])
-    assert outline(study) == [(TrialState.COMPLETE, [0.5, 1.0], trial.params, [[1, 0.5]])]
+    assert outline(study) == [(TrialState.COMPLETE, [0.5, 1.0], trial.params, [(1, 0.5)])]
 
 
 def test_every_call_of_the_server_is_retried():

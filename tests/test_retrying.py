@@ -18,6 +18,7 @@ from test_study import InTwoMinutes
 from tiny_task import TREE, Reports, opened, run_trials, tiny_config, tiny_search, tiny_study
 
 from search.study import retrying
+from search.study.attributes import TRAINING, read_record
 from search.study.requeue import fail_stale
 from search.study.retrying import RETRIED, Retrying, RetryingStorage, StorageUnavailableError, unavailable
 from search.workers.run import run
@@ -68,7 +69,7 @@ def messages(caplog):
 
 
 def outline(study):
-    return [(trial.state, trial.values, trial.params, trial.user_attrs.get("curve")) for trial in study.trials]
+    return [(trial.state, trial.values, trial.params, read_record(trial).curve) for trial in study.trials]
 
 
 def test_every_method_with_a_transaction_is_retried():
@@ -92,12 +93,12 @@ def test_writes_whose_commit_took_effect_and_was_lost_are_not_repeated(url, no_d
     trial = study.ask()
     with failing(study, "after", every_second()):
         trial.suggest_int("depth", 1, 9)
-        trial.set_user_attr("curve", [[1, 0.5]])
+        trial.set_user_attr(TRAINING, {"curve": [[1, 0.5]]})
         trial.set_constraint("latency_ms", -1.0)
         study.set_user_attr("a", 1)
         study.tell(trial, [0.5, 1.0])
         study.set_user_attr("a", 2)
-    assert outline(study) == [(TrialState.COMPLETE, [0.5, 1.0], trial.params, [[1, 0.5]])]
+    assert outline(study) == [(TrialState.COMPLETE, [0.5, 1.0], trial.params, [(1, 0.5)])]
     assert study.user_attrs["a"] == 2
 
 
@@ -248,7 +249,7 @@ def test_a_run_without_a_database_ends_with_one_line_and_exit_code_1(tmp_path, m
     write, gone = RetryingStorage.set_trial_user_attr, []
 
     def set_trial_user_attr(self, trial_id, key, value):
-        if key == "curve" and value:
+        if key == TRAINING and value["curve"]:
             opened.append(self)
             gone.append(True)
         write(self, trial_id, key, value)

@@ -69,7 +69,7 @@ def test_interruptions_at_random_moments_change_nothing(tmp_path, monkeypatch, s
         return written
 
     monkeypatch.setattr(OpenTrial, "write", interrupted)
-    monkeypatch.setattr("search.study.requeue.MAX_TRIES", 100)
+    monkeypatch.setattr("search.study.attributes.MAX_TRIES", 100)
     while True:
         study = tiny_study(f"sqlite:///{tmp_path / 'interrupted.db'}")
         try:

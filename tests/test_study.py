@@ -12,6 +12,7 @@ import sqlalchemy
 from optuna.trial import TrialState
 from tiny_task import tiny_study
 
+from search.study.attributes import TRAINING
 from search.study.requeue import fail_stale, ordinals, requeue, requeue_interrupted
 from search.study.storage import get_or_set_attr, open_storage
 from search.study.store import TrialStore
@@ -112,6 +113,7 @@ def test_of_two_trials_that_replace_the_same_one_the_first_counts(url):
     requeue_interrupted(study)
     assert [trial.user_attrs["replaces"] for trial in study.trials[1:]] == [0, 0, 1]
     assert store.is_queued_twice(2), "also after its successor has been replaced"
+    assert list(store.all_records()) == [0], "nobody is told of the second one"
 
 
 def test_ordinals_do_not_depend_on_interruptions(url):
@@ -156,7 +158,7 @@ def test_a_requeued_trial_has_the_same_parameters_and_counts_once(url):
     study = tiny_study(url)
     lost = sample(study)
     lost.set_user_attr("architecture", "{}")
-    lost.set_user_attr("curve", [[1, 0.5]])
+    lost.set_user_attr(TRAINING, {"curve": [[1, 0.5]]})
     study.tell(lost, state=TrialState.FAIL)
     requeue_interrupted(study)
     requeue_interrupted(study)
@@ -164,7 +166,7 @@ def test_a_requeued_trial_has_the_same_parameters_and_counts_once(url):
     again = study.ask()
     assert again.number == 1
     assert again.suggest_int("depth", 1, 9) == lost.params["depth"]
-    assert "curve" not in again.user_attrs, "attributes of the failed trial are not copied"
+    assert TRAINING not in again.user_attrs, "attributes of the failed trial are not copied"
     study.tell(again, [0.5, 1.0])
     assert [each.number for each in TrialStore(study).records()] == [0]
 
@@ -175,14 +177,19 @@ def test_a_failed_trial_that_is_not_requeued_counts(url):
     assert [each.state for each in TrialStore(study).records()] == ["failed"]
 
 
-def test_the_trial_of_a_killed_worker_is_requeued_after_the_grace_period(url):
+@pytest.mark.parametrize("sampled", [True, False])
+def test_the_trial_of_a_killed_worker_is_requeued_until_three_have_died(url, sampled):
     """The dead worker's last heartbeat is moved into the past, which saves waiting."""
     study = tiny_study(url, heartbeat_s=1, grace_s=60)
     storage = backend(study)
     for tries in (1, 2, 3):
         trial = study.ask()
         trial.suggest_int("depth", 1, 9)
-        trial.set_user_attr("worker", "dead:1")
+        if sampled:
+            own = TrialStore(study).begin(trial, {"model": {"depth": 3}})
+            own.write(curve=[(epoch, 0.5) for epoch in range(1, tries + 1)], costs={"latency_ms": 1.0})
+        else:
+            trial.set_user_attr("worker", "dead:1")
         storage.record_heartbeat(trial._trial_id)
         fail_stale(study, 60)
         assert study.trials[-1].state == TrialState.RUNNING, "within the grace period"
@@ -194,7 +201,15 @@ def test_the_trial_of_a_killed_worker_is_requeued_after_the_grace_period(url):
         queued = [each for each in study.trials if each.state == TrialState.WAITING]
         assert len(queued) == (tries < 3), "not after three workers died"
     (record,) = TrialStore(study).records()
-    assert (record.number, record.state, record.reason) == (0, "failed", "3 workers ended while they ran it")
+    reason = "3 workers died while they ran it, as when memory runs out"
+    assert (record.number, record.state, record.reason) == (0, "pruned" if sampled else "failed", reason)
+    if sampled:
+        assert (record.epochs, record.stop.epoch, record.costs) == (3, 3, {"latency_ms": 1.0})
+        assert study.trials[-1].params == {"depth": trial.params["depth"]}
+        assert study.trials[-1].constraints == {"unusable": 1.0}, "which samplers avoid"
+        for _ in range(2):
+            fail_stale(study, 60)
+        assert len(study.trials) == 4, "it is pruned once"
 
 
 def test_the_trial_of_a_worker_that_died_before_its_first_heartbeat_is_requeued(url, monkeypatch):

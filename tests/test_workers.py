@@ -56,7 +56,8 @@ def test_gpus_are_dealt_out(monkeypatch, device, count, gpus, expected):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     assert worker_devices(device, count) == expected
     if gpus and device in ("auto", "cuda"):
-        assert worker_count({"workers": "auto", "budget": "10min", "device": device}) == gpus
+        for budget in ("10min", None):
+            assert worker_count({"workers": "auto", "budget": budget, "device": device}) == gpus
 
 
 def test_a_worker_gets_its_device(monkeypatch):

@@ -16,24 +16,23 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.study.records import Record, State, Stop, Timing
-from search.study.requeue import MAX_TRIES, lost
 
+MAX_TRIES = 3  # workers that may die running a trial: it may be the cause
 STATES: Mapping[TrialState, State] = {
     TrialState.RUNNING: State.RUNNING,
     TrialState.COMPLETE: State.COMPLETE,
     TrialState.PRUNED: State.PRUNED,
     TrialState.FAIL: State.FAILED,
 }
+TRAINING = "training"  # attribute with the fields that change after each epoch, written in one transaction
+_TRAINING_FIELDS = ("curve", "cpu_seconds", "training_s", "overhead")
 _PLAIN_FIELDS = (  # stored as they are, under their own names
     "costs",
     "validation_metrics",
     "test_metrics",
     "error",
     "traceback",
-    "cpu_seconds",
-    "training_s",
     "latency_s",
-    "overhead",
     "resumed",
     "worker",
     "weights",
@@ -50,17 +49,20 @@ class OpenTrial:
 
     def write(self, **changes: Any) -> Record:
         """Change fields of the record and store them; return the new record."""
+        record = replace(self.record, **changes)
+        if not changes.keys().isdisjoint(_TRAINING_FIELDS):
+            self._trial.set_user_attr(TRAINING, {name: getattr(record, name) for name in _TRAINING_FIELDS})
         for name, value in changes.items():
             if name == "stop":
                 self._trial.set_user_attr("stop", asdict(value))
             elif name == "timings":
                 self._trial.set_user_attr("timing", asdict(value[-1]))
-            elif name != "state" and name != "metric":  # Optuna stores those
+            elif name in _PLAIN_FIELDS:
                 self._trial.set_user_attr(name, value)
             elif value in (State.PAUSED, State.DUPLICATE, State.OVER_QUOTA):  # states that Optuna doesn't have
                 self._trial.set_user_attr("outcome", str(value))
-        self.record = replace(self.record, **changes)
-        return self.record
+        self.record = record
+        return record
 
     def constrain(self, name: str, excess: float) -> None:
         """Store a constraint for Optuna's samplers; it is violated above 0."""
@@ -72,14 +74,15 @@ def read_record(trial: FrozenTrial) -> Record:
     known = trial.user_attrs
     stop, timing = known.get("stop"), known.get("timing")
     timings = () if timing is None else (Timing(**timing),)
-    plain = {name: known[name] for name in _PLAIN_FIELDS if name in known}
+    training = {"curve": [], **known, **known.get(TRAINING, {})}  # up to version 0.2 they were stored one by one
+    plain = {name: training[name] for name in (*_PLAIN_FIELDS, *_TRAINING_FIELDS) if name in training}
+    plain["curve"] = [(int(epoch), float(metric)) for epoch, metric in plain["curve"]]
     if trial.state == TrialState.FAIL and lost(known):
-        plain["error"] = f"{MAX_TRIES} workers ended while they ran it"
+        plain["error"] = died()
     return Record(
         number=trial.number,
         state=State(known.get("outcome", STATES[trial.state])) if trial.state.is_finished() else STATES[trial.state],
         **plain,
-        curve=[(int(epoch), float(metric)) for epoch, metric in known.get("curve", [])],
         metric=trial.values[0] if trial.state == TrialState.COMPLETE else None,
         architecture=json.loads(known.get("architecture", "{}")),
         parameters=trial.params,
@@ -87,6 +90,16 @@ def read_record(trial: FrozenTrial) -> Record:
         stop=None if stop is None else Stop(**{**stop, "beaten_by": tuple(stop["beaten_by"])}),
         ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
     )
+
+
+def lost(attributes: Mapping[str, Any]) -> bool:
+    """Whether a failed trial, by its user attributes, was ended by the death of too many workers."""
+    return "error" not in attributes and attributes.get("tries", 1) >= MAX_TRIES and "interrupted" not in attributes
+
+
+def died() -> str:
+    """Why such a trial is not tried again."""
+    return f"{MAX_TRIES} workers died while they ran it, as when memory runs out"
 
 
 def write_error(trial: optuna.Trial, error: Exception) -> None:

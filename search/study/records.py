@@ -31,6 +31,7 @@ class State(StrEnum):
     REPLACED = "replaced"  # queued again, to be resumed or after its worker died
 
 
+UNUSABLE = "unusable"  # the constraint that a trial without a usable result violates
 COUNTED = frozenset(  # towards n_trials
     {State.RUNNING, State.COMPLETE, State.PRUNED, State.PAUSED, State.FAILED}
 )

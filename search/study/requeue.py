@@ -1,5 +1,7 @@
 """Requeue trials: paused ones that are resumed, interrupted ones, and those of dead workers.
 
+One that ``MAX_TRIES`` workers have died running is pruned instead, as it is likely to be the cause.
+
 Optuna numbers the requeued one anew; for everybody else the trial keeps the number of its first start. The requeued one
 has ``replaces``, Optuna's number of the trial that it was requeued for, in its user attributes. Two workers may requeue
 the same trial at the same time; of its replacements the one with the lowest number counts. Optuna numbers them under a
@@ -9,16 +11,17 @@ lock, so whoever sees one sees those before it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from search.study.attributes import died, lost, read_record
+from search.study.records import UNUSABLE, State, Stop
 from search.study.retrying import is_recovering
-
-MAX_TRIES = 3  # workers that may die running a trial: it may be the cause
 
 
 def successors(trials: Sequence[FrozenTrial]) -> dict[int, int]:
@@ -85,23 +88,43 @@ def requeue(study: optuna.Study, number: int, **attributes: Any) -> None:
     )
 
 
-def lost(attributes: Mapping[str, Any]) -> bool:
-    """Whether a failed trial, by its user attributes, was ended by the death of too many workers."""
-    return "error" not in attributes and attributes.get("tries", 1) >= MAX_TRIES and "interrupted" not in attributes
+def prune_lost(study: optuna.Study, number: int) -> None:
+    """Replace a trial that too many workers have died running by a pruned one with its attributes and a constraint.
+
+    One that was not even sampled completely has failed.
+    """
+    trials = study.get_trials(deepcopy=False)
+    known = next((trial for trial in chain(trials, number) if "architecture" in trial.user_attrs), None)
+    if known is None:
+        return
+    stop = Stop(died(), read_record(known).epochs)
+    study.add_trial(
+        optuna.create_trial(
+            state=TrialState.PRUNED,
+            params=known.params,
+            distributions=known.distributions,
+            user_attrs={**known.user_attrs, "replaces": number, "stop": asdict(stop), "outcome": str(State.PRUNED)},
+            constraints={UNUSABLE: 1.0},
+        )
+    )
 
 
 def requeue_interrupted(study: optuna.Study) -> None:
     """Requeue the failed trials that have no error: they were interrupted, or their worker died.
 
-    Not those that ``MAX_TRIES`` workers have died running.
+    Those that too many workers have died running are pruned.
     """
     trials = study.get_trials(deepcopy=False)
     replaced = successors(trials)
     for trial in trials:
         known = trial.user_attrs
-        if trial.state != TrialState.FAIL or "error" in known or trial.number in replaced or lost(known):
+        if trial.state != TrialState.FAIL or "error" in known or trial.number in replaced:
             continue
-        if replaced.get(known.get("replaces", -1), trial.number) == trial.number:  # not queued twice itself
+        if replaced.get(known.get("replaces", -1), trial.number) != trial.number:
+            continue  # it was queued twice itself
+        if lost(known):
+            prune_lost(study, trial.number)
+        else:
             requeue(study, trial.number, tries=known.get("tries", 1) + ("interrupted" not in known))
 
 

@@ -17,7 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.study import requeue
-from search.study.attributes import OpenTrial, read_record
+from search.study.attributes import OpenTrial, lost, read_record
 from search.study.history import History
 from search.study.records import COUNTED, Objectives, Record, State, Timing
 from search.study.shared import SharedAttributes
@@ -105,9 +105,9 @@ class TrialStore(SharedAttributes):
         return [record.number for record in self.records() if record.state in (State.COMPLETE, State.PRUNED)]
 
     def lost(self) -> list[int]:
-        """The trials that failed as too many workers died running them."""
+        """The trials that too many workers died running."""
         failed = (trial for trial in self._trials() if trial.state == TrialState.FAIL)
-        return [self.number(trial.number) for trial in failed if requeue.lost(trial.user_attrs)]
+        return [self.number(trial.number) for trial in failed if lost(trial.user_attrs)]
 
     def parameters(self, number: int) -> dict[str, Any]:
         """The parameters of a trial, as sampled."""

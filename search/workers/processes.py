@@ -27,17 +27,18 @@ STOPPING_S = 20.0  # that a worker has to requeue its trial, before it is killed
 
 
 def worker_count(config: Mapping[str, Any]) -> int:
-    """``config["workers"]``; if that is ``auto``, with a time budget one per core or GPU of the device, else one.
+    """``config["workers"]``; if that is ``auto``, one per GPU of the device, on a CPU with a time budget one per core.
 
-    Without a budget it is one, so that the same seed gives the same first architectures.
+    On a CPU without a budget it is one: then the same seed gives the same trials to the bit, which several workers,
+    whose order depends on timing, do not; and who sets no budget does not say that time is short.
     """
     workers = config.get("workers", "auto")
     if isinstance(workers, int):
         return workers
-    if config["budget"] is None or config["device"] not in ("auto", "cpu", "cuda"):
-        return 1
     if gpus := _gpus(config["device"]):
         return gpus
+    if config["budget"] is None or config["device"] not in ("auto", "cpu"):
+        return 1
     from search.costs.exclusive import cores
     from search.training.device import select_device
 
