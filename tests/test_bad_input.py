@@ -13,6 +13,7 @@ COMMANDS = [  # arguments, and parts of the message
     (["costs=[[latency_ms]]"], ["costs=[['latency_ms']]: it must be a list of distinct costs"]),
     (["task=null"], ["task=null: it must be one name; known: arrays"]),
     (["latency=-inf"], ["latency=-inf: it must be one name; known: flops, measured"]),
+    (["pruner=5"], ["pruner=5: it must be one name; known: accuracy_only, ceiling"]),
     (["space=null"], ["space=null: it must be one name"]),
     *(
         ([f"~{name}"], [f"{name}: {SECTION}"])
@@ -36,7 +37,14 @@ COMMANDS = [  # arguments, and parts of the message
     ),
     (["+space.attention.softmax.rope=abc"], ["attention.softmax: rope='abc': it must be true or false"]),
     (["+space.attention.softmax.kv_heads=abc"], ["kv_heads='abc': it must be a whole number or null"]),
-    *(([f"++space.train.{name}=abc"], [f"train: {name}='abc': it must be "]) for name in ("lr", "clip", "warmup")),
+    (["+space.model.feed_forward=abc"], ["model: feed_forward='abc': it must be a whole number"]),
+    (["space.attention.longformer.window=abc"], ["longformer: window='abc': it must be a whole number"]),
+    (["latency.batch=abc"], ["latency: batch='abc': it must be a whole number"]),
+    (["storage.heartbeat_s=abc"], ["storage: heartbeat_s='abc': it must be a whole number"]),
+    *(
+        ([f"++space.train.{name}=abc"], [f"train: {name}='abc': it must be "])
+        for name in ("lr", "clip", "warmup", "weight_decay")
+    ),
     *(([f"++space.train.{name}=nan"], [f"train: {name}=nan: it must be "]) for name in ("lr", "weight_decay")),
     (["task._target_=os.getcwd"], ["task: _target_='os.getcwd': it must be a subclass of spaces.tasks.Task"]),
     (["sampler._target_=os.getcwd"], ["sampler: _target_='os.getcwd': it must be a subclass of optuna.samplers."]),

@@ -273,6 +273,8 @@ def test_many_unusable_rows_are_refused(tmp_path: Path) -> None:
         ("csv.bz2", b"review,stars\na,1\n", "reviews.csv.bz2: Invalid data stream"),
         ("csv.xz", b"review,stars\na,1\n", "reviews.csv.xz: Input format not supported"),
         ("jsonl", b'{"review": "a", "b": 1}\n\n{"c": 2}\n', "label='stars': .*; there are review, b, c"),
+        pytest.param("json", b"[" * 100_000, "reviews.json: .*nested", id="json of brackets"),
+        pytest.param("jsonl", b"[" * 100_000, "reviews.jsonl: .*unusable", id="jsonl of brackets"),
         ("jsonl", b"review,stars\na,1\n", "reviews.jsonl: 2 of 2 rows are unusable, such as line 1: not JSON"),
         (
             "parquet",

@@ -469,9 +469,11 @@ def test_the_folder_of_a_start_that_was_killed_is_deleted_by_the_next_one(tmp_pa
     assert [folder.exists() for folder in left] == [False, False, True], "only that of a running process is kept"
 
 
-def test_a_server_that_is_down_only_causes_warnings(server, monkeypatch, caplog):
+@pytest.mark.parametrize("address", ["http://me:{}@127.0.0.1:9/", "postgresql+psycopg://me:{}@127.0.0.1:9/none"])
+def test_a_server_or_database_that_is_down_only_causes_warnings(server, monkeypatch, caplog, address):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    tracking = server.tracker(uri=f"http://me:{SECRET}@127.0.0.1:9/")
+    monkeypatch.setattr("mlflow.store.db.utils.time.sleep", lambda _: None)  # between its ten attempts
+    tracking = server.tracker(uri=address.format(SECRET))
     tracking.log(0, [record(0)])
     tracking.finish([record(0)])
     assert tracking.url() == ""

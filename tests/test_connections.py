@@ -1,0 +1,52 @@
+"""Connections to PostgreSQL that nobody has closed: idle ones that were dropped, and dead ones."""
+
+import socket
+
+import pytest
+import sqlalchemy
+from conftest import POSTGRESQL
+from tiny_task import tiny_study
+
+from search.study import retrying
+from search.study.database import LIBPQ
+
+pytestmark = pytest.mark.skipif(not POSTGRESQL, reason="no server given")
+
+
+@pytest.fixture
+def study(emptied_postgresql, monkeypatch):
+    study = tiny_study(emptied_postgresql)
+    monkeypatch.setattr(retrying.time, "sleep", lambda _: pytest.fail("a transaction is retried"))
+    return study
+
+
+def test_an_idle_connection_that_was_closed_is_replaced_before_it_is_used(study, emptied_postgresql):
+    """As after an hour without a query, by the server or what is between; no transaction fails."""
+    study.set_user_attr("a", 1)
+    engine = sqlalchemy.create_engine(emptied_postgresql)
+    close = (
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with engine.connect() as connection:
+        closed = connection.execute(sqlalchemy.text(close)).scalars().all()
+    engine.dispose()
+    study.set_user_attr("a", 2)
+    assert closed == [True]
+    assert study.user_attrs["a"] == 2
+
+
+def test_a_connection_that_the_network_drops_silently_is_noticed_within_a_minute(study):
+    """By the kernel, which asks an idle other end and counts what is not acknowledged."""
+    with (
+        study._storage._backend.engine.connect() as connection,
+        socket.socket(fileno=connection.connection.driver_connection.pgconn.socket) as link,
+    ):
+        if link.family == socket.AF_UNIX:
+            pytest.skip("reached by a file")
+        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+        idle_s, interval_s, count, lost_ms = (link.getsockopt(socket.IPPROTO_TCP, each) for each in options)
+        assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        link.detach()
+    assert idle_s + interval_s * count <= 60
+    assert lost_ms == LIBPQ["tcp_user_timeout"] <= 60_000
