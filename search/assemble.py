@@ -151,8 +151,7 @@ def build_search(
     if type(tracking) is not Tracking:
         tracking = BackgroundTracking(tracking)
     if command:
-        folder_name = str(folder.absolute())
-        store.write_run_start(hide_passwords(command), budget=budget, checkpoints=folder_name, **environment())
+        store.write_run_start(hide_passwords(command), budget=budget, checkpoints=folder.absolute(), **environment())
     phase("starting tracking")
     tracking.start(
         config["study"],
@@ -232,7 +231,8 @@ def _with_epochs(
 
 def _data(task: Task, phase: Callable[[str], None]) -> dict[str, Any]:
     phase("computing the fingerprint of the data")
-    return {"fingerprint": fingerprint(task), "examples": {split: task.data(split).size for split in SPLITS}}
+    examples = {split: task.data(split).size for split in SPLITS}
+    return {"fingerprint": fingerprint(task), "examples": examples, "per_token": task.spec.per_token}
 
 
 def _baselines(task: Task, phase: Callable[[str], None]) -> list[BaselineResult]:

@@ -54,11 +54,19 @@ class Visit:
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
     def visible_text(self) -> str:
-        """The text within the window: elements that are rendered, not scrolled away and not hidden."""
+        """The text within the window: elements that are rendered whole, not scrolled away, not folded, not hidden."""
         return str(self.page.evaluate(_VISIBLE_TEXT))
 
 
 _VISIBLE_TEXT = """() => {
+  const isClipped = (box, element) => {
+    for (let each = element; each && each !== document.body; each = each.parentElement) {
+      const clip = each.getBoundingClientRect();
+      const isOutside = box.bottom > clip.bottom || box.top < clip.top;
+      if (getComputedStyle(each).overflowY !== 'visible' && isOutside) return true;
+    }
+    return false;
+  };
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   const found = [];
   while (walker.nextNode()) {
@@ -68,8 +76,8 @@ _VISIBLE_TEXT = """() => {
     range.selectNodeContents(walker.currentNode);
     const box = range.getBoundingClientRect();
     const parent = walker.currentNode.parentElement;
-    if (box.width && box.bottom > 0 && box.top < innerHeight && box.left < innerWidth && parent.checkVisibility())
-      found.push(text);
+    const isInside = box.width && box.bottom > 0 && box.top < innerHeight && box.left < innerWidth;
+    if (isInside && parent.checkVisibility() && !isClipped(box, parent)) found.push(text);
   }
   return found.join(' ');
 }"""

@@ -97,7 +97,7 @@ def test_the_note_in_mlflow_says_what_the_page_says(folder):
     run = {"command": "python -m search.run +space=mine seed=7", "versions": {"torch": "9.9"}, "at": 0.0}
     run |= {"budget": "36 trials", "machine": "a processor, 2 cores"}
     again = {f"confirmed:1:{seed}": {"validation": {}, "test": {"accuracy": 0.86 + seed / 50}} for seed in (0, 1)}
-    data = {"fingerprint": "f" * 64, "examples": {"train": 0, "validation": 0, "test": 84}}
+    data = {"fingerprint": "f" * 64, "per_token": False, "examples": {"train": 0, "validation": 0, "test": 84}}
     written(baselines=[BASELINE], run_start=run, data=data, identity={**IDENTITY, "seed": 7}, **again)
     assert main(["tiny"]) == 0
     _, page = read(folder / "tiny.html")
@@ -119,17 +119,13 @@ def test_the_note_in_mlflow_says_what_the_page_says(folder):
         assert command in note
     assert "mechanisms: softmax, linformer" in plain
     assert plain.splitlines()[:4] == [
-        "- **Searched:** FirstToken (84 examples) with softmax, linformer and 4 dimensions; seed 7; budget 36 trials; "
-        "on a processor, 2 cores",
-        "- **Found:** accuracy 0.9000 (test 0.8900 ±0.085) at latency_ms 0.5 ±0.0%, trial 1; 2 points from latency_ms "
-        "0.2, accuracy 0.6000; best baseline 0.6500, linear",
-        "- **Why:** by ascending latency_ms the front has linformer from 0.2 (to accuracy 0.9)",
-        "- **Next:** python -m search.front tiny --confirm 5; search.export tiny --knee --to model; more below",
+        "**Searched:** FirstToken, 2 mechanisms, 36 trials, seed 7; a processor, 2 cores  ",
+        "**Found:** accuracy 0.9000 (test 0.8900 ±0.085) at 0.5 ms ±0.0% (#1); 2 points; baseline 0.6500  ",
+        "**Why:** linformer wins from 0.2 ms  ",
+        "**Next:** python -m search.front tiny --confirm 5; to explain, export, continue: see below",
     ]
     for text in ("accuracy: model.width 60%, train.lr 40%", "The latest run ended: the space is exhausted."):
         assert text in plain
-    values = {value.name: value.value for value in data.values}
-    assert (values["importance_accuracy/model.width"], values["importance_latency_ms/train.lr"]) == (0.6, 1.0)
     assert "Trained again with fresh seeds, mean and 95% interval: trial 1 0.8700 ±0.1271 on test (2 seeds)." in plain
     assert "| 1 | 0.5 ±0.0% | 0.9000 | 0.8900 ±0.085 |" in plain
     assert "| baseline |  | 0.6500 | 0.6400 ±0.11 |" in plain

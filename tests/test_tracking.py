@@ -254,7 +254,9 @@ def test_the_note_is_updated_after_a_resumed_trial_and_after_remeasuring(server)
     parent = server.parent()
     assert "width=64" not in parent.data.tags["mlflow.note.content"], "dominated now"
     assert parent.data.metrics["hypervolume"] == pytest.approx(OBJECTIVES.hypervolume([*trials[:2], faster]))
-    assert server.children()[2].data.metrics["latency_ms"] == 0.9
+    trial = server.children()[2].data
+    assert (trial.metrics["latency_ms"], trial.metrics["latency_spread"]) == (0.9, 0.01)
+    assert trial.tags["mlflow.note.content"] == "complete: accuracy 0.7000 at latency_ms 0.9"
 
 
 def test_logging_a_trial_takes_four_calls_and_no_read(server, monkeypatch):

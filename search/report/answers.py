@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from search.report.baselines import best_baseline
 from search.report.importance import Importance, describe_importance
-from search.report.intervals import sample
+from search.report.intervals import sample, test_examples
 from search.report.rows import mechanism, with_margin
 from search.study.confirmations import Repetition, read_repetitions
 from search.study.records import Objectives, Record, State, front
@@ -50,8 +50,8 @@ class Description:
 
     @property
     def test_examples(self) -> int:
-        """Size of the test split; 0 if it is unknown."""
-        return int(self.data.get("examples", {}).get("test", 0))
+        """See :func:`search.report.intervals.test_examples`."""
+        return test_examples(self.data)
 
     @classmethod
     def of(cls, store: TrialStore, objectives: Objectives, dimensions: Collection[str]) -> Self:
@@ -126,8 +126,9 @@ def answers(
         on_test = with_margin(baseline.test_metrics.get(metric), objectives, examples)
         in_brackets = f" (test {on_test})" if on_test else ""
         yield f"The best baseline, {baseline.name}, has {baseline.metrics[metric]:.4f}{in_brackets}."
-    if spans := mechanisms_by_cost(members, objectives):
-        yield f"By ascending {cost}, the front consists of: {spans}."
+    if spans := winners(members, objectives):
+        listed = ", ".join(f"{name} from {_amount(cost, low)} (to {reached:.4g})" for name, low, reached in spans)
+        yield f"By ascending cost the front has, with the {metric} that each reaches: {listed}."
     if important := describe_importance(importance):
         yield important
     if description is not None and (again := trained_again(members, description.repetitions, objectives)):
@@ -153,17 +154,17 @@ def trained_again(
     return f"Trained again with fresh seeds, mean and 95% interval: {', '.join(found)}." if found else ""
 
 
-def mechanisms_by_cost(members: Sequence[Record], objectives: Objectives) -> str:
-    """Which mechanism wins at which cost, with the metric that it reaches; empty with several costs, or one member."""
+def winners(members: Sequence[Record], objectives: Objectives) -> list[tuple[str, float, float]]:
+    """The mechanisms along the front: name, cost from which on it wins, and the metric that it reaches there.
+
+    Empty with several costs, or with a single member.
+    """
     if len(objectives.costs) > 1 or len(members) < 2:
-        return ""
-    cost = objectives.costs[0]
+        return []
     groups = [list(each) for _, each in groupby(members, key=lambda each: mechanism(each.architecture))]
-    return ", ".join(
-        f"{mechanism(group[0].architecture)} from {group[0].costs[cost]:.4g} (to {objectives.metric} "
-        f"{group[-1].metric:.4g})"
-        for group in groups
-    )
+    return [
+        (mechanism(each[0].architecture), each[0].costs[objectives.costs[0]], each[-1].metric or 0.0) for each in groups
+    ]
 
 
 def in_short(
@@ -172,34 +173,39 @@ def in_short(
     objectives: Objectives,
     baselines: Sequence[BaselineResult],
 ) -> list[tuple[str, str]]:
-    """The four answers in a line each: what was searched, what was found, why, and what to do next."""
+    """The four answers in a line each: what was searched, what was found, why, and what to do next.
+
+    The lines are short, since MLflow shows five of a note before a click.
+    """
     metric, cost, members = objectives.metric, objectives.costs[0], front(records, objectives)
     known = dict(description.rows)
-    examples = sum(description.data["examples"].values()) if description.data else 0
-    size = f" ({examples:,} examples)" if examples else ""
-    searched = [f"{known['task']}{size} with {known['mechanisms']} and {len(description.dimensions)} dimensions"]
-    searched += [f"{name} {known[name]}" for name in ("seed", "budget") if name in known]
+    count = len(known["mechanisms"].split(", "))
+    searched = [known["task"], f"{count} mechanism{'s' * (count != 1)}", known.get("budget", f"{len(records)} trials")]
+    searched += [f"seed {known['seed']}"] if "seed" in known else []
     hosts = sorted({member.timing.host for member in members if member.timing})
-    if where := known.get("machine", ", ".join(hosts)):
-        searched.append(f"on {where}")
-    lines = [("Searched", "; ".join(searched))]
+    where = known.get("machine", ", ".join(hosts))
+    lines = [("Searched", ", ".join(searched) + (f"; {where}" if where else ""))]
     if members:
         best = min(members, key=lambda member: objectives.loss(member.metric or 0.0))
         spread = f" ±{best.timing.spread:.1%}" if best.timing and cost == "latency_ms" else ""
         reached = with_test(best, objectives, description.test_examples)
-        found = f"{metric} {reached} at {cost} {best.costs[cost]:.4g}{spread}, trial {best.number}"
-        if len(members) > 1:
-            found += f"; {len(members)} points from {cost} {members[0].costs[cost]:.4g}, {metric} "
-            found += f"{members[0].metric:.4f}"
+        found = f"{metric} {reached} at {_amount(cost, best.costs[cost])}{spread} (#{best.number})"
+        found += f"; {len(members)} points" if len(members) > 1 else ""
         if baseline := best_baseline(baselines, objectives):
-            found += f"; best baseline {baseline.metrics[metric]:.4f}, {baseline.name}"
+            found += f"; baseline {baseline.metrics[metric]:.4f}"
         lines.append(("Found", found))
-    if spans := mechanisms_by_cost(members, objectives):
-        lines.append(("Why", f"by ascending {cost} the front has {spans}"))
+    if spans := winners(members, objectives):
+        (first, low, _), *rest = spans
+        others = "".join(f", {name} from {low:.3g}" for name, low, _ in rest)
+        lines.append(("Why", f"{first} wins from {_amount(cost, low)}{others}"))
     name = shlex.quote(description.study)
-    after = [f"python -m search.front {name} --confirm 5", f"search.export {name} --knee --to model"] if members else []
-    lines.append(("Next", "; ".join([*after, "more below"]) if after else f"python -m search.report {name}"))
+    after = f"python -m search.front {name} --confirm 5; to explain, export, continue: see below"
+    lines.append(("Next", after if members else f"python -m search.report {name}"))
     return lines
+
+
+def _amount(cost: str, value: float) -> str:
+    return f"{value:.3g} ms" if cost == "latency_ms" else f"{cost} {value:.3g}"
 
 
 def with_test(member: Record, objectives: Objectives, test_examples: int = 0) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev
-from typing import Literal
+from typing import Any, Literal
 
 from search.study.confirmations import Repetition
 from search.study.records import Objectives
@@ -60,11 +60,20 @@ def sample(
     return Sample(finite) if len(finite) > 1 else None
 
 
+def test_examples(data: Mapping[str, Any]) -> int:
+    """The number of independent labels in the test split; 0 if it is unknown, or if an example has several labels.
+
+    Args:
+        data: of the study; see :meth:`search.study.shared.SharedAttributes.data`.
+    """
+    return 0 if data.get("per_token", True) else int(data["examples"]["test"])
+
+
 def margin(metric: float, count: int, objectives: Objectives) -> float | None:
     """The larger side of the 95 % interval of a metric on ``count`` examples; None if it is no share, or of none.
 
-    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927. With several labels an
-    example it is too wide rather than too narrow, since those of an example depend on each other.
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927. The examples must be
+    independent.
     """
     if objectives.metric not in SHARES or count < 1:
         return None

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -62,7 +63,9 @@ class SharedAttributes:
         return [BaselineResult(**result) for result in stored]
 
     def data(self, compute: Callable[[], Mapping[str, Any]] | None = None) -> dict[str, Any]:
-        """``fingerprint`` and ``examples`` by split of the data; ``compute()`` if not stored yet, and then stored.
+        """``fingerprint``, ``examples`` by split, and whether these have several labels, ``per_token``, of the data.
+
+        ``compute()`` if they are not stored yet, and then stored.
 
         Empty if they are not stored and ``compute`` is None.
         """
@@ -88,13 +91,13 @@ class SharedAttributes:
         return str(get_or_set_attr(self.study, "id", lambda: uuid.uuid4().hex))
 
     def write_run_start(
-        self, command: str, *, budget: str, machine: str, versions: Mapping[str, str], checkpoints: str
+        self, command: str, *, budget: str, machine: str, versions: Mapping[str, str], checkpoints: Path
     ) -> None:
         """Record the command of a run that begins now, its budget and machine, versions, and the checkpoints' folder.
 
         The budget and the machine are texts for people.
         """
-        texts = {"command": command, "budget": budget, "machine": machine, "checkpoints": checkpoints}
+        texts = {"command": command, "budget": budget, "machine": machine, "checkpoints": str(checkpoints)}
         self.study.set_user_attr(RUN_START, {**texts, "versions": dict(versions), "at": time.time()})
 
     def run_start(self) -> dict[str, Any] | None:

@@ -43,7 +43,4 @@ def experiment_note(studies: Mapping[str, str]) -> str:
     Without it a reader meets MLflow's page for traces, which is empty.
     """
     links = " · ".join(f"[{markdown_text(name)}]({address})" for name, address in studies.items())
-    return (
-        f"Click Model training first. Studies: {links}. Each is a run whose description tells what was searched "
-        "and found, with a nested run per trial. `python -m search.ui STUDY` prints its address."
-    )
+    return f"Click Model training first. Studies: {links}. The description of each tells what was searched and found."

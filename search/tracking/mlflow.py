@@ -144,12 +144,17 @@ class MlflowTracking(Tracking):
 
     def _finish(self, records: Sequence[Record], reason: str, importance: Callable[[], Importance]) -> None:
         self._connect()
+        shares = importance()
         self._runs.delete_surplus({record.number for record in records})
-        self._log_trials(records, {record.number for record in records}, reason, importance())
+        self._log_trials(records, {record.number for record in records}, reason, shares)
+        others, addresses = {record.number: record for record in records}, self._runs.addresses()
         for record in records:
             if len(record.timings) > 1:  # measured again after it was logged
-                self._runs.update_metrics(record.number, {"latency_ms": record.costs["latency_ms"]})
-        self._log_artifacts(records)
+                new = {"latency_ms": record.costs["latency_ms"], "latency_spread": record.timings[-1].spread}
+                self._runs.update_trial(
+                    record.number, new, summaries.trial_note(record, self.objectives, others, addresses)
+                )
+        self._log_artifacts(records, shares)
         if self._monitor is not None:
             self._monitor.finish()  # type: ignore[no-untyped-call]
         self._runs.finish(hide_passwords(reason)[: summaries.TEXT_LIMIT])
@@ -175,14 +180,14 @@ class MlflowTracking(Tracking):
                 name = summaries.trial_name(record, dimensions)
                 self._runs.log_trial(record, data, name=name, front=on_front)
         self._runs.tag_front(members)
-        links = self._runs.links()
+        links = self._runs.links(importance=bool(importance))
         self._runs.log_study(
             study_data(records, self.objectives, links, self.baselines, self.description, importance, reason)
         )
 
-    def _log_artifacts(self, records: Sequence[Record]) -> None:
+    def _log_artifacts(self, records: Sequence[Record], importance: Importance = MappingProxyType({})) -> None:
         """Log the large artifacts. Their store may fail independently of that of the runs."""
-        from search.report import picture  # it imports matplotlib
+        from search.report import charts, figure, picture  # they import matplotlib
 
         began = time.monotonic()
         members = rows.table_rows(front(records, self.objectives), self.objectives)
@@ -197,6 +202,9 @@ class MlflowTracking(Tracking):
                 self._runs.log_text(config, self.config)
             self._runs.log_text("front.json", json.dumps(table))
             self._runs.log_text("front.html", page)
+            if importance:
+                drawn = figure.rendered(charts.draw_importance(importance), "svg")
+                self._runs.log_text(saved_view.IMPORTANCE, drawn.decode())
         except Exception as error:
             self._warn(error)
         self._next_artifacts_at = max(began + ARTIFACTS_EVERY_S, _retry_time(began))

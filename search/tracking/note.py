@@ -48,11 +48,10 @@ def study_data(
     tags = {"ended": str(ended)}
     if best := best_baseline(baselines, objectives):
         tags["baseline"] = best.name
-        numbers |= {sanitize(f"baseline_{name}"): value for name, value in best.metrics.items()}
-        numbers |= {sanitize(f"baseline_test_{name}"): value for name, value in best.test_metrics.items()}
+        metric = objectives.metric  # its other metrics are those of its own run
+        splits = {"baseline": best.metrics, "baseline_test": best.test_metrics}
+        numbers |= {sanitize(f"{name}_{metric}"): each[metric] for name, each in splits.items() if metric in each}
         numbers["baseline_latency_ms"] = best.latency_ms
-    for objective, shares in importance.items():  # MLflow shows metrics with the same text before the slash together
-        numbers |= {sanitize(f"importance_{objective}/{dimension}"): each for dimension, each in shares.items()}
     arrow = "↑" if objectives.direction == "maximize" else "↓"
     dimensions, examples = (None, 0) if description is None else (description.dimensions, description.test_examples)
     lines = (
@@ -65,7 +64,8 @@ def study_data(
     short = () if description is None else in_short(description, records, objectives, baselines)
     head = "\n\n".join(
         (
-            *(["\n".join(f"- **{name}:** {rows.markdown_text(text)}" for name, text in short)] if short else []),
+            # Hard line breaks, as a list is narrower.
+            *(["  \n".join(f"**{name}:** {rows.markdown_text(text)}" for name, text in short)] if short else []),
             f"**{rows.markdown_text(objectives.metric)} {arrow} against "
             f"{', '.join(f'{cost} ↓' for cost in objectives.costs)}** · "
             f"{ended} trials: {', '.join(f'{count} {state}' for state, count in counts.items() if count)} · "

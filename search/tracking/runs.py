@@ -187,9 +187,10 @@ class StudyRuns:
         client.log_batch(self._client, run.info.run_id, RunData(values=data.values), start_ms=run.info.start_time)
         self._client.set_terminated(run.info.run_id)
 
-    def update_metrics(self, number: int, values: Mapping[str, float]) -> None:
-        """Log new values of a trial's metrics; the old ones stay in the metrics' history."""
-        data = RunData(values=[MetricValue(name, value, step=1) for name, value in values.items()])
+    def update_trial(self, number: int, values: Mapping[str, float], note: str) -> None:
+        """Log new values of a trial's metrics, and its note; the old values stay in the metrics' history."""
+        metrics = [MetricValue(name, value, step=1) for name, value in values.items()]
+        data = RunData(tags={NOTE: note}, values=metrics)
         client.log_batch(self._client, self._trials[number].run_id, data, start_ms=now_ms())
 
     def tag_front(self, members: Collection[int]) -> None:
@@ -211,15 +212,10 @@ class StudyRuns:
             client.log_batch(self._client, self.parent, data, start_ms=now_ms())
             self._tags = {**self._tags, **data.tags}
 
-    def links(self) -> dict[str, str]:
-        """Links in the note of the parent run, by their text."""
-        files = f"#/experiments/{self.experiment_id}/runs/{self.parent}/artifacts"
-        return {
-            "plot of the front": f"{files}/front.html",
-            "table": f"{files}/front.json",
-            "all trials as charts": saved_view.url_path(self.experiment_id, self.study_id),
-            **json.loads(self._tags.get(MODELS, "{}")),
-        }
+    def links(self, *, importance: bool = False) -> dict[str, str]:
+        """See :func:`search.tracking.saved_view.links`; also to the registered models of the study."""
+        found = saved_view.links(self.experiment_id, self.parent, self.study_id, importance=importance)
+        return {**found, **json.loads(self._tags.get(MODELS, "{}"))}
 
     def log_text(self, path: str, text: str) -> None:
         """Write an artifact of the parent run; an existing one is replaced."""

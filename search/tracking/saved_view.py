@@ -1,7 +1,7 @@
-"""A saved view of MLflow's runs page for one study: scatter plots of metric against cost, and the sorted trials.
+"""Addresses in MLflow's UI, and a saved view of its runs page for one study: scatter plots, and the sorted trials.
 
-The format is internal to MLflow and undocumented: version 3.17 stores it as a tag of the experiment. A UI that cannot
-read it shows the default list of runs.
+The format of a view is internal to MLflow and undocumented: version 3.17 stores it as a tag of the experiment. A UI
+that cannot read it shows the default list of runs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from search.study.records import Objectives, Record, State
 from search.tracking.summaries import parameters, sanitize
 
 MAX_AXES = 8  # of the parallel coordinates, besides the objectives: labels of more overlap at 1440 pixels
+IMPORTANCE = "importance.svg"  # artifact of the parent run
 LOWEST = -1_000_000_000  # below every metric
 
 
@@ -39,15 +40,23 @@ def tag(
     return f"mlflow.sharedViewState.{study_id}", json.dumps(value)
 
 
-def run_path(experiment_id: str, run_id: str) -> str:
+def run_path(experiment_id: str, run_id: str, tab: str = "") -> str:
     """The path of a run in the UI, which would otherwise show it as an evaluation of generative AI."""
-    return f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+    return f"#/experiments/{experiment_id}/runs/{run_id}{tab}?workflowType=machine_learning"
 
 
 def url_path(experiment_id: str, study_id: str) -> str:
     """The URL of the view, to be appended to that of the server."""
     query = f"workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey={study_id}"
     return f"#/experiments/{experiment_id}/runs?{query}"
+
+
+def links(experiment_id: str, run_id: str, study_id: str, *, importance: bool) -> dict[str, str]:
+    """Links in the note of the parent run, by their text; one to the ``importance`` of the dimensions, if known."""
+    files = {"plot of the front": "front.html", "table": "front.json"}
+    files |= {"importance of the dimensions": IMPORTANCE} if importance else {}
+    found = {text: run_path(experiment_id, run_id, f"/artifacts/{file}") for text, file in files.items()}
+    return found | {"all trials as charts": url_path(experiment_id, study_id)}
 
 
 def _view_state(study_id: str, objectives: Objectives, settings_shown: Sequence[str]) -> dict[str, Any]:

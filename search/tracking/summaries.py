@@ -120,13 +120,13 @@ def trial_data(
     params = parameters(record.architecture, dimensions)
     shown = {sanitize(name): hide_passwords(text)[:TEXT_LIMIT] for name, text in tags.items() if text}
     return RunData(
-        tags={**shown, "mlflow.note.content": _trial_note(record, objectives, others, addresses)},
+        tags={**shown, "mlflow.note.content": trial_note(record, objectives, others, addresses)},
         params={sanitize(name): str(value)[:TEXT_LIMIT] for name, value in params.items()},
         values=values,
     )
 
 
-def _trial_note(
+def trial_note(
     record: Record, objectives: Objectives, others: Mapping[int, Record], addresses: Mapping[int, str]
 ) -> str:
     """What became of a trial, in Markdown with links to the trials that are better."""
