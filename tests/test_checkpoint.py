@@ -2,6 +2,7 @@
 
 import errno
 import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,13 +32,15 @@ def now(monkeypatch):
     return clock
 
 
-@pytest.fixture
+@contextmanager
 def limited_file_size():
-    """Files of this process have at most 100 bytes, as on a full disk."""
+    """Files of this process have at most 100 bytes, as on a full disk; pytest's own output too, if it is a file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_checkpoint_has_the_epochs_of_its_own_architecture(file):
@@ -61,12 +64,11 @@ def test_a_damaged_file_counts_as_missing(file, caplog, content):
     ]
 
 
-def test_on_a_full_disk_the_previous_checkpoint_stays_and_no_other_file(file, caplog, limited_file_size):
+def test_on_a_full_disk_the_previous_checkpoint_stays_and_no_other_file(file, caplog):
     checkpoint = Checkpoint(file, {})
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     checkpoint.write(STATE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
-    checkpoint.write({**STATE, "epoch": 4})
+    with limited_file_size():
+        checkpoint.write({**STATE, "epoch": 4})
     assert (checkpoint.epochs(), [path.name for path in file.parent.iterdir()]) == (3, ["7.pt"])
     (line,) = (record.message for record in caplog.records)
     assert line.startswith("A checkpoint cannot be written, the trial goes on without it: [Errno")

@@ -30,7 +30,15 @@ from spaces.dimensions import ConfigError
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "search" / "workers" / "recipes"
 README = (RECIPES.parent / "README.md").read_text()
-QUICK = ["+space=smoke", "tracking=none", "latency=flops", "baselines=false", "sampler=random", "pruner=none"]
+QUICK = [
+    "+space=smoke",
+    "task=digits",
+    "tracking=none",
+    "latency=flops",
+    "baselines=false",
+    "sampler=random",
+    "pruner=none",
+]
 
 
 def recipe(name):
@@ -96,14 +104,14 @@ def environment(**more):
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
 
 
-def trials(url, name="smoke-recall"):
+def trials(url, name="smoke-digits"):
     return optuna.load_study(study_name=name, storage=url).trials
 
 
 def states(url):
     """Of the trials that count."""
     with open_read_only(url) as storage:
-        return [str(record.state) for record in TrialStore(load_study(storage, "smoke-recall")).records()]
+        return [str(record.state) for record in TrialStore(load_study(storage, "smoke-digits")).records()]
 
 
 def wait_until(condition, process=None, seconds=120):
@@ -141,6 +149,8 @@ def slurm(tmp_path, monkeypatch):
         "SlurmdParameters": "config_overrides",
         "SelectType": "select/cons_tres",
         "SelectTypeParameters": "CR_Core",
+        "SchedulerType": "sched/builtin",
+        "SchedulerParameters": "sched_interval=1,batch_sched_delay=0",  # by default a minute, and 3 seconds
         "StateSaveLocation": tmp_path / "state",
         "SlurmdSpoolDir": tmp_path / "spool",
         "SlurmctldPidFile": tmp_path / "slurmctld.pid",
@@ -172,7 +182,7 @@ def test_slurm_requeues_workers_that_are_stopped(slurm, tmp_path):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     given = [*QUICK, f"storage.url={url}", "storage.heartbeat_s=1", "storage.grace_s=3", "space.train.epochs=30"]
     subprocess.run(
-        ["sbatch", "--array=0-1", RECIPES / "slurm.sh", *given, "n_trials=4"],
+        ["sbatch", "--array=0-1", RECIPES / "slurm.sh", *given, "n_trials=3"],
         cwd=tmp_path,
         env=environment(),
         check=True,
@@ -182,7 +192,7 @@ def test_slurm_requeues_workers_that_are_stopped(slurm, tmp_path):
         """The process ids of those that have trained an epoch; read only, as the tables may be being created."""
         try:
             with open_read_only(url) as storage:
-                records = TrialStore(load_study(storage, "smoke-recall")).records()
+                records = TrialStore(load_study(storage, "smoke-digits")).records()
         except (ConfigError, optuna.exceptions.StorageInternalError):
             return set()
         return {int(each.worker.rpartition(":")[2]) for each in records if each.state == State.RUNNING and each.curve}
@@ -198,7 +208,7 @@ def test_slurm_requeues_workers_that_are_stopped(slurm, tmp_path):
     wait_until(lambda: state().count("BeginTime") == 2)  # requeued: Slurm waits two minutes, which are left out
     subprocess.run(["scontrol", "update", "jobid=1", "StartTime=now"], check=True)
     wait_until(lambda: not state().strip(), seconds=240)
-    assert states(url) == ["complete"] * 4
+    assert states(url) == ["complete"] * 3
     assert [trial.state.name for trial in trials(url)].count("FAIL") >= 2, "nobody was interrupted"
     assert "interrupted (SIGTERM)" in "".join(path.read_text() for path in tmp_path.glob("*.out"))
 
@@ -251,7 +261,7 @@ def test_the_services_of_compose_run(emptied_postgresql, tmp_path):
             return subprocess.Popen(command, env=given, cwd=tmp_path, stdout=output, stderr=output)
 
     subprocess.run(["createdb", "tracking"], check=True)
-    server = start(services()["mlflow"], ["--port", str(port)])
+    server = start(services()["mlflow"], ["--port", str(port), "--workers", "1"])
     try:
         wait_until(lambda: listens(port), server)
         quick = [word for word in QUICK if word != "tracking=none" and not word.startswith("+")]

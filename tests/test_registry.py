@@ -129,7 +129,8 @@ def test_a_registered_model_answers_raw_inputs(exported, tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_failure_of_the_registry_is_one_line_without_a_password(exported):
+def test_a_failure_of_the_registry_is_one_line_without_a_password(exported, monkeypatch):
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)  # ten take 100 seconds
     uri, folder = "postgresql+psycopg://me:hunter2@127.0.0.1:1/none", exported("text")
     with pytest.raises(ConfigError) as found:
         register(folder, code(), name="x", alias="best", study="s", trial=3, uri=uri)

@@ -172,11 +172,11 @@ def test_a_run_prints_json_for_programs(command):
 
 
 def test_a_run_with_a_budget_says_why_it_ended(command):
-    code, out, _ = command(*TINY, "n_trials=auto", "baselines=false", "budget=0.1s")
+    code, out, _ = command(*TINY, "n_trials=auto", "baselines=false", "budget=0.1s", "workers=1")
     assert code == 0
     assert "The run ends: the time budget is used up.\n" in out
     assert "The front is empty: no trial is complete." in out
-    code, out, _ = command(*TINY, "budget=1h")
+    code, out, _ = command(*TINY, "budget=1h", "workers=1")
     assert code == 0
     assert "The run ends: the study has 2 trials (n_trials=2).\n" in out
 

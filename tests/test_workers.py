@@ -16,6 +16,7 @@ from tiny_task import TREE, opened, tiny_config
 
 from search.assemble import build_search
 from search.budget.deadline import Deadline
+from search.training.learner import LightningLearner
 from search.workers import processes
 from search.workers.processes import MAX_AUTO, WorkerProcesses, worker_count, worker_devices
 from spaces.space import Space
@@ -80,8 +81,8 @@ def test_a_worker_that_fails_is_reported():
 SLEEPER = "import os, signal, sys, time; sys.stdin.readline(); print(os.getpid(), flush=True); sys.stdin.read()"
 
 
-def wait_until(condition):
-    ends = time.monotonic() + 30
+def wait_until(condition, seconds=30):
+    ends = time.monotonic() + seconds
     while not condition() and time.monotonic() < ends:
         time.sleep(0.01)
     assert condition()
@@ -118,14 +119,24 @@ def test_workers_that_are_stopped_are_not_replaced(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_run_shares_its_trials_with_a_further_worker(command):  # noqa: F811
-    code, out, err = command("+space=smoke", *QUICK, "space.train.epochs=12", "n_trials=6", "workers=2")
+def test_a_run_shares_its_trials_with_a_further_worker(command, monkeypatch):  # noqa: F811
+    storage, train = f"sqlite:///{command.folder / 'paretoformer.db'}", LightningLearner.train
+
+    def workers():
+        trials = optuna.load_study(study_name="smoke-digits", storage=storage).trials
+        return {trial.user_attrs["worker"] for trial in trials if "worker" in trial.user_attrs}
+
+    def late(*given, **more):  # the first worker would be through before the other one has started
+        wait_until(lambda: len(workers()) == 2, seconds=120)
+        return train(*given, **more)
+
+    monkeypatch.setattr(LightningLearner, "train", late)
+    code, out, err = command("+space=smoke", *QUICK, "space.train.epochs=1", "n_trials=3", "workers=2")
     assert (code, err) == (0, "")
     assert "2 workers run trials side by side" in out
     lines = [line for line in out.splitlines() if re.match(r"[* ] +\d+ ", line)]
-    assert len(lines) == 6  # those of both workers
-    study = optuna.load_study(study_name="smoke-digits", storage=f"sqlite:///{command.folder / 'paretoformer.db'}")
-    assert len({trial.user_attrs["worker"] for trial in study.trials}) == 2
+    assert len(lines) == 3  # those of both workers
+    assert len(workers()) == 2
     assert out.count("The run ends") == out.count("The front: ") == 1
     assert "the first of 2 workers" in out
 
