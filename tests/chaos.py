@@ -39,21 +39,36 @@ from spaces.space import Space
 
 HEARTBEAT_S, GRACE_S = 1, 3
 EPOCHS = 12
+IMPORTED = (  # by every worker
+    "mlflow.store.tracking.sqlalchemy_store",
+    "search.assemble",
+    "search.pruning.gain_rate",
+    "search.report.figure",
+    "search.report.progress",
+    "search.samplers.surrogate",
+    "search.tracking.runs",
+    "search.worker",
+    "sklearn.metrics",
+)
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGINT, signal.SIGTERM)
 
 
 class Slow(FirstToken):
-    """An epoch takes a fifth of a second and leaves a byte in the file ``epochs``."""
+    """An epoch takes ``epoch_s`` seconds and leaves a byte in the file ``epochs``."""
+
+    def __init__(self, *, epoch_s: float = 0.2) -> None:
+        super().__init__()
+        self.epoch_s = epoch_s
 
     def batches(self, split, batch_size, *, shuffle=None):
         if split == "train" and shuffle is not None:
-            time.sleep(0.2)
+            time.sleep(self.epoch_s)
             with Path("epochs").open("ab") as file:
                 file.write(b".")
         return super().batches(split, batch_size, shuffle=shuffle)
 
 
-def configuration(folder: Path, url: str, n_trials: int) -> dict:
+def configuration(folder: Path, url: str, n_trials: int, epoch_s: float) -> dict:
     config = tiny_config(folder)
     space = {**TREE, "train": {**TREE["train"], "epochs": EPOCHS}}
     storage = {"url": url, "heartbeat_s": HEARTBEAT_S, "grace_s": GRACE_S, "wait_s": 120}
@@ -61,7 +76,7 @@ def configuration(folder: Path, url: str, n_trials: int) -> dict:
         **config,
         "study": "chaos",
         "space": space,
-        "task": {"_target_": "chaos.Slow"},
+        "task": {"_target_": "chaos.Slow", "epoch_s": epoch_s},
         "pruner": {"_target_": "search.pruning.gain_rate.GainRate", "patience": 0.1, "first": 3, "target": None},
         "storage": storage,
         "tracking": {
@@ -107,7 +122,7 @@ class Chaos:
         self.workers, self.stopped = [], []
         self.may_cost = 0  # epochs
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["chaos", "search.assemble", "search.worker", "search.tracking.runs"])
+        self.context.set_forkserver_preload(["chaos", *IMPORTED])
 
     def start(self):
         self.started += 1
@@ -181,9 +196,9 @@ def outline(url: str) -> list[tuple]:
 
 
 def check_same(url: str, folder: Path, n_trials: int) -> None:
-    """Run another study without signals and compare it with the one at ``url``."""
+    """Run another study without signals and pauses and compare it with the one at ``url``."""
     folder.mkdir()
-    config = configuration(folder, f"sqlite:///{folder}/studies.db", n_trials)
+    config = configuration(folder, f"sqlite:///{folder}/studies.db", n_trials, epoch_s=0.0)
     Chaos(config, folder, 1, 0, max_tries=1).end()
     for interrupted, whole in zip(outline(url), outline(config["storage"]["url"]), strict=True):
         assert interrupted == whole, f"{interrupted} instead of {whole}"
@@ -254,6 +269,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--epoch-s", type=float, default=0.2, help="seconds of an epoch")
+    parser.add_argument("--interval-s", type=float, default=4.0, help="at most between two signals")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--storage", metavar="URL")
     parser.add_argument("--restart", metavar="COMMAND", help="restarts the server of the storage")
@@ -262,12 +279,12 @@ def main() -> None:
     folder = asked.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    config = configuration(folder, asked.storage or f"sqlite:///{folder}/studies.db", asked.trials)
+    config = configuration(folder, asked.storage or f"sqlite:///{folder}/studies.db", asked.trials, asked.epoch_s)
     workers, max_tries = (1, sys.maxsize) if asked.same else (asked.workers, attributes.MAX_TRIES)
     chaos = Chaos(config, folder, workers, asked.seed, max_tries=max_tries)
     start, outages = time.monotonic(), 0
     while sum(chaos.sent.values()) < asked.kills and chaos.fill():
-        time.sleep(chaos.random.uniform(0.2, 4.0))
+        time.sleep(chaos.random.uniform(0.05, 1) * asked.interval_s)
         chaos.signal_one()
         if config["storage"]["url"].startswith("postgresql") and chaos.random.random() < 0.2:
             outages += 1

@@ -8,22 +8,23 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+QUICK = ["--kills", "4", "--epoch-s", "0.1", "--interval-s", "1", "--trials", "6"]
 
 
 @pytest.mark.slow
 def test_nothing_is_lost_when_workers_are_killed_at_random(tmp_path, url):
-    check(tmp_path, ["--trials", "6", "--workers", "2", "--storage", url])
+    check(tmp_path, ["--workers", "2", "--storage", url])
 
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_at_random_gives_the_results_of_one_that_is_not(tmp_path):
-    check(tmp_path, ["--trials", "6", "--same"])
+    check(tmp_path, ["--same"])
 
 
 def check(tmp_path, options):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
     done = subprocess.run(
-        [sys.executable, HERE / "chaos.py", tmp_path / "run", "--kills", "4", *options],
+        [sys.executable, HERE / "chaos.py", tmp_path / "run", *QUICK, *options],
         env=environment,
         capture_output=True,
         text=True,
