@@ -18,8 +18,9 @@ from search.compression.prepare import predicted_parameters, prepared_parent, va
 from search.compression.teacher import stored_teacher
 from search.config import hide_passwords
 from search.costs.exclusive import cores
+from search.costs.hardware import check_hardware
 from search.costs.latency import Meter
-from search.costs.measured import MeasuredCosts
+from search.costs.measured import MeasuredCosts, largest_costs
 from search.evaluate import Search
 from search.lifecycle import proposer_of
 from search.pruning import Pruner
@@ -123,6 +124,7 @@ def build_search(
     directions: dict[str, Direction] = {task.metric: task.direction, **dict.fromkeys(config["costs"], "minimize")}
     study = open_study(storage, config["study"], directions=directions, sampler=sampler, identity=identity_of(config))
     store, measuring = TrialStore(study), time.perf_counter()
+    check_hardware(config["hardware"], meter, store.hardware)
     ceilings = store.ceilings(lambda: _ceilings(space, costs, config["costs"], phase))
     measuring = time.perf_counter() - measuring
     objectives = Objectives.of(task, config["costs"], ceilings)
@@ -240,11 +242,6 @@ def _baselines(task: Task, phase: Callable[[str], None]) -> list[BaselineResult]
     return evaluate_baselines(task)
 
 
-def _ceilings(
-    space: Space, model: MeasuredCosts, names: Sequence[str], phase: Callable[[str], None] = lambda text: None
-) -> list[float]:
-    """The highest costs of the space's largest architectures, for the reference point of the hypervolume."""
+def _ceilings(space: Space, costs: MeasuredCosts, names: Sequence[str], phase: Callable[[str], None]) -> list[float]:
     phase("measuring the largest networks")
-    largest = [model.costs(architecture) for architecture in space.largest()]
-    costs = [{"latency_ms": each.timing.ms, **each.counted} for each in largest]
-    return [max(each[name] for each in costs) for name in names]
+    return largest_costs(space, costs, names)

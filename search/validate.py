@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from search.costs.latency import Meter
+from search.costs.runtimes import check_runtimes
 from search.training.check import validate_settings
 from search.training.divergence import reason_to_prune
 from spaces.architecture import key
@@ -35,11 +36,12 @@ def validate_data(task: Task) -> None:
 
 
 def validate_latency(meter: Meter, space: Space, task: Task) -> None:
-    """Check that the task has sequences of the length at which latency is measured, whatever its input settings.
+    """Check the run-times, and that the task has sequences of the length to measure, whatever its input settings.
 
     Raises:
-        ConfigError: it has not.
+        ConfigError: a run-time is not installed or unsuitable for the task, or there are no such sequences.
     """
+    check_runtimes(meter.runtimes, task)
     if meter.length is None:
         return
     for given in {key(corner.get("input") or {}): corner for corner in space.corners()}.values():

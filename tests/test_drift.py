@@ -1,7 +1,8 @@
 import pytest
 from tiny_task import TREE, run_trials, tiny_search, tiny_study
 
-from search.costs.__main__ import main, scaled, unscaled
+from search.costs.__main__ import main
+from search.costs.drift import scaled, unscaled
 from search.costs.latency import MeasuredLatency
 from search.study.records import Timing
 
@@ -16,12 +17,22 @@ def test_scaling_by_the_reference_undoes_a_uniform_slowdown():
 @pytest.fixture
 def identity():
     latency = {"_target_": "search.costs.latency.MeasuredLatency", "repeats": 2, "rounds": 1}
-    return {"space": TREE, "task": {"_target_": "tiny_task.FirstToken"}, "latency": latency}
+    return {"space": TREE, "task": {"_target_": "tiny_task.FirstToken"}, "latency": latency, "costs": ["latency_ms"]}
 
 
-def test_the_timings_of_a_study_are_compared_with_a_new_measurement(tmp_path, identity, capsys):
-    url = f"sqlite:///{tmp_path / 'studies.db'}"
+@pytest.fixture
+def study(url, identity):
     study = tiny_study(url, identity=identity)
+    study.set_user_attr("ceilings", [1.0])
+    return study
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'studies.db'}"
+
+
+def test_the_timings_of_a_study_are_compared_with_a_new_measurement(study, url, identity, capsys):
     run_trials(study, tiny_search(meter=MeasuredLatency(repeats=2, rounds=1)), 6)
     before = [trial.user_attrs for trial in study.trials]
     assert main(["tiny", "--storage", url]) == 0
@@ -33,9 +44,8 @@ def test_the_timings_of_a_study_are_compared_with_a_new_measurement(tmp_path, id
     assert [trial.user_attrs for trial in tiny_study(url, identity=identity).trials] == before, "nothing is written"
 
 
-def test_studies_without_measured_latencies_and_unknown_studies_are_refused(tmp_path, identity, capsys):
-    url = f"sqlite:///{tmp_path / 'studies.db'}"
-    run_trials(tiny_study(url, identity=identity), tiny_search(), 1)  # latency is computed from FLOPs there
+def test_studies_without_measured_latencies_and_unknown_studies_are_refused(study, url, capsys):
+    run_trials(study, tiny_search(), 1)  # latency is computed from FLOPs there
     assert main(["tiny", "--storage", url]) == 2
     assert "0 networks of the study were measured on" in capsys.readouterr().err
     assert main(["tniy", "--storage", url]) == 2

@@ -15,9 +15,9 @@ from tiny_task import FirstToken, close_opened, run_trials, tiny_search, tiny_st
 
 from search.export.__main__ import main
 from search.export.folder import new_folder
-from search.export.inference import load
-from search.export.preprocessing import check_exportable
 from search.export.rebuild import load_network
+from search.programs.inference import load
+from search.programs.interface import check_exportable
 from search.study.confirmations import Repetition, write_repetition
 from search.training.evaluation import evaluate_split
 from spaces.dimensions import ConfigError

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from search.export import program
-from search.export.interface import Interface
-from search.export.program import ExportError, export_onnx, export_torch
 from search.export.rebuild import SpecAlone
+from search.programs import program
+from search.programs.interface import Interface
+from search.programs.program import ExportError, export_onnx, export_torch
 from spaces.build import build
 from spaces.spec import TaskSpec
 
@@ -72,7 +72,8 @@ def network(mechanism, kind):
 
 def exported(mechanism, kind, file_format, folder):
     """What is free in the program; none if there is no program."""
-    interface = Interface.of(SPECS[kind], stride=1, padded=kind == "texts")
+    spec = SPECS[kind]
+    interface = Interface(spec.length, 1, kind == "texts", spec.vocabulary, spec.features)
     try:
         written = FORMATS[file_format](network(mechanism, kind), interface, folder / f"model.{file_format}")
     except ExportError:

@@ -10,9 +10,9 @@ from PIL import Image
 from text_tables import write_table
 from tokenizers import processors
 
-from search.export.encoders import ENCODERS
-from search.export.inference import Model, read_examples
 from search.export.preprocessing import preprocessing
+from search.programs.encoders import ENCODERS
+from search.programs.inference import Model, read_examples
 from spaces.tasks.arrays import Arrays
 from spaces.tasks.digits import Digits
 from spaces.tasks.images import Images

@@ -32,11 +32,12 @@ ONLY_IN = {  # a package and the files that may import it
         "search/tracking/system_metrics.py",
     },
     "pydantic": {"search/config/schema.py", "spaces/schema.py"},
-    "onnxruntime": {"search/export/inference.py"},
     "plotly": {"search/replay/page.py", "spaces/bench/page.py"},
+    "onnxruntime": {"search/programs/inference.py"},
     "rich": {
         "search/compare.py",
         "search/compression/accuracy.py",
+        "search/costs/profiles.py",
         "search/confirm/command.py",
         "search/report/console.py",
         "search/report/progress.py",
@@ -55,6 +56,7 @@ LAYERS = (  # of search/, lowest first: a module imports lower layers and its ow
     (  # PEERS: these may import each other, without cycles
         "search.acquisition",
         "search.costs",
+        "search.programs",
         "search.samplers",
         "search.pruning",
         "search.training",

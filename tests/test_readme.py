@@ -21,8 +21,8 @@ from search.compression import __main__ as compression
 from search.config.schema import validate_config
 from search.costs import __main__ as costs
 from search.export import __main__ as export
-from search.export import inference
 from search.load import __main__ as load
+from search.programs import inference
 from search.proxy import __main__ as proxy
 from search.pruning import __main__ as pruning
 from search.report import __main__ as report
@@ -86,7 +86,6 @@ def test_a_command_composes_or_parses(words, monkeypatch):
     monkeypatch.setattr(compare, "compare", check_names)
     monkeypatch.setattr(bench, "run", reached)
     monkeypatch.setattr(memory, "run", reached)
-    monkeypatch.setattr(costs, "open_read_only", reached)
     monkeypatch.setattr(export, "_export", reached)
     monkeypatch.setattr(inference, "load", reached)
     monkeypatch.setattr(fuzz, "supervise", reached)

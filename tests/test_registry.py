@@ -13,8 +13,8 @@ from onnx import TensorProto, helper
 from PIL import Image
 from test_tracking import OBJECTIVES, record
 
-from search.export import encoders, inference
-from search.export.inference import load
+from search.programs import encoders, inference
+from search.programs.inference import load
 from search.tracking.mlflow import MlflowTracking
 from search.tracking.registry import register
 from search.ui.server import path_of

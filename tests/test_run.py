@@ -12,9 +12,9 @@ from hydra.core.global_hydra import GlobalHydra
 from text_tables import write_table
 from tiny_task import TREE, FirstToken, opened, tiny_config
 
-from search.assemble import _ceilings, build_search
+from search.assemble import build_search
 from search.costs.latency import FlopsLatency
-from search.costs.measured import MeasuredCosts
+from search.costs.measured import MeasuredCosts, largest_costs
 from search.run import main
 from spaces.space import Space
 
@@ -254,7 +254,7 @@ def test_no_architecture_costs_more_than_the_reference_point():
     names, costs = ["latency_ms", "parameters", "flops"], MeasuredCosts(FirstToken(), FlopsLatency())
     every = [costs.costs(corner) for corner in Space(TREE).corners()]
     columns = [[each.timing.ms for each in every], *([each.counted[name] for each in every] for name in names[1:])]
-    assert _ceilings(Space(TREE), costs, names) == [max(column) for column in columns]
+    assert largest_costs(Space(TREE), costs, names) == [max(column) for column in columns]
 
 
 def test_candidates_of_a_run_are_within_its_limits(tmp_path):

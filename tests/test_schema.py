@@ -60,6 +60,7 @@ ACCEPTED = {  # besides null, values of YAML that are no error
     "teacher": ["a", "1"],
     "baselines": [True, False],
     "device": ["auto", "cpu", "cuda:1"],
+    "hardware": ["auto", "a", "1"],
     "precision": ["16-mixed"],
     "compile": [True, False],
     "output": ["quiet", "json"],
@@ -67,7 +68,7 @@ ACCEPTED = {  # besides null, values of YAML that are no error
     "weights_mb": [0, 1, 0.5],
 }
 NULL = {"study", "n_trials", "budget", "patience", "min_gain", "teacher", "warm_start", "weights_mb"}
-TEXTS = {"teacher", "warm_start", "checkpoints"}  # any text will do
+TEXTS = {"teacher", "warm_start", "checkpoints", "hardware"}  # any text will do
 VALUES = [
     *[None, True, False, 0, 1, -1, 0.5, -0.5, math.nan, math.inf, 10**30, "", "a", "1", "auto", "cpu", "cuda:1", "90s"],
     *["10m", "16-mixed", [], ["flops"], ["flops", "flops"], [["flops"]], ["latency_ms", "parameters"], [1], {}],

@@ -130,6 +130,7 @@ def tiny_config(folder: Path) -> dict[str, Any]:
         "warm_start": None,
         "baselines": False,
         "device": "cpu",
+        "hardware": "auto",
         "precision": "32-true",
         "compile": False,
         "workers": 1,

@@ -96,6 +96,7 @@ class RunConfig(BaseModel):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,4})?)$")] = Field(
         description="auto, cpu, mps, cuda, or one of several GPUs such as cuda:1"
     )
+    hardware: Text = Field(description="a name of the machine that latencies are measured on, or auto")
     precision: Precision = Field(description=listed(list(PRECISIONS)))
     compile: bool = Field(description="true or false")
     checkpoints: Text = Field(description="the path of a folder, or an fsspec URL such as s3://bucket/folder")

@@ -1,8 +1,9 @@
-"""How much latency drifts between measurements: ``python -m search.costs STUDY``.
+"""The latencies of a study's networks, measured again: ``python -m search.costs STUDY``.
 
-Measures all networks of a study again, in turns so that all meet the same conditions, and compares with the timings
-that the study holds from when each trial ran: as they are, and scaled by the reference computation (its time now over
-its time then). It only reads the study. Run it on the host that ran the study.
+By default all networks of a study are measured in turns and compared with the timings that the study holds, see
+:mod:`search.costs.drift`. ``--profiles`` measures the front under other loads, see :mod:`search.costs.profiles`;
+``--disturbed`` tells how well latencies repeat while other processes work, see :mod:`search.costs.disturbance`. The
+study is only read. Run it on the machine that ran the study.
 """
 
 from __future__ import annotations
@@ -11,75 +12,52 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import numpy as np
-from scipy.stats import spearmanr
-
 from search.config import add_storage_option, default_storage, refuse
-from search.costs.latency import Meter
-from search.costs.measured import MeasuredCosts
-from search.pareto import Floats
-from search.study.records import Timing
-from search.study.storage import load_study, open_read_only
-from search.study.store import TrialStore
-from spaces.architecture import network_key
 from spaces.dimensions import ConfigError
-from spaces.instantiate import instantiate
-from spaces.tasks import Task
-
-FEWEST = 3  # networks below which a rank correlation says nothing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a line for the timings as they are and one for the scaled ones; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m search.costs", description=__doc__.splitlines()[0])
-    parser.add_argument("study", metavar="STUDY", help="a study whose latencies were measured on this host")
+    """Measure and print; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m search.costs", description="Measure the latencies of a study's networks again."
+    )
+    parser.add_argument("study", metavar="STUDY", help="a study whose latencies were measured on this machine")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--profiles", action="store_true", help="the front: larger batches, training steps, decoding")
+    chosen.add_argument(
+        "--disturbed",
+        type=int,
+        nargs="?",
+        const=40,
+        metavar="N",
+        help="how well the latencies of N networks (default 40) repeat while two trainings and two other processes run",
+    )
     add_storage_option(parser)
     asked = parser.parse_args(arguments)
     try:
-        with open_read_only(asked.storage or default_storage()) as storage:
-            print(drift(TrialStore(load_study(storage, asked.study))))  # noqa: T201
+        _measure(asked)
     except ConfigError as error:
         return refuse(error)
     return 0
 
 
-def drift(store: TrialStore) -> str:
-    """The comparison as a text of one line a method.
+def _measure(asked: argparse.Namespace) -> None:
+    from search.costs.disturbance import compare_disturbed
+    from search.costs.drift import drift
+    from search.costs.profiles import profile_front
+    from search.report.status import stdout_console
+    from search.study.storage import open_read_only
+    from search.study.stored import load_stored
 
-    Raises:
-        ConfigError: too few networks of the study were measured on this host.
-    """
-    identity = store.identity()
-    task, meter = instantiate(Task, identity["task"], "task"), instantiate(Meter, identity["latency"], "latency")
-    costs = MeasuredCosts(task, meter)
-    first = {  # of each network the timing of the trial that measured it
-        network_key(record.architecture): record
-        for record in reversed(list(store.all_records().values()))
-        if record.timings and record.timings[0].host == costs.host and record.timings[0].reference_ms > 0
-    }
-    if len(first) < FEWEST:
-        raise ConfigError(f"{len(first)} networks of the study were measured on {costs.host}; it takes {FEWEST}")
-    then = [record.timings[0] for record in first.values()]
-    now = costs.timings([dict(record.architecture) for record in first.values()])
-    truth = np.array([timing.ms for timing in now])
-    lines = [f"{len(first)} networks; timings from when trials ran against all measured in turns now:"]
-    for name, values in (("as they are", unscaled(then)), ("scaled by the reference", scaled(then, now))):
-        error = np.abs(values / truth - 1)
-        lines.append(
-            f"{name:23}  median error {np.median(error):6.1%}  largest {error.max():6.1%}  "
-            f"Spearman {spearmanr(values, truth).statistic:.3f}"
-        )
-    return "\n".join(lines)
-
-
-def unscaled(then: Sequence[Timing]) -> Floats:
-    """``(networks,)`` in ms, as measured."""
-    return np.array([timing.ms for timing in then])
-
-
-def scaled(then: Sequence[Timing], now: Sequence[Timing]) -> Floats:
-    """``(networks,)`` in ms, multiplied by how much slower the reference computation is now."""
-    return np.array([old.ms * new.reference_ms / old.reference_ms for old, new in zip(then, now, strict=True)])
+    console = stdout_console()
+    with open_read_only(asked.storage or default_storage()) as storage:
+        stored = load_stored(storage, asked.study)
+        if asked.profiles:
+            console.print(profile_front(stored))
+        elif asked.disturbed is not None:
+            console.print(compare_disturbed(stored, asked.disturbed, report=console.print))
+        else:
+            console.print(drift(stored.store))
 
 
 if __name__ == "__main__":

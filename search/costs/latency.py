@@ -1,32 +1,39 @@
 """Latency: milliseconds of one forward pass, measured robustly, or computed from FLOPs for reproducible runs.
 
 Interference by other processes only ever adds time, so the minimum over many short repeats estimates the latency on an
-idle machine. Repeats are grouped in rounds some time apart, because one disturbance outlasts many repeats; networks
-measured together are interleaved. One measurement runs at a time on a host, and training has the lowest priority (both
-:mod:`search.costs.exclusive`). A round is noisy, and replaced by a further one, if a small reference computation ran
-slower than in other rounds or if the thread was preempted: more wall-clock time passed than CPU time. The wall-clock
-time of a preempted round is not used.
+idle machine. Repeats are grouped in rounds some time apart, because one disturbance outlasts many repeats; of networks
+measured together each has its repeats of the first round, then of the second, and so on. One measurement runs at a time
+on a host, with the highest priority that the user may have, and training has the lowest (all in
+:mod:`search.costs.exclusive`).
+
+A round is noisy if a reference computation before or after it is slower than usual, or if the thread was preempted:
+more wall-clock time passed than CPU time. The wall-clock time of a preempted round is not used. Further rounds replace
+noisy ones, at growing intervals, as the neighbours on a shared machine may slow it down for seconds. Freed memory
+is kept, see :mod:`search.costs.allocator`.
 """
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
 
-import torch
 from torch import nn
 
+from search.costs.allocator import keep_freed_memory
+from search.costs.clock import Machine, Round
 from search.costs.counted import evaluating, flops
-from search.costs.exclusive import measurement_lock, torch_threads
+from search.costs.exclusive import highest_thread_priority, measurement_lock, torch_threads
+from search.costs.modes import MODES
+from search.costs.runtimes import EAGER, RUNTIMES
 from spaces.dimensions import check_above, check_number, check_whole
+from spaces.schema import listed
 from spaces.tasks import Task
 
-NOISE_TOLERANCE = 0.1  # a round that is slower by more than this ratio is noisy
+PREEMPTED = 0.1  # a round that took longer than its CPU time by more than this ratio was preempted
+SLOWER = 0.15  # than usual by more than this ratio: the machine is slowed down
+LONGEST_PAUSE_S = 1.0  # between two rounds
 MIN_REPEATS = 2  # in a round, however slow the network
 MAX_BATCH = 4096  # sequences in one forward pass
 MAX_THREADS = 256  # with a hundred thousand torch crashes
@@ -52,13 +59,21 @@ class Meter(ABC):
     Args:
         batch: sequences in one forward pass.
         length: of the sequences in tokens; None for the task's full length.
+
+    Attributes:
+        threads: that a forward pass uses.
+        runtimes: in which each network is measured, see :mod:`search.costs.runtimes`; the fastest one counts.
     """
+
+    threads: int
+    runtimes: Sequence[str]
 
     def __init__(self, *, batch: int, length: int | None) -> None:
         check_whole(1, MAX_BATCH, batch=batch)
         if length is not None:
             check_whole(1, length=length)
         self.batch, self.length = batch, length
+        self.threads, self.runtimes = 1, (EAGER,)
 
     def measure(self, network: nn.Module, task: Task) -> Latency:
         """The latency of one network; its training mode is restored."""
@@ -92,42 +107,21 @@ class FlopsLatency(Meter):
         return latencies
 
 
-class Machine:
-    """Clocks and a reference computation; all times in seconds."""
-
-    def wall(self) -> float:
-        """Wall-clock time."""
-        return time.perf_counter()
-
-    def cpu(self) -> float:
-        """CPU time of this thread."""
-        return time.thread_time()
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
-
-    def reference(self) -> None:
-        """A fixed computation of about 0.1 ms: if it takes longer, the machine is slower."""
-        for _ in range(4):
-            _ = _MATRIX @ _MATRIX
-
-
-_MATRIX = torch.full((96, 96), 1 / 96)
-
-
 class MeasuredLatency(Meter):
     """Wall-clock time on this machine's CPU.
 
     Args:
         batch: sequences in one forward pass.
         length: of the sequences in tokens; None for the task's full length.
-        threads: that torch uses.
-        rounds: of repeats; up to as many again replace noisy ones.
+        mode: what is timed, see :mod:`search.costs.modes`.
+        threads: that the run-time uses.
+        runtimes: of :mod:`search.costs.runtimes`, in each of which a network is measured; the fastest one counts.
+        rounds: of repeats, noisy ones not counted.
         repeats: maximum of forward passes in a round.
         warmup: maximum of forward passes before the first round.
         seconds: time limit per network over all rounds, except that each round has at least ``MIN_REPEATS`` repeats.
-        sleep_s: seconds between two rounds.
+        sleep_s: seconds between two rounds; doubled before each round that replaces noisy ones.
+        wait_s: seconds at most that all pauses for replacing noisy rounds take together.
         machine: clocks and reference computation; tests pass one whose times are known.
     """
 
@@ -136,53 +130,68 @@ class MeasuredLatency(Meter):
         *,
         batch: int = 1,
         length: int | None = None,
+        mode: str = "forward",
         threads: int = 1,
+        runtimes: Sequence[str] = (EAGER,),
         rounds: int = 3,
         repeats: int = 50,
         warmup: int = 5,
-        seconds: float = 0.25,
-        sleep_s: float = 0.03,
+        seconds: float = 0.06,
+        sleep_s: float = 0.01,
+        wait_s: float = 2.0,
         machine: Machine | None = None,
     ) -> None:
         super().__init__(batch=batch, length=length)
         check_whole(1, MAX_THREADS, threads=threads)
         check_whole(1, rounds=rounds, repeats=repeats)
         check_whole(0, warmup=warmup)
-        check_number(0.0, seconds=seconds, sleep_s=sleep_s)
-        self.threads, self.rounds, self.repeats, self.warmup = threads, rounds, repeats, warmup
-        self.seconds, self.sleep_s = seconds, sleep_s
+        check_number(0.0, seconds=seconds, sleep_s=sleep_s, wait_s=wait_s)
+        if not runtimes or not set(runtimes) <= set(RUNTIMES):
+            raise ValueError(f"runtimes={list(runtimes)}: it must be a list of one or more of {', '.join(RUNTIMES)}")
+        if mode not in MODES:
+            raise ValueError(f"mode={mode!r}: it must be {listed(list(MODES))}")
+        if mode != "forward" and list(runtimes) != [EAGER]:
+            raise ValueError(f"mode={mode}: only the run-time {EAGER} can; runtimes must be [{EAGER}]")
+        self.mode, self.threads, self.runtimes = mode, threads, tuple(dict.fromkeys(runtimes))
+        self.rounds, self.repeats, self.warmup = rounds, repeats, warmup
+        self.seconds, self.sleep_s, self.wait_s = seconds, sleep_s, wait_s
         self.machine = machine or Machine()
 
     def measure_all(self, networks: Sequence[nn.Module], tasks: Sequence[Task]) -> list[Latency]:
-        """The latencies, interleaved within each round, so that drift of the machine's speed affects all alike."""
-        forwards = [
-            partial(task.predict, network, task.sample(self.batch, self.length))
-            for network, task in zip(networks, tasks, strict=True)
-        ]
+        """The latencies; rounds of the networks alternate, so that drift of the machine's speed affects all alike."""
+        keep_freed_memory()
         with ExitStack() as stack:
             for network in networks:
                 _check_on_cpu(network)
                 stack.enter_context(evaluating(network))
             stack.enter_context(measurement_lock())
+            stack.enter_context(highest_thread_priority())
             stack.enter_context(torch_threads(self.threads))
-            stack.enter_context(torch.inference_mode())
-            measured = self._measure_rounds(forwards)
+            uses = [
+                MODES[self.mode](network, task, task.sample(self.batch, self.length))
+                for network, task in zip(networks, tasks, strict=True)
+            ]
+            measured = self._measure_rounds(uses)
         lengths = [self.length or task.spec.length for task in tasks]
         return [self._summary(rounds, self.batch, length) for rounds, length in zip(measured, lengths, strict=True)]
 
-    def _measure_rounds(self, forwards: Sequence[Callable[[], object]]) -> list[list[_Round]]:
-        """The rounds of each forward pass: until ``rounds`` are not noisy, at most twice as many."""
-        for forward in forwards:
-            self._warm_up(forward)
-        measured: list[list[_Round]] = [[] for _ in forwards]
-        for number in range(2 * self.rounds):
+    def _measure_rounds(self, uses: Sequence[Callable[[], object]]) -> list[list[Round]]:
+        """The rounds of each use: until ``rounds`` are not noisy, or the pauses for replacing them are used up."""
+        for use in uses:
+            self._warm_up(use)
+        measured: list[list[Round]] = [[] for _ in uses]
+        pending, pause, left = list(range(len(uses))), self.sleep_s, self.wait_s
+        while pending:
+            for i in pending:
+                measured[i].append(self._measure_round(uses[i]))
             pending = [i for i, rounds in enumerate(measured) if len(self._quiet(rounds)) < self.rounds]
-            if not pending:
-                break
-            if number:
-                self.machine.sleep(self.sleep_s)
-            for i, result in zip(pending, self._measure_round([forwards[i] for i in pending]), strict=True):
-                measured[i].append(result)
+            if max(map(len, measured)) >= self.rounds:  # the next round replaces noisy ones
+                pause = min(max(2 * pause, self.sleep_s), LONGEST_PAUSE_S)
+                left -= pause
+                if left < 0:
+                    break
+            if pending:
+                self.machine.sleep(pause)
         return measured
 
     def _warm_up(self, forward: Callable[[], object]) -> None:
@@ -192,27 +201,25 @@ class MeasuredLatency(Meter):
             if self.machine.wall() - start >= self.seconds / self.rounds:
                 break
 
-    def _measure_round(self, forwards: Sequence[Callable[[], object]]) -> list[_Round]:
-        """Repeat the reference and all forward passes in turn, within the time limit; the minima of each."""
-        best = [(float("inf"), float("inf"))] * (1 + len(forwards))
-        end = self.machine.wall() + len(forwards) * self.seconds / self.rounds
+    def _measure_round(self, use: Callable[[], object]) -> Round:
+        """Repeat a use within the time limit, between two reference computations."""
+        machine = self.machine
+        reference, wall, cpu = machine.reference(), float("inf"), float("inf")
+        end = machine.wall() + self.seconds / self.rounds
         for repeat in range(self.repeats):
-            if repeat >= MIN_REPEATS and self.machine.wall() >= end:
+            if repeat >= MIN_REPEATS and machine.wall() >= end:
                 break
-            for i, run in enumerate((self.machine.reference, *forwards)):
-                cpu, wall = self.machine.cpu(), self.machine.wall()
-                run()
-                wall, cpu = self.machine.wall() - wall, self.machine.cpu() - cpu
-                best[i] = (min(best[i][0], wall), min(best[i][1], cpu))
-        reference, *others = best
-        return [_Round(wall, cpu, reference[0]) for wall, cpu in others]
+            cpu_start, start = machine.cpu(), machine.wall()
+            use()
+            wall, cpu = min(wall, machine.wall() - start), min(cpu, machine.cpu() - cpu_start)
+        return Round(wall, cpu, max(reference, machine.reference()))
 
-    def _quiet(self, rounds: Sequence[_Round]) -> list[_Round]:
+    def _quiet(self, rounds: Sequence[Round]) -> list[Round]:
         """The rounds that are not noisy."""
-        limit = (1 + NOISE_TOLERANCE) * min((each.reference for each in rounds), default=0.0)
+        limit = (1 + SLOWER) * self.machine.usual_reference()
         return [each for each in rounds if each.reference <= limit and not self._preempted(each)]
 
-    def _summary(self, rounds: Sequence[_Round], batch: int, length: int) -> Latency:
+    def _summary(self, rounds: Sequence[Round], batch: int, length: int) -> Latency:
         quiet = self._quiet(rounds)
         times = [self._seconds(each) for each in rounds]
         return Latency(
@@ -226,21 +233,13 @@ class MeasuredLatency(Meter):
             reference_ms=1e3 * min(each.reference for each in rounds),
         )
 
-    def _preempted(self, each: _Round) -> bool:
+    def _preempted(self, each: Round) -> bool:
         """Whether other processes ran in between; unknown with several threads, as CPU time is that of one."""
-        return self.threads == 1 and each.wall > each.cpu * (1 + NOISE_TOLERANCE)
+        return self.threads == 1 and each.wall > each.cpu * (1 + PREEMPTED)
 
-    def _seconds(self, each: _Round) -> float:
+    def _seconds(self, each: Round) -> float:
         """Wall-clock time, or CPU time if preempted: on an idle core the two are equal."""
         return each.cpu if self._preempted(each) else each.wall
-
-
-class _Round(NamedTuple):
-    """Minima over the repeats of a round, in seconds: wall-clock time, CPU time, wall-clock time of the reference."""
-
-    wall: float
-    cpu: float
-    reference: float
 
 
 def _check_on_cpu(network: nn.Module) -> None:

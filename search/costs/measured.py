@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from torch import nn
 
 from search.costs import Costs
 from search.costs.counted import count
 from search.costs.latency import FlopsLatency, Latency, Meter
+from search.costs.runtimes import EAGER, NoRuntimeError, in_runtimes
 from search.study.records import Timing
-from spaces.architecture import Architecture, network_key
+from spaces.architecture import Architecture, describe, network_key
 from spaces.build import build, task_of
+from spaces.dimensions import ConfigError
+from spaces.space import Space
 from spaces.tasks import Task
+
+MAX_PROGRAMS = 64  # networks whose programs are kept: enough for a front, which is measured again
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class MeasuredCosts:
     meter: Meter
     host: str = field(default_factory=platform.node)
     _counted: dict[str, dict[str, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _programs: dict[str, dict[str, nn.Module]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def costs(self, architecture: Architecture) -> Costs:
         """See :class:`~search.costs.CostModel`."""
@@ -44,17 +52,64 @@ class MeasuredCosts:
         return self._counted[network]
 
     def timings(self, architectures: Sequence[Architecture]) -> list[Timing]:
-        """The latency of each architecture, measured in turns under the same conditions, and once per network."""
-        networks = {network_key(architecture): architecture for architecture in architectures}
-        built = [build(dict(architecture), self.task) for architecture in networks.values()]
-        tasks = [task_of(architecture, self.task) for architecture in networks.values()]
-        latencies = dict(zip(networks, self.meter.measure_all(built, tasks), strict=True))
-        at = time.time()
-        return [self._timing(architecture, latencies[network_key(architecture)], at) for architecture in architectures]
+        """The latency of each architecture in its fastest run-time; the same networks are measured once.
 
-    def _timing(self, architecture: Architecture, latency: Latency, at: float) -> Timing:
+        All are measured in turns, under the same conditions.
+
+        Raises:
+            NoRuntimeError: an architecture can be executed in none of the run-times.
+        """
+        variants = {
+            (network, runtime): (variant, task_of(architecture, self.task))
+            for network, architecture in {network_key(each): each for each in architectures}.items()
+            for runtime, variant in self._variants(architecture).items()
+        }
+        latencies = self.meter.measure_all(*(list(column) for column in zip(*variants.values(), strict=True)))
+        measured: dict[str, dict[str, Latency]] = {}
+        for (network, runtime), latency in zip(variants, latencies, strict=True):
+            measured.setdefault(network, {})[runtime] = latency
+        at = time.time()
+        return [self._timing(architecture, measured[network_key(architecture)], at) for architecture in architectures]
+
+    def _variants(self, architecture: Architecture) -> dict[str, nn.Module]:
+        """The untrained network in each run-time that can execute it; programs are kept: writing one takes seconds."""
+        network = network_key(architecture)
+        if network in self._programs:
+            return self._programs[network]
+        built = build(dict(architecture), self.task)
+        if self.meter.runtimes == (EAGER,):
+            return {EAGER: built}
+        task = task_of(architecture, self.task)
+        variants = in_runtimes(built.eval(), dict(architecture), task, self.meter.runtimes, threads=self.meter.threads)
+        self._programs[network] = variants
+        if len(self._programs) > MAX_PROGRAMS:
+            del self._programs[next(iter(self._programs))]
+        return variants
+
+    def _timing(self, architecture: Architecture, latencies: Mapping[str, Latency], at: float) -> Timing:
         epoch_s = 0.0
         if isinstance(self.meter, FlopsLatency):  # the backward pass has twice the FLOPs of the forward pass
             flops = 3 * self.counted(architecture)["flops"] * self.task.steps("train", 1)
             epoch_s = flops / self.meter.gflops_per_s / 1e9
-        return Timing(latency.ms, latency.spread, self.host, at, latency.reference_ms, epoch_s)
+        runtime = min(latencies, key=lambda name: latencies[name].ms)
+        each_ms = {name: latency.ms for name, latency in latencies.items()} if len(self.meter.runtimes) > 1 else {}
+        fastest = latencies[runtime]
+        return Timing(fastest.ms, fastest.spread, self.host, at, fastest.reference_ms, epoch_s, runtime, each_ms)
+
+
+def largest_costs(space: Space, model: MeasuredCosts, names: Sequence[str]) -> list[float]:
+    """The highest costs of the space's largest architectures, for the reference point of the hypervolume.
+
+    Raises:
+        ConfigError: none of them can be executed in any of the run-times.
+    """
+    largest, problem = [], ""
+    for architecture in space.largest():
+        try:
+            largest.append(model.costs(architecture))
+        except NoRuntimeError as error:
+            problem = f"{describe(architecture)}: {error}"
+    if not largest:
+        raise ConfigError(f"latency: no mechanism of the space can be measured: {problem}")
+    costs = [{"latency_ms": each.timing.ms, **each.counted} for each in largest]
+    return [max(each[name] for each in costs) for name in names]

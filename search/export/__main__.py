@@ -61,7 +61,7 @@ def _export(asked: argparse.Namespace, command: str) -> None:
 
     from search.export.card import Origin, card
     from search.export.folder import check_new_folder, export, new_folder
-    from search.export.preprocessing import check_exportable
+    from search.programs.interface import check_exportable
     from search.study.confirmations import read_repetitions
     from search.study.records import Objectives, front
     from search.study.storage import load_study, open_read_only

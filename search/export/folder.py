@@ -14,17 +14,17 @@ import torch
 from torch import nn
 
 from search.costs.latency import Latency, MeasuredLatency
-from search.export import encoders, inference
-from search.export.interface import Interface
-from search.export.preprocessing import is_padded, preprocessing
-from search.export.program import (
+from search.export.preprocessing import preprocessing
+from search.export.rebuild import network_of, save_network
+from search.programs import encoders, inference
+from search.programs.interface import Interface
+from search.programs.program import (
     ExportError,
     LoadedProgram,
     Program,
     export_onnx,
     export_torch,
 )
-from search.export.rebuild import network_of, save_network
 from search.training.evaluation import EVAL_BATCH_FACTOR
 from search.training.weights import read_weights
 from spaces.architecture import Architecture
@@ -115,8 +115,7 @@ def export(
     network = network_of(architecture, fitted)
     network.load_state_dict(read_weights(weights, architecture))
     save_network(folder, network, architecture, fitted.spec)
-    stride = {**architecture["model"], **(architecture.get("input") or {})}.get("stride") or 1
-    interface = Interface.of(fitted.spec, stride=stride, padded=is_padded(fitted))
+    interface = Interface.of(architecture, fitted)
     networks: list[nn.Module] = [network]
     source = _in_floating_point(network, architecture, fitted)
     results = [Result("eager")]

@@ -1,12 +1,10 @@
-"""What happens to raw inputs before a network, as plain values for ``inference.py``; which tasks can be exported."""
+"""What happens to raw inputs before a network, as plain values for ``inference.py``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from spaces.dimensions import ConfigError
-from spaces.metrics import METRICS
-from spaces.tasks import SPLITS, Task
+from spaces.tasks import Task
 from spaces.tasks.arrays import Arrays
 from spaces.tasks.cifar10 import Cifar10
 from spaces.tasks.digits import Digits
@@ -17,25 +15,6 @@ from spaces.tasks.sources.tokens import LibraryEncoder
 from spaces.tasks.text import Text
 
 IMAGES = (Images, Cifar10, Digits, Arrays)  # tasks whose tokens are those of their grid
-
-
-def check_exportable(task: Task) -> None:
-    """Raise :class:`ConfigError` unless the task's answers are classes, one per example or per token."""
-    name = type(task).__name__
-    problem = ""
-    if task.spec.subtasks:
-        problem = "it has several tasks"
-    elif task.spec.answer_length is not None:
-        problem = "its answers are sequences of their own, such as translations"
-    elif task.metric not in METRICS:
-        problem = f"its answers are not classes (its metric is {task.metric})"
-    if problem:
-        raise ConfigError(f"{name} cannot be exported yet: {problem}; classifiers can")
-
-
-def is_padded(task: Task) -> bool:
-    """Whether any example of the task is padded."""
-    return any(task.data(split).lengths is not None for split in SPLITS)
 
 
 def preprocessing(task: Task) -> tuple[dict[str, Any], str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from search.export.inference import main
+from search.programs.inference import main
 
 if __name__ == "__main__":
     sys.exit(main(prog="python -m search.predict"))

@@ -102,6 +102,9 @@ def _card(member: Record, stored: StoredStudy, description: Description) -> dict
             rows.append((f"{split}, {len(mean.values)} fresh seeds", f"{mean} (95% interval)"))
     rows += [(name, f"{value:,.5g}") for name, value in member.costs.items()]
     if member.timing:
+        if each := member.timing.runtimes_ms:
+            times = ", ".join(f"{name} {ms:.4g} ms" for name, ms in sorted(each.items(), key=lambda item: item[1]))
+            rows.append(("run-times", times))
         rows.append(("latency measured", f"{format_time(member.timing.at)}, spread {member.timing.spread:.1%}"))
     rows.append(("seconds of training", f"{member.training_s:.1f}"))
     rows.append(("blocks", pattern(member.architecture)))

@@ -52,6 +52,8 @@ def _member_row(
     for name in objectives.costs:
         spread = f" ±{member.timing.spread:.1%}" if name == "latency_ms" and member.timing else ""
         row[name] = f"{member.costs[name]:.4g}{spread}"
+    if member.timing and member.timing.runtimes_ms:
+        row["run-time"] = member.timing.runtime
     row[objectives.metric] = f"{member.metric:.4f}"
     row |= _on_test(member.test_metrics, objectives, test_examples)
     if "parameters" in member.costs:

@@ -22,6 +22,7 @@ MAY_DIFFER = (  # between workers
     "warm_start",
     "baselines",
     "device",
+    "hardware",  # compared by its name, see search.costs.hardware
     "compile",
     "output",
 )

@@ -57,6 +57,8 @@ class Timing:
     at: float  # seconds since 1970
     reference_ms: float = 0.0  # of a fixed computation timed alongside; 0 where latency is computed, not measured
     epoch_s: float = 0.0  # of training, computed like the latency, which decisions use instead of CPU-seconds; 0: none
+    runtime: str = "eager"  # the fastest one, whose latency it is; see search.costs.runtimes
+    runtimes_ms: Mapping[str, float] = field(default_factory=dict)  # by run-time, if there are several
 
 
 @dataclass(frozen=True)

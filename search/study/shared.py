@@ -86,6 +86,10 @@ class SharedAttributes:
         )
         return epochs
 
+    def hardware(self, compute: Callable[[], str]) -> str:
+        """The name of the hardware that latencies are measured on; ``compute()`` if not stored yet, and then stored."""
+        return str(get_or_set_attr(self.study, "hardware", compute))
+
     def study_id(self) -> str:
         """A unique id of the study, which distinguishes it from others of the same name."""
         return str(get_or_set_attr(self.study, "id", lambda: uuid.uuid4().hex))

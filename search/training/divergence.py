@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from search.costs.runtimes import NoRuntimeError
+
 _OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 
 
@@ -19,7 +21,7 @@ class DivergenceError(ArithmeticError):
 
 def reason_to_prune(error: Exception) -> str:
     """Why an error is the fault of the architecture, whose trial is then pruned; empty if it is not."""
-    if isinstance(error, DivergenceError):
+    if isinstance(error, DivergenceError | NoRuntimeError):
         return str(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error))):
         return f"out of memory: {(str(error).splitlines() or [type(error).__name__])[0]}"

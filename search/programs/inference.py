@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 if __package__:
-    from search.export.encoders import ENCODERS, Array
+    from search.programs.encoders import ENCODERS, Array
 else:  # in an exported folder
     from encoders import ENCODERS, Array  # type: ignore[import-not-found,no-redef,unused-ignore]
 

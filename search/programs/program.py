@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from search.export.inference import open_onnx, open_torch
-from search.export.interface import Feed, Interface
+from search.programs.inference import open_onnx, open_torch
+from search.programs.interface import Feed, Interface
 from spaces.tasks import Batch
 
 TOLERANCE = 1e-4  # largest accepted difference of a logit, relative to the largest logit

@@ -1,4 +1,4 @@
-"""What a program of a network takes, and random inputs of that kind."""
+"""Which tasks' networks can be programs, what a program takes, and random inputs of that kind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spaces.spec import TaskSpec
+from spaces.architecture import Architecture
+from spaces.dimensions import ConfigError
+from spaces.metrics import METRICS
+from spaces.tasks import SPLITS, Task
 
 Feed = dict[str, NDArray[Any]]  # inputs by name
 
@@ -37,10 +40,16 @@ class Interface:
         return min(2 * self.multiple, self.length)
 
     @classmethod
-    def of(cls, spec: TaskSpec, *, stride: int, padded: bool) -> Interface:
-        """That of a task whose embedding has ``stride``; a multiple of it is reached by padding."""
+    def of(cls, architecture: Architecture, task: Task) -> Interface:
+        """That of the network of an architecture, with :func:`spaces.build.task_of` it.
+
+        The multiple of the embedding's stride is reached by padding.
+        """
+        spec = task.spec
+        stride = {**architecture["model"], **(architecture.get("input") or {})}.get("stride") or 1
         length = -(-spec.length // stride) * stride
-        return cls(length, stride, padded or length > spec.length, spec.vocabulary, spec.features)
+        padded = any(task.data(split).lengths is not None for split in SPLITS) or length > spec.length
+        return cls(length, stride, padded, spec.vocabulary, spec.features)
 
     def random_feed(self, batch: int, length: int, generator: np.random.Generator) -> Feed:
         """Random inputs, of which, if there is padding, all but the first are padded to a random degree."""
@@ -54,3 +63,17 @@ class Interface:
         padding = np.arange(length) >= lengths[:, None]
         inputs[padding] = 0
         return {"inputs": inputs, "padding": padding}
+
+
+def check_exportable(task: Task) -> None:
+    """Raise :class:`ConfigError` unless the task's answers are classes, one per example or per token."""
+    name = type(task).__name__
+    problem = ""
+    if task.spec.subtasks:
+        problem = "it has several tasks"
+    elif task.spec.answer_length is not None:
+        problem = "its answers are sequences of their own, such as translations"
+    elif task.metric not in METRICS:
+        problem = f"its answers are not classes (its metric is {task.metric})"
+    if problem:
+        raise ConfigError(f"{name} cannot be exported yet: {problem}; classifiers can")

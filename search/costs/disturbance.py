@@ -1,0 +1,148 @@
+"""How well latencies repeat on a busy machine: two trainings and two other processes run while networks are measured.
+
+Random networks of a study's space are measured in turns on the quiet machine, twice, and then one by one, as trials do,
+while there are two processes that train with the priority of a worker, one that computes and one that streams memory
+with normal priority.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from scipy.stats import spearmanr
+
+from search.costs.exclusive import lower_thread_priority
+from search.costs.latency import MeasuredLatency, Meter
+from search.costs.measured import MeasuredCosts
+from search.pareto import Floats
+from search.study.stored import StoredStudy
+from spaces.architecture import Architecture, network_key
+from spaces.build import build, task_of
+from spaces.dimensions import ConfigError
+from spaces.instantiate import instantiate
+from spaces.space import Space
+from spaces.tasks import Task
+
+SETTLE_S = 5.0  # until the other processes have begun
+MEMORY = 4_000_000  # numbers that are streamed: 32 MB
+DRAWS = 100  # trials per network that is asked for, until a space is known to have too few
+
+
+def compare_disturbed(stored: StoredStudy, count: int, *, report: Callable[[str], None]) -> str:
+    """The comparison as lines of text.
+
+    Args:
+        stored: whose space, task and settings of the latency are used.
+        count: of networks.
+        report: called with what is done next.
+
+    Raises:
+        ConfigError: the study's latencies are not measured, or its space has fewer networks.
+    """
+    identity = stored.store.identity()
+    task, meter = instantiate(Task, identity["task"], "task"), instantiate(Meter, identity["latency"], "latency")
+    if not isinstance(meter, MeasuredLatency):
+        raise ConfigError("the latencies of this study were computed, not measured")
+    torch.set_num_threads(1)
+    networks = random_networks(Space(identity["space"]), count)
+    costs = MeasuredCosts(task, meter)
+    report(f"{count} networks on the quiet machine, in turns, twice")
+    quiet, again = (np.array([timing.ms for timing in costs.timings(networks)]) for _ in range(2))
+    with disturbed(networks[len(networks) // 2], identity["task"]):
+        report("the same one by one, beside two trainings and two other processes")
+        start = time.perf_counter()
+        loaded = np.array([costs.timings([network])[0].ms for network in networks])
+        seconds = (time.perf_counter() - start) / count
+    return "\n".join(
+        [
+            f"{count} networks of {quiet.min():.3g} to {quiet.max():.3g} ms; {seconds:.2f} s each on the busy machine",
+            agreement("quiet again", again, quiet),
+            agreement("busy", loaded, quiet),
+            share_of_time(stored),
+        ]
+    )
+
+
+def random_networks(space: Space, count: int) -> list[Architecture]:
+    """Different networks that are drawn at random.
+
+    Raises:
+        ConfigError: the space has fewer.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found: dict[str, Architecture] = {}
+    for _ in range(DRAWS * count):
+        architecture = space.suggest(study.ask())
+        found.setdefault(network_key(architecture), architecture)
+        if len(found) == count:
+            return list(found.values())
+    raise ConfigError(f"--disturbed {count}: {DRAWS * count} draws from the space gave {len(found)} different networks")
+
+
+def agreement(name: str, measured: Floats, truth: Floats) -> str:
+    """A line: the rank correlation, the median and the largest relative error, and the bias."""
+    error = measured / truth - 1
+    return (
+        f"{name:12} Spearman {spearmanr(measured, truth).statistic:.4f}  median error {np.median(np.abs(error)):5.1%}  "
+        f"largest {np.abs(error).max():5.1%}  bias {np.median(error):+.1%}"
+    )
+
+
+def share_of_time(stored: StoredStudy) -> str:
+    """A line: the share of the study's trials that measuring took."""
+    records: Sequence[Any] = stored.store.records()
+    measuring, training = sum(each.latency_s for each in records), sum(each.training_s for each in records)
+    share = measuring / max(measuring + training, 1e-9)
+    return f"measuring took {share:.1%} of the time of the study's {len(records)} trials ({measuring:.1f} s)"
+
+
+@contextmanager
+def disturbed(architecture: Architecture, task: Mapping[str, Any]) -> Iterator[None]:
+    """Run two trainings and two other processes, until the context ends."""
+    context = multiprocessing.get_context("spawn")
+    work: list[tuple[Callable[..., None], tuple[Any, ...]]] = [(_train, (architecture, dict(task)))] * 2
+    work += [(_compute, ()), (_stream, ())]
+    processes = [context.Process(target=target, args=arguments, daemon=True) for target, arguments in work]
+    for process in processes:
+        process.start()
+    try:
+        time.sleep(SETTLE_S)
+        if ended := [process.exitcode for process in processes if not process.is_alive()]:
+            raise RuntimeError(f"{len(ended)} of the disturbing processes have ended")
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _train(architecture: Architecture, settings: Mapping[str, Any]) -> None:
+    lower_thread_priority()
+    torch.set_num_threads(1)
+    task = instantiate(Task, settings, "task")
+    network, task = build(architecture, task), task_of(architecture, task)
+    optimizer = torch.optim.AdamW(network.parameters())
+    while True:
+        for batch in task.batches("train", task.batch_size):
+            optimizer.zero_grad()
+            task.loss(network(batch), batch).backward()
+            optimizer.step()
+
+
+def _compute() -> None:
+    while True:
+        pass
+
+
+def _stream() -> None:
+    numbers = np.ones(MEMORY)
+    while True:
+        numbers *= 1.0000001

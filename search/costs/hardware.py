@@ -1,0 +1,61 @@
+"""What latencies depend on besides the network: the processor, its cores, and the version of PyTorch."""
+
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from search.costs.exclusive import cores
+from search.costs.latency import FlopsLatency, Meter
+from spaces.dimensions import ConfigError
+
+AUTO = "auto"
+CPUINFO = Path("/proc/cpuinfo")
+CPUINFO_FIELDS = ("model name", "cpu family", "model", "stepping")
+
+
+def hardware_name() -> str:
+    """Equal on machines whose latencies may be compared, such as ``AMD EPYC 25/17/1, 2 cores, torch 2.13``."""
+    version = ".".join(torch.__version__.split(".")[:2])
+    return f"{_processor()}, {cores()} cores, torch {version}"
+
+
+def _processor() -> str:
+    if CPUINFO.exists():
+        found = dict(re.findall(r"^([^\t:]+?)\s*: (.*)$", CPUINFO.read_text(), re.MULTILINE))
+        name, *numbers = (found.get(name, "") for name in CPUINFO_FIELDS)
+        if name:
+            return f"{name} {'/'.join(numbers)}"
+    if sys.platform == "darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "Apple"
+    return platform.processor() or platform.machine()
+
+
+def check_hardware(given: str, meter: Meter, stored: Callable[[Callable[[], str]], str]) -> None:
+    """Check that latencies measured here may be compared with those that a study has.
+
+    Args:
+        given: the key ``hardware``; ``auto`` for :func:`hardware_name`.
+        meter: computed latencies are the same on all machines.
+        stored: returns the study's name of its hardware, and in a new study stores that of its argument.
+
+    Raises:
+        ConfigError: the study's latencies were measured on other hardware.
+    """
+    if isinstance(meter, FlopsLatency):
+        return
+    here = hardware_name() if given == AUTO else given
+    known = stored(lambda: here)
+    if known != here:
+        raise ConfigError(
+            f"hardware: the latencies of this study were measured on {known!r}, this worker has {here!r}, and they "
+            f"cannot be compared; run the worker on such a machine, or another study (study=NAME, which can begin "
+            f"with this one's front: warm_start=STUDY); if the two are equally fast, hardware={known!r}"
+        )

@@ -1,0 +1,125 @@
+"""Run-times: what executes a trained network. All give the same predictions, and which is the fastest is measured.
+
+======================  ================================================================================
+``eager``               PyTorch, operator by operator
+``compile``             ``torch.compile``: fused loops in C++, which take seconds to minutes to compile
+``torch``               the program of ``torch.export``
+``onnxruntime``         the ONNX program in onnxruntime
+======================  ================================================================================
+
+A program's logits are compared with the network's on random inputs, see :mod:`search.programs.program`. So a network
+has one metric in all run-times, and only its fastest one can be on a front.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from search.costs.exclusive import torch_threads
+from search.programs.inference import open_onnx, open_torch
+from search.programs.interface import Interface, check_exportable
+from search.programs.program import ExportError, LoadedProgram, Program, Run, export_onnx, export_torch
+from spaces.architecture import Architecture
+from spaces.dimensions import ConfigError
+from spaces.tasks import Task
+
+EAGER = "eager"
+Prepare = Callable[[nn.Module, Architecture, Task, int], nn.Module]  # the last one is the number of threads
+NEEDED = {"onnxruntime": ("onnx", "onnxruntime", "onnxscript")}  # packages by run-time
+
+
+class NoRuntimeError(Exception):
+    """A network can be executed in none of the run-times; the message is a clause."""
+
+
+def check_runtimes(runtimes: Sequence[str], task: Task) -> None:
+    """Check that run-times are installed, and that the task's networks can be programs.
+
+    Raises:
+        ConfigError: they are not, or they cannot.
+    """
+    for runtime in runtimes:
+        if missing := [package for package in NEEDED.get(runtime, ()) if find_spec(package) is None]:
+            raise ConfigError(
+                f"latency.runtimes: {runtime} needs {', '.join(missing)}: pip install 'paretoformer[export]'"
+            )
+    if "compile" in runtimes and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+        raise ConfigError("latency.runtimes: compile needs a C++ compiler such as g++, and there is none")
+    if set(runtimes) & set(PROGRAMS):
+        try:
+            check_exportable(task)
+        except ConfigError as error:
+            raise ConfigError(f"latency.runtimes: {error}; {EAGER} and compile run every task") from error
+
+
+def in_runtimes(
+    network: nn.Module, architecture: Architecture, task: Task, runtimes: Sequence[str], *, threads: int = 1
+) -> dict[str, nn.Module]:
+    """The network in each run-time that can execute it, by name.
+
+    Args:
+        network: in evaluation mode.
+        architecture: of the network.
+        task: with the architecture's settings of the input.
+        runtimes: names of :data:`RUNTIMES`.
+        threads: that programs use.
+
+    Raises:
+        NoRuntimeError: there is none.
+    """
+    found, problems = {}, []
+    for runtime in runtimes:
+        try:
+            with torch_threads(threads):  # loading a program changes the number
+                found[runtime] = RUNTIMES[runtime](network, architecture, task, threads)
+        except ExportError as error:
+            problems.append(f"{runtime}: {error}")
+    if not found:
+        raise NoRuntimeError(f"it runs in no run-time of latency.runtimes ({'; '.join(problems)})")
+    return found
+
+
+def _eager(network: nn.Module, architecture: Architecture, task: Task, threads: int) -> nn.Module:
+    return network
+
+
+def _compiled(network: nn.Module, architecture: Architecture, task: Task, threads: int) -> nn.Module:
+    compiled: nn.Module = torch.compile(network)  # type: ignore[assignment]
+    try:
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            task.predict(compiled, task.sample())
+    except Exception as error:  # the compiler raises whatever its passes raise
+        raise ExportError((str(error).splitlines() or [type(error).__name__])[0][:100]) from error
+    return compiled
+
+
+def _program(write: Callable[[nn.Module, Interface, Path], Program], load: Callable[[Path, int], Run]) -> Prepare:
+    """Export to a temporary file, and load it again."""
+
+    def prepare(network: nn.Module, architecture: Architecture, task: Task, threads: int) -> nn.Module:
+        if architecture["model"].get("quantization", "none") != "none":
+            raise ExportError("it has no kernels of this project's 8-bit layers")
+        interface = Interface.of(architecture, task)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "program"
+            program = write(network, interface, path)
+            return LoadedProgram(load(path, threads), interface, program.free)
+
+    return prepare
+
+
+PROGRAMS = {"torch": _program(export_torch, open_torch), "onnxruntime": _program(export_onnx, open_onnx)}
+RUNTIMES: Mapping[str, Prepare] = {
+    EAGER: _eager,
+    "compile": _compiled,
+    **PROGRAMS,
+}
