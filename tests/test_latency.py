@@ -361,14 +361,14 @@ def test_the_yaml_shows_the_defaults_and_its_command(path):
 
 
 FAULTS = """
-import resource, sys, torch
+import resource, torch
 from search.costs.allocator import keep_freed_memory
 torch.set_num_threads(1)
-if sys.argv[1] == "keep":
-    keep_freed_memory()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    blocks = [torch.ones(1_000_000) for _ in range(3)]  # 4 MB each
+keep_freed_memory()
+for repeat in range(20):
+    if repeat == 10:  # by then the heap has grown to its size
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [torch.ones(4_000_000) for _ in range(4)]  # 16 MB each
     del blocks
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -377,6 +377,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
 def test_memory_that_is_kept_costs_no_page_faults_when_it_is_used_again():
-    command = [sys.executable, "-c", FAULTS]
-    default, kept = (int(subprocess.check_output([*command, how], text=True)) for how in ("default", "keep"))
-    assert kept < default / 3
+    # By default there are none, or some 100,000, by chance.
+    assert int(subprocess.check_output([sys.executable, "-c", FAULTS], text=True)) < 100
