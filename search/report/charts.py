@@ -84,7 +84,7 @@ def draw_importance(shares: Mapping[str, Mapping[str, float]]) -> Figure:
         axes.barh(positions, values, height * 0.9, color=COLOURS[index % len(COLOURS)], label=objective)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
 

@@ -72,10 +72,7 @@ def _charts(
     metric, cost = objectives.metric, objectives.costs[0]
     cards = {member.number: f"#trial-{member.number}" for member in members}
     drawn = chart(records, objectives, title=name, baselines=stored.store.baselines(), links=cards)
-    caption = (
-        f"{metric} against {cost}: the front by mechanism in colours, dominated and stopped trials in grey. "
-        "Point at a trial for details; a click on a member leads to its card."
-    )
+    caption = f"{metric} against {cost}: the front by mechanism in colours, dominated and stopped trials in grey."
     yield {"svg": drawn, "caption": caption}
     drawn = element(draw_curves(records, objectives), f"Learning curves of {len(records)} trials")
     yield {"svg": drawn, "caption": f"{metric} by epoch; the front in colours."}
