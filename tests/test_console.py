@@ -243,6 +243,20 @@ def test_the_front_is_printed_as_a_table_with_a_summary(reporter):
     assert "1 point, 1 mechanism (linformer). The best accuracy is 0.9000; the cheapest has 1.00 of its" in shown
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_on_a_terminal_no_line_is_longer_and_no_word_is_broken(width):
+    reporter = reporter_of(terminal=True, width=width, dimensions={"model.depth", "attention.linformer.rank"})
+    cheap = replace(COMPLETE, number=4, costs={**COSTS, "latency_ms": 0.05}, metric=0.7)
+    address = "http://127.0.0.1:5000/" + "x" * width
+    reporter.print_front([COMPLETE, cheap])
+    reporter.note(f"The study in MLflow: {address}")
+    shown = re.sub(r"\x1b\[[\d;]*m", "", printed(reporter))
+    assert [line for line in shown.splitlines() if len(line) > width] == [address]
+    for words in ("The best accuracy is 0.9000; the cheapest has 0.25 of its latency_ms.", "linformer depth=2 rank=8"):
+        assert words in re.sub(r"\s+", " ", shown)
+    assert ("parameters" in shown) == (width == 100)
+
+
 def test_baselines_are_rows_below_the_front_and_a_front_that_loses_is_said_to_lose(reporter):
     reporter._baselines = [
         BaselineResult("majority class", {"accuracy": 0.5}, {"accuracy": 0.45}, latency_ms=0.01, fit_s=0.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Sequence
 
 from rich.markup import escape
@@ -16,6 +17,8 @@ from search.report.timings import describe_timings
 from search.study.records import Objectives, Record, front
 from search.study.selection import exchange_rates
 from spaces.baselines import BaselineResult
+
+WIDE = 100  # characters of a line, in which all columns have room
 
 
 class FrontPrinter:
@@ -40,9 +43,11 @@ class FrontPrinter:
         self._objectives, self._dimensions, self._baselines = objectives, dimensions, baselines
         self._test_examples = test_examples
 
-    def print(self, text: str) -> None:
-        """Print a line."""
-        self.console.print(escape(text))
+    def print(self, text: str, *, style: str | None = None) -> None:
+        """Print a line, on a terminal wrapped between words; an address or a path is not broken."""
+        if self.console.is_terminal:
+            text = textwrap.fill(text, self.console.width, break_long_words=False, break_on_hyphens=False)
+        self.console.print(escape(text), style=style)
 
     def print_front(self, records: Sequence[Record]) -> None:
         """Print the front as a table, by ascending cost, with the baselines below it."""
@@ -61,6 +66,8 @@ class FrontPrinter:
         )
         table = Table(title=f"The front: {len(members)} of {len(records)} trials", title_justify="left")
         names = columns(rows)
+        if self.console.width < WIDE and "parameters" not in self._objectives.costs:
+            names.remove("parameters")  # the architectures are more important
         for name in names:
             text = name == "architecture"
             table.add_column(name, justify="left" if text else "right", no_wrap=not text)
@@ -78,7 +85,7 @@ class FrontPrinter:
         if gain := describe_gain(gain_per_hour(records, self._objectives)):
             self.print(f"The later half of the trials changed the hypervolume by {gain} of training and measuring.")
         if defeat := describe_defeat(members, self._baselines, self._objectives):
-            self.console.print(escape(defeat), style="bold yellow")
+            self.print(defeat, style="bold yellow")
         if timings := describe_timings(members, records, self._objectives):
             self.print(f"{timings[0].upper()}{timings[1:]}.")
 
