@@ -12,6 +12,8 @@ import optuna
 from search.study.records import Objectives
 
 MIN_TRIALS = 8  # complete ones, for an estimate
+MAX_TRIALS = 200  # of more, so many are chosen, as the time grows faster than their number
+N_TREES = 16
 MAX_LISTED = 3  # dimensions that a sentence names
 LEAST = 0.05  # share of one that it names
 
@@ -27,6 +29,9 @@ def importance(study: optuna.Study, objectives: Objectives) -> dict[str, dict[st
     complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     if len(complete) < MIN_TRIALS:
         return {}
+    if len(complete) > MAX_TRIALS:
+        study = optuna.create_study(directions=study.directions)
+        study.add_trials(complete[at * len(complete) // MAX_TRIALS] for at in range(MAX_TRIALS))
     found = {}
     for index, name in enumerate((objectives.metric, *objectives.costs)):
         with warnings.catch_warnings():
@@ -34,7 +39,7 @@ def importance(study: optuna.Study, objectives: Objectives) -> dict[str, dict[st
             try:
                 shares = optuna.importance.get_param_importances(
                     study,
-                    evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+                    evaluator=optuna.importance.FanovaImportanceEvaluator(n_trees=N_TREES, seed=0),
                     target=partial(_value, index),
                 )
             except (ValueError, RuntimeError):  # such as no dimension that all trials have
