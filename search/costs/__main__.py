@@ -2,8 +2,9 @@
 
 By default all networks of a study are measured in turns and compared with the timings that the study holds, see
 :mod:`search.costs.drift`. ``--profiles`` measures the front under other loads, see :mod:`search.costs.profiles`;
-``--disturbed`` tells how well latencies repeat while other processes work, see :mod:`search.costs.disturbance`. The
-study is only read. Run it on the machine that ran the study.
+``--disturbed`` tells how well latencies repeat while other processes work, see :mod:`search.costs.disturbance`;
+``--predicted`` how well they are predicted from those of a few networks, see :mod:`search.costs.predicted`. The study
+is only read. Run it on the machine that ran the study.
 """
 
 from __future__ import annotations
@@ -32,6 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="how well the latencies of N networks (default 40) repeat while two trainings and two other processes run",
     )
+    chosen.add_argument(
+        "--predicted",
+        type=int,
+        nargs="?",
+        const=60,
+        metavar="N",
+        help="how well the latencies of N networks (default 60) are predicted from those of 30 others",
+    )
     add_storage_option(parser)
     asked = parser.parse_args(arguments)
     try:
@@ -44,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(asked: argparse.Namespace) -> None:
     from search.costs.disturbance import compare_disturbed
     from search.costs.drift import drift
+    from search.costs.predicted import compare_predictors
     from search.costs.profiles import profile_front
     from search.report.status import stdout_console
     from search.study.storage import open_read_only
@@ -56,6 +66,8 @@ def _measure(asked: argparse.Namespace) -> None:
             console.print(profile_front(stored))
         elif asked.disturbed is not None:
             console.print(compare_disturbed(stored, asked.disturbed, report=console.print))
+        elif asked.predicted is not None:
+            console.print(compare_predictors(stored, asked.predicted, report=console.print))
         else:
             console.print(drift(stored.store))
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from search.pareto import Floats
 from search.samplers.candidates import Candidate
+from search.samplers.cost_model import fit_cost, predict_cost
 from search.samplers.curves import extrapolate_final_loss
 from search.samplers.gaussian_process import encode, fit_hyperparameters, gp_posterior, rbf_kernel
 from search.study.history import History
@@ -115,28 +116,18 @@ class Posterior:
         return np.asarray(np.exp(self._predict_from_size(log_epoch_s, "seconds")[-len(unseen) :]) * last)
 
     def _predict_from_size(self, log_y: Floats, name: str) -> Floats:
-        """``(all,)``: a quantity on a log scale, by linear regression on log FLOPs with a GP on the residuals.
+        """``(all,)``: a quantity on a log scale, see :mod:`search.samplers.cost_model`.
 
         ``log_y`` ``(train,)`` are observed logarithms.
         """
-        n = len(log_y)
         size = np.log([each.costs.get("flops", 1.0) for each in self._described])
-        slope = 1.0
-        if np.ptp(size[:n]) > 0:
-            slope = float(np.clip(np.polyfit(size[:n], log_y, 1)[0], 0.2, 1.5))
-        residuals = log_y - slope * size[:n]
-        middle, scale = residuals.mean(), max(float(residuals.std()), 0.05)
-        first = np.argsort(self._train)[: n - n % REFIT_COSTS]  # the same, whenever it is fitted
-        lengthscales, nugget = self._history.derived(
+        first = np.argsort(self._train)[: len(log_y) - len(log_y) % REFIT_COSTS]  # the same, whenever it is fitted
+        fitted = self._history.derived(
             f"{name} over {self._count} settings",
             len(first),
-            lambda: fit_hyperparameters(
-                self._features[first], self._owners, self._count, (residuals[first] - middle) / scale
-            ),
+            lambda: fit_cost(self._features, self._owners, self._count, size, log_y, first),
         )
-        kernel = rbf_kernel(self._features, self._features[:n], lengthscales[self._owners])
-        weights = np.linalg.solve(kernel[:n] + nugget * np.eye(n), (residuals - middle) / scale)
-        return np.asarray(slope * size + middle + scale * kernel @ weights)
+        return predict_cost(self._features, self._owners, size, log_y, fitted)
 
 
 def training_rows(history: History) -> NDArray[np.intp]:
