@@ -196,6 +196,7 @@ def test_translation_baselines_copy_the_source_and_find_the_nearest_pair(tmp_pat
     assert nearest.evaluate(task, "validation")["exact"] == 1.0
 
 
+@pytest.mark.slow
 def test_the_baseline_of_several_tasks_is_the_best_of_each_scored_by_their_normalized_mean():
     tasks = {"digits": Digits(), "words": Recall(train=20, validation=20, test=20)}
     (result,) = evaluate_baselines(Multitask(tasks=tasks))
@@ -254,6 +255,7 @@ def test_results_have_the_metrics_of_both_splits_and_times(task, names):
         assert result.fit_s >= 0
 
 
+@pytest.mark.slow
 def test_results_are_the_same_twice():
     first, second = (evaluate_baselines(Patches(train=300)) for _ in range(2))
     assert [each.metrics for each in first] == [each.metrics for each in second]

@@ -68,6 +68,7 @@ def test_a_deadline_keeps_a_reserve():
     assert not Deadline(clock=clock).is_over()
 
 
+@pytest.mark.slow
 def test_a_run_ends_within_its_budget_with_complete_trials(run):
     why, seconds, trials = run(30.0)
     assert why == "the 6 s left of the time budget are too short for another trial"
@@ -76,12 +77,14 @@ def test_a_run_ends_within_its_budget_with_complete_trials(run):
     assert all(trial.training_s == EPOCHS * STEPS for trial in trials)
 
 
+@pytest.mark.slow
 def test_n_trials_ends_a_run_before_its_budget_is_used_up(run):
     why, seconds, trials = run(1000.0, n_trials=2)
     assert why == "the study has 2 trials (n_trials=2)"
     assert (seconds, len(trials)) == (2 * EPOCHS * STEPS, 2)
 
 
+@pytest.mark.slow
 def test_an_exhausted_space_ends_a_run_before_its_budget_is_used_up(run):
     tree = {
         "attention": {"softmax": TREE["attention"]["softmax"]},
@@ -95,8 +98,10 @@ def test_an_exhausted_space_ends_a_run_before_its_budget_is_used_up(run):
     ("budget_s", "slow_from", "epochs", "seconds"),
     [
         (2.0, 10**9, 0, 2),  # within the first epoch: without a checkpoint
-        (10.0, 10**9, 2, 8),  # after the second epoch, as the third one would take longer than is left
-        (9.0, STEPS, 1, 14),  # within the second epoch, one step after the deadline
+        # After the second epoch, as the third one would take longer than is left.
+        pytest.param(10.0, 10**9, 2, 8, marks=pytest.mark.slow),
+        # Within the second epoch, one step after the deadline.
+        pytest.param(9.0, STEPS, 1, 14, marks=pytest.mark.slow),
     ],
 )
 def test_a_trial_that_the_budget_cuts_is_paused_and_resumed_by_the_next_run(run, budget_s, slow_from, epochs, seconds):
@@ -112,6 +117,7 @@ def test_a_trial_that_the_budget_cuts_is_paused_and_resumed_by_the_next_run(run,
     assert not list(run.folder.rglob("*.pt"))
 
 
+@pytest.mark.slow
 def test_a_resumed_trial_that_is_cut_at_once_keeps_its_checkpoint(run):
     run(10.0)
     _, _, (cut,) = run(1.0)

@@ -261,7 +261,11 @@ LENGTH_SETTINGS = [
 
 @pytest.mark.parametrize(("mechanism", "setting"), LENGTH_SETTINGS, ids=str)
 @pytest.mark.parametrize(
-    "relative", [{"choice": [0.02, 0.5, 1.0], "as": "share"}, {"choice": [1, 16, 512], "as": "clip"}]
+    "relative",
+    [
+        pytest.param({"choice": [0.02, 0.5, 1.0], "as": "share"}, marks=pytest.mark.slow),
+        {"choice": [1, 16, 512], "as": "clip"},
+    ],
 )
 def test_relative_settings_fit_every_length(mechanism, setting, relative):
     others = {"local": {"neighbours": 0}}.get(mechanism.split(".")[0], {})

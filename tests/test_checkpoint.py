@@ -119,6 +119,7 @@ class Dies(Reports):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("every_s", "trained"), [(0.0, [2, 3]), (1e9, [0, 1, 2, 3])])
 def test_an_interrupted_trial_goes_on_from_its_last_checkpoint(study, tmp_path, monkeypatch, every_s, trained):
     whole = run(tiny_study(f"sqlite:///{tmp_path / 'whole.db'}"), tiny_search(checkpoints=tmp_path / "whole"), 1)
@@ -136,6 +137,7 @@ def test_an_interrupted_trial_goes_on_from_its_last_checkpoint(study, tmp_path, 
     assert not list((tmp_path / "waiting").rglob("*.pt"))
 
 
+@pytest.mark.slow
 def test_a_trial_that_cannot_be_saved_is_paused_without_a_checkpoint(study, tmp_path, monkeypatch, caplog):
     def full(path, data):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -152,6 +154,7 @@ def test_a_trial_that_cannot_be_saved_is_paused_without_a_checkpoint(study, tmp_
     assert "No space left on device" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_checkpoint_that_a_killed_worker_left_of_a_complete_trial_is_deleted(study, tmp_path):
     folder = tmp_path / "waiting"
     run(study, tiny_search(checkpoints=folder), 1)
@@ -170,6 +173,7 @@ class StopsAfter(NoPruner):
         return Stop("enough", epoch) if epoch == 2 else None
 
 
+@pytest.mark.slow
 def test_the_decision_that_a_worker_did_not_write_is_made_by_the_next_one(study, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "EVERY_S", 0.0)
     write = OpenTrial.write

@@ -336,6 +336,7 @@ def test_the_most_active_neurons_are_kept():
     assert active_neurons(source, [(x, None)], 1).tolist() == [1]
 
 
+@pytest.mark.slow
 def test_a_parent_is_trained_once_and_other_data_or_settings_have_another(space, task, checkpoint, tmp_path):
     def prepare(space):
         reports = []

@@ -62,8 +62,8 @@ def overrides_of(command):
 @pytest.mark.parametrize(
     "command",
     [
-        # Quick are the commands of spaces and of config.yaml.
-        pytest.param(command, id=place, marks=[] if re.match("conf/(space|config)", place) else [pytest.mark.slow])
+        # Quick are those of the default space and of config.yaml; test_readme.py has more.
+        pytest.param(command, id=place, marks=[] if re.match("conf/(space/nlp|config)", place) else [pytest.mark.slow])
         for command, place in COMMANDS.items()
     ],
 )

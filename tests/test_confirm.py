@@ -33,6 +33,7 @@ def statistics(members, repetitions, objectives=OBJECTIVES):
     return {each.record.number: each for each in confirmed(members, repetitions, objectives)}
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_mean_and_a_further_value_as_often_as_they_claim():
     generator = np.random.default_rng(0)
     means, further = [], []
@@ -97,6 +98,7 @@ def study(tmp_path, monkeypatch):
     return study
 
 
+@pytest.mark.slow
 def test_repetitions_are_stored_by_trial_and_seed(study):
     given = {(3, 12): Repetition({"a": 0.5}, {"a": 0.25}), (3, 2): Repetition({"a": 1.0}, {})}
     for (number, seed), repetition in given.items():
@@ -104,6 +106,7 @@ def test_repetitions_are_stored_by_trial_and_seed(study):
     assert read_repetitions(study) == {3: {2: given[3, 2], 12: given[3, 12]}}
 
 
+@pytest.mark.slow
 def test_the_seed_of_the_study_gives_the_metrics_of_the_search(study):
     for record in TrialStore(study).records():
         repetition = train(dict(record.architecture), FirstToken(), seed=0, device=Device())
@@ -111,6 +114,7 @@ def test_the_seed_of_the_study_gives_the_metrics_of_the_search(study):
         assert repetition.test == pytest.approx(record.test_metrics)
 
 
+@pytest.mark.slow
 def test_the_command_trains_what_is_missing_and_prints_the_verdict(study, capsys, monkeypatch):
     records = TrialStore(study).records()
     members = [each.number for each in front(records, OBJECTIVES)]
@@ -138,6 +142,7 @@ def test_the_command_trains_what_is_missing_and_prints_the_verdict(study, capsys
     assert [each.state for each in TrialStore(study).records()] == [each.state for each in records]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "message"), [(["tiny", "--confirm", "1"], "it must be at least 2")])
 def test_a_single_repetition_is_refused(study, capsys, arguments, message):
     assert main(arguments) == 2

@@ -32,6 +32,7 @@ def url(tmp_path):
     return f"sqlite:///{tmp_path / 'studies.db'}"
 
 
+@pytest.mark.slow
 def test_the_timings_of_a_study_are_compared_with_a_new_measurement(study, url, identity, capsys):
     run_trials(study, tiny_search(meter=MeasuredLatency(repeats=2, rounds=1)), 6)
     before = [trial.user_attrs for trial in study.trials]
@@ -44,6 +45,7 @@ def test_the_timings_of_a_study_are_compared_with_a_new_measurement(study, url, 
     assert [trial.user_attrs for trial in tiny_study(url, identity=identity).trials] == before, "nothing is written"
 
 
+@pytest.mark.slow
 def test_studies_without_measured_latencies_and_unknown_studies_are_refused(study, url, capsys):
     run_trials(study, tiny_search(), 1)  # latency is computed from FLOPs there
     assert main(["tiny", "--storage", url]) == 2

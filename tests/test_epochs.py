@@ -94,6 +94,7 @@ def epochs(tmp_path, monkeypatch):
 FOREVER = float("inf")
 
 
+@pytest.mark.slow
 def test_a_continued_study_keeps_its_epochs(epochs):
     first, notes = epochs(32.0, 2.0)
     assert (first, len(notes)) == (2, 1)
@@ -104,12 +105,14 @@ def test_a_continued_study_keeps_its_epochs(epochs):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("budget_s", "epoch_s"), [(FOREVER, 1000.0), (TRAININGS * 6.0, 2.0)])
 def test_a_study_that_began_with_all_its_epochs_keeps_them(epochs, budget_s, epoch_s):
     assert epochs(budget_s, epoch_s) == (3, [])
     assert epochs(1.0, 1000.0) == (3, [])
 
 
+@pytest.mark.slow
 def test_a_study_of_trials_without_stored_epochs_keeps_those_of_the_space(tmp_path):
     study = tiny_study(f"sqlite:///{tmp_path / 'studies.db'}")
     run_trials(study, tiny_search(), 1)

@@ -195,6 +195,7 @@ def test_nothing_is_overwritten(exported, folder, capsys):
     assert {path: path.read_bytes() for path in exported.iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -210,6 +211,7 @@ def test_a_choice_that_nothing_fits_is_refused_before_any_work(folder, tmp_path,
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_a_member_whose_weights_are_gone_is_refused(folder, tmp_path, capsys):
     hidden = (folder / "weights").rename(folder / "hidden")
     storage = f"sqlite:///{folder / DATABASE}"

@@ -32,6 +32,7 @@ def url(tmp_path):
     return f"sqlite:///{tmp_path / 'studies.db'}"
 
 
+@pytest.mark.slow
 def test_sixteen_workers_wait_for_a_locked_file(url, monkeypatch):
     """The file is locked until each has failed; then all of them write."""
     monkeypatch.setattr("search.study.database._engine_settings", lambda *_: {"connect_args": {"timeout": 0.01}})
@@ -64,6 +65,7 @@ def test_sixteen_workers_wait_for_a_locked_file(url, monkeypatch):
     assert {name: written[name] for name in map(str, range(16))} == {str(number): number for number in range(16)}
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_waited_for_while_the_database_is_written(url, monkeypatch, tmp_path):
     """Files may not grow for three attempts; the trials are as on another disk."""
     expected, study = tiny_study(f"sqlite:///{tmp_path / 'other.db'}"), tiny_study(url)

@@ -113,6 +113,7 @@ def records():
     return TrialStore(optuna.load_study(study_name="tiny", storage=f"sqlite:///{DATABASE}")).records()
 
 
+@pytest.mark.slow
 def test_the_front_of_a_run_is_printed_again(tmp_path, monkeypatch, command, capsys):
     from search import run
 

@@ -48,6 +48,7 @@ def test_what_is_lost_is_told(tmp_path):
         ]
 
 
+@pytest.mark.slow
 def test_a_study_is_filled_once(tmp_path):
     url = f"sqlite:///{tmp_path / 'a.db'}"
     fill(url, "study", 3)

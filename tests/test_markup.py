@@ -64,6 +64,7 @@ def test_escaped_markdown_is_a_line_whose_every_special_character_is_preceded_by
     assert not re.search(r"[`*\[\]<>|]", re.sub(r"\\.", "", escaped))
 
 
+@pytest.mark.slow
 def test_a_study_of_any_name_is_stored_listed_and_tracked(tmp_path, capsys):
     url, uri = f"sqlite:///{tmp_path}/studies.db", f"sqlite:///{tmp_path}/mlflow.db"
     for name in (STUDY, "other"):

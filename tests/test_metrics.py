@@ -218,6 +218,7 @@ def test_the_default_metric_is_no_part_of_the_identity_of_a_study():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["macro_f1", "error_rate"])
 def test_a_study_has_the_metric_as_its_objective_and_logs_the_others(metric, tmp_path):
     task = FirstToken()

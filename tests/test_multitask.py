@@ -95,6 +95,7 @@ def test_progress_is_that_of_the_metrics_of_the_tasks():
     assert scores["progress"] == pytest.approx((1 - error / wrong + 2 * auroc - 1 + (f1 - base) / (1 - base)) / 3)
 
 
+@pytest.mark.slow
 def test_all_tasks_are_learned():
     task = Multitask(tasks={"one": FirstToken(), "two": FirstToken(rows=32)})
     shared = network(task)

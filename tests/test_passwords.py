@@ -53,6 +53,7 @@ def everything_written(folder):
             yield path, path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of libraries, when MLflow is imported
 def test_no_file_that_a_run_writes_has_the_password(command, monkeypatch):  # noqa: F811
     address = f"sqlite:///file:studies.db?password={SECRET}&uri=true"  # SQLite ignores settings that it does not know
@@ -89,7 +90,17 @@ FAILING = [  # arguments of search.run, with the password in the environment
 ]
 
 
-@pytest.mark.parametrize("arguments", FAILING, ids=lambda arguments: " ".join(arguments).replace(DEAD, "URL")[:60])
+ROWS = [
+    pytest.param(
+        arguments,
+        id=" ".join(arguments).replace(DEAD, "URL")[:60],
+        marks=[pytest.mark.slow] if at % 4 != 1 else [],
+    )
+    for at, arguments in enumerate(FAILING)
+]
+
+
+@pytest.mark.parametrize("arguments", ROWS)
 def test_no_message_has_the_password(command, monkeypatch, arguments):  # noqa: F811
     monkeypatch.setenv("PARETOFORMER_STORAGE", DEAD)
     code, out, error = command(*TINY, *arguments)

@@ -61,7 +61,7 @@ def test_other_patches_are_of_the_same_images_which_are_read_once(name, tmp_path
         task.with_input(patch=99)
 
 
-@pytest.mark.parametrize("scale", ["tiny", "small"])
+@pytest.mark.parametrize("scale", ["tiny", pytest.param("small", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", TASKS)
 def test_the_vision_space_fits_every_image_task(name, scale, tmp_path):
     register_resolvers()

@@ -74,6 +74,7 @@ def test_the_reason_names_the_trials_and_their_time():
     assert "the last 4 trials, 35 s of work, increased" in Patience(seconds=35.0).reason_to_end(SETTLED, OBJECTIVES)
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run_and_every_later_one(tmp_path):
     store = TrialStore(tiny_study(f"sqlite:///{tmp_path / 'studies.db'}"))
     search = replace(tiny_search(), objectives=replace(OBJECTIVES, ceilings=(1e-9,)))  # nothing is below the ceiling

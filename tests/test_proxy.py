@@ -107,6 +107,7 @@ def outline(study):
     return [(trial.state, trial.values, trial.params, read_record(trial).curve) for trial in study.trials]
 
 
+@pytest.mark.slow
 def test_a_study_behind_a_server_is_that_of_the_database(url, database):
     expected, study = tiny_study(database, name="expected"), tiny_study(url)
     run_trials(expected, tiny_search(), 2)
@@ -117,6 +118,7 @@ def test_a_study_behind_a_server_is_that_of_the_database(url, database):
         assert optuna.get_all_study_names(storage) == ["expected", "tiny"]
 
 
+@pytest.mark.slow
 def test_a_run_whose_every_second_call_fails_is_as_one_without_failures(url, no_delay):
     expected, study = tiny_study(url, name="expected"), tiny_study(url)
     run_trials(expected, tiny_search(), 2)
@@ -142,6 +144,7 @@ def test_every_call_of_the_server_is_retried():
     assert methods - own == set(proxy.CALLS)
 
 
+@pytest.mark.slow
 def test_a_trial_is_stale_when_its_heartbeat_has_not_changed_for_the_grace_period(url, monkeypatch):
     study, other = tiny_study(url, grace_s=60), tiny_study(url, grace_s=60)
     now = [1000.0]

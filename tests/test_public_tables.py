@@ -55,6 +55,7 @@ def test_every_reader_has_an_example_and_names_are_unique():
     assert len(public()) == sum(map(len, (nasbench201.NAMES, hpobench.NAMES, nasbench_graph.NAMES, lcdb.NAMES)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 def test_the_space_samples_the_architecture_of_a_row_from_its_parameters(reader):
     made = table(reader)
@@ -65,6 +66,7 @@ def test_the_space_samples_the_architecture_of_a_row_from_its_parameters(reader)
         assert made.rows[key(architecture)] == row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 def test_every_architecture_has_a_finite_result_cost_and_time(reader):
     made = table(reader)
@@ -92,6 +94,7 @@ def test_nas_bench_201_equals_the_reading_of_its_package():
         assert made.seconds[row] == result["train_time"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_hpobench_equals_the_reading_of_its_package():
     made = table("hpobench")
@@ -131,6 +134,7 @@ def test_nas_bench_graph_equals_the_reading_of_its_package_also_for_isomorphic_n
     assert len(made.rows) == 9 * 5**4 - 9, "all but those of four skip connections"
 
 
+@pytest.mark.slow
 def test_lcdb_equals_the_rows_of_its_file():
     made = table("lcdb")
     path = Path(importlib.util.find_spec("lcdb").origin).parent / "database-accuracy.csv"

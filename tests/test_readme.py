@@ -60,9 +60,8 @@ def commands(text):
                 yield ["search.run", *words]
 
 
-COMMANDS = [
-    pytest.param(words, id=f"{name}: {' '.join(words)}") for name, text in TEXTS.items() for words in commands(text)
-]
+FOUND = {" ".join(words): (name, words) for name, text in TEXTS.items() for words in commands(text)}  # each once
+COMMANDS = [pytest.param(words, id=f"{name}: {command}") for command, (name, words) in FOUND.items()]
 
 
 @pytest.mark.parametrize("words", COMMANDS)
@@ -166,11 +165,13 @@ def test_the_readmes_hold_commands_of_every_kind():
 OPTIONS = re.findall(r"^\| [^|]* \| `([^|]*)` \|$", TEXTS["search/README.md"].split("| to |")[1], re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_of_the_table_composes(option):
     check_composition(["+space=nlp", *shlex.split(option)])
 
 
+@pytest.mark.slow
 def test_the_readme_of_the_search_lists_every_space():
     listed = dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", TEXTS["search/README.md"], re.MULTILINE))
     assert set(listed) == {path.stem for path in (ROOT / "conf" / "space").glob("*.yaml")}

@@ -38,7 +38,7 @@ def s3():
         server.stop()
 
 
-@pytest.fixture(params=["s3", "memory"])
+@pytest.fixture(params=[pytest.param("s3", marks=pytest.mark.slow), "memory"])
 def url(request):
     if request.param == "s3":
         pytest.importorskip("s3fs")
@@ -62,6 +62,7 @@ def test_a_remote_checkpoint_is_written_read_and_deleted(url):
     assert checkpoint(url).epochs() == 0
 
 
+@pytest.mark.slow
 def test_a_trial_is_resumed_by_a_worker_with_another_folder(url, tmp_path):
     """The same curve as without the pause, and nothing is left in the bucket."""
     expected, study = (tiny_study(f"sqlite:///{tmp_path / name}.db") for name in ("whole", "paused"))
@@ -114,6 +115,7 @@ def test_a_url_that_cannot_be_used_is_refused(place, message):
     assert "hunter2" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_trial_without_its_checkpoint_says_that_it_begins_again(tmp_path, caplog):
     study, pruner = tiny_study(f"sqlite:///{tmp_path / 'a.db'}"), PausesOnce()
     pruner.resumes = lambda history, last: None

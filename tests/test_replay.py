@@ -33,7 +33,14 @@ def play(name, seed=0, *, workers=1, until=1.0, made=TABLE):
     return Replay(made, Strategy(name, **strategy(name)), seed=seed, workers=workers).run(until)
 
 
-@pytest.mark.parametrize("name", ["random+none", "tpe+none", "nsga2+none", "surrogate+none", "surrogate+gain_rate"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "random+none",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("tpe+none", "nsga2+none", "surrogate+none")),
+        "surrogate+gain_rate",
+    ],
+)
 def test_a_strategy_that_loses_nothing_reaches_everything_and_trains_nothing_twice(name):
     outcome = play(name)
     assert outcome.trace[-1][2] == pytest.approx(1.0)
@@ -60,6 +67,7 @@ def test_a_recorded_training_goes_on_after_the_epochs_already_trained():
     assert [epoch.cpu_s for epoch in epochs] == pytest.approx([TABLE.seconds[3] * epoch for epoch, _ in curve[2:]])
 
 
+@pytest.mark.slow
 def test_the_oracle_trains_the_true_front_alone():
     outcome = play("oracle")
     points = np.column_stack([-TABLE.finals(0), [each["latency_ms"] for each in TABLE.costs]])
@@ -77,6 +85,7 @@ def test_the_share_of_hypervolume_is_that_of_an_obvious_reference():
     assert replay.best == pytest.approx(np.mean(best) / 0.7, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_the_same_seed_decides_the_same_and_other_seeds_and_worlds_differ():
     def epochs(seed):
         return [entry[1:] for entry in play("surrogate+gain_rate", seed, until=0.99).trace]
@@ -91,6 +100,7 @@ def test_several_workers_need_less_time_and_find_the_same():
     assert four.reached(0.99) < alone.reached(0.99)
 
 
+@pytest.mark.slow
 def test_what_a_rule_without_resume_stops_for_good_is_counted():
     # Curves that cross: the best ones start worst.
     late = dataclasses.replace(

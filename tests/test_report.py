@@ -214,6 +214,7 @@ def test_what_pausing_risked_is_what_the_curves_predict():
     assert describe_pauses(predicted).startswith("Saved: the 3 paused trials took 4 of 9 epochs. Risked: 2 of them")
 
 
+@pytest.mark.slow
 def test_importance_finds_the_dimension_that_decides(folder):
     study = optuna.create_study(directions=["maximize", "minimize"])
     distributions = {name: optuna.distributions.FloatDistribution(0, 1) for name in ("decides", "idle")}

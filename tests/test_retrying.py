@@ -80,6 +80,7 @@ def test_every_method_with_a_transaction_is_retried():
     assert transactions <= {*RETRIED, *own}
 
 
+@pytest.mark.slow
 def test_a_run_whose_every_second_commit_fails_is_as_one_without_failures(url, no_delay):
     expected, study = tiny_study(url, name="expected"), tiny_study(url)
     run_trials(expected, tiny_search(), 3)
@@ -242,6 +243,7 @@ def test_a_worker_without_a_database_ends_with_the_cause(url, no_delay):
     assert not [thread for thread in threading.enumerate() if thread.name == "training"]
 
 
+@pytest.mark.slow
 def test_a_run_without_a_database_ends_with_one_line_and_exit_code_1(tmp_path, monkeypatch, capsys, request):
     monkeypatch.setattr(retrying.time, "sleep", lambda seconds: None)
     config = tiny_config(tmp_path) | SETTINGS

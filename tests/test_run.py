@@ -142,6 +142,7 @@ def test_all_invalid_settings_are_reported_at_once(command):
     assert "attention.longformer: window=64" in error
 
 
+@pytest.mark.slow
 def test_a_run_prints_its_trials_and_front_and_can_be_continued(command):
     code, out, error = command(*TINY)
     assert (code, error) == (0, "")
@@ -171,6 +172,7 @@ def test_a_run_prints_json_for_programs(command):
     assert out.splitlines()[:2] == ["The run ends: the study has 1 trials (n_trials=1).", "The front: 1 of 1 trials"]
 
 
+@pytest.mark.slow
 def test_a_run_with_a_budget_says_why_it_ended(command):
     code, out, _ = command(*TINY, "n_trials=auto", "baselines=false", "budget=0.1s", "workers=1")
     assert code == 0
@@ -201,6 +203,7 @@ def test_a_run_fine_tunes_a_checkpoint(command):
     assert best > 0.9, "good and bad are words of its vocabulary"
 
 
+@pytest.mark.slow
 def test_a_study_of_another_space_is_refused(command):
     assert command(*TINY)[0] == 0
     code, _, error = command(*TINY, "space.model.heads=1")

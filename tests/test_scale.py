@@ -39,6 +39,7 @@ def test_a_value_follows_from_the_scale():
     assert [each["rates"]["float"] for each in found] == [[0.1, 1], [0.2, 1], [0.3, 1]]
 
 
+@pytest.mark.slow
 def test_every_scale_of_a_space_is_a_space_and_larger_ones_have_wider_networks():
     scaled = [name for name in options("space") if has_scales(composed(f"+space={name}"))]
     assert "text" in scaled

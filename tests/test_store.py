@@ -150,6 +150,7 @@ def test_an_interrupted_trial_keeps_its_tries_and_the_checkpoint_that_it_resumes
     assert [record.state for record in store.earlier(0)] == ["failed", "failed", "paused"]
 
 
+@pytest.mark.slow
 def test_trials_that_other_workers_start_meanwhile_are_no_problem(study, monkeypatch):
     store, get_trials = TrialStore(study), study.get_trials
     other = optuna.load_study(study_name=study.study_name, storage=study._storage)

@@ -139,6 +139,7 @@ def test_a_trial_that_was_interrupted_while_it_was_sampled_is_sampled_from_the_b
     assert [two(study.ask()), two(study.ask())] == expected
 
 
+@pytest.mark.slow
 def test_samples_depend_on_the_seed_and_the_trials_before_alone(tmp_path):
     def values(name, seed, reopened):
         sampled = []
@@ -251,6 +252,7 @@ def test_the_error_of_a_storage_that_cannot_be_opened_hides_the_password(setting
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_several_threads_write_to_one_sqlite_file(tmp_path):
     study = tiny_study(f"sqlite:///{tmp_path / 'studies.db'}")
     failures = []

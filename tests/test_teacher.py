@@ -32,6 +32,7 @@ def url(tmp_path_factory):
     return url
 
 
+@pytest.mark.slow
 def test_a_teacher_is_a_trial_of_the_front_by_default_the_best_one(url):
     task = FirstToken()
     with open_read_only(url) as storage:

@@ -638,6 +638,7 @@ def test_the_saved_view_filters_and_sorts_the_trials_and_baselines_of_its_study(
     assert state["compareRunCharts"][-1]["selectedParams"] == ["width"], "only settings that vary"
 
 
+@pytest.mark.slow
 def test_long_values_and_curves_are_logged_within_the_limits_of_mlflow(server):
     curve = [(epoch, 0.5) for epoch in range(1, 2001)]
     settings = {f"setting{number}": "x" * 9000 for number in range(150)}

@@ -56,6 +56,7 @@ def test_the_server_shows_the_study_and_ends_with_the_command(uri):
         assert probe.connect_ex(("127.0.0.1", port)) != 0, "the server has ended"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -68,6 +69,7 @@ def test_what_is_not_there_is_refused(uri, arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_refused(uri, capsys):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

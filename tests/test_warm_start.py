@@ -26,6 +26,7 @@ def test_a_study_starts_with_the_front_of_another_one(tmp_path):
     assert all(trial.curve and trial.costs for trial in trials)  # trained and measured again
 
 
+@pytest.mark.slow
 def test_an_unknown_study_or_an_unfit_front_is_refused(tmp_path):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     first = tiny_study(url, name="first")

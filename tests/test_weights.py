@@ -42,6 +42,7 @@ def kept(weights):
     return {int(path.stem) for path in weights.folder.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_weights_of_a_trial_give_its_metrics(study, tmp_path, recipe):
     tree = {**TREE, "train": {**TREE["train"], **recipe}}

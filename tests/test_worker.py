@@ -137,6 +137,7 @@ def test_equal_networks_with_different_training_settings_share_their_costs(study
     assert len(measured) == 1
 
 
+@pytest.mark.slow
 def test_equal_networks_are_measured_once_per_host(study):
     here = tiny_search({**ONE_POINT, "train": TREE["train"]})
     there = replace(here, cost_model=replace(here.cost_model, host="another"))
@@ -237,6 +238,7 @@ def test_the_surrogate_sampler_chooses_between_new_and_paused_trials(study, tmp_
     assert len({key(trial.architecture) for trial in trials}) == 6
 
 
+@pytest.mark.slow
 def test_after_a_failed_trial_the_run_continues(study):
     class SometimesBroken(FirstToken):
         def loss(self, logits, batch):
@@ -259,6 +261,7 @@ def test_repeated_failures_end_the_run(study):
         run(study, tiny_search(task=Broken()), 9)
 
 
+@pytest.mark.slow
 def test_failures_that_are_not_in_a_row_do_not_end_the_run(study):
     class SometimesBroken(FirstToken):
         def loss(self, logits, batch):
@@ -338,6 +341,7 @@ def test_a_worker_waits_for_running_trials_of_other_workers(study, monkeypatch):
     assert ("waiting", 1) in reporter.calls
 
 
+@pytest.mark.slow
 def test_a_trial_that_another_worker_failed_is_abandoned(study):
     class FailsTrial(Reports):
         def progress(self, trial):
