@@ -7,9 +7,25 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# Their tests take the longest, and would otherwise be waited for at the end.
+FIRST = ("test_chaos.py", "test_recipes.py", "test_tutorial.py", "test_export_formats.py", "test_load.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the tests that take the longest."""
+    items.sort(key=lambda item: item.path.name not in FIRST)
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_xdist_auto_num_workers(config):
-    """Run in this process when files or tests are named on the command line: a second process starts slower."""
-    return 0 if any("::" in name or name.endswith(".py") for name in config.args) else None
+    """One process per CPU, and one more with slow tests, some of which wait for servers and other processes.
+
+    Run in this process when files or tests are named on the command line: a second process starts slower.
+    """
+    count = yield
+    if any("::" in name or name.endswith(".py") for name in config.args):
+        return 0
+    return count + ("not slow" not in config.option.markexpr)
 
 
 @pytest.fixture(autouse=True)

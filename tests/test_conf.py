@@ -114,11 +114,15 @@ def test_every_sampler_can_be_constructed_from_a_seed():
         seeded_sampler(composed("+space=smoke", f"sampler={path.stem}")["sampler"], seed=1)
 
 
+# Vocabularies are learned from them, for each architecture again.
+FEW_TEXTS = {"text": ["++task.train=200", "++task.validation=50", "++task.test=50"]}
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name == "nlp" else [pytest.mark.slow]) for name in SPACES]
 )
 def test_a_space_samples_architectures_that_can_be_built(name):
-    config = composed(f"+space={name}")
+    config = composed(f"+space={name}", *FEW_TEXTS.get(name, []))
     space, task = Space(config["space"]), instantiate(Task, config["task"], "task")
     assert invalid_corners(space, task) == []
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))

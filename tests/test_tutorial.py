@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TUTORIAL = (ROOT / "search" / "TUTORIAL.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL)
-SHORTER = {"budget=4min": "n_trials=2 space.train.epochs=1"}
+SHORTER = {"budget=4min": "n_trials=2 space.train.epochs=1", "range(1500)": "range(300)"}
 RUNNING = "mlflow models serve"
 
 
