@@ -101,7 +101,8 @@ def build_search(
     task = task or instantiate(Task, config["task"], "task")
     pruner = instantiate(Pruner, config["pruner"], "pruner")
     meter = instantiate(Meter, config["latency"], "latency")
-    costs = MeasuredCosts(task, meter)
+    limited = {name for name, limit in config["limits"].items() if limit is not None}
+    costs = MeasuredCosts(task, meter, also={*config["costs"], *limited})
     tracking = instantiate(Tracking, config["tracking"], "tracking")
     seed, limits = config["seed"], config["limits"]
     device = select_device(config["device"], precision=config["precision"], compile_network=config["compile"])

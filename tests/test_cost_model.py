@@ -17,8 +17,7 @@ def networks(count, seed=0):
     """Features, log FLOPs and log milliseconds of networks of which two mechanisms differ in speed with the width."""
     generator = np.random.default_rng(seed)
     tables = [
-        {"pattern": str(generator.choice(["a", "b"])), "width": int(generator.integers(8, 65))}
-        for _ in range(count)
+        {"pattern": str(generator.choice(["a", "b"])), "width": int(generator.integers(8, 65))} for _ in range(count)
     ]
     size = np.array([2 * np.log(table["width"]) for table in tables])
     extra = np.array([0.3 * np.log(table["width"]) if table["pattern"] == "a" else 1.0 for table in tables])

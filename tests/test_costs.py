@@ -8,11 +8,16 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from search.costs.counted import count, flops, memory_mb, parameters
+from search.config import COSTS
+from search.costs.counted import count, file_mb, flops, memory_mb, parameters, state_mb, training_mb
 from spaces.attention import Shape
+from spaces.attention.linear import LinearAttention
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.models.config import ModelConfig
+from spaces.models.decoder import Decoder
 from spaces.models.encoder import Encoder
+from spaces.tasks import Task
+from spaces.tasks.text import Text
 from tests.tiny_task import FirstToken
 
 
@@ -153,7 +158,7 @@ def test_count_returns_every_cost_and_is_reproducible():
     network = Encoder([mechanism], ModelConfig(4), spec=task.spec)
     first = count(network, task)
     assert first == count(network, task)
-    assert list(first) == ["parameters", "flops", "memory_mb"]
+    assert list(first) == ["parameters", "flops", "memory_mb", "file_mb"]
     assert all(value > 0 for value in first.values())
 
 
@@ -166,3 +171,59 @@ def test_a_sample_has_the_requested_shape():
     for length in (0, 9):
         with pytest.raises(ValueError, match="lengths from 1 to 8"):
             task.sample(length=length)
+
+
+class Product(Task):
+    """Squares of the outputs of a linear layer, for numbers instead of tokens."""
+
+    chance, batch_size = 0.0, 5
+
+    def examples(self, split):
+        raise NotImplementedError
+
+    def sample(self, batch=1, length=None):
+        return torch.ones(batch, 100)
+
+    def loss(self, logits, batch):
+        return logits.square().sum()
+
+
+def test_the_memory_of_a_training_step_has_gradients_and_the_state_of_adam():
+    network = nn.Linear(100, 200, bias=False)
+    weights, inputs, outputs = 4 * 100 * 200, 4 * 5 * 100, 4 * 5 * 200
+    least = (inputs + outputs + weights + weights + 2 * weights) / 1e6  # with gradients and Adam
+    assert least <= training_mb(network, Product()) <= 1.1 * least
+    assert network.weight.grad is None
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    training_mb(nn.Sequential(nn.Dropout(0.5), network), Product())
+    assert torch.rand(1) == expected, "random numbers are those without counting"
+
+
+def test_the_weights_are_parameters_and_buffers():
+    assert file_mb(nn.BatchNorm1d(10)) == (4 * 4 * 10 + 8) / 1e6  # and the number of batches, an int64
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "numbers"),
+    [
+        (SoftmaxAttention, lambda length: 2 * length * 8),  # keys and values
+        (LinearAttention, lambda length: 2 * 4 * 4 + 2 * 4),  # per head a matrix and a normaliser
+    ],
+)
+def test_the_state_of_decoding_is_what_the_mechanism_keeps(mechanism, numbers):
+    for length in (8, 16):
+        task = Text(predict="next_byte", length=length)
+        network = Decoder([mechanism(Shape(8, 2, length, causal=True))], ModelConfig(width=8), spec=task.spec)
+        others = 4 * 2 * 8 + 8  # the last two inputs of the short convolution, and the latest token, an int64
+        assert 1e6 * state_mb(network, task) == pytest.approx(4 * numbers(length) + others)
+    assert state_mb(nn.Linear(2, 2), task) == 0.0
+
+
+def test_costs_that_take_long_to_count_are_counted_on_request_alone():
+    task = FirstToken()
+    network = Encoder([SoftmaxAttention(Shape(8, 2, 8))], ModelConfig(width=8), spec=task.spec)
+    always = count(network, task)
+    assert set(always) | {"training_mb", "state_mb", "latency_ms"} == set(COSTS)
+    assert set(count(network, task, also=["training_mb"])) - set(always) == {"training_mb"}

@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from omegaconf import OmegaConf
 
@@ -22,8 +22,25 @@ from spaces.dimensions import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
 BAD_INPUT = 2  # exit code; after a signal it is 128 + its number, as shells expect
-Cost = Literal["latency_ms", "parameters", "flops", "memory_mb"]
-COSTS = get_args(Cost)
+
+
+class CostText(NamedTuple):
+    """How a cost is called: in a sentence, in the head of a column, and on an axis."""
+
+    words: str
+    title: str
+    axis: str
+
+
+COSTS = {
+    "latency_ms": CostText("latency", "ms", "latency (ms)"),
+    "parameters": CostText("number of parameters", "parameters", "parameters"),
+    "flops": CostText("FLOPs", "FLOPs", "FLOPs"),
+    "memory_mb": CostText("memory", "MB", "peak memory (MB)"),
+    "training_mb": CostText("memory of training", "MB", "peak memory of a training step (MB)"),
+    "state_mb": CostText("state of decoding", "MB", "state of decoding after the last token (MB)"),
+    "file_mb": CostText("size of the weights", "MB", "weights (MB)"),
+}
 Output = Literal["quiet", "text", "verbose", "json"]  # how much a run prints
 OUTPUTS = get_args(Output)
 GROUPS = ("space", "task", "sampler", "pruner", "latency", "storage", "tracking")

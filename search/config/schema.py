@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from search.config import COSTS, DURATION, OUTPUTS, Cost, Output, option_names, parse_duration
+from search.config import COSTS, DURATION, OUTPUTS, Output, option_names, parse_duration
 from spaces.dimensions import ConfigError
 from spaces.schema import STRICT, listed, shown
 
@@ -23,9 +23,9 @@ AUTO = "auto"
 SCALES = ("tiny", "small", "base")
 
 
-def _distinct(values: list[Any]) -> list[Any]:
-    if len(set(values)) < len(values):
-        raise ValueError("not distinct")
+def _distinct_costs(values: list[str]) -> list[str]:
+    if len(set(values)) < len(values) or not set(values) <= set(COSTS):
+        raise ValueError("not distinct costs")
     return values
 
 
@@ -36,6 +36,7 @@ def _duration(value: str) -> str:
 
 Count = Annotated[int, Field(ge=1)]
 Limit = Annotated[float, Field(gt=0)]
+LIMIT = "a number above 0, or null for no limit"
 Duration = Annotated[str, AfterValidator(_duration)]
 Seconds = Annotated[float, Field(gt=0)]
 Text = Annotated[str, Field(min_length=1)]
@@ -44,15 +45,12 @@ StudyName = Annotated[str, Field(pattern=r"^\w[\w .,+=@-]{0,99}$")]
 Section = Mapping[str, Any]
 
 
-class Limits(BaseModel):
-    """The key ``limits``."""
-
-    model_config = ConfigDict(**STRICT, extra="forbid")
-
-    latency_ms: Limit | None = Field(default=None, description="a number above 0, or null for no limit")
-    parameters: Limit | None = Field(default=None, description="a number above 0, or null for no limit")
-    flops: Limit | None = Field(default=None, description="a number above 0, or null for no limit")
-    memory_mb: Limit | None = Field(default=None, description="a number above 0, or null for no limit")
+Limits = create_model(
+    "Limits",
+    __doc__="The key ``limits``.",
+    __config__=ConfigDict(**STRICT, extra="forbid"),
+    **{name: (Limit | None, Field(default=None, description=LIMIT)) for name in COSTS},  # type: ignore[call-overload]
+)
 
 
 class RunConfig(BaseModel):
@@ -86,10 +84,10 @@ class RunConfig(BaseModel):
     )
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = Field(description=f"a whole number from 0 to {MAX_SEED}")
     scale: Literal["auto", "tiny", "small", "base"] = Field(description=listed([AUTO, *SCALES]))
-    costs: Annotated[list[Cost], Field(min_length=1), AfterValidator(_distinct)] = Field(
+    costs: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct_costs)] = Field(
         description=f"a list of distinct costs such as [latency_ms]; costs are {', '.join(COSTS)}"
     )
-    limits: Limits = Field(description="a mapping of costs such as {latency_ms: 2.0}")
+    limits: Limits = Field(description="a mapping of costs such as {latency_ms: 2.0}")  # type: ignore[valid-type]
     teacher: Text | None = Field(description="a study, or a trial of its front such as mine:12; or null")
     warm_start: Text | None = Field(description="the name of a study, in quotes if it looks like a number; or null")
     baselines: bool = Field(description="true or false")

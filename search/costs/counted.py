@@ -1,4 +1,4 @@
-"""Costs that are counted, not measured: parameters, FLOPs and peak memory of one prediction; the same in every run.
+"""Costs that are counted, not measured: parameters, FLOPs, memory and sizes; the same in every run.
 
 They depend on the network and the shape of its input alone. Latency is in :mod:`search.costs.latency`.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,16 +17,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from spaces.models.decoder import Decoder
 from spaces.tasks import Task
 
 
-def count(network: nn.Module, task: Task) -> dict[str, float]:
-    """All counted costs by name, for one sequence of the task's full length."""
+def count(network: nn.Module, task: Task, also: Collection[str] = ()) -> dict[str, float]:
+    """The counted costs by name, for one sequence of the task's full length; of ``ON_REQUEST`` those in ``also``."""
     batch = task.sample()
     return {
         "parameters": float(parameters(network)),
         "flops": float(flops(network, batch, use=task.predict)),
         "memory_mb": memory_mb(network, batch, use=task.predict),
+        "file_mb": file_mb(network),
+        **{name: count(network, task) for name, count in ON_REQUEST.items() if name in also},
     }
 
 
@@ -62,6 +65,45 @@ def memory_mb(network: nn.Module, batch: Any, *, use: Callable[[nn.Module, Any],
         counter.track([*network.parameters(), *network.buffers(), batch])
         use(network, batch)
     return counter.peak / 1e6
+
+
+def file_mb(network: nn.Module) -> float:
+    """Parameters and buffers as they are stored, in megabytes; those of 8-bit layers are stored in floating point."""
+    return sum(tensor.nbytes for tensor in network.state_dict().values()) / 1e6
+
+
+def training_mb(network: nn.Module, task: Task) -> float:
+    """Peak memory in megabytes of a training step at the task's batch size: all of :func:`memory_mb`, gradients, Adam.
+
+    Adam has two numbers for each parameter (Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015).
+    """
+    batch = task.sample(task.batch_size)
+    before = [parameter.grad for parameter in network.parameters()]
+    with torch.random.fork_rng(), _LiveBytes() as counter, torch.enable_grad():
+        counter.track([*network.parameters(), *network.buffers(), batch])
+        task.loss(network(batch), batch).backward()
+    for parameter, gradient in zip(network.parameters(), before, strict=True):
+        parameter.grad = gradient
+    adam = 2 * sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
+    return (counter.peak + adam) / 1e6
+
+
+def state_mb(network: nn.Module, task: Task) -> float:
+    """What a language model keeps of a sequence of full length to decode the next token, in megabytes; 0 of others."""
+    if not isinstance(network, Decoder):
+        return 0.0
+    cache = network.init_cache(1)
+    with evaluating(network), torch.no_grad():
+        for ids in task.sample().inputs.unbind(1):
+            _, cache = network.decode_step(ids, cache)
+    storages = {tensor.data_ptr(): tensor.nbytes for tensor in tree_leaves(cache) if isinstance(tensor, Tensor)}
+    return sum(storages.values()) / 1e6
+
+
+ON_REQUEST: Mapping[str, Callable[[nn.Module, Task], float]] = {  # those that take longer than a forward pass
+    "training_mb": training_mb,
+    "state_mb": state_mb,
+}
 
 
 @contextmanager

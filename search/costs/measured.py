@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -31,11 +31,13 @@ class MeasuredCosts:
         task: provides the inputs.
         meter: measures or computes latency.
         host: name of this host.
+        also: costs that are counted on request alone, see :data:`search.costs.counted.ON_REQUEST`.
     """
 
     task: Task
     meter: Meter
     host: str = field(default_factory=platform.node)
+    also: Collection[str] = ()
     _counted: dict[str, dict[str, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _programs: dict[str, dict[str, nn.Module]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -48,7 +50,9 @@ class MeasuredCosts:
         """Parameters, FLOPs and memory; counted once per network."""
         network = network_key(architecture)
         if network not in self._counted:
-            self._counted[network] = count(build(dict(architecture), self.task), task_of(architecture, self.task))
+            self._counted[network] = count(
+                build(dict(architecture), self.task), task_of(architecture, self.task), self.also
+            )
         return self._counted[network]
 
     def timings(self, architectures: Sequence[Architecture]) -> list[Timing]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from search.config import COSTS
 from search.study.records import Objectives, Record, State
 
 CUT = " ..."  # in the place of words
 MAX_LISTED = 3  # better trials
-COST_WORDS = {"latency_ms": "latency", "parameters": "number of parameters", "flops": "FLOPs", "memory_mb": "memory"}
 
 
 def describe_ending(trial: Record, others: Mapping[int, Record], objectives: Objectives) -> str:
@@ -78,4 +78,4 @@ def _no_costlier(trial: Record, better: Sequence[Record], objectives: Objectives
         and not all(other.costs.get(name, 0.0) <= trial.costs.get(name, 0.0) for other in better for name in names)
     ):
         return ""
-    return f" at no higher {COST_WORDS[names[0]] if len(names) == 1 else 'costs'}"
+    return f" at no higher {COSTS[names[0]].words if len(names) == 1 else 'costs'}"

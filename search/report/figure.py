@@ -20,6 +20,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
+from search.config import COSTS
 from search.report.colours import COLOURS, GREY
 from search.report.rows import mechanism
 from search.study.records import Objectives, Record, State, front
@@ -27,7 +28,6 @@ from spaces.baselines import BaselineResult
 
 MARKERS = ("o", "s", "D", "^", "p", "v", "*", "h")  # repeat the distinction of the colours
 TRIALS = "trials-"  # begins the id of a group of points in an SVG, followed by the numbers of the trials
-COST_NAMES = {"latency_ms": "latency (ms)", "flops": "FLOPs", "memory_mb": "peak memory (MB)"}
 SIZE_IN = (8.0, 5.0)  # 800 x 500 pixels at 100 dots per inch
 POINT_PX = 100 / 72  # pixels in a typographic point
 STYLE: dict[Any, Any] = {
@@ -112,7 +112,7 @@ def draw(
     axes.set_title(f"{title}\n{counts}", loc="left", fontsize=10)
     better = " (lower is better)" if objectives.direction == "minimize" else ""
     axes.set_ylabel(f"{objectives.metric.replace('_', ' ')} on the validation split{better}")
-    axes.set_xlabel(f"{COST_NAMES.get(cost, cost)}, logarithmic scale")
+    axes.set_xlabel(f"{COSTS[cost].axis}, logarithmic scale")
     axes.grid(color="#E6E6E6", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.margins(x=0.08, y=0.09)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from search.config import COSTS
 from search.report.endings import cut, shortened_ending
 from search.study.records import Objectives, Record, State
 from spaces.architecture import brief, pattern
 
 WIDTH = 100  # where the output is not a terminal
-COST_TITLES = {"latency_ms": "ms", "parameters": "parameters", "flops": "FLOPs", "memory_mb": "MB"}
 MEMBER = "*"
 
 
@@ -50,7 +50,7 @@ def trial_line(
 
 def _titles(objectives: Objectives) -> tuple[str, str]:
     """The names of the columns of cost and metric, at their widths."""
-    return f"{COST_TITLES[objectives.costs[0]]:>7}", f"{objectives.metric:>6}"
+    return f"{COSTS[objectives.costs[0]].title:>7}", f"{objectives.metric:>6}"
 
 
 def _number(cost: float | None) -> str:
