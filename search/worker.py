@@ -178,9 +178,11 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
             raise
         return None
     record = store.read(current[0].number)
+    if record.state in (State.DUPLICATE, State.OVER_QUOTA):  # one that was queued twice may run elsewhere
+        return None
     if record.state != State.PAUSED:  # after it was told: a worker that is killed before it loses no epoch
         search.learner.discard(record.number)
-    return None if record.state in (State.DUPLICATE, State.OVER_QUOTA) else record
+    return record
 
 
 class _Signals:

@@ -10,9 +10,11 @@ import torch
 from test_worker import PausesOnce, run
 from tiny_task import Reports, tiny_search, tiny_study
 
+from search import worker
 from search.pruning.none import NoPruner
 from search.study.attributes import OpenTrial
 from search.study.records import Stop
+from search.study.requeue import requeue
 from search.study.store import TrialStore
 from search.training import checkpoint as module
 from search.training.checkpoint import EVERY_S, MAX_SHARE, Checkpoint
@@ -162,6 +164,24 @@ def test_the_checkpoint_that_a_killed_worker_left_of_a_complete_trial_is_deleted
         (folder / f"{number}.pt").touch()
     run(study, tiny_search(checkpoints=folder), 1)
     assert [path.name for path in folder.glob("*.pt")] == ["7.pt"]
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")  # it asks for a trial
+def test_of_a_trial_that_was_queued_twice_the_checkpoint_stays_for_the_worker_that_runs_it(
+    study, tmp_path, monkeypatch
+):
+    pruner = PausesOnce()
+    pruner.resumes = lambda history, last: None
+    run(study, tiny_search(pruner=pruner, checkpoints=tmp_path), 1)
+    for _ in range(2):
+        requeue(study, 0)
+    theirs, ended = study.ask(), []
+    monkeypatch.setattr(
+        worker.time, "sleep", lambda _: ended.append((tmp_path / "0.pt").exists()) or study.tell(theirs, [0.5, 1.0])
+    )
+    run(study, tiny_search(pruner=pruner, checkpoints=tmp_path), 2)
+    assert [trial.user_attrs.get("outcome") for trial in study.trials] == ["paused", None, "over_quota", "paused"]
+    assert ended == [True]
 
 
 class StopsAfter(NoPruner):
