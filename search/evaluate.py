@@ -72,8 +72,8 @@ def _evaluate(own: OpenTrial, store: TrialStore, search: Search) -> Iterator[Rec
     if resumed is None:  # the first start, or the checkpoint is on another host
         if any(record.curve for record in earlier):
             log.warning("Trial %d is trained from the beginning: it has no checkpoint here.", own.record.number)
+        own.write(cpu_seconds=[], curve=[])  # first: it fails if this worker was stopped and the trial taken over
         search.learner.discard(own.record.number)
-        own.write(cpu_seconds=[], curve=[])
     else:
         entries = [epoch for epoch, _ in resumed.curve].index(saved) + 1
         own.write(cpu_seconds=list(resumed.cpu_seconds)[:entries], curve=list(resumed.curve)[:entries])

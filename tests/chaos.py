@@ -77,7 +77,7 @@ def configuration(folder: Path, url: str, n_trials: int, epoch_s: float) -> dict
         "study": "chaos",
         "space": space,
         "task": {"_target_": "chaos.Slow", "epoch_s": epoch_s},
-        "pruner": {"_target_": "search.pruning.gain_rate.GainRate", "patience": 0.1, "first": 3, "target": None},
+        "pruner": {"_target_": "search.pruning.gain_rate.GainRate", "patience": 0.1, "first": 3, "target": 2.0},
         "storage": storage,
         "tracking": {
             "_target_": "search.tracking.mlflow.MlflowTracking",
@@ -105,6 +105,9 @@ def worker(config: dict, folder: Path, number: int, max_tries: int) -> None:
         sys.exit(run(config))
     except KeyboardInterrupt:  # before the first trial, as in search.run
         sys.exit(130)
+    except ConfigError as error:  # a server that refuses connections when a run starts may be a wrong address
+        print(error)  # noqa: T201
+        sys.exit(130 if "refused" in str(error) else 2)
 
 
 def resume(process) -> None:

@@ -10,9 +10,11 @@ import optuna
 import pytest
 import sqlalchemy
 from optuna.trial import TrialState
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from tiny_task import tiny_study
 
 from search.study.attributes import TRAINING
+from search.study.database import open_database
 from search.study.requeue import fail_stale, ordinals, requeue, requeue_interrupted
 from search.study.storage import get_or_set_attr, open_storage
 from search.study.store import TrialStore
@@ -250,6 +252,32 @@ def test_the_error_of_a_storage_that_cannot_be_opened_hides_the_password(setting
     with pytest.raises(ConfigError, match=message) as error:
         open_storage(**settings)
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "attempts"),
+    [
+        (IntegrityError, "duplicate key value", 35),
+        (ProgrammingError, 'relation "studies" already exists', 35),
+        (OperationalError, "table studies already exists", 35),
+        (OperationalError, "FATAL:  the database system is starting up", 35),
+        (OperationalError, "connection refused", 5),
+        (ProgrammingError, "permission denied", 5),
+    ],
+)
+def test_opening_is_retried_more_often_while_tables_are_created_or_the_server_starts(
+    monkeypatch, error, message, attempts
+):
+    monkeypatch.setattr("search.study.database.time.sleep", lambda _: None)
+    tried = []
+
+    def create(url, **_):
+        tried.append(url)
+        raise error("CREATE TABLE", {}, Exception(message))
+
+    with pytest.raises(ConfigError, match="can't be opened"):
+        open_database("sqlite:///a.db", create)
+    assert len(tried) == attempts
 
 
 @pytest.mark.slow

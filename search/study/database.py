@@ -14,10 +14,12 @@ import sqlalchemy.exc
 from optuna.storages import RDBStorage
 
 from search.config import hide_passwords
-from search.study.retrying import first_line
+from search.study.retrying import MAX_DELAY_S, first_line
 from spaces.dimensions import ConfigError
 
 Database = TypeVar("Database", bound=RDBStorage)
+MORE_ATTEMPTS = 30  # to open a database, after errors that will pass
+PASSING = ("already exists", "the database system is")  # ... starting up, shutting down, in recovery mode
 LIBPQ = {  # seconds; a connection that the network has dropped would otherwise block for a quarter of an hour
     "connect_timeout": 10,
     "keepalives_idle": 30,
@@ -35,7 +37,6 @@ def open_database(url: str, create: Callable[..., Database], *, connections: int
     Raises:
         ConfigError: the URL is invalid or the database can't be opened; the message hides the password.
     """
-    # Creating the tables fails while another worker does.
     storage = connect(url, create, attempts=5, connections=connections)
     if storage.engine.name == "sqlite":
         sqlalchemy.event.listen(storage.engine, "connect", _enable_wal)
@@ -59,9 +60,13 @@ def parse(url: str) -> sqlalchemy.URL:
 def connect(
     url: str, create: Callable[..., Database], *, attempts: int, connections: int = 1, **settings: Any
 ) -> Database:
-    """The storage that ``create`` constructs with ``settings``; retried with growing delays."""
-    parsed = parse(url)
-    for attempt in range(attempts):
+    """The storage that ``create`` constructs with ``settings``; retried with growing delays.
+
+    For a minute more while another worker creates the tables, or while a server starts or stops.
+    """
+    parsed, attempt = parse(url), 0
+    while True:
+        attempt += 1
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -70,10 +75,10 @@ def connect(
             hint = "pip install 'paretoformer[postgres]'"
             raise ConfigError(f"url: {hide_passwords(url)} needs the package {error.name!r}: {hint}") from None
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
-            if attempt == attempts - 1 or isinstance(error, ImportError):
+            passes = isinstance(error, sqlalchemy.exc.IntegrityError) or any(text in str(error) for text in PASSING)
+            if attempt >= attempts + MORE_ATTEMPTS * passes or isinstance(error, ImportError):
                 raise ConfigError(f"url: {hide_passwords(url)} can't be opened: {first_line(error)}") from None
-            time.sleep(0.2 * 2**attempt)
-    raise AssertionError("unreachable")
+            time.sleep(min(0.1 * 2**attempt, MAX_DELAY_S))
 
 
 def _engine_settings(url: sqlalchemy.URL, connections: int) -> dict[str, Any]:
