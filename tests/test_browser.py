@@ -86,7 +86,7 @@ def test_the_parent_run_answers_what_was_searched_and_found_why_and_what_next(ch
         visit.page.get_by_text(f"#{best(study).number} ").first.wait_for()
         text = visit.visible_text()  # before a click on "Show more"
         visit.shoot(f"mlflow-{name}-{size}")
-    assert "Searched: FirstToken, 2 mechanisms, " in text
+    assert "Searched: FirstToken, 2 mechanisms; " in text
     assert f"Found: accuracy {best(study).metric:.4f} (test " in text
     assert f"(#{best(study).number}); " in text
     assert " wins from " in text[text.index("Why: ") : text.index("Next: ")]

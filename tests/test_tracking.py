@@ -238,8 +238,10 @@ def test_logging_the_same_trials_twice_changes_nothing(server):
     before = server.all_runs()
     tracking.log(2, trials)
     tracking.finish(trials)
+    ended = server.parent().info.end_time
     server.tracker().finish(trials)
     assert server.all_runs() == before
+    assert server.parent().info.end_time == ended
 
 
 def test_the_note_is_updated_after_a_resumed_trial_and_after_remeasuring(server):

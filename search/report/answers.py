@@ -180,8 +180,8 @@ def in_short(
     metric, cost, members = objectives.metric, objectives.costs[0], front(records, objectives)
     known = dict(description.rows)
     count = len(known["mechanisms"].split(", "))
-    searched = [known["task"], f"{count} mechanism{'s' * (count != 1)}", known.get("budget", f"{len(records)} trials")]
-    searched += [f"seed {known['seed']}"] if "seed" in known else []
+    searched = [known["task"], f"{count} mechanism{'s' * (count != 1)}"]
+    searched += [f"{name} {known[name]}" for name in ("budget", "seed") if name in known]
     hosts = sorted({member.timing.host for member in members if member.timing})
     where = known.get("machine", ", ".join(hosts))
     lines = [("Searched", ", ".join(searched) + (f"; {where}" if where else ""))]

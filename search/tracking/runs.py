@@ -60,6 +60,7 @@ class StudyRuns:
         self.parent = ""
         self._created = ""  # the parent run that this worker created
         self._tags: Mapping[str, str] = {}  # of the parent, as last read or written by this worker
+        self._end_ms: int | None = None  # of the parent, unless it goes on
         self._trials: dict[int, TrialRun] = {}
         self._baselines: dict[str, str] = {}  # ids of runs by name
         self._duplicates: list[str] = []
@@ -77,7 +78,7 @@ class StudyRuns:
         self._duplicates += [run.info.run_id for run in parents[1:]]  # of workers that were killed before they did so
         self._tags = parents[0].data.tags
         if self.parent != parents[0].info.run_id:
-            self.parent = parents[0].info.run_id
+            self.parent, self._end_ms = parents[0].info.run_id, parents[0].info.end_time
             self._client.update_run(self.parent, status="RUNNING")
             known = parents[0].inputs
             if description is not None and description.data and not (known and known.dataset_inputs):
@@ -154,6 +155,7 @@ class StudyRuns:
     def log_trial(self, record: Record, data: RunData, *, name: str, front: bool) -> None:
         """Create or complete the run of a trial that has just ended, or was paused again."""
         number, ended_ms, seconds = record.number, now_ms(), summaries.seconds(record)
+        self._end_ms = None
         run = self._trials.get(number)
         tags = {**data.tags, **ON_FRONT[front]}
         if run is None:
@@ -233,7 +235,7 @@ class StudyRuns:
         """Set the status of the parent run to finished, and its tag ``run_ended`` to the reason, if there is one."""
         if reason:
             self._client.set_tag(self.parent, "run_ended", reason)
-        self._client.set_terminated(self.parent)
+        self._client.set_terminated(self.parent, end_time=self._end_ms)
 
 
 def _progress(tags: Mapping[str, str]) -> tuple[str, int]:
