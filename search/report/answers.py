@@ -218,7 +218,7 @@ def next_commands(description: Description, members: Sequence[Record]) -> Iterat
     """What to do next, with the command for it."""
     name = shlex.quote(description.study)
     if description.command:
-        yield "Continue the study, with more trials or time", description.command
+        yield "Continue the study, with a higher n_trials or a further budget", description.command
     yield "Print the front again", f"python -m search.front {name}"
     if members:
         yield (
