@@ -104,7 +104,7 @@ def test_a_useful_training_is_not_pruned(tmp_path):
     assert math.isnan(trial.validation_metrics["f1"]), "a metric beside the objective may be undefined"
 
 
-@pytest.mark.parametrize("where", ["loss", "batches"])
+@pytest.mark.parametrize("where", ["loss", pytest.param("batches", marks=pytest.mark.slow)])
 def test_an_exception_of_the_task_is_shown_as_it_is_with_its_traceback(tmp_path, where):
     study = tiny_study(f"sqlite:///{tmp_path / 'studies.db'}")
     search = tiny_search(task=Faulty(raises=KeyError("no such column: 'text'"), where=where))

@@ -110,7 +110,9 @@ def test_a_logarithmic_axis_has_at_least_four_round_ticks(low, high, ticks):
 @pytest.mark.parametrize(
     "records", [[], OTHERS[-1:], OTHERS[1:2], MEMBERS[:1]], ids=["none", "failed", "paused", "one"]
 )
-@pytest.mark.parametrize("suffix", ["svg", "png", "html"])
+@pytest.mark.parametrize(
+    "suffix", ["svg", *(pytest.param(suffix, marks=pytest.mark.slow) for suffix in ("png", "html"))]
+)
 def test_few_trials_can_be_drawn(tmp_path, records, suffix):
     picture.save(tmp_path / f"front.{suffix}", records, ACCURACY, title="mine")
 

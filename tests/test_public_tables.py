@@ -80,6 +80,7 @@ def test_every_architecture_has_a_finite_result_cost_and_time(reader):
     assert min(each[made.cost] for each in made.costs) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_nas_bench_201_equals_the_reading_of_its_package():
     made = table("nasbench201")
@@ -112,6 +113,7 @@ def test_hpobench_equals_the_reading_of_its_package():
         assert result["val_acc"] in [world[row][0] for world in made.curves]
 
 
+@pytest.mark.slow
 def test_hpobench_counts_the_weights_and_biases_between_hidden_layers():
     made = table("hpobench")
     for row in sample(made):

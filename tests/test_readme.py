@@ -61,7 +61,11 @@ def commands(text):
 
 
 FOUND = {" ".join(words): (name, words) for name, text in TEXTS.items() for words in commands(text)}  # each once
-COMMANDS = [pytest.param(words, id=f"{name}: {command}") for command, (name, words) in FOUND.items()]
+QUICK = [" ".join(words) for words in commands(TEXTS["README.md"])]
+COMMANDS = [
+    pytest.param(words, id=f"{name}: {command}", marks=[] if command in QUICK else pytest.mark.slow)
+    for command, (name, words) in FOUND.items()
+]
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -12,6 +12,8 @@ from search.costs.remeasure import remeasure
 from search.study.records import State, Timing, front
 from search.study.store import TrialStore
 
+pytestmark = pytest.mark.slow
+
 
 class Drifting(FlopsLatency):
     """Every other measurement of a single network takes twice as long; networks in turns are measured equally."""

@@ -112,6 +112,7 @@ def test_what_a_rule_without_resume_stops_for_good_is_counted():
     assert play("surrogate+none", made=late).lost == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_runs(name):
     outcome = play(name, until=0.9)

@@ -181,6 +181,7 @@ def test_waiting_is_reported_and_ends(url, monkeypatch, caplog):
     assert now[0] == before, "after that every call fails at once"
 
 
+@pytest.mark.slow
 def test_a_short_interruption_is_not_reported(url, no_delay, caplog):
     study = tiny_study(url)
     with failing(study, "before", every_second()):

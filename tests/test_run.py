@@ -121,8 +121,8 @@ REFUSED = [  # arguments, and parts of the message
 ]
 
 
-# Each composes a configuration; every fifth does so in the quick suite.
-ROWS = [pytest.param(*row, marks=[] if number % 5 == 0 else pytest.mark.slow) for number, row in enumerate(REFUSED)]
+# Each composes a configuration; every tenth does so in the quick suite.
+ROWS = [pytest.param(*row, marks=[] if number % 10 == 0 else pytest.mark.slow) for number, row in enumerate(REFUSED)]
 
 
 @pytest.mark.parametrize(("arguments", "messages"), ROWS, ids=lambda value: " ".join(value)[:60])

@@ -86,6 +86,7 @@ def test_workers_that_start_at_the_same_time_share_one_study(url):
     assert optuna.get_all_study_names(study._storage) == ["one", "tiny"]
 
 
+@pytest.mark.slow
 def test_a_shared_attribute_is_computed_once(url):
     first, second = tiny_study(url), tiny_study(url)
     assert get_or_set_attr(first, "ceilings", lambda: [1.5]) == [1.5]
@@ -180,6 +181,7 @@ def test_a_failed_trial_that_is_not_requeued_counts(url):
     assert [each.state for each in TrialStore(study).records()] == ["failed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampled", [True, False])
 def test_the_trial_of_a_killed_worker_is_requeued_until_three_have_died(url, sampled):
     """The dead worker's last heartbeat is moved into the past, which saves waiting."""

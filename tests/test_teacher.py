@@ -19,6 +19,8 @@ from spaces.dimensions import ConfigError
 from spaces.fingerprint import fingerprint
 from spaces.space import Space
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
@@ -32,7 +34,6 @@ def url(tmp_path_factory):
     return url
 
 
-@pytest.mark.slow
 def test_a_teacher_is_a_trial_of_the_front_by_default_the_best_one(url):
     task = FirstToken()
     with open_read_only(url) as storage:

@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_architectures_and_results(tmp_path):
     assert once("c.db", 1) != once("b.db", 0)
 
 
-@pytest.mark.parametrize("epoch", [0, 1, 2])
+@pytest.mark.parametrize("epoch", [0, *(pytest.param(epoch, marks=pytest.mark.slow) for epoch in (1, 2))])
 def test_a_stopped_trial_is_pruned_with_its_reason_and_spends_no_more_epochs(study, epoch):
     for trial in run(study, tiny_search(pruner=StopsAt(epoch)), 2):
         assert (trial.state, trial.reason, len(trial.curve)) == ("pruned", f"enough after {epoch}", epoch)
@@ -147,6 +147,7 @@ def test_equal_networks_are_measured_once_per_host(study):
     assert [trial.latency_s > 0 for trial in trials] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_costs_are_stored_before_the_timing_that_lets_other_workers_take_them_over(study, monkeypatch):
     written = []
     write = optuna.Trial.set_user_attr
@@ -185,6 +186,7 @@ def test_a_resumed_trial_has_the_same_curve_as_an_uninterrupted_one(study, tmp_p
     assert not list((tmp_path / "waiting").rglob("*.pt"))
 
 
+@pytest.mark.slow
 def test_a_resumed_trial_keeps_its_costs(study, tmp_path):
     ended = []
     run(study, tiny_search(pruner=PausesOnce(), checkpoints=tmp_path / "waiting"), 1, ended.append)
@@ -203,6 +205,7 @@ def test_a_trial_is_not_stopped_after_its_last_epoch(study, tmp_path, pauses):
     assert [trial.state for trial in trials] == ["complete"] * 3
 
 
+@pytest.mark.slow
 def test_a_requeued_paused_trial_cannot_be_resumed_again(study, tmp_path):
     pruner = PausesOnce()
     pruner.resumes = lambda history, last: None
@@ -216,6 +219,7 @@ def test_a_requeued_paused_trial_cannot_be_resumed_again(study, tmp_path):
     assert TrialStore(study).history(OBJECTIVES).numbers.tolist() == [0]
 
 
+@pytest.mark.slow
 def test_a_paused_trial_without_checkpoint_is_trained_from_scratch(study, tmp_path):
     class Lost(PausesOnce):
         def resumes(self, history, *, last):
@@ -252,6 +256,7 @@ def test_after_a_failed_trial_the_run_continues(study):
     assert "test error" in study.trials[1].user_attrs["traceback"]
 
 
+@pytest.mark.slow
 def test_repeated_failures_end_the_run(study):
     class Broken(FirstToken):
         def loss(self, logits, batch):
@@ -287,7 +292,7 @@ class Interrupting(Reports):
             os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_requeues_the_running_trial(study, number):
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped) as stop:
@@ -302,6 +307,7 @@ def test_a_signal_requeues_the_running_trial(study, number):
     assert study.trials[1].params == study.trials[0].params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("moment", "states"), [("start", ["FAIL", "WAITING"]), ("join", ["COMPLETE"])])
 def test_a_signal_while_heartbeats_start_or_end_leaves_no_thread_that_sends_them(study, monkeypatch, moment, states):
     before = getattr(HeartbeatThread, moment)
