@@ -11,9 +11,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 FIRST = ("test_chaos.py", "test_recipes.py", "test_tutorial.py", "test_export_formats.py", "test_load.py")
 
 
-def pytest_collection_modifyitems(items):
-    """Begin with the tests that take the longest."""
+def is_named(config):
+    """Whether files or tests are named on the command line."""
+    return any("::" in name or name.endswith(".py") for name in config.args)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Begin with the tests that take the longest; those with servers run if they are named or asked for by -m."""
     items.sort(key=lambda item: item.path.name not in FIRST)
+    if is_named(config) or config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("server")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker("server")]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -23,7 +33,7 @@ def pytest_xdist_auto_num_workers(config):
     Run in this process when files or tests are named on the command line: a second process starts slower.
     """
     count = yield
-    if any("::" in name or name.endswith(".py") for name in config.args):
+    if is_named(config):
         return 0
     return count + ("not slow" not in config.option.markexpr)
 

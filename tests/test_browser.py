@@ -27,7 +27,7 @@ from search.ui.server import path_of, serving
 
 pytest.importorskip("playwright", reason="an extra: pip install 'paretoformer[browser]'")
 browser = pytest.importorskip("browser")
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.server, pytest.mark.slow]
 STUDIES = ("default", "paused", "continued")
 
 

@@ -138,6 +138,7 @@ class Server:
         os.killpg(self.process.pid, number)
 
 
+@pytest.mark.server
 @pytest.mark.slow
 def test_what_a_server_missed_while_it_hung_and_was_dead_is_logged_later(request, tmp_path, caplog):
     server = Server(tmp_path, request.getfixturevalue("emptied_postgresql") if POSTGRESQL else None)

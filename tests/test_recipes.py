@@ -175,6 +175,7 @@ def slurm(tmp_path, monkeypatch):
             daemon.wait()
 
 
+@pytest.mark.server
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("slurmctld") or os.geteuid() != 0, reason="no Slurm, or not root")
 def test_slurm_requeues_workers_that_are_stopped(slurm, tmp_path):
@@ -213,6 +214,7 @@ def test_slurm_requeues_workers_that_are_stopped(slurm, tmp_path):
     assert "interrupted (SIGTERM)" in "".join(path.read_text() for path in tmp_path.glob("*.out"))
 
 
+@pytest.mark.server
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="Ray is not installed")
 def test_ray_actors_share_a_study(tmp_path):
@@ -231,6 +233,7 @@ def command_lines():
             continue
 
 
+@pytest.mark.server
 @pytest.mark.slow
 @pytest.mark.skipif(not POSTGRESQL or "PGPASSWORD" not in os.environ, reason="no server with a password given")
 def test_the_services_of_compose_run(emptied_postgresql, tmp_path):

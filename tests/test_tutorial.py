@@ -38,6 +38,7 @@ def wait_for(address, process):
     pytest.fail("the server does not answer")
 
 
+@pytest.mark.server
 @pytest.mark.slow
 def test_each_step_of_the_tutorial_runs(tmp_path):
     pytest.importorskip("onnxruntime", reason="an extra: pip install 'paretoformer[export]'")

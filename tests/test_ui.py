@@ -32,6 +32,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
+@pytest.mark.server
 @pytest.mark.slow
 def test_the_server_shows_the_study_and_ends_with_the_command(uri):
     port = free_port()
