@@ -168,12 +168,15 @@ def _explain(stored: StoredStudy, number: int) -> list[str]:
 
 def _plot(stored: StoredStudy, file: Path) -> None:
     """Draw the front."""
+    from search.report.intervals import samples
     from search.report.picture import save
+    from search.study.confirmations import read_repetitions
 
     try:
         store = stored.store
-        baselines = store.baselines()
-        save(file, store.records(), stored.objectives, title=store.study.study_name, baselines=baselines)
+        name, objectives = store.study.study_name, stored.objectives
+        repeated = samples(read_repetitions(store.study), objectives)
+        save(file, store.records(), objectives, title=name, baselines=store.baselines(), repeated=repeated)
     except OSError as error:
         raise ConfigError(f"{file} can't be written: {error.strerror}") from error
 

@@ -2,17 +2,20 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_task import OBJECTIVES, TREE, FirstToken, close_opened, run_trials, tiny_search, tiny_study
 
-from search.confirm import training
+from search.confirm import command, training
+from search.confirm.command import setting_of
 from search.confirm.statistics import confirmed
-from search.confirm.training import train
+from search.confirm.training import Setting, repeat, train
 from search.front import main
-from search.report.intervals import Sample, margin
+from search.report.figure import draw
+from search.report.intervals import Sample, margin, samples
 from search.study.confirmations import Repetition, read_repetitions, write_repetition
 from search.study.records import Objectives, Record, State, front
 from search.study.store import TrialStore
@@ -109,7 +112,7 @@ def test_repetitions_are_stored_by_trial_and_seed(study):
 @pytest.mark.slow
 def test_the_seed_of_the_study_gives_the_metrics_of_the_search(study):
     for record in TrialStore(study).records():
-        repetition = train(dict(record.architecture), FirstToken(), seed=0, device=Device())
+        repetition = train(dict(record.architecture), Setting(FirstToken(), Device()), seed=0)
         assert repetition.validation == pytest.approx(record.validation_metrics)
         assert repetition.test == pytest.approx(record.test_metrics)
 
@@ -120,12 +123,13 @@ def test_the_command_trains_what_is_missing_and_prints_the_verdict(study, capsys
     members = [each.number for each in front(records, OBJECTIVES)]
     trained = []
 
-    def counted(architecture, task, *, seed, device, parent):
+    def counted(architecture, setting, *, seed):
         trained.append(seed)
         if len(trained) == len(members) + 1:
             raise KeyboardInterrupt
-        return train(architecture, task, seed=seed, device=device)
+        return train(architecture, setting, seed=seed)
 
+    monkeypatch.setattr(command, "cores", lambda: 1)
     monkeypatch.setattr(training, "train", counted)
     assert main(["tiny", "--confirm", "3"]) == 130
     assert trained == [1] * len(members) + [2]
@@ -140,6 +144,31 @@ def test_the_command_trains_what_is_missing_and_prints_the_verdict(study, capsys
     found = read_repetitions(study)
     assert {number: list(by_seed) for number, by_seed in found.items()} == {number: [1, 2] for number in members}
     assert [each.state for each in TrialStore(study).records()] == [each.state for each in records]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_results_of_one_and_each_training_is_stored_once(study):
+    members, seen = TrialStore(study).records(), []
+    prepare = partial(setting_of, f"sqlite:///{Path('paretoformer.db').absolute()}", "tiny")
+    repeat(study, members, prepare, seed=0, count=2, processes=2, report=lambda *each: seen.append(each[:2]))
+    assert sorted(seen) == sorted((member.number, seed) for member in members for seed in (1, 2))
+    for member in members:
+        for seed, repetition in read_repetitions(study)[member.number].items():
+            assert train(dict(member.architecture), Setting(FirstToken(), Device()), seed=seed) == repetition
+
+
+def test_the_plot_has_bars_for_members_that_were_trained_again():
+    members = [
+        replace(member(number, 0.5 + 0.1 * number, 1.0 + number), architecture={"pattern": ["softmax"]})
+        for number in range(2)
+    ]
+    found = samples({1: repeated(0.5, 0.7), 0: repeated(0.5)}, OBJECTIVES)
+    assert set(found) == {1}, "a single training has no interval"
+    (axes,) = draw(members, OBJECTIVES, title="x", repeated=found).axes
+    (bar,) = axes.containers
+    (segment,) = bar.lines[2][0].get_segments()
+    np.testing.assert_allclose(segment, [[2.0, 0.6 - found[1].margin], [2.0, 0.6 + found[1].margin]])
+    assert not draw(members, OBJECTIVES, title="x").axes[0].containers
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -10,14 +12,15 @@ from rich.table import Table
 from search.compression.prepare import stored_parent
 from search.compression.teacher import stored_teacher
 from search.confirm.statistics import Confirmed, confirmed
-from search.confirm.training import repeat
+from search.confirm.training import Setting, repeat
+from search.costs.exclusive import cores
 from search.report.status import format_seconds, stdout_console
 from search.study.confirmations import Repetition, read_repetitions
 from search.study.records import Objectives, Record, front
 from search.study.storage import close_storage, open_storage
 from search.study.stored import load_stored
 from search.training import Parent
-from search.training.device import select_device
+from search.training.device import Device, select_device
 from spaces.architecture import describe
 from spaces.dimensions import ConfigError
 from spaces.instantiate import instantiate
@@ -26,6 +29,8 @@ from spaces.tasks import Task
 
 def confirm(url: str, name: str, count: int) -> None:
     """Train the members of a stored front ``count`` times with fresh seeds, and print what that tells.
+
+    On a CPU each core trains one at a time.
 
     Raises:
         ConfigError: there is no such study, its front is empty, or ``count`` is too small.
@@ -45,18 +50,34 @@ def confirm(url: str, name: str, count: int) -> None:
             console.print(escape(describe_repetition(number, seed, repetition, objectives.metric)))
 
         console.print(escape(_intention(members, read_repetitions(study), identity["seed"], count)))
-        task = instantiate(Task, identity["task"], "task")
-        device = select_device("auto", precision=identity.get("precision", "32-true"), compile_network=False)
-        parent: Parent | None = stored_parent(stored.store, task, device, console.print)
-        if teacher := identity.get("teacher"):
-            parent = stored_teacher(url, teacher, task)
-        repeat(study, members, task, seed=identity["seed"], count=count, device=device, parent=parent, report=report)
+        processes = cores() if _device(identity).accelerator == "cpu" else 1
+        prepare = partial(setting_of, url, name)
+        repeat(study, members, prepare, seed=identity["seed"], count=count, processes=processes, report=report)
         results = confirmed(members, read_repetitions(study), objectives)
         console.print(table(results, objectives, stored.dimensions))
         for line in verdict(results, objectives):
             console.print(escape(line))
     finally:
         close_storage(storage)
+
+
+def setting_of(url: str, name: str) -> Setting:
+    """The setting of a stored study's trainings."""
+    storage = open_storage(url=url)
+    try:
+        stored = load_stored(storage, name)
+        identity = stored.store.identity()
+        task, device = instantiate(Task, identity["task"], "task"), _device(identity)
+        parent: Parent | None = stored_parent(stored.store, task, device, lambda text: None)
+        if teacher := identity.get("teacher"):
+            parent = stored_teacher(url, teacher, task)
+        return Setting(task, device, parent)
+    finally:
+        close_storage(storage)
+
+
+def _device(identity: Mapping[str, Any]) -> Device:
+    return select_device("auto", precision=identity.get("precision", "32-true"), compile_network=False)
 
 
 def describe_repetition(number: int, seed: int, repetition: Repetition, metric: str) -> str:

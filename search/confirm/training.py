@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 
 import optuna
+import torch
 
 from search.study.confirmations import Repetition, read_repetitions, write_repetition
 from search.study.records import Record
@@ -17,51 +21,91 @@ from spaces.build import build, task_of
 from spaces.tasks import Task
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What trainings of a study need besides an architecture and a seed."""
+
+    task: Task
+    device: Device
+    parent: Parent | None = None  # that networks start from; it is not trained again
+
+
 def repeat(
     study: optuna.Study,
     members: Sequence[Record],
-    task: Task,
+    prepare: Callable[[], Setting],
     *,
     seed: int,
     count: int,
-    device: Device,
-    parent: Parent | None = None,
+    processes: int = 1,
     report: Callable[[int, int, Repetition], None] = lambda number, seed, repetition: None,
 ) -> None:
     """Train each member with the ``count`` seeds after ``seed``, that of the study, and store the metrics.
 
-    All members are trained with one seed before the next, so that an interrupted command leaves comparable numbers.
+    All members are begun with one seed before the next, so that an interrupted command leaves comparable numbers.
 
     Args:
         study: that stores them.
         members: of its front.
-        task: of the study.
+        prepare: called once in each process that trains; with several it is sent to them.
         seed: of the study.
         count: repetitions of each member.
-        device: of the trainings.
-        parent: that networks start from; it is not trained again.
+        processes: that train at a time; with one it is this process.
         report: called after each training with the trial, the seed and the metrics.
     """
-    for fresh in range(seed + 1, seed + 1 + count):
-        for member in members:
-            if fresh in read_repetitions(study).get(member.number, {}):
-                continue
-            repetition = train(dict(member.architecture), task, seed=fresh, device=device, parent=parent)
-            write_repetition(study, member.number, fresh, repetition)
-            report(member.number, fresh, repetition)
+    known = read_repetitions(study)
+    left = [
+        (member, fresh)
+        for fresh in range(seed + 1, seed + 1 + count)
+        for member in members
+        if fresh not in known.get(member.number, {})
+    ]
+
+    def store(member: Record, fresh: int, repetition: Repetition) -> None:
+        write_repetition(study, member.number, fresh, repetition)
+        report(member.number, fresh, repetition)
+
+    processes = min(processes, len(left))
+    if processes <= 1:
+        setting = prepare() if left else None
+        for member, fresh in left:
+            assert setting is not None
+            store(member, fresh, train(dict(member.architecture), setting, seed=fresh))
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=_prepare, initargs=(prepare,)) as pool:
+        running = {pool.submit(_train, dict(member.architecture), fresh): (member, fresh) for member, fresh in left}
+        try:
+            for done in as_completed(running):
+                store(*running[done], done.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-def train(
-    architecture: Architecture, task: Task, *, seed: int, device: Device, parent: Parent | None = None
-) -> Repetition:
+_setting: Setting | None = None  # of a process of the pool
+
+
+def _prepare(prepare: Callable[[], Setting]) -> None:
+    global _setting
+    torch.set_num_threads(1)
+    _setting = prepare()
+
+
+def _train(architecture: Architecture, seed: int) -> Repetition:
+    assert _setting is not None
+    return train(architecture, _setting, seed=seed)
+
+
+def train(architecture: Architecture, setting: Setting, *, seed: int) -> Repetition:
     """The metrics of a whole training, whose weights, order of examples and dropout depend on ``seed``."""
-    settings = TrainSettings(**architecture["train"])
-    network, fitted = build(architecture, task, seed=seed), task_of(architecture, task)
+    settings, parent = TrainSettings(**architecture["train"]), setting.parent
+    network, fitted = build(architecture, setting.task, seed=seed), task_of(architecture, setting.task)
     teacher = None
     if parent is not None:
         parent.load_into(network, architecture)
         teacher = parent.logits
-    with LightningFit(network, fitted, settings, seed=seed, device=device, teacher=teacher) as training:
+    with LightningFit(network, fitted, settings, seed=seed, device=setting.device, teacher=teacher) as training:
         for epoch, _ in training:
             if epoch == settings.epochs:
                 return Repetition(training.evaluate("validation"), training.evaluate("test"))

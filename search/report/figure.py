@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -22,11 +23,13 @@ from numpy.typing import NDArray
 
 from search.config import COSTS
 from search.report.colours import COLOURS, GREY
+from search.report.intervals import Sample
 from search.report.rows import mechanism
 from search.study.records import Objectives, Record, State, front
 from spaces.baselines import BaselineResult
 
 MARKERS = ("o", "s", "D", "^", "p", "v", "*", "h")  # repeat the distinction of the colours
+NONE: Mapping[int, Sample] = MappingProxyType({})
 TRIALS = "trials-"  # begins the id of a group of points in an SVG, followed by the numbers of the trials
 SIZE_IN = (8.0, 5.0)  # 800 x 500 pixels at 100 dots per inch
 POINT_PX = 100 / 72  # pixels in a typographic point
@@ -54,11 +57,17 @@ def rendered(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
 
 @mpl.rc_context(STYLE)
 def draw(
-    records: Sequence[Record], objectives: Objectives, *, title: str, baselines: Sequence[BaselineResult] = ()
+    records: Sequence[Record],
+    objectives: Objectives,
+    *,
+    title: str,
+    baselines: Sequence[BaselineResult] = (),
+    repeated: Mapping[int, Sample] = NONE,
 ) -> Figure:
     """Draw every trial with a finite metric, against the first cost; front members in the style of their mechanisms.
 
-    A baseline is a dotted line at its metric.
+    A baseline is a dotted line at its metric. Of members that were trained again, by number in ``repeated``, there is
+    also the mean with its interval.
     """
     cost = objectives.costs[0]
     members = front(records, objectives)
@@ -91,6 +100,10 @@ def draw(
             if member.timing and member.timing.spread:
                 ms = member.costs[cost]
                 axes.hlines(member.metric or 0.0, ms, ms * (1 + member.timing.spread), color=colour, linewidth=2)
+        for member in shown:
+            if (sample := repeated.get(member.number)) is not None:
+                point = (member.costs[cost], sample.mean, sample.margin)
+                axes.errorbar(*point, fmt="_", color=colour, markersize=9, capsize=3, linewidth=1.2, zorder=2)
     scatter(dominated, "dominated", marker="o", markersize=4.5, color=GREY, alpha=0.7, zorder=2)
     scatter(stopped, "stopped early", marker="x", markersize=4.5, color=GREY, zorder=2)
 
@@ -108,7 +121,8 @@ def draw(
         )
 
     untrained = sum(record.stop is not None and not record.curve for record in records)
-    counts = f"{len(members)} of {len(records)} trials are on the front; stopped before training: {untrained}"
+    again = "; bars: mean of further trainings, 95% interval" if repeated else ""
+    counts = f"{len(members)} of {len(records)} trials are on the front; stopped before training: {untrained}{again}"
     axes.set_title(f"{title}\n{counts}", loc="left", fontsize=10)
     better = " (lower is better)" if objectives.direction == "minimize" else ""
     axes.set_ylabel(f"{objectives.metric.replace('_', ' ')} on the validation split{better}")

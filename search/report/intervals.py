@@ -60,6 +60,12 @@ def sample(
     return Sample(finite) if len(finite) > 1 else None
 
 
+def samples(repetitions: Mapping[int, Mapping[int, Repetition]], objectives: Objectives) -> dict[int, Sample]:
+    """The metrics on validation by trial, from repetitions by trial and seed."""
+    found = {number: sample(by_seed.values(), "validation", objectives) for number, by_seed in repetitions.items()}
+    return {number: each for number, each in found.items() if each is not None}
+
+
 def test_examples(data: Mapping[str, Any]) -> int:
     """The number of independent labels in the test split; 0 if it is unknown, or if an example has several labels.
 

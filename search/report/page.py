@@ -13,12 +13,13 @@ from search.report.answers import Description, answers, next_commands, with_test
 from search.report.baselines import describe_defeat
 from search.report.charts import draw_curves, draw_hypervolume, draw_importance, draw_pauses
 from search.report.importance import Importance, describe_importance, importance
-from search.report.intervals import sample
+from search.report.intervals import sample, samples
 from search.report.pauses import describe_pauses, predict_paused
 from search.report.picture import chart
 from search.report.rows import columns, front_rows
 from search.report.svg import element
 from search.report.timings import describe_timings, format_time
+from search.study.confirmations import read_repetitions
 from search.study.records import Record, front
 from search.study.stored import StoredStudy
 from spaces.architecture import format_value, pattern, settings
@@ -71,7 +72,9 @@ def _charts(
     objectives, name = stored.objectives, stored.store.study.study_name
     metric, cost = objectives.metric, objectives.costs[0]
     cards = {member.number: f"#trial-{member.number}" for member in members}
-    drawn = chart(records, objectives, title=name, baselines=stored.store.baselines(), links=cards)
+    repeated = samples(read_repetitions(stored.store.study), objectives)
+    baselines = stored.store.baselines()
+    drawn = chart(records, objectives, title=name, baselines=baselines, repeated=repeated, links=cards)
     caption = f"{metric} against {cost}: the front by mechanism in colours, dominated and stopped trials in grey."
     yield {"svg": drawn, "caption": caption}
     drawn = element(draw_curves(records, objectives), f"Learning curves of {len(records)} trials")

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from search.report.figure import draw, rendered
+from search.report.figure import NONE, draw, rendered
+from search.report.intervals import Sample
 from search.report.rows import details
 from search.report.svg import element
 from search.report.timings import describe_timings
@@ -40,26 +41,34 @@ def save(
     *,
     title: str,
     baselines: Sequence[BaselineResult] = (),
+    repeated: Mapping[int, Sample] = NONE,
 ) -> None:
-    """Write the front to ``file``, which ends in .svg, .png or .html.
+    """Write the front to ``file``, which ends in .svg, .png or .html; the arguments are those of ``draw``.
 
     Raises:
         OSError: it can't be written.
     """
     if file.suffix == ".html":
-        file.write_text(html(records, objectives, title=title, baselines=baselines), encoding="utf-8")
+        file.write_text(
+            html(records, objectives, title=title, baselines=baselines, repeated=repeated), encoding="utf-8"
+        )
     else:
-        drawn = draw(records, objectives, title=title, baselines=baselines)
+        drawn = draw(records, objectives, title=title, baselines=baselines, repeated=repeated)
         file.write_bytes(rendered(drawn, "svg" if file.suffix == ".svg" else "png"))
 
 
 def html(
-    records: Sequence[Record], objectives: Objectives, *, title: str, baselines: Sequence[BaselineResult] = ()
+    records: Sequence[Record],
+    objectives: Objectives,
+    *,
+    title: str,
+    baselines: Sequence[BaselineResult] = (),
+    repeated: Mapping[int, Sample] = NONE,
 ) -> str:
     """The plot as a page that needs no network and no script."""
     timings = describe_timings(front(records, objectives), _ended(records), objectives)
     note = f"Point at a trial for details. {timings[:1].upper()}{timings[1:]}{'.' if timings else ''}"
-    svg = chart(records, objectives, title=title, baselines=baselines)
+    svg = chart(records, objectives, title=title, baselines=baselines, repeated=repeated)
     return PAGE.format(title=escape(title), svg=svg, note=escape(note.strip()))
 
 
@@ -69,13 +78,14 @@ def chart(
     *,
     title: str,
     baselines: Sequence[BaselineResult] = (),
+    repeated: Mapping[int, Sample] = NONE,
     links: Mapping[int, str] | None = None,
 ) -> str:
     """The plot as an ``<svg>`` element; ``links`` are the targets of clicks on trials by number."""
     metric, cost = objectives.metric, objectives.costs[0]
     points = ", ".join(f"{member.costs[cost]:.4g}: {member.metric:.4f}" for member in front(records, objectives))
     return element(
-        draw(records, objectives, title=title, baselines=baselines),
+        draw(records, objectives, title=title, baselines=baselines, repeated=repeated),
         f"The front, {metric} by {cost}: {points}",
         details={record.number: details(record, objectives) for record in records},
         links=links,
