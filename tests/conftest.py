@@ -1,4 +1,5 @@
 import os
+import shutil
 import sys
 
 import pytest
@@ -44,6 +45,27 @@ def close_storages():
     yield
     if "tiny_task" in sys.modules:
         sys.modules["tiny_task"].close_opened()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def mlflow_tables(tmp_path_factory):
+    """Databases of MLflow are copies of one, as its migrations take more than a second each."""
+    client = sys.modules.get("search.tracking.client")
+    if client is None:  # no test that was collected has imported it
+        yield
+        return
+    create, made = client.create_database, tmp_path_factory.mktemp("mlflow") / "made.db"
+
+    def copied(file, fill):
+        if fill.__module__ == client.__name__:
+            create(made, fill)
+            create(file, lambda new: shutil.copy(made, new))
+        else:
+            create(file, fill)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "create_database", copied)
+        yield
 
 
 POSTGRESQL = os.environ.get("PARETOFORMER_TEST_POSTGRESQL")
