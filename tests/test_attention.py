@@ -6,6 +6,7 @@ Exceptions are fields of its row, with the reason, never an ``if`` in a test.
 from __future__ import annotations
 
 import cmath
+import functools
 import importlib
 import inspect
 import math
@@ -191,13 +192,34 @@ def label(row: Row) -> str:
     return "-".join([row.name, *(f"{knob}={value}" for knob, value in row.knobs.items())])
 
 
-def parametrize(rows: list[Row]) -> pytest.MarkDecorator:
-    """A test of all rows; in the quick suite, of the first row of each mechanism."""
-    first = {row.mechanism: row for row in reversed(rows)}
-    quick = [() if first[row.mechanism] is row else pytest.mark.slow for row in rows]
-    return pytest.mark.parametrize(
-        "row", [pytest.param(row, id=label(row), marks=marks) for row, marks in zip(rows, quick, strict=True)]
-    )
+def parametrize(rows: list[Row]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A test of all rows; in the quick suite, of the first row of each mechanism. The others share one call."""
+    by_mechanism: dict[type[Mechanism], list[Row]] = {}
+    for row in rows:
+        by_mechanism.setdefault(row.mechanism, []).append(row)
+    cases = [pytest.param(first, id=label(first[0])) for first in ([row] for row, *_ in by_mechanism.values())]
+    cases += [
+        pytest.param(others, id=f"{others[0].name}, others", marks=pytest.mark.slow)
+        for _, *others in by_mechanism.values()
+        if others
+    ]
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(test)
+        def test_of_rows(rows: list[Row], **settings: Any) -> None:
+            for row in rows:
+                try:
+                    test(row, **settings)
+                except BaseException as failure:
+                    failure.add_note(label(row))
+                    raise
+
+        _, *settings = inspect.signature(test).parameters.values()
+        first = inspect.Parameter("rows", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        test_of_rows.__signature__ = inspect.Signature([first, *settings])  # type: ignore[attr-defined]
+        return pytest.mark.parametrize("rows", cases)(test_of_rows)
+
+    return decorate
 
 
 every_row = parametrize(ROWS)
@@ -1006,9 +1028,9 @@ def test_the_readmes_example_is_a_mechanism():
     names: dict[str, Any] = {"__name__": "pool"}
     exec(compile(textwrap.dedent(example), "README.md", "exec"), names)
     row = Row(names["PoolAttention"], mean_of_neighbours, {"window": 5})
-    test_output_and_gradients_agree_with_the_dense_reference(row, LENGTH, some_padding)
-    test_outputs_are_independent_of_content_and_amount_of_padding(row)
-    test_samples_of_a_batch_are_independent(row)
+    test_output_and_gradients_agree_with_the_dense_reference.__wrapped__(row, LENGTH, some_padding)
+    test_outputs_are_independent_of_content_and_amount_of_padding.__wrapped__(row)
+    test_samples_of_a_batch_are_independent.__wrapped__(row)
     with pytest.raises(ValueError, match="causal must be false"):
         row.build(causal=True)
 
