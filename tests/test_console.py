@@ -160,6 +160,15 @@ def test_how_much_is_printed_of_a_run(level, count):
     assert "The front: 1 of 1 trials" in printed(reporter)
 
 
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_no_color_is_obeyed(monkeypatch, no_color, coloured):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    reporter = reporter_of(terminal=True)
+    reporter.trial_ended(COMPLETE, [COMPLETE])
+    assert bool(re.search(r"\x1b\[[\d;]*3\d", printed(reporter))) == coloured
+
+
 @pytest.mark.parametrize("level", ["quiet", "text", "json"])
 def test_a_phase_is_printed_at_once_unless_the_run_is_quiet(level):
     console = TimedConsole(file=io.StringIO(), width=200, soft_wrap=True)

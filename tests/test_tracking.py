@@ -163,8 +163,9 @@ def test_the_run_of_a_stopped_trial_links_to_those_that_are_better(server):
     server.tracker().finish(trials)
     children = server.children()
     address, query = f"#/experiments/{children[0].info.experiment_id}/runs/", "?workflowType=machine_learning"
-    words, links = children[2].data.tags["mlflow.note.content"].split("\n\n")
+    words, reason, links = children[2].data.tags["mlflow.note.content"].split("\n\n")
     assert words == "paused after 2 of None epochs; 1, 0 and 9 do better at no higher latency"
+    assert reason == "Reason: low gain"
     assert links == "Better: " + " ".join(f"[#{at}]({address}{children[at].info.run_id}{query})" for at in (1, 0))
 
 

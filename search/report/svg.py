@@ -30,7 +30,7 @@ def element(
         root.remove(metadata)
     for size in ("width", "height"):  # the viewBox keeps the proportions
         root.attrib.pop(size)
-    root.attrib |= {"role": "img", "aria-label": label}
+    root.attrib |= {"role": "group" if links else "img", "aria-label": label}  # what is in an image cannot be reached
     for group in root.iter(f"{{{SVG}}}g"):
         name = group.get("id", "")
         if name.startswith(TRIALS):

@@ -129,15 +129,18 @@ def trial_data(
 def trial_note(
     record: Record, objectives: Objectives, others: Mapping[int, Record], addresses: Mapping[int, str]
 ) -> str:
-    """What became of a trial, in Markdown with links to the trials that are better."""
+    """What became of a trial, in Markdown: in words, the whole reason of a stop, and links to the better trials."""
     cost = objectives.costs[0]
     if record.state == State.COMPLETE:
         text = f"complete: {objectives.metric} {with_test(record, objectives)}"
         return rows.markdown_text(text + (f" at {cost} {record.costs[cost]:.4g}" if cost in record.costs else ""))
     lines = [rows.markdown_text(hide_passwords(describe_ending(record, others, objectives)))]
     beaten_by = () if record.stop is None else record.stop.beaten_by
-    links = [f"[#{number}]({addresses[number]})" for number in beaten_by if number in addresses]
-    return "\n\n".join([*lines, *([f"Better: {' '.join(links)}"] if links else [])])[:NOTE_LIMIT]
+    if beaten_by:  # otherwise it is in the first line
+        lines.append(f"Reason: {rows.markdown_text(record.reason)}")
+    if links := [f"[#{number}]({addresses[number]})" for number in beaten_by if number in addresses]:
+        lines.append(f"Better: {' '.join(links)}")
+    return "\n\n".join(lines)[:NOTE_LIMIT]
 
 
 def _by_split(validation: Mapping[str, float], test: Mapping[str, float]) -> dict[str, float]:
