@@ -10,7 +10,7 @@ from test_front import DATABASE, IDENTITY, SECRET, add
 from tiny_task import OBJECTIVES, close_opened, tiny_study
 
 from search.report.__main__ import main
-from search.report.answers import Description, answers
+from search.report.answers import Description, answers, in_short
 from search.report.importance import describe_importance, importance
 from search.report.pauses import describe_pauses, predict_paused
 from search.study.records import Record, front
@@ -236,3 +236,20 @@ def test_importance_finds_the_dimension_that_decides(folder):
     assert importance(optuna.create_study(directions=["maximize", "minimize"]), OBJECTIVES) == {}
     described = describe_importance({"accuracy": {"a": 0.2, "b": 0.75, "c": 0.04}, "latency_ms": {"a": 1.0}})
     assert described == "Share of the variance that a dimension explains: accuracy: b 75%, a 20%; latency_ms: a 100%."
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        ("aab", "a wins from 0.5 ms, b from 0.7"),
+        ("abcd", "a wins from 0.5 ms, b from 0.6, c from 0.7, d from 0.8"),
+        ("abcaba", "a wins from 0.5 ms, b from 0.6, c from 0.7, ..., a from 1"),
+    ],
+)
+def test_the_short_answer_tells_which_mechanism_wins_at_which_latency(names, why):
+    trials = [
+        Record(at, "complete", {"latency_ms": 0.5 + at / 10}, metric=0.4 + at / 20, architecture={"pattern": [name]})
+        for at, name in enumerate(names)
+    ]
+    description = Description("s", [("task", "T"), ("mechanisms", "a, b, c")], set())
+    assert dict(in_short(description, trials, OBJECTIVES, []))["Why"] == why

@@ -23,6 +23,7 @@ from spaces.architecture import describe
 from spaces.baselines import BaselineResult
 
 TENTH = 0.1
+MOST_WINNERS = 3  # after the first, in the short answer
 DIGEST = 16  # characters of a fingerprint that are shown
 
 
@@ -196,8 +197,10 @@ def in_short(
         lines.append(("Found", found))
     if spans := winners(members, objectives):
         (first, low, _), *rest = spans
-        others = "".join(f", {name} from {low:.3g}" for name, low, _ in rest)
-        lines.append(("Why", f"{first} wins from {_amount(cost, low)}{others}"))
+        others = [f", {name} from {low:.3g}" for name, low, _ in rest]
+        if len(others) > MOST_WINNERS:
+            others[MOST_WINNERS - 1 : -1] = [", ..."]
+        lines.append(("Why", f"{first} wins from {_amount(cost, low)}{''.join(others)}"))
     name = shlex.quote(description.study)
     after = f"python -m search.front {name} --confirm 5; to explain, export, continue: see below"
     lines.append(("Next", after if members else f"python -m search.report {name}"))
