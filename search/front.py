@@ -102,7 +102,8 @@ def _list_studies(storage: BaseStorage) -> None:
     names = optuna.get_all_study_names(storage)
     if names:
         stores = {name: TrialStore(load_study(storage, name)) for name in names}
-        stdout_console().print(studies_table(stores))
+        console = stdout_console()
+        console.print(studies_table(stores, width=console.width))
     else:
         print("There are no studies.")  # noqa: T201
 

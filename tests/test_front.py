@@ -1,6 +1,7 @@
 """The command ``search.front``, on a study with trials in every state."""
 
 import csv
+import io
 import json
 import re
 import shutil
@@ -11,11 +12,14 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
+from rich.console import Console
 from tiny_task import OBJECTIVES, TREE, FirstToken, close_opened, tiny_study
 
 from search.front import main
+from search.report.studies import studies_table
 from search.study.records import front
 from search.study.requeue import requeue_interrupted
+from search.study.storage import load_study, open_read_only
 from search.study.store import REMEASURED, TrialStore
 from spaces.architecture import describe
 from spaces.build import build
@@ -237,9 +241,23 @@ def test_studies_are_listed(folder, command):
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
     assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", rows[1].pop(1)), "of the latest trial"
     assert rows == [
-        ["another one", "", "", "accuracy", "", "", "", "0", "0", "0"],
-        ["tiny", "FirstToken", "accuracy", "0.9000", "", "none", "2", "3", "7"],
+        ["another one", "", "", "accuracy", "", "", "", "0", "0/0"],
+        ["tiny", "FirstToken", "accuracy", "0.9000", "", "none", "2", "3/7"],
     ]
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_the_list_of_studies_fits_a_terminal(folder, width):
+    with open_read_only(f"sqlite:///{DATABASE}") as storage:
+        table = studies_table({"tiny": TrialStore(load_study(storage, "tiny"))}, width=width)
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    text = " ".join(lines)
+    for name in ("study", "task", "metric", "best model", "front", "trials", "FirstToken", "accuracy", "0.9000", "3/7"):
+        assert name in text, name
+    assert ("best baseline" in text, "best cheap model" in text) == (width >= 100, width >= 120)
 
 
 def test_a_study_is_listed_with_its_best_baseline_and_its_best_cheap_model(tmp_path, monkeypatch, command):

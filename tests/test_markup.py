@@ -73,7 +73,7 @@ def test_a_study_of_any_name_is_stored_listed_and_tracked(tmp_path, capsys):
         stores = {name: TrialStore(load_study(storage, name)) for name in (STUDY, "other")}
         console = Console(width=300)
         with console.capture() as capture:
-            console.print(studies_table(stores))
+            console.print(studies_table(stores, width=300))
         assert STUDY in capture.get()
         assert front.main(["--storage", url, "none of them"]) == 2
         assert STUDY in capsys.readouterr().err
