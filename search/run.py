@@ -84,13 +84,14 @@ def _run_composed(config: DictConfig, hydra_config: HydraConf, start: float) -> 
             f"Name a search space: python -m search.run +space=nlp (known: {', '.join(option_names('space'))})"
         )
     validate_config(plain(config))
-    check_scale(config, choices["space"])
+    space, task_name = (choices.get(group, "own") for group in ("space", "task"))  # own: written without an option
+    check_scale(config, space)
     given: Any = OmegaConf.to_container(OmegaConf.create(hydra_config.overrides.task), resolve=False)
     keep_given_input(config, given)
     chooses = config.scale == AUTO and has_scales(config) and names_own_data(config.task)
     task = _choose_scale(config) if chooses else None
     tree = plain(config)
-    tree["study"] = tree["study"] or f"{choices['space']}-{choices['task']}"
+    tree["study"] = tree["study"] or f"{space}-{task_name}"
     return run(tree, used_s=time.monotonic() - start, task=task)
 
 

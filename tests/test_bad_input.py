@@ -12,7 +12,7 @@ COMMANDS = [  # arguments, and parts of the message
     (["limits.latency_ms=nan"], ["limits.latency_ms=nan: it must be a number above 0"]),
     (["costs=[[latency_ms]]"], ["costs=[['latency_ms']]: it must be a list of distinct costs"]),
     (["task=null"], ["task=null: it must be one name; known: arrays"]),
-    (["latency=-inf"], ["latency=-inf: it must be one name; known: flops, measured"]),
+    (["latency=-inf"], ["latency=-inf: it must be one name; known: fastest, flops"]),
     (["pruner=5"], ["pruner=5: it must be one name; known: accuracy_only, ceiling"]),
     (["space=null"], ["space=null: it must be one name"]),
     *(
@@ -58,6 +58,8 @@ COMMANDS = [  # arguments, and parts of the message
     ),
     (["latency.gflops_per_s=inf"], ["latency: gflops_per_s=inf: it must be a finite number"]),
     (["checkpoints=null"], ["checkpoints=null: it must be the path of a folder"]),
+    (["~task", "++task.seed=true"], ["task: names no class; ", "_target_"]),
+    (["space=vision", "task.side=1000000000000"], ["task: side=1000000000000: it must be 8..256"]),
     (["study=[a]"], ["study=['a']: it must be "]),
     (["warm_start=nope"], ["warm_start: sqlite:///paretoformer.db: no such file"]),
     (["storage.url=sqlite://"], ["storage: url: sqlite:// names no file; write sqlite:///FILE.db"]),
@@ -85,6 +87,7 @@ FILES = [  # the content of a space's file, and parts of the message
     (b"model: !!python/object/apply:os.getcwd []", ["mine.yaml: line 1: could not determine a constructor"]),
     (b"null: 4", ["mine.yaml: a key is null or of another type that no key can have; write text"]),
     (b"model: 1\nmodel: 2", ["mine.yaml: line 2: found duplicate key model"]),
+    (b"model: '${a: <}'", ["model: token recognition error at: '<'; write an interpolation such as ${seed}, or"]),
     (b"model: ${nope}", ["space.model: Interpolation key 'nope' not found"]),
     (b"model: '${scale:1,2}'", ["${scale:...}: 2 values; it takes one for each of tiny, small, base"]),
 ]

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import KeyValidationError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, KeyValidationError, MissingMandatoryValue, OmegaConfBaseException
 
 from search.config import GROUPS, check_no_password, option_names
 from spaces.dimensions import ConfigError
@@ -88,6 +88,9 @@ def _in_one_line(error: BaseException) -> str:
     first, *_ = str(error).strip().splitlines() or [type(error).__name__]
     if not isinstance(error, OmegaConfBaseException):
         return _DETAILS.sub("", str(error)).strip() or first
+    if isinstance(error, GrammarParseError):
+        place = f"{error.full_key}: " if error.full_key else ""
+        return f"{place}{first}; write an interpolation such as ${{seed}}, or \\${{ for the characters themselves"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}=???: it must have a value"
     kind, _, reason = first.partition(" raised while resolving interpolation: ")

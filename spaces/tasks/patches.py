@@ -14,12 +14,14 @@ from spaces.tasks.digits import BOUNDS, PIXELS, WHITE, Digits
 from spaces.tasks.sources.image_patches import Grid
 from spaces.tasks.sources.image_task import ImageTask
 
+MAX_SIDE = 256  # all 1,797 images then take half a gigabyte
+
 
 class Patches(ImageTask):
     """Accuracy of digit classification.
 
     Args:
-        side: height and width in pixels after upsampling, at least 8.
+        side: height and width in pixels after upsampling, 8..256.
         patch: height and width of a patch in pixels.
         train: training images, 1..1077.
         seed: random seed of the split into train, validation and test.
@@ -29,6 +31,8 @@ class Patches(ImageTask):
 
     def __init__(self, *, side: int = 24, patch: int = 2, train: int = 1077, seed: int = 0) -> None:
         check_whole(PIXELS, side=side)
+        if side > MAX_SIDE:
+            raise ValueError(f"side={side}: it must be {PIXELS}..{MAX_SIDE}")
         check_whole(1, train=train, patch=patch)
         available = BOUNDS["train"][1]
         if train > available:
