@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from spaces.dimensions import Value
 from spaces.space import Space
 
 MAX_REJECTIONS = 500  # consecutive draws that are repeated or over a limit, after which the space is exhausted
-MAX_POOL = 16  # draws that are kept, in units of the pool's size
+MAX_POOL = 16  # draws that are candidates, in units of the pool's size
+MIN_KEPT = 4096  # draws that are kept at least, so that all of a small space are
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ class Pool:
     ) -> None:
         self._space, self._counted, self._size, self._limits, self._seed = space, counted, size, limits, seed
         self._pool: dict[str, Candidate] = {}
-        self._drawn: set[str] = set()
+        self._kept = max(MIN_KEPT, 4 * MAX_POOL * size)
+        self._drawn: set[int] = set()  # the hashes of their keys, which are long
         self._steps = 0
         self._rejections = 0
 
@@ -112,6 +115,10 @@ class Pool:
         while self._steps <= len(records):
             self._pool.update(self._draws(np.random.default_rng([self._seed, self._steps])))
             self._steps += 1
+            for name in list(islice(self._pool, max(0, len(self._pool) - self._kept))):
+                del self._pool[name]
+            if self._rejections >= MAX_REJECTIONS and len(self._drawn) > self._kept:  # what was dropped may come again
+                self._drawn, self._rejections = set(map(hash, self._pool)), 0
         left = [(name, candidate) for name, candidate in self._pool.items() if name not in seen]
         near = self._neighbours(history, np.random.default_rng([self._seed, len(records), 1]))
         near = {name: candidate for name, candidate in near.items() if name not in seen}
@@ -123,8 +130,8 @@ class Pool:
         while count < self._size and self._rejections < MAX_REJECTIONS:
             name, candidate = self._draw(Draw(random))
             self._rejections += 1
-            if name not in self._drawn:
-                self._drawn.add(name)
+            if hash(name) not in self._drawn:
+                self._drawn.add(hash(name))
                 if candidate is not None:
                     self._rejections = 0
                     count += 1
