@@ -1,6 +1,7 @@
 """The model of measured costs of unseen architectures, against simpler ones on costs that are known."""
 
 import numpy as np
+import pytest
 from tiny_task import TREE, run_trials, tiny_search, tiny_study
 
 from search.costs import predicted
@@ -53,6 +54,7 @@ def test_least_squares_and_proportional_predict_what_they_assume():
     np.testing.assert_allclose(proportional(features, size, 30, size[:30] + 5), size + 5)
 
 
+@pytest.mark.slow
 def test_the_command_compares_the_methods(tmp_path, capsys, monkeypatch):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     latency = {"_target_": "search.costs.latency.MeasuredLatency", **QUICK}

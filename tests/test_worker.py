@@ -58,7 +58,7 @@ def test_a_complete_trial_has_a_curve_costs_and_values(study):
         assert trial.state == "complete"
         assert [epoch for epoch, _ in trial.curve] == [1, 2, 3]
         assert trial.metric == trial.curve[-1][1]
-        assert set(trial.costs) == {"latency_ms", "parameters", "flops", "memory_mb"}
+        assert set(trial.costs) == {"latency_ms", "parameters", "flops", "memory_mb", "file_mb"}
         assert frozen.values == [trial.metric, trial.costs["latency_ms"]]
         assert min(trial.training_s, trial.latency_s) > 0
         assert "accuracy" in trial.test_metrics
