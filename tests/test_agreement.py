@@ -80,7 +80,7 @@ class Study:
         assert logged == {each.number: (each.state, each.costs["latency_ms"]) for each in self.store.records()}
         for record in self.store.records():
             note = trials[record.number].data.tags["mlflow.note.content"]
-            assert record.state != "complete" or note.endswith(f" at latency_ms {record.costs['latency_ms']:.4g}")
+            assert record.state != "complete" or f" at latency_ms {record.costs['latency_ms']:.4g}" in note
         note = parent.data.tags["mlflow.note.content"]
         rows = [
             [cell.strip() for cell in line.split("|")[1:4]] for line in note.splitlines() if re.match(r"\| \d", line)

@@ -160,12 +160,15 @@ def test_the_first_parameter_in_the_alphabet_is_one_that_all_trials_have():
 
 def test_the_run_of_a_stopped_trial_links_to_those_that_are_better(server):
     trials = [record(0, 0.6), record(1, 0.7), record(2, 0.4, state="paused", stop=Stop("low gain", 2, None, (1, 0, 9)))]
+    trials.append(record(3, 0.5, 2.0))
     server.tracker().finish(trials)
     children = server.children()
     address, query = f"#/experiments/{children[0].info.experiment_id}/runs/", "?workflowType=machine_learning"
     words, reason, links = children[2].data.tags["mlflow.note.content"].split("\n\n")
     assert words == "paused after 2 of None epochs; 1, 0 and 9 do better at no higher latency"
     assert reason == "Reason: low gain"
+    dominated = children[3].data.tags["mlflow.note.content"].split("\n\n")[1]
+    assert dominated == f"Better: [#1]({address}{children[1].info.run_id}{query})", "the member of the front"
     assert links == "Better: " + " ".join(f"[#{at}]({address}{children[at].info.run_id}{query})" for at in (1, 0))
 
 

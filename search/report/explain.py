@@ -77,18 +77,22 @@ def _front_lines(
     trial: Record, counted: Collection[Record], objectives: Objectives, dimensions: Collection[str]
 ) -> Iterator[str]:
     """Whether a complete trial is on the front, or else which trials on it dominate it."""
-    point, members = objectives.point(trial), front(list(counted), objectives)
-    if point is None:
+    if objectives.point(trial) is None:
         yield f"  front         no: {objectives.metric} is {trial.metric}"
-    elif trial.number in [member.number for member in members]:
-        yield "  front         yes, not dominated by any trial"
-    else:
-        points = [objectives.point(member) for member in members]
-        dominating = pareto.dominating([each for each in points if each is not None], point)
+    elif better := dominating(trial, counted, objectives):
         yield "  front         no, dominated by"
-        for member, dominates in zip(members, dominating, strict=True):
-            if dominates:
-                yield _better_line(member, trial, objectives, dimensions)
+        yield from (_better_line(member, trial, objectives, dimensions) for member in better)
+    else:
+        yield "  front         yes, not dominated by any trial"
+
+
+def dominating(trial: Record, others: Collection[Record], objectives: Objectives) -> list[Record]:
+    """The members of the front of ``others`` that dominate a trial; empty of one whose metric is not finite."""
+    point, members = objectives.point(trial), front(list(others), objectives)
+    if point is None or not members:
+        return []
+    points = [each for member in members if (each := objectives.point(member)) is not None]
+    return [member for member, is_better in zip(members, pareto.dominating(points, point), strict=True) if is_better]
 
 
 def _better_line(

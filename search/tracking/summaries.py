@@ -12,6 +12,7 @@ from search.config import hide_passwords
 from search.report import rows
 from search.report.answers import with_test
 from search.report.endings import describe_ending
+from search.report.explain import dominating
 from search.study.records import Objectives, Record, State
 from spaces.architecture import brief, pattern, settings
 from spaces.baselines import BaselineResult
@@ -133,11 +134,13 @@ def trial_note(
     cost = objectives.costs[0]
     if record.state == State.COMPLETE:
         text = f"complete: {objectives.metric} {with_test(record, objectives)}"
-        return rows.markdown_text(text + (f" at {cost} {record.costs[cost]:.4g}" if cost in record.costs else ""))
-    lines = [rows.markdown_text(hide_passwords(describe_ending(record, others, objectives)))]
-    beaten_by = () if record.stop is None else record.stop.beaten_by
-    if beaten_by:  # otherwise it is in the first line
-        lines.append(f"Reason: {rows.markdown_text(record.reason)}")
+        lines = [rows.markdown_text(text + (f" at {cost} {record.costs[cost]:.4g}" if cost in record.costs else ""))]
+        beaten_by: Sequence[int] = [each.number for each in dominating(record, others.values(), objectives)]
+    else:
+        lines = [rows.markdown_text(hide_passwords(describe_ending(record, others, objectives)))]
+        beaten_by = () if record.stop is None else record.stop.beaten_by
+        if beaten_by:  # otherwise it is in the first line
+            lines.append(f"Reason: {rows.markdown_text(record.reason)}")
     if links := [f"[#{number}]({addresses[number]})" for number in beaten_by if number in addresses]:
         lines.append(f"Better: {' '.join(links)}")
     return "\n\n".join(lines)[:NOTE_LIMIT]
