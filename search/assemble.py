@@ -19,8 +19,8 @@ from search.compression.teacher import stored_teacher
 from search.config import hide_passwords
 from search.costs.exclusive import cores
 from search.costs.hardware import check_hardware
-from search.costs.latency import Meter
 from search.costs.measured import MeasuredCosts, largest_costs
+from search.costs.meter import Meter
 from search.evaluate import Search
 from search.lifecycle import proposer_of
 from search.pruning import Pruner
@@ -125,7 +125,7 @@ def build_search(
     directions: dict[str, Direction] = {task.metric: task.direction, **dict.fromkeys(config["costs"], "minimize")}
     study = open_study(storage, config["study"], directions=directions, sampler=sampler, identity=identity_of(config))
     store, measuring = TrialStore(study), time.perf_counter()
-    check_hardware(config["hardware"], meter, store.hardware)
+    check_hardware(config["hardware"], meter.hardware, store.hardware)
     ceilings = store.ceilings(lambda: _ceilings(space, costs, config["costs"], phase))
     measuring = time.perf_counter() - measuring
     objectives = Objectives.of(task, config["costs"], ceilings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from search.costs.latency import Meter
+from search.costs.meter import Meter
 from search.costs.runtimes import check_runtimes
 from search.training.check import validate_settings
 from search.training.divergence import reason_to_prune

@@ -17,7 +17,7 @@ from text_tables import write_table
 
 from search.budget.scale import register_resolvers
 from search.config.schema import validate_config
-from search.costs.latency import Meter
+from search.costs.meter import Meter
 from search.pruning import Pruner
 from search.samplers.seeded import seeded_sampler
 from search.tracking import Tracking

@@ -7,7 +7,8 @@ from tiny_task import TREE, run_trials, tiny_search, tiny_study
 from search.costs import disturbance
 from search.costs.__main__ import main
 from search.costs.disturbance import agreement, random_networks
-from search.costs.latency import Latency, MeasuredLatency
+from search.costs.latency import MeasuredLatency
+from search.costs.meter import Latency
 from search.costs.profiles import Profile, profile_front
 from search.study.storage import open_read_only
 from search.study.stored import load_stored

@@ -37,19 +37,19 @@ def test_the_name_tells_processor_cores_and_pytorch(machine):
 def test_a_worker_on_another_machine_is_refused_unless_it_is_named_alike(machine, tmp_path):
     store = TrialStore(tiny_study(f"sqlite:///{tmp_path}/studies.db"))
     machine("Fast CPU")
-    check_hardware("auto", MeasuredLatency(), store.hardware)
-    check_hardware("auto", MeasuredLatency(), store.hardware)
+    check_hardware("auto", MeasuredLatency().hardware, store.hardware)
+    check_hardware("auto", MeasuredLatency().hardware, store.hardware)
     machine("Slow CPU")
     with pytest.raises(
         ConfigError, match=r"measured on 'Fast CPU 25.*', this worker has 'Slow CPU.*hardware='Fast CPU"
     ):
-        check_hardware("auto", MeasuredLatency(), store.hardware)
-    check_hardware(store.hardware(str), MeasuredLatency(), store.hardware)
-    check_hardware("auto", FlopsLatency(), store.hardware)  # computed ones are the same everywhere
+        check_hardware("auto", MeasuredLatency().hardware, store.hardware)
+    check_hardware(store.hardware(str), MeasuredLatency().hardware, store.hardware)
+    check_hardware("auto", FlopsLatency().hardware, store.hardware)  # computed ones are the same everywhere
 
 
 def test_a_given_name_is_that_of_the_study(machine, tmp_path):
     store = TrialStore(tiny_study(f"sqlite:///{tmp_path}/studies.db"))
-    check_hardware("cluster", MeasuredLatency(), store.hardware)
+    check_hardware("cluster", MeasuredLatency().hardware, store.hardware)
     with pytest.raises(ConfigError, match="measured on 'cluster'"):
-        check_hardware("auto", MeasuredLatency(), store.hardware)
+        check_hardware("auto", MeasuredLatency().hardware, store.hardware)

@@ -33,7 +33,7 @@ ONLY_IN = {  # a package and the files that may import it
     },
     "pydantic": {"search/config/schema.py", "spaces/schema.py"},
     "plotly": {"search/replay/page.py", "spaces/bench/page.py"},
-    "onnxruntime": {"search/programs/inference.py"},
+    "onnxruntime": {"search/costs/remote_timer.py", "search/programs/inference.py"},
     "rich": {
         "search/compare.py",
         "search/compression/accuracy.py",

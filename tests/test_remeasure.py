@@ -7,7 +7,8 @@ import optuna
 import pytest
 from tiny_task import OBJECTIVES, close_opened, run_trials, tiny_search, tiny_study
 
-from search.costs.latency import FlopsLatency, Latency
+from search.costs.latency import FlopsLatency
+from search.costs.meter import Latency
 from search.costs.remeasure import remeasure
 from search.study.records import State, Timing, front
 from search.study.store import TrialStore

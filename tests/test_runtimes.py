@@ -5,8 +5,9 @@ import torch
 from tiny_task import FirstToken, run_trials, tiny_search, tiny_study
 
 from search.costs import runtimes
-from search.costs.latency import Latency, MeasuredLatency, Meter
+from search.costs.latency import MeasuredLatency
 from search.costs.measured import MeasuredCosts
+from search.costs.meter import Latency, Meter
 from search.costs.runtimes import RUNTIMES, NoRuntimeError, check_runtimes, in_runtimes
 from search.programs.program import ExportError
 from search.study.records import State

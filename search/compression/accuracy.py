@@ -16,8 +16,8 @@ from search.compression.library import Library
 from search.compression.options import Options, Part, Replacement
 from search.compression.prediction import Setting, measure_settings, predict
 from search.compression.prepare import latencies_by, stored_parent
-from search.costs.latency import Meter
 from search.costs.measured import MeasuredCosts
+from search.costs.meter import Meter
 from search.report.status import stdout_console
 from search.study.records import Objectives, Record
 from search.study.stored import load_stored

@@ -19,8 +19,9 @@ import torch
 from scipy.stats import spearmanr
 
 from search.costs.exclusive import lower_thread_priority
-from search.costs.latency import MeasuredLatency, Meter
+from search.costs.latency import MeasuredLatency
 from search.costs.measured import MeasuredCosts
+from search.costs.meter import Meter
 from search.pareto import Floats
 from search.study.stored import StoredStudy
 from spaces.architecture import Architecture, network_key

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import spearmanr
 
-from search.costs.latency import Meter
 from search.costs.measured import MeasuredCosts
+from search.costs.meter import Meter
 from search.pareto import Floats
 from search.study.records import Timing
 from search.study.store import TrialStore

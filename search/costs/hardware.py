@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 
 from search.costs.exclusive import cores
-from search.costs.latency import FlopsLatency, Meter
 from spaces.dimensions import ConfigError
 
 AUTO = "auto"
@@ -38,20 +37,20 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def check_hardware(given: str, meter: Meter, stored: Callable[[Callable[[], str]], str]) -> None:
+def check_hardware(given: str, here: str | None, stored: Callable[[Callable[[], str]], str]) -> None:
     """Check that latencies measured here may be compared with those that a study has.
 
     Args:
-        given: the key ``hardware``; ``auto`` for :func:`hardware_name`.
-        meter: computed latencies are the same on all machines.
+        given: the key ``hardware``; ``auto`` for ``here``.
+        here: what latencies are measured on; None if they are computed, and so the same everywhere.
         stored: returns the study's name of its hardware, and in a new study stores that of its argument.
 
     Raises:
         ConfigError: the study's latencies were measured on other hardware.
     """
-    if isinstance(meter, FlopsLatency):
+    if here is None:
         return
-    here = hardware_name() if given == AUTO else given
+    here = here if given == AUTO else given
     known = stored(lambda: here)
     if known != here:
         raise ConfigError(

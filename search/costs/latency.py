@@ -14,10 +14,8 @@ is kept, see :mod:`search.costs.allocator`.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from torch import nn
 
@@ -25,6 +23,8 @@ from search.costs.allocator import keep_freed_memory
 from search.costs.clock import Machine, Round
 from search.costs.counted import evaluating, flops
 from search.costs.exclusive import highest_thread_priority, measurement_lock, torch_threads
+from search.costs.hardware import hardware_name
+from search.costs.meter import Latency, Meter
 from search.costs.modes import MODES
 from search.costs.runtimes import EAGER, RUNTIMES
 from spaces.dimensions import check_above, check_number, check_whole
@@ -35,53 +35,7 @@ PREEMPTED = 0.1  # a round that took longer than its CPU time by more than this 
 SLOWER = 0.15  # than usual by more than this ratio: the machine is slowed down
 LONGEST_PAUSE_S = 1.0  # between two rounds
 MIN_REPEATS = 2  # in a round, however slow the network
-MAX_BATCH = 4096  # sequences in one forward pass
 MAX_THREADS = 256  # with a hundred thousand torch crashes
-
-
-@dataclass(frozen=True)
-class Latency:
-    """The latency of one forward pass of a whole batch, and its uncertainty."""
-
-    ms: float  # per forward pass of the batch, not per sequence: the minimum of all rounds
-    spread: float  # (maximum - minimum) / minimum over the rounds, noisy ones excluded
-    batch: int
-    length: int
-    threads: int
-    rounds_ms: tuple[float, ...] = ()  # minimum of each round, noisy ones included
-    noisy_rounds: int = 0  # how many of them are noisy
-    reference_ms: float = 0.0  # the minimum of the reference computation alongside; 0 where nothing was measured
-
-
-class Meter(ABC):
-    """Measures or computes the latency of networks on a task's inputs.
-
-    Args:
-        batch: sequences in one forward pass.
-        length: of the sequences in tokens; None for the task's full length.
-
-    Attributes:
-        threads: that a forward pass uses.
-        runtimes: in which each network is measured, see :mod:`search.costs.runtimes`; the fastest one counts.
-    """
-
-    threads: int
-    runtimes: Sequence[str]
-
-    def __init__(self, *, batch: int, length: int | None) -> None:
-        check_whole(1, MAX_BATCH, batch=batch)
-        if length is not None:
-            check_whole(1, length=length)
-        self.batch, self.length = batch, length
-        self.threads, self.runtimes = 1, (EAGER,)
-
-    def measure(self, network: nn.Module, task: Task) -> Latency:
-        """The latency of one network; its training mode is restored."""
-        return self.measure_all([network], [task])[0]
-
-    @abstractmethod
-    def measure_all(self, networks: Sequence[nn.Module], tasks: Sequence[Task]) -> list[Latency]:
-        """The latencies of several networks, each on its task, under the same conditions, in their order."""
 
 
 class FlopsLatency(Meter):
@@ -156,6 +110,11 @@ class MeasuredLatency(Meter):
         self.rounds, self.repeats, self.warmup = rounds, repeats, warmup
         self.seconds, self.sleep_s, self.wait_s = seconds, sleep_s, wait_s
         self.machine = machine or Machine()
+
+    @property
+    def hardware(self) -> str:
+        """See :func:`search.costs.hardware.hardware_name`."""
+        return hardware_name()
 
     def measure_all(self, networks: Sequence[nn.Module], tasks: Sequence[Task]) -> list[Latency]:
         """The latencies; rounds of the networks alternate, so that drift of the machine's speed affects all alike."""

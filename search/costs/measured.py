@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,8 @@ from torch import nn
 
 from search.costs import Costs
 from search.costs.counted import count
-from search.costs.latency import FlopsLatency, Latency, Meter
+from search.costs.latency import FlopsLatency
+from search.costs.meter import Latency, Meter
 from search.costs.runtimes import EAGER, NoRuntimeError, in_runtimes
 from search.study.records import Timing
 from spaces.architecture import Architecture, describe, network_key
@@ -20,7 +20,7 @@ from spaces.dimensions import ConfigError
 from spaces.space import Space
 from spaces.tasks import Task
 
-MAX_PROGRAMS = 64  # networks whose programs are kept: enough for a front, which is measured again
+MAX_PROGRAMS = 16  # networks whose programs are kept: enough for most fronts, which are measured again
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,19 @@ class MeasuredCosts:
     Args:
         task: provides the inputs.
         meter: measures or computes latency.
-        host: name of this host.
+        host: name of the machine that is measured; empty for that of ``meter``.
         also: costs that are counted on request alone, see :data:`search.costs.counted.ON_REQUEST`.
     """
 
     task: Task
     meter: Meter
-    host: str = field(default_factory=platform.node)
+    host: str = ""
     also: Collection[str] = ()
     _counted: dict[str, dict[str, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _programs: dict[str, dict[str, nn.Module]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "host", self.host or self.meter.host)
 
     def costs(self, architecture: Architecture) -> Costs:
         """See :class:`~search.costs.CostModel`."""

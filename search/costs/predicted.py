@@ -14,8 +14,9 @@ import torch
 from scipy.stats import kendalltau
 
 from search.costs.disturbance import random_networks
-from search.costs.latency import MeasuredLatency, Meter
+from search.costs.latency import MeasuredLatency
 from search.costs.measured import MeasuredCosts
+from search.costs.meter import Meter
 from search.pareto import Floats
 from search.samplers.cost_model import fit_cost, predict_cost
 from search.samplers.gaussian_process import encode

@@ -13,7 +13,8 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from search.costs.latency import Latency, MeasuredLatency, Meter
+from search.costs.latency import MeasuredLatency
+from search.costs.meter import Latency, Meter
 from search.study.records import Record, front
 from search.study.stored import StoredStudy
 from spaces.architecture import brief

@@ -112,7 +112,7 @@ def _program(write: Callable[[nn.Module, Interface, Path], Program], load: Calla
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "program"
             program = write(network, interface, path)
-            return LoadedProgram(load(path, threads), interface, program.free)
+            return LoadedProgram(load(path, threads), interface, program.free, path.read_bytes())
 
     return prepare
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from search.costs.latency import Latency, MeasuredLatency
+from search.costs.latency import MeasuredLatency
+from search.costs.meter import Latency
 from search.export.preprocessing import preprocessing
 from search.export.rebuild import network_of, save_network
 from search.programs import encoders, inference

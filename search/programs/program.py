@@ -137,14 +137,22 @@ def _write_onnx(network: nn.Module, interface: Interface, free: tuple[str, ...],
 
 
 class LoadedProgram(nn.Module):
-    """A program in place of its network: pads batches as the program needs it."""
+    """A program in place of its network: pads batches as the program needs it.
 
-    def __init__(self, run: Run, interface: Interface, free: tuple[str, ...]) -> None:
+    ``content`` is that of its file.
+    """
+
+    def __init__(self, run: Run, interface: Interface, free: tuple[str, ...], content: bytes = b"") -> None:
         super().__init__()
-        self._run, self._interface, self._free = run, interface, free
+        self._run, self._interface, self._free, self.content = run, interface, free, content
 
     def forward(self, batch: Batch) -> Tensor:
         """The logits, as of the network."""
+        logits = torch.from_numpy(self._run(self.feed(batch)))
+        return logits[:, : batch.inputs.shape[1]] if logits.dim() == 3 else logits
+
+    def feed(self, batch: Batch) -> Feed:
+        """The inputs of the program."""
         inputs, interface = batch.inputs, self._interface
         length = inputs.shape[1]
         whole = -(-length // interface.multiple) * interface.multiple
@@ -156,8 +164,7 @@ class LoadedProgram(nn.Module):
         feed = {"inputs": inputs.numpy()}
         if interface.padded:
             feed["padding"] = padding.numpy()
-        logits = torch.from_numpy(self._run(feed))
-        return logits[:, :length] if logits.dim() == 3 else logits
+        return feed
 
 
 def check(run: Run, network: nn.Module, interface: Interface, free: tuple[str, ...]) -> tuple[float, float]:
