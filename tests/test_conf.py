@@ -93,6 +93,7 @@ def test_a_space_sets_its_task_and_the_command_line_overrides_it(space, task):
 @pytest.mark.parametrize("group", KINDS)
 def test_every_option_can_be_constructed(group, tmp_path):
     named = {
+        "latency=remote": ["latency.host=user@board"],
         "task=huggingface": ["task.dataset=name/of-one"],
         "task=table": [f"task.file={write_table(tmp_path / 'a.csv')}"],
         "task=asr_recordings": [f"task.table={write_transcribed(tmp_path / 'said')}"],
