@@ -128,7 +128,9 @@ def test_a_training_in_bf16_learns_and_is_resumed_exactly(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # of PyTorch 2.13
-def test_a_compiled_training_gives_the_same_and_can_go_on_uncompiled(tmp_path):
+def test_a_compiled_training_gives_the_same_and_can_go_on_uncompiled(tmp_path, monkeypatch):
+    # It traces and differentiates, but generates no code, whose compilation takes a minute; see test_runtimes.py.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     settings = replace(SETTINGS, ema=0.9, keep_best=True)
     network, *_ = train(Device(), settings=settings)
     compiled, compiled_curve, metrics = train(Device(compile=True), settings=settings, save=tmp_path / "1.pt")

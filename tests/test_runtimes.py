@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny_task import FirstToken, run_trials, tiny_search, tiny_study
+from torch._inductor import config as inductor_config
 
 from search.costs import runtimes
 from search.costs.latency import MeasuredLatency
@@ -54,6 +55,7 @@ def instant(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's
 @pytest.mark.parametrize("runtime", RUNTIMES)
+@inductor_config.patch(cpp_cache_precompile_headers=False)  # it takes a minute, once on a machine
 def test_a_network_predicts_the_same_in_every_run_time(runtime):
     torch.manual_seed(0)
     network = build(ARCHITECTURE, TASK).eval()
