@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 
 from search.costs.meter import Meter
+from search.costs.modes import check_decodes
 from search.costs.runtimes import check_runtimes
 from search.training.check import validate_settings
 from search.training.divergence import reason_to_prune
 from spaces.architecture import key
-from spaces.build import invalid_corners, task_of
+from spaces.build import build, invalid_corners, task_of
 from spaces.dimensions import ConfigError
 from spaces.space import Space
 from spaces.tasks import Task
@@ -36,12 +37,16 @@ def validate_data(task: Task) -> None:
 
 
 def validate_latency(meter: Meter, space: Space, task: Task) -> None:
-    """Check the run-times, and that the task has sequences of the length to measure, whatever its input settings.
+    """Check the device, the run-times, the mode, and that the task has sequences of the length to measure.
 
     Raises:
-        ConfigError: a run-time is not installed or unsuitable for the task, or there are no such sequences.
+        ConfigError: the device cannot be reached, a run-time is not installed or unsuitable for the task, the space has
+            no language models to decode with, or some settings of the input leave no such sequences.
     """
     check_runtimes(meter.runtimes, task)
+    _ = meter.hardware  # asks the device
+    if meter.mode == "decode":
+        check_decodes(build(next(space.largest()), task))
     if meter.length is None:
         return
     for given in {key(corner.get("input") or {}): corner for corner in space.corners()}.values():

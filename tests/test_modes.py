@@ -5,9 +5,10 @@ import torch
 from tiny_task import FirstToken
 
 from search.costs.latency import MeasuredLatency
-from search.costs.modes import MODES
+from search.costs.modes import MODES, check_decodes
 from spaces.attention import Shape
 from spaces.attention.softmax import SoftmaxAttention
+from spaces.dimensions import ConfigError
 from spaces.models.config import ModelConfig
 from spaces.models.decoder import Decoder
 from spaces.models.encoder import Encoder
@@ -56,7 +57,8 @@ def test_a_training_step_is_slower_than_a_prediction_and_other_networks_than_lan
         mode: MeasuredLatency(mode=mode, **settings).measure(encoder(), TASK).ms for mode in ("forward", "train_step")
     }
     assert ms["train_step"] > ms["forward"]
-    with pytest.raises(ValueError, match="mode=decode: Encoder is no language model"):
-        MeasuredLatency(mode="decode", **settings).measure(encoder(), TASK)
+    with pytest.raises(ConfigError, match=r"latency.mode=decode: Encoder is no language model"):
+        check_decodes(encoder())
+    check_decodes(decoder())
     with pytest.raises(ValueError, match="mode='sleep': it must be forward, decode or train_step"):
         MeasuredLatency(mode="sleep")

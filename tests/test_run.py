@@ -71,6 +71,8 @@ REFUSED = [  # arguments, and parts of the message
         ["+space=nlp", "costs=[latency]"],
         ["costs=['latency']: it must be a list of distinct costs", "; costs are latency_ms, parameters"],
     ),
+    (["+space=nlp", "latency.mode=decode"], ["latency.mode=decode: Encoder is no language model"]),
+    (["+space=nlp", "latency=remote", "latency.host=a", "latency.ssh=nossh"], ["latency: ", "nossh"]),
     (["+space=nlp", "limits.latency_ms=-1"], ["limits.latency_ms=-1: it must be a number above 0"]),
     (["+space=nlp", "+limits.latency=1"], ["limits: unknown key 'latency'; known: latency_ms"]),
     (

@@ -38,11 +38,13 @@ class Meter(ABC):
         length: of the sequences in tokens; None for the task's full length.
 
     Attributes:
+        mode: what is timed, see :mod:`search.costs.modes`.
         threads: that a forward pass uses.
         runtimes: in which each network is measured, see :mod:`search.costs.runtimes`; the fastest one counts.
         host: name of the machine that is measured.
     """
 
+    mode: str
     threads: int
     runtimes: Sequence[str]
     host: str
@@ -52,7 +54,7 @@ class Meter(ABC):
         if length is not None:
             check_whole(1, length=length)
         self.batch, self.length = batch, length
-        self.threads, self.runtimes, self.host = 1, (EAGER,), platform.node()
+        self.mode, self.threads, self.runtimes, self.host = "forward", 1, (EAGER,), platform.node()
 
     @property
     def hardware(self) -> str | None:

@@ -16,10 +16,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from spaces.dimensions import ConfigError
 from spaces.models.decoder import Decoder
 from spaces.tasks import Batch, Task
 
 Use = Callable[[], object]
+
+
+def check_decodes(network: nn.Module) -> None:
+    """Raise :class:`ConfigError` unless a network decodes token by token."""
+    if not isinstance(network, Decoder):
+        raise ConfigError(
+            f"latency.mode=decode: {type(network).__name__} is no language model; it takes a space such as generation"
+        )
 
 
 def _forward(network: nn.Module, task: Task, batch: Batch) -> Use:
@@ -28,8 +37,7 @@ def _forward(network: nn.Module, task: Task, batch: Batch) -> Use:
 
 def _decode(network: nn.Module, task: Task, batch: Batch) -> Use:
     """Decode the last token of ``batch``, ``(batch, length)``, after all others."""
-    if not isinstance(network, Decoder):
-        raise ValueError(f"mode=decode: {type(network).__name__} is no language model such as spaces.models.decoder")
+    assert isinstance(network, Decoder)  # see check_decodes
     cache = network.init_cache(len(batch.inputs))
     *earlier, last = batch.inputs.unbind(1)
     with torch.inference_mode():
