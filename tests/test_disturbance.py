@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_task import TREE, run_trials, tiny_search, tiny_study
 
-from search.costs import disturbance
+from search.costs import disturbance, profiles
 from search.costs.__main__ import main
 from search.costs.disturbance import agreement, random_networks
 from search.costs.latency import MeasuredLatency
@@ -58,13 +58,21 @@ def test_networks_are_measured_beside_other_processes(url, capsys, monkeypatch):
         assert text in printed
 
 
-def test_the_front_is_measured_under_other_loads(url, capsys):
+def test_the_front_is_measured_under_other_loads(url, capsys, monkeypatch):
+    monkeypatch.setattr(profiles, "packages", list)
     assert main(["tiny", "--profiles", "--storage", url]) == 0
-    assert "The front under other loads" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "The front under other loads" in printed
+    assert "Energy is not shown" in printed, "there is a folder without counters"
     with open_read_only(url) as storage:
         table = profile_front(load_stored(storage, "tiny"))
     headers = [column.header for column in table.columns]
     assert headers[:3] == ["trial", "ms, batch 1", "per s, batch 1"]
+    monkeypatch.setattr(profiles, "packages", lambda: ["counters"])
+    monkeypatch.setattr(profiles, "millijoules", lambda use, counters: 12.345)
+    with open_read_only(url) as storage:
+        table_with_energy = profile_front(load_stored(storage, "tiny"))
+    assert next(table_with_energy.columns[-2].cells) == "12.35"
     assert headers[-3:] == ["batch for 90%", "ms, training step of 32", "architecture"], "no column of decoding"
 
 

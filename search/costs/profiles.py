@@ -7,14 +7,19 @@ one with ``ENOUGH`` of the highest throughput.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from rich.table import Table
 from torch import nn
 
+from search.costs.counted import evaluating
+from search.costs.energy import millijoules, packages
+from search.costs.exclusive import measurement_lock
 from search.costs.latency import MeasuredLatency
 from search.costs.meter import Latency, Meter
+from search.costs.modes import MODES
 from search.study.records import Record, front
 from search.study.stored import StoredStudy
 from spaces.architecture import brief
@@ -35,6 +40,7 @@ class Profile(NamedTuple):
     latencies: Mapping[int, Latency]  # of a forward pass, by batch
     train_step: Latency
     decode: Latency | None  # of one token; None if the network is no language model
+    millijoules: float | None = None  # of a forward pass of one sequence; None where the counters cannot be read
 
     @property
     def throughput(self) -> dict[int, float]:
@@ -68,10 +74,21 @@ def profile(architectures: Sequence[Mapping[str, Any]], task: Task, settings: Ma
     by_batch = {batch: measured(every, batch=batch) for batch in BATCHES}
     steps = measured(every, batch=task.batch_size, mode="train_step")
     decoded = measured([at for at in every if isinstance(networks[at], Decoder)], batch=1, mode="decode")
+    counters = packages()
     return [
-        Profile({batch: latencies[at] for batch, latencies in by_batch.items()}, steps[at], decoded.get(at))
+        Profile(
+            {batch: latencies[at] for batch, latencies in by_batch.items()},
+            steps[at],
+            decoded.get(at),
+            _millijoules(networks[at], tasks[at], counters) if counters else None,
+        )
         for at in every
     ]
+
+
+def _millijoules(network: nn.Module, task: Task, counters: list[Path]) -> float:
+    with evaluating(network), measurement_lock():
+        return millijoules(MODES["forward"](network, task, task.sample()), counters)
 
 
 def profile_front(stored: StoredStudy) -> Table:
@@ -107,6 +124,11 @@ def profile_table(
     decodes = any(each.decode for each in profiles)
     if decodes:
         table.add_column("us a token", justify="right")
+    energy = any(each.millijoules is not None for each in profiles)
+    if energy:
+        table.add_column("mJ, batch 1", justify="right")
+    else:
+        table.caption = "Energy is not shown: this machine has no counters (RAPL) that this user can read."
     table.add_column("architecture")
     for member, each in zip(members, profiles, strict=True):
         first = each.latencies[BATCHES[0]]
@@ -115,5 +137,7 @@ def profile_table(
         row += [str(each.sufficient_batch), f"{each.train_step.ms:.4g}"]
         if decodes:
             row.append(f"{1e3 * each.decode.ms:.4g}" if each.decode else "")
+        if energy:
+            row.append("" if each.millijoules is None else f"{each.millijoules:.4g}")
         table.add_row(*row, brief(member.architecture, dimensions))
     return table
