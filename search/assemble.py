@@ -22,7 +22,7 @@ from search.costs.hardware import check_hardware
 from search.costs.measured import MeasuredCosts, largest_costs
 from search.costs.meter import Meter
 from search.evaluate import Search
-from search.lifecycle import proposer_of
+from search.lifecycle import check_preference, proposer_of
 from search.pruning import Pruner
 from search.report.answers import Description
 from search.report.environment import environment
@@ -107,6 +107,7 @@ def build_search(
     seed, limits = config["seed"], config["limits"]
     device = select_device(config["device"], precision=config["precision"], compile_network=config["compile"])
     sampler = seeded_sampler(config["sampler"], seed=seed)
+    check_preference(config["prefer"], config["costs"], sampler.base)
     check_arguments(open_storage, config["storage"], "storage")
     folder, remote = folders(config["checkpoints"])
     phase("reading the data")
@@ -128,7 +129,7 @@ def build_search(
     check_hardware(config["hardware"], meter.hardware, store.hardware)
     ceilings = store.ceilings(lambda: _ceilings(space, costs, config["costs"], phase))
     measuring = time.perf_counter() - measuring
-    objectives = Objectives.of(task, config["costs"], ceilings)
+    objectives = Objectives.of(task, config["costs"], ceilings, config["prefer"])
     baselines = store.baselines((lambda: _baselines(task, phase)) if config["baselines"] else None)
     data = store.data(lambda: _data(task, phase))
     parent: Parent | None = None

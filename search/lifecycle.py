@@ -14,6 +14,7 @@ from search.samplers.candidates import Candidate
 from search.study.history import History
 from search.study.records import Objectives
 from search.study.store import TrialStore
+from spaces.dimensions import ConfigError
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,14 @@ def proposer_of(sampler: BaseSampler, pruner: Pruner, candidates: Candidates) ->
     if isinstance(sampler, Chooser):
         return ChooserProposer(sampler, pruner, candidates)
     return OptunaProposer(pruner, candidates)
+
+
+def check_preference(preferred: Mapping[str, float], costs: Sequence[str], sampler: BaseSampler) -> None:
+    """Raise :class:`ConfigError` unless a sampler can search near preferred costs, which must span the front."""
+    if preferred and not isinstance(sampler, Chooser):
+        raise ConfigError("prefer: only sampler=surrogate searches near preferred costs")
+    if others := sorted(set(preferred) - set(costs)):
+        raise ConfigError(f"prefer.{others[0]}: it is not among the costs of the front, {', '.join(costs)}")
 
 
 def queue_next(

@@ -71,6 +71,12 @@ REFUSED = [  # arguments, and parts of the message
         ["+space=nlp", "costs=[latency]"],
         ["costs=['latency']: it must be a list of distinct costs", "; costs are latency_ms, parameters"],
     ),
+    (
+        ["+space=nlp", "+prefer.latency=2"],
+        ["prefer={'latency': 2}: it must be a mapping of costs", "costs are latency_ms"],
+    ),
+    (["+space=nlp", "+prefer.flops=2"], ["prefer.flops: it is not among the costs of the front, latency_ms"]),
+    (["+space=nlp", "+prefer.latency_ms=2", "sampler=tpe"], ["prefer: only sampler=surrogate searches near"]),
     (["+space=nlp", "latency.mode=decode"], ["latency.mode=decode: Encoder is no language model"]),
     (["+space=nlp", "latency=remote", "latency.host=a", "latency.ssh=nossh"], ["latency: ", "nossh"]),
     (["+space=nlp", "limits.latency_ms=-1"], ["limits.latency_ms=-1: it must be a number above 0"]),

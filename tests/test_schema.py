@@ -56,6 +56,7 @@ ACCEPTED = {  # besides null, values of YAML that are no error
     "scale": ["auto"],
     "costs": [["flops"], ["latency_ms", "parameters"]],
     "limits": [{}, {"flops": 1}],
+    "prefer": [{}, {"flops": 1}],
     "warm_start": ["a", "1"],
     "teacher": ["a", "1"],
     "baselines": [True, False],

@@ -19,7 +19,7 @@ from search.pruning.none import NoPruner
 from search.samplers import candidates
 from search.samplers.candidates import Candidate, Draw, Pool
 from search.samplers.posterior import Posterior, clip_outliers, standardization
-from search.samplers.surrogate import MIN_COMPLETE, SurrogateSampler, ehvi_per_second
+from search.samplers.surrogate import MIN_COMPLETE, SurrogateSampler, ehvi_per_second, preference
 from search.study.history import History
 from search.study.records import Record
 from spaces.architecture import key, network_key
@@ -171,6 +171,19 @@ def test_what_takes_longer_than_the_time_left_is_not_chosen():
     seconds = gains / ehvi_per_second(known, NO_PAUSED, unseen)
     known.budget_used, known.available_s = 1.0, 0.999 * seconds[np.argmax(gains)]
     assert seconds[np.argmax(ehvi_per_second(known, NO_PAUSED, unseen))] <= known.available_s
+
+
+def test_preferred_costs_weigh_the_gains_and_nothing_else():
+    seen, unseen = history(range(MIN_COMPLETE + 2)), [candidate(row) for row in range(20, 30)]
+    plain = ehvi_per_second(seen, NO_PAUSED, unseen)
+    target = float(np.median([each.costs["latency_ms"] for each in unseen]))
+    seen.objectives = dataclasses.replace(seen.objectives, preferred={"latency_ms": target})
+    weights = preference(
+        np.array([[target / 4], [target / 2], [target], [2 * target], [1e9 * target]]), seen.objectives
+    )
+    np.testing.assert_allclose(weights, [np.exp(-2), np.exp(-0.5), 1.0, np.exp(-0.5), 0.01])
+    expected = plain * preference(Posterior(seen, NO_PAUSED, unseen).costs, seen.objectives)
+    np.testing.assert_allclose(ehvi_per_second(seen, NO_PAUSED, unseen), expected)
 
 
 def test_paused_trials_compete_with_unseen_architectures():

@@ -124,6 +124,7 @@ def tiny_config(folder: Path) -> dict[str, Any]:
         "checkpoints": str(folder),
         "weights_mb": 1000,
         "limits": {},
+        "prefer": {},
         "costs": ["latency_ms"],
         "seed": 0,
         "teacher": None,

@@ -29,6 +29,12 @@ def _distinct_costs(values: list[str]) -> list[str]:
     return values
 
 
+def _known_costs(values: dict[str, float]) -> dict[str, float]:
+    if not set(values) <= set(COSTS):
+        raise ValueError("unknown costs")
+    return values
+
+
 def _duration(value: str) -> str:
     parse_duration(value, "")
     return value
@@ -88,6 +94,9 @@ class RunConfig(BaseModel):
         description=f"a list of distinct costs such as [latency_ms]; costs are {', '.join(COSTS)}"
     )
     limits: Limits = Field(description="a mapping of costs such as {latency_ms: 2.0}")  # type: ignore[valid-type]
+    prefer: Annotated[dict[str, Limit], AfterValidator(_known_costs)] = Field(
+        description=f"a mapping of costs such as {{latency_ms: 2.0}}; costs are {', '.join(COSTS)}"
+    )
     teacher: Text | None = Field(description="a study, or a trial of its front such as mine:12; or null")
     warm_start: Text | None = Field(description="the name of a study, in quotes if it looks like a number; or null")
     baselines: bool = Field(description="true or false")

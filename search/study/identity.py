@@ -32,7 +32,7 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that all workers of a study must share."""
     identity = {name: config[name] for name in config if name not in MAY_DIFFER}
     # Studies of version 0.2 lack some settings, and can be continued with the defaults.
-    for name, default in (("precision", "32-true"), ("teacher", None)):
+    for name, default in (("precision", "32-true"), ("prefer", {}), ("teacher", None)):
         if identity.get(name) == default:
             identity.pop(name, None)
     return {**identity, "task": _without_default_metric(identity["task"])}

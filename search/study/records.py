@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from search import pareto
@@ -142,6 +143,7 @@ class Objectives:
 
     ``chance`` and ``best`` bound the metric; ``ceilings`` bound the costs, in the order of ``costs``, by those of the
     space's largest architectures. The bounds of a study never change, so its hypervolume is comparable over time.
+    ``preferred`` are costs, by name, near which the search looks for more; the front and its hypervolume ignore them.
     """
 
     metric: str
@@ -150,11 +152,19 @@ class Objectives:
     chance: float
     best: float
     ceilings: tuple[float, ...]
+    preferred: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, task: Task, costs: Sequence[str], ceilings: Sequence[float]) -> Self:
+    def of(
+        cls,
+        task: Task,
+        costs: Sequence[str],
+        ceilings: Sequence[float],
+        preferred: Mapping[str, float] = MappingProxyType({}),
+    ) -> Self:
         """The metric of ``task`` against ``costs``."""
-        return cls(task.metric, task.direction, tuple(costs), task.objective_chance, task.best, tuple(ceilings))
+        bounds = (task.objective_chance, task.best, tuple(ceilings))
+        return cls(task.metric, task.direction, tuple(costs), *bounds, preferred)
 
     def loss(self, metric: float) -> float:
         """The metric, negated if it is maximized, so that lower is better; NaN stays NaN."""
