@@ -76,6 +76,14 @@ def test_only_states_that_count_are_among_the_records(study):
     assert store.waiting()
 
 
+def test_a_trial_whose_worker_died_before_it_told_that_it_is_paused_was_not_paused(study):
+    """Or it would go on when it is requeued, as if it had been resumed."""
+    trial = study.ask()
+    TrialStore(study).begin(trial, ARCHITECTURE).write(**RUN, state=State.PAUSED, stop=STOP)
+    study.tell(trial, state=TrialState.FAIL)
+    assert TrialStore(study).records()[0].state == State.FAILED
+
+
 def test_current_timings_replace_the_first_ones_everywhere(study):
     store = TrialStore(study)
     for ms in (0.5, 0.75):

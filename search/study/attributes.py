@@ -73,6 +73,7 @@ def read_record(trial: FrozenTrial) -> Record:
     """The record of a started trial, with the timing from when it ran."""
     known = trial.user_attrs
     stop, timing = known.get("stop"), known.get("timing")
+    told = trial.state in (TrialState.PRUNED, TrialState.COMPLETE)  # its worker did not die before it told the outcome
     timings = () if timing is None else (Timing(**timing),)
     training = {"curve": [], **known, **known.get(TRAINING, {})}  # up to version 0.2 they were stored one by one
     plain = {name: training[name] for name in (*_PLAIN_FIELDS, *_TRAINING_FIELDS) if name in training}
@@ -81,7 +82,7 @@ def read_record(trial: FrozenTrial) -> Record:
         plain["error"] = died()
     return Record(
         number=trial.number,
-        state=State(known.get("outcome", STATES[trial.state])) if trial.state.is_finished() else STATES[trial.state],
+        state=State(known["outcome"]) if told and "outcome" in known else STATES[trial.state],
         **plain,
         metric=trial.values[0] if trial.state == TrialState.COMPLETE else None,
         architecture=json.loads(known.get("architecture", "{}")),
