@@ -166,6 +166,7 @@ def test_the_checkpoint_that_a_killed_worker_left_of_a_complete_trial_is_deleted
     assert [path.name for path in folder.glob("*.pt")] == ["7.pt"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")  # it asks for a trial
 def test_of_a_trial_that_was_queued_twice_the_checkpoint_stays_for_the_worker_that_runs_it(
     study, tmp_path, monkeypatch

@@ -63,6 +63,7 @@ def test_splits_of_the_data_set_are_kept(tmp_path: Path, datasets: Any) -> None:
     assert [len(split.examples(name).inputs) for name in SPLITS] == [12, 3, 15]
 
 
+@pytest.mark.slow
 def test_class_names_are_those_of_the_data_set_and_missing_labels_are_left_out(
     tmp_path: Path, datasets: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

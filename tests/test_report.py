@@ -93,6 +93,7 @@ def test_the_page_has_the_numbers_of_the_study(folder, capsys):
     assert cards == ["trial-0", "trial-1"]
 
 
+@pytest.mark.slow
 def test_the_note_in_mlflow_says_what_the_page_says(folder):
     run = {"command": "python -m search.run +space=mine seed=7", "versions": {"torch": "9.9"}, "at": 0.0}
     run |= {"budget": "36 trials", "machine": "a processor, 2 cores"}

@@ -223,6 +223,7 @@ def test_no_trial_is_stale_within_the_grace_period_after_the_database_was_unavai
     assert study.trials[0].state == TrialState.FAIL
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_worker_without_a_database_ends_with_the_cause(url, no_delay):
     study = tiny_study(url)

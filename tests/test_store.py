@@ -102,6 +102,7 @@ def test_current_timings_replace_the_first_ones_everywhere(study):
         assert [record.number for record in records if len(record.timings) > 1] == [1]
 
 
+@pytest.mark.slow
 def test_a_resumed_trial_takes_the_row_of_the_paused_one(study):
     store = TrialStore(study)
     for state in (State.PAUSED, State.COMPLETE):
