@@ -47,6 +47,18 @@ def close_storages():
         sys.modules["tiny_task"].close_opened()
 
 
+@pytest.fixture(autouse=True)
+def tracking_uri():
+    """Restore the environment variable that MLflow changes when it is told a database."""
+    name = "MLFLOW_TRACKING_URI"
+    before = os.environ.get(name)
+    yield
+    if before is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = before
+
+
 @pytest.fixture(autouse=True, scope="session")
 def mlflow_tables(tmp_path_factory):
     """Databases of MLflow are copies of one, as its migrations take more than a second each."""

@@ -12,7 +12,7 @@ COMMANDS = [  # arguments, and parts of the message
     (["limits.latency_ms=nan"], ["limits.latency_ms=nan: it must be a number above 0"]),
     (["costs=[[latency_ms]]"], ["costs=[['latency_ms']]: it must be a list of distinct costs"]),
     (["task=null"], ["task=null: it must be one name; known: arrays"]),
-    (["latency=-inf"], ["latency=-inf: it must be one name; known: fastest, flops"]),
+    (["latency=-inf"], ["latency=-inf: it must be one name; known: decode, fastest, flops"]),
     (["pruner=5"], ["pruner=5: it must be one name; known: accuracy_only, ceiling"]),
     (["space=null"], ["space=null: it must be one name"]),
     *(
@@ -37,7 +37,7 @@ COMMANDS = [  # arguments, and parts of the message
     ),
     (["+space.attention.softmax.rope=abc"], ["attention.softmax: rope='abc': it must be true or false"]),
     (["+space.attention.softmax.kv_heads=abc"], ["kv_heads='abc': it must be a whole number or null"]),
-    (["+space.model.feed_forward=abc"], ["model: feed_forward='abc': it must be a whole number"]),
+    (["+space.model.feed_forward=abc"], ["model: feed_forward='abc': it must be a finite number"]),
     (["space.attention.longformer.window=abc"], ["longformer: window='abc': it must be a whole number"]),
     (["latency.batch=abc"], ["latency: batch='abc': it must be a whole number"]),
     (["storage.heartbeat_s=abc"], ["storage: heartbeat_s='abc': it must be a whole number"]),
