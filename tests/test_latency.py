@@ -153,6 +153,13 @@ def test_the_pauses_before_further_rounds_double_until_their_sum_reaches_a_limit
     assert latency.spread == pytest.approx(0.2)
 
 
+def test_further_rounds_follow_until_the_two_fastest_agree():
+    machine = FakeMachine()
+    latency = meter(machine).measure(Timed(machine, 0.0, 7.0, 7.0, 6.0, 6.0, 5.0, 5.0, 5.5, 5.5, 5.1), TASK)
+    assert latency.rounds_ms == pytest.approx((7.0, 6.0, 5.0, 5.5, 5.1))
+    assert latency.ms == pytest.approx(5.0)
+
+
 def test_rounds_of_networks_measured_together_alternate():
     machine, log = FakeMachine(), []
     slow, fast = Timed(machine, 5.0, log=log), Timed(machine, 2.0, log=log)

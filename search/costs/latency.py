@@ -8,8 +8,8 @@ on a host, with the highest priority that the user may have, and training has th
 
 A round is noisy if a reference computation before or after it is slower than usual, or if the thread was preempted:
 more wall-clock time passed than CPU time. The wall-clock time of a preempted round is not used. Further rounds replace
-noisy ones, at growing intervals, as the neighbours on a shared machine may slow it down for seconds. Freed memory
-is kept, see :mod:`search.costs.allocator`.
+noisy ones, and follow until the two fastest agree, at growing intervals, as the neighbours on a shared machine may slow
+it down for seconds. Freed memory is kept, see :mod:`search.costs.allocator`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from spaces.schema import listed
 from spaces.tasks import Task
 
 PREEMPTED = 0.1  # a round that took longer than its CPU time by more than this ratio was preempted
+AGREEMENT = 0.05  # of the two fastest rounds, or there are further ones
 SLOWER = 0.15  # than usual by more than this ratio: the machine is slowed down
 LONGEST_PAUSE_S = 1.0  # between two rounds
 MIN_REPEATS = 2  # in a round, however slow the network
@@ -70,12 +71,12 @@ class MeasuredLatency(Meter):
         mode: what is timed, see :mod:`search.costs.modes`.
         threads: that the run-time uses.
         runtimes: of :mod:`search.costs.runtimes`, in each of which a network is measured; the fastest one counts.
-        rounds: of repeats, noisy ones not counted.
+        rounds: of repeats at least, noisy ones not counted.
         repeats: maximum of forward passes in a round.
         warmup: maximum of forward passes before the first round.
         seconds: time limit per network over all rounds, except that each round has at least ``MIN_REPEATS`` repeats.
         sleep_s: seconds between two rounds; doubled before each round that replaces noisy ones.
-        wait_s: seconds at most that all pauses for replacing noisy rounds take together.
+        wait_s: seconds at most that all pauses before further rounds take together.
         machine: clocks and reference computation; tests pass one whose times are known.
     """
 
@@ -135,7 +136,7 @@ class MeasuredLatency(Meter):
         return [self._summary(rounds, self.batch, length) for rounds, length in zip(measured, lengths, strict=True)]
 
     def _measure_rounds(self, uses: Sequence[Callable[[], object]]) -> list[list[Round]]:
-        """The rounds of each use: until ``rounds`` are not noisy, or the pauses for replacing them are used up."""
+        """The rounds of each use: until they suffice, or the pauses for further ones are used up."""
         for use in uses:
             self._warm_up(use)
         measured: list[list[Round]] = [[] for _ in uses]
@@ -143,7 +144,7 @@ class MeasuredLatency(Meter):
         while pending:
             for i in pending:
                 measured[i].append(self._measure_round(uses[i]))
-            pending = [i for i, rounds in enumerate(measured) if len(self._quiet(rounds)) < self.rounds]
+            pending = [i for i, rounds in enumerate(measured) if not self._suffice(rounds)]
             if max(map(len, measured)) >= self.rounds:  # the next round replaces noisy ones
                 pause = min(max(2 * pause, self.sleep_s), LONGEST_PAUSE_S)
                 left -= pause
@@ -172,6 +173,11 @@ class MeasuredLatency(Meter):
             use()
             wall, cpu = min(wall, machine.wall() - start), min(cpu, machine.cpu() - cpu_start)
         return Round(wall, cpu, max(reference, machine.reference()))
+
+    def _suffice(self, rounds: Sequence[Round]) -> bool:
+        """Whether enough rounds are not noisy, and the two fastest of these agree."""
+        fastest = sorted(map(self._seconds, self._quiet(rounds)))
+        return len(fastest) >= self.rounds and fastest[min(1, len(fastest) - 1)] <= (1 + AGREEMENT) * fastest[0]
 
     def _quiet(self, rounds: Sequence[Round]) -> list[Round]:
         """The rounds that are not noisy."""
