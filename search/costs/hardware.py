@@ -16,25 +16,34 @@ from spaces.dimensions import ConfigError
 
 AUTO = "auto"
 CPUINFO = Path("/proc/cpuinfo")
-CPUINFO_FIELDS = ("model name", "cpu family", "model", "stepping")
+NAME_FIELD, MODEL_FIELDS = "model name", ("cpu family", "model", "stepping")
 
 
 def hardware_name() -> str:
     """Equal on machines whose latencies may be compared, such as ``AMD EPYC 25/17/1, 2 cores, torch 2.13``."""
     version = ".".join(torch.__version__.split(".")[:2])
-    return f"{_processor()}, {cores()} cores, torch {version}"
+    known = _cpuinfo()
+    model = f" {'/'.join(known.get(name, '') for name in MODEL_FIELDS)}" if NAME_FIELD in known else ""
+    return f"{processor()}{model}, {cores()} cores, torch {version}"
 
 
-def _processor() -> str:
-    if CPUINFO.exists():
-        found = dict(re.findall(r"^([^\t:]+?)\s*: (.*)$", CPUINFO.read_text(), re.MULTILINE))
-        name, *numbers = (found.get(name, "") for name in CPUINFO_FIELDS)
-        if name:
-            return f"{name} {'/'.join(numbers)}"
+def processor() -> str:
+    """The name of the processor, as far as the system tells it."""
+    if name := _cpuinfo().get(NAME_FIELD):
+        return name
     if sys.platform == "darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "Apple"
     return platform.processor() or platform.machine()
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The fields of the last core on Linux; elsewhere empty."""
+    try:
+        text = CPUINFO.read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    return dict(re.findall(r"^([^\t:]+?)\s*: (.*)$", text, re.MULTILINE))
 
 
 def check_hardware(given: str, here: str | None, stored: Callable[[Callable[[], str]], str]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from search.costs.exclusive import cores
+from search.costs.hardware import processor
 
 PACKAGES = ("paretoformer", "torch", "lightning", "optuna", "mlflow")
 
@@ -30,14 +30,4 @@ def versions() -> dict[str, str]:
 
 def machine() -> str:
     """The processor and the cores that this process may use: ``AMD EPYC 7763, 2 cores``."""
-    return f"{_processor()}, {cores()} core{'s' * (cores() != 1)}"
-
-
-def _processor() -> str:
-    """The name of the processor, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+    return f"{processor()}, {cores()} core{'s' * (cores() != 1)}"
