@@ -2,16 +2,13 @@
 
 import numpy as np
 import pytest
-from tiny_task import TREE, run_trials, tiny_search, tiny_study
+from tiny_task import measured_study
 
 from search.costs import predicted
 from search.costs.__main__ import main
-from search.costs.latency import MeasuredLatency
 from search.costs.predicted import least_squares, proportional, score
 from search.samplers.cost_model import fit_cost, predict_cost
 from search.samplers.gaussian_process import encode
-
-QUICK = {"repeats": 2, "rounds": 1, "sleep_s": 0.0, "wait_s": 0.0}
 
 
 def networks(count, seed=0):
@@ -57,19 +54,11 @@ def test_least_squares_and_proportional_predict_what_they_assume():
 @pytest.mark.slow
 def test_the_command_compares_the_methods(tmp_path, capsys, monkeypatch):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
-    latency = {"_target_": "search.costs.latency.MeasuredLatency", **QUICK}
-    identity = {
-        "space": TREE,
-        "task": {"_target_": "tiny_task.FirstToken"},
-        "latency": latency,
-        "costs": ["latency_ms"],
-    }
-    study = tiny_study(url, identity=identity)
-    study.set_user_attr("ceilings", [1.0])
-    run_trials(study, tiny_search(meter=MeasuredLatency(**QUICK)), 1)
+    measured_study(url, 1)
     monkeypatch.setattr(predicted, "TRAINING", 2)
     assert main(["tiny", "--predicted", "2", "--storage", url]) == 0
     first, *lines = [line for line in capsys.readouterr().out.splitlines() if line][1:]
     assert first.startswith("2 networks of ")
     assert [line.split("  ")[0] for line in lines] == ["cost model", "least squares", "FLOPs"]
     assert main(["tiny", "--predicted", "500", "--storage", url]) == 2
+    assert capsys.readouterr().err.startswith("--predicted 500: ")

@@ -2,36 +2,25 @@
 
 import numpy as np
 import pytest
-from tiny_task import TREE, run_trials, tiny_search, tiny_study
+from tiny_task import TREE, measured_study, tiny_identity, tiny_study
 
 from search.costs import disturbance, profiles
 from search.costs.__main__ import main
-from search.costs.disturbance import agreement, random_networks
-from search.costs.latency import MeasuredLatency
+from search.costs.disturbance import agreement
 from search.costs.meter import Latency
 from search.costs.profiles import Profile, profile_front
+from search.costs.stored import random_networks
 from search.study.storage import open_read_only
 from search.study.stored import load_stored
 from spaces.architecture import network_key
 from spaces.dimensions import ConfigError
 from spaces.space import Space
 
-QUICK = {"repeats": 2, "rounds": 1, "sleep_s": 0.0, "wait_s": 0.0}
-
 
 @pytest.fixture
 def url(tmp_path):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
-    latency = {"_target_": "search.costs.latency.MeasuredLatency", **QUICK}
-    identity = {
-        "space": TREE,
-        "task": {"_target_": "tiny_task.FirstToken"},
-        "latency": latency,
-        "costs": ["latency_ms"],
-    }
-    study = tiny_study(url, identity=identity)
-    study.set_user_attr("ceilings", [1.0])
-    run_trials(study, tiny_search(meter=MeasuredLatency(**QUICK)), 2)
+    measured_study(url, 2)
     return url
 
 
@@ -42,11 +31,11 @@ def test_the_agreement_of_two_measurements():
 
 
 def test_random_networks_are_different_and_the_same_every_time():
-    networks = random_networks(Space(TREE), 3)
+    networks = random_networks(Space(TREE), 3, option="--disturbed 3")
     assert len({network_key(network) for network in networks}) == 3
-    assert networks == random_networks(Space(TREE), 3)
+    assert networks == random_networks(Space(TREE), 3, option="--disturbed 3")
     with pytest.raises(ConfigError, match=r"--disturbed 10: .* draws from the space gave [0-9]+ different networks"):
-        random_networks(Space(TREE), 10)
+        random_networks(Space(TREE), 10, option="--disturbed 10")
 
 
 @pytest.mark.slow
@@ -85,13 +74,7 @@ def test_the_sufficient_batch_is_the_smallest_one_near_the_highest_throughput():
 
 def test_computed_latencies_and_an_empty_front_are_refused(tmp_path, capsys):
     url = f"sqlite:///{tmp_path / 'other.db'}"
-    latency = {"_target_": "search.costs.latency.FlopsLatency"}
-    identity = {
-        "space": TREE,
-        "task": {"_target_": "tiny_task.FirstToken"},
-        "latency": latency,
-        "costs": ["latency_ms"],
-    }
+    identity = tiny_identity({"_target_": "search.costs.latency.FlopsLatency"})
     tiny_study(url, identity=identity).set_user_attr("ceilings", [1.0])
     for option in ("--profiles", "--disturbed"):
         assert main(["tiny", option, "--storage", url]) == 2

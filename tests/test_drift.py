@@ -1,5 +1,5 @@
 import pytest
-from tiny_task import TREE, run_trials, tiny_search, tiny_study
+from tiny_task import run_trials, tiny_identity, tiny_search, tiny_study
 
 from search.costs.__main__ import main
 from search.costs.drift import scaled, unscaled
@@ -16,8 +16,7 @@ def test_scaling_by_the_reference_undoes_a_uniform_slowdown():
 
 @pytest.fixture
 def identity():
-    latency = {"_target_": "search.costs.latency.MeasuredLatency", "repeats": 2, "rounds": 1}
-    return {"space": TREE, "task": {"_target_": "tiny_task.FirstToken"}, "latency": latency, "costs": ["latency_ms"]}
+    return tiny_identity({"_target_": "search.costs.latency.MeasuredLatency", "repeats": 2, "rounds": 1})
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from tiny_task import SOFTMAX as ARCHITECTURE
 from tiny_task import FirstToken
 
 from search.costs.measured import MeasuredCosts
@@ -15,12 +16,6 @@ from search.costs.runtimes import in_runtimes
 from spaces.build import build
 from spaces.dimensions import ConfigError
 
-ARCHITECTURE = {
-    "model": {"_target_": "spaces.models.encoder.Encoder", "depth": 1, "width": 8, "heads": 2},
-    "pattern": ["softmax"],
-    "attention": {"softmax": {"_target_": "spaces.attention.softmax.SoftmaxAttention"}},
-    "train": {},
-}
 TASK = FirstToken()
 QUICK = {"rounds": 2, "seconds": 0.01, "python": sys.executable}
 

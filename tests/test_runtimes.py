@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_task import SOFTMAX as ARCHITECTURE
 from tiny_task import FirstToken, run_trials, tiny_search, tiny_study
 from torch._inductor import config as inductor_config
 
@@ -18,12 +19,6 @@ from spaces.build import build
 from spaces.dimensions import ConfigError
 from spaces.tasks.translation import Translation
 
-ARCHITECTURE = {
-    "model": {"_target_": "spaces.models.encoder.Encoder", "depth": 1, "width": 8, "heads": 2},
-    "pattern": ["softmax"],
-    "attention": {"softmax": {"_target_": "spaces.attention.softmax.SoftmaxAttention"}},
-    "train": {},
-}
 TASK = FirstToken()
 
 

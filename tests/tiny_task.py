@@ -11,7 +11,7 @@ import optuna
 import torch
 
 from search.budget.deadline import Deadline
-from search.costs.latency import FlopsLatency
+from search.costs.latency import FlopsLatency, MeasuredLatency
 from search.costs.measured import MeasuredCosts
 from search.evaluate import Search
 from search.lifecycle import proposer_of
@@ -33,6 +33,14 @@ TREE = {
     },
     "model": {"_target_": "spaces.models.encoder.Encoder", "depth": 1, "width": {"choice": [4, 8]}, "heads": 1},
     "train": {"epochs": 3, "batch_size": 16, "lr": {"float": [0.001, 0.03], "log": True}},
+}
+
+
+SOFTMAX = {  # an architecture
+    "model": {"_target_": "spaces.models.encoder.Encoder", "depth": 1, "width": 8, "heads": 2},
+    "pattern": ["softmax"],
+    "attention": {"softmax": {"_target_": "spaces.attention.softmax.SoftmaxAttention"}},
+    "train": {},
 }
 
 
@@ -108,6 +116,24 @@ def tiny_search(
         learner=LightningLearner(task, seed, checkpoints or Path(_folder.name), is_over=deadline.is_over),
         deadline=deadline,
     )
+
+
+QUICK = {"repeats": 2, "rounds": 1, "sleep_s": 0.0, "wait_s": 0.0}  # settings of MeasuredLatency
+
+
+def tiny_identity(latency: dict[str, Any]) -> dict[str, Any]:
+    """What commands need of a stored study's settings; ``latency`` is the node of its meter."""
+    task = {"_target_": "tiny_task.FirstToken"}
+    return {"space": TREE, "task": task, "latency": latency, "costs": ["latency_ms"]}
+
+
+def measured_study(url: str, trials: int) -> optuna.Study:
+    """A stored study of trials whose latencies were measured."""
+    identity = tiny_identity({"_target_": "search.costs.latency.MeasuredLatency", **QUICK})
+    study = tiny_study(url, identity=identity)
+    study.set_user_attr("ceilings", [1.0])
+    run_trials(study, tiny_search(meter=MeasuredLatency(**QUICK)), trials)
+    return study
 
 
 def tiny_config(folder: Path) -> dict[str, Any]:

@@ -14,26 +14,21 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import optuna
 import torch
 from scipy.stats import spearmanr
 
 from search.costs.exclusive import lower_thread_priority
-from search.costs.latency import MeasuredLatency
-from search.costs.measured import MeasuredCosts
-from search.costs.meter import Meter
+from search.costs.stored import measured_costs, random_networks
 from search.pareto import Floats
 from search.study.stored import StoredStudy
-from spaces.architecture import Architecture, network_key
+from spaces.architecture import Architecture
 from spaces.build import build, task_of
-from spaces.dimensions import ConfigError
 from spaces.instantiate import instantiate
 from spaces.space import Space
 from spaces.tasks import Task
 
 SETTLE_S = 5.0  # until the other processes have begun
 MEMORY = 4_000_000  # numbers that are streamed: 32 MB
-DRAWS = 100  # trials per network that is asked for, until a space is known to have too few
 
 
 def compare_disturbed(stored: StoredStudy, count: int, *, report: Callable[[str], None]) -> str:
@@ -47,13 +42,8 @@ def compare_disturbed(stored: StoredStudy, count: int, *, report: Callable[[str]
     Raises:
         ConfigError: the study's latencies are not measured, or its space has fewer networks.
     """
-    identity = stored.store.identity()
-    task, meter = instantiate(Task, identity["task"], "task"), instantiate(Meter, identity["latency"], "latency")
-    if not isinstance(meter, MeasuredLatency):
-        raise ConfigError("the latencies of this study were computed, not measured")
-    torch.set_num_threads(1)
-    networks = random_networks(Space(identity["space"]), count)
-    costs = MeasuredCosts(task, meter)
+    identity, costs = stored.store.identity(), measured_costs(stored)
+    networks = random_networks(Space(identity["space"]), count, option=f"--disturbed {count}")
     report(f"{count} networks on the quiet machine, in turns, twice")
     quiet, again = (np.array([timing.ms for timing in costs.timings(networks)]) for _ in range(2))
     with disturbed(networks[len(networks) // 2], identity["task"]):
@@ -69,23 +59,6 @@ def compare_disturbed(stored: StoredStudy, count: int, *, report: Callable[[str]
             share_of_time(stored),
         ]
     )
-
-
-def random_networks(space: Space, count: int) -> list[Architecture]:
-    """Different networks that are drawn at random.
-
-    Raises:
-        ConfigError: the space has fewer.
-    """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    found: dict[str, Architecture] = {}
-    for _ in range(DRAWS * count):
-        architecture = space.suggest(study.ask())
-        found.setdefault(network_key(architecture), architecture)
-        if len(found) == count:
-            return list(found.values())
-    raise ConfigError(f"--disturbed {count}: {DRAWS * count} draws from the space gave {len(found)} different networks")
 
 
 def agreement(name: str, measured: Floats, truth: Floats) -> str:

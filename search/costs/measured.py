@@ -1,4 +1,4 @@
-"""Costs of architectures measured on this host."""
+"""Costs of architectures, counted and measured."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ class MeasuredCosts:
             for network, architecture in {network_key(each): each for each in architectures}.items()
             for runtime, variant in self._variants(architecture).items()
         }
-        latencies = self.meter.measure_all(*(list(column) for column in zip(*variants.values(), strict=True)))
+        built, tasks = [network for network, _ in variants.values()], [task for _, task in variants.values()]
+        latencies = self.meter.measure_all(built, tasks)
         measured: dict[str, dict[str, Latency]] = {}
         for (network, runtime), latency in zip(variants, latencies, strict=True):
             measured.setdefault(network, {})[runtime] = latency

@@ -10,22 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import torch
 from scipy.stats import kendalltau
 
-from search.costs.disturbance import random_networks
-from search.costs.latency import MeasuredLatency
-from search.costs.measured import MeasuredCosts
-from search.costs.meter import Meter
+from search.costs.stored import measured_costs, random_networks
 from search.pareto import Floats
 from search.samplers.cost_model import fit_cost, predict_cost
 from search.samplers.gaussian_process import encode
 from search.study.stored import StoredStudy
 from spaces.architecture import features as settings_of
-from spaces.dimensions import ConfigError
-from spaces.instantiate import instantiate
 from spaces.space import Space
-from spaces.tasks import Task
 
 TRAINING = 30  # networks that are measured before others are predicted
 SPLITS = 10
@@ -44,12 +37,8 @@ def compare_predictors(stored: StoredStudy, count: int, *, report: Callable[[str
     Raises:
         ConfigError: the study's latencies are not measured, or its space has too few networks.
     """
-    identity = stored.store.identity()
-    task, meter = instantiate(Task, identity["task"], "task"), instantiate(Meter, identity["latency"], "latency")
-    if not isinstance(meter, MeasuredLatency):
-        raise ConfigError("the latencies of this study were computed, not measured")
-    torch.set_num_threads(1)
-    networks, costs = random_networks(Space(identity["space"]), TRAINING + count), MeasuredCosts(task, meter)
+    costs, space = measured_costs(stored), Space(stored.store.identity()["space"])
+    networks = random_networks(space, TRAINING + count, option=f"--predicted {count}")
     report(f"measuring {len(networks)} networks")
     ms = np.array([timing.ms for timing in costs.timings(networks)])
     flops = np.array([costs.counted(network)["flops"] for network in networks])

@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from rich.table import Table
 from torch import nn
 
@@ -18,14 +17,14 @@ from search.costs.counted import evaluating
 from search.costs.energy import millijoules, packages
 from search.costs.exclusive import measurement_lock
 from search.costs.latency import MeasuredLatency
-from search.costs.meter import Latency, Meter
+from search.costs.meter import Latency
 from search.costs.modes import MODES
+from search.costs.stored import measured_costs
 from search.study.records import Record, front
 from search.study.stored import StoredStudy
 from spaces.architecture import brief
 from spaces.build import build, task_of
 from spaces.dimensions import ConfigError
-from spaces.instantiate import instantiate
 from spaces.models.decoder import Decoder
 from spaces.tasks import Task
 
@@ -97,15 +96,12 @@ def profile_front(stored: StoredStudy) -> Table:
     Raises:
         ConfigError: the front is empty, or the study's latencies were not measured.
     """
-    identity = stored.store.identity()
-    task, meter = instantiate(Task, identity["task"], "task"), instantiate(Meter, identity["latency"], "latency")
-    if not isinstance(meter, MeasuredLatency):
-        raise ConfigError("the latencies of this study were computed, not measured")
+    task = measured_costs(stored).task
     members = front(stored.store.records(), stored.objectives)
     if not members:
         raise ConfigError("the front is empty: no trial is complete")
-    torch.set_num_threads(1)
-    settings = {name: value for name, value in identity["latency"].items() if name not in LEFT_OUT}
+    latency = stored.store.identity()["latency"]
+    settings = {name: value for name, value in latency.items() if name not in LEFT_OUT}
     profiles = profile([member.architecture for member in members], task, settings)
     return profile_table(members, profiles, stored.dimensions, batch_size=task.batch_size)
 
