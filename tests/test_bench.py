@@ -211,7 +211,11 @@ def test_a_run_writes_its_results_and_reports_what_it_skips(capsys, tmp_path):
     }
     assert all(float(row["ms"]) > 0 and float(row["peak_mb"]) >= 0 for row in rows)
     assert all(float(row["ratio"]) == 1 for row in rows if row["implementation"] == "softmax")
-    assert "synthesizer-random over written-out" in (tmp_path / "bench.html").read_text()
+    page = (tmp_path / "bench.html").read_text()
+    assert "synthesizer-random over written-out" in page
+    assert page.count("<svg ") == 4
+    assert page.count("<title>synthesizer-random/written-out</title>") == 4
+    assert "<script" not in page
 
     assert main(["--lengths", "16", "32", "--only", "fnet", "--limit", "1e-9", *arguments]) == 0
     printed = capsys.readouterr().out

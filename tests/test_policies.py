@@ -21,7 +21,13 @@ ONLY_IN = {  # a package and the files that may import it
         "search/budget/scale.py",
     },
     "lightning": {"search/training/evaluation.py", "search/training/fit.py", "search/training/module.py"},
-    "matplotlib": {"search/report/charts.py", "search/report/figure.py", "search/report/svg.py"},
+    "matplotlib": {
+        "search/replay/page.py",
+        "search/report/charts.py",
+        "search/report/figure.py",
+        "search/report/svg.py",
+        "spaces/bench/page.py",
+    },
     "mlflow": {
         "search/export/served.py",
         "search/tracking/client.py",
@@ -32,7 +38,6 @@ ONLY_IN = {  # a package and the files that may import it
         "search/tracking/system_metrics.py",
     },
     "pydantic": {"search/config/schema.py", "spaces/schema.py"},
-    "plotly": {"search/replay/page.py", "spaces/bench/page.py"},
     "onnxruntime": {"search/costs/remote_timer.py", "search/programs/inference.py"},
     "rich": {
         "search/compare.py",
@@ -76,7 +81,7 @@ LAYERS = (  # of search/, lowest first: a module imports lower layers and its ow
 )
 PEERS, COMMANDS = 4, len(LAYERS) - 1
 USER_ATTRS = {"search/pruning/optuna_study.py"}  # besides search/study/, the files that use Optuna's user attributes
-HEAVY = {"lightning", "matplotlib", "mlflow", "optuna", "plotly", "sklearn", "torch"}
+HEAVY = {"lightning", "matplotlib", "mlflow", "optuna", "sklearn", "torch"}
 LIGHT_FILES = {
     "search/front.py",
     "search/report/__main__.py",

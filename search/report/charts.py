@@ -22,7 +22,7 @@ MOST_DIMENSIONS = 10
 
 def draw_curves(records: Sequence[Record], objectives: Objectives) -> Figure:
     """The metric by epoch of each trial, those of the front in colours."""
-    figure, axes = _axes("epoch", f"{objectives.metric.replace('_', ' ')} on validation")
+    figure, axes = new_axes("epoch", f"{objectives.metric.replace('_', ' ')} on validation")
     members = front(records, objectives)
     numbers = {member.number for member in members}
     others = [record for record in records if record.number not in numbers and record.curve]
@@ -38,7 +38,7 @@ def draw_curves(records: Sequence[Record], objectives: Objectives) -> Figure:
 
 def draw_hypervolume(records: Sequence[Record], objectives: Objectives) -> Figure:
     """The hypervolume after each trial that ended, against the seconds of measuring and training so far."""
-    figure, axes = _axes("seconds of measuring and training, of all workers", "hypervolume")
+    figure, axes = new_axes("seconds of measuring and training, of all workers", "hypervolume")
     ended = in_order_of_end(records)
     seconds = list(accumulate(map(work_s, ended)))
     growth = [objectives.hypervolume(ended[: size + 1]) for size in range(len(ended))]
@@ -50,7 +50,7 @@ def draw_hypervolume(records: Sequence[Record], objectives: Objectives) -> Figur
 def draw_pauses(predicted: Sequence[Predicted], members: Sequence[Record], objectives: Objectives) -> Figure:
     """The final metrics that are predicted for paused trials, with their standard deviations, beside the front."""
     cost = objectives.costs[0]
-    figure, axes = _axes(cost, f"{objectives.metric.replace('_', ' ')} on validation")
+    figure, axes = new_axes(cost, f"{objectives.metric.replace('_', ' ')} on validation")
     axes.plot(
         [member.costs[cost] for member in members],
         [member.metric or 0.0 for member in members],
@@ -76,7 +76,7 @@ def draw_importance(shares: Mapping[str, Mapping[str, float]]) -> Figure:
         for dimension, share in each.items():
             totals[dimension] = totals.get(dimension, 0.0) + share
     names = sorted(totals, key=lambda name: -totals[name])[:MOST_DIMENSIONS]
-    figure, axes = _axes("share of the variance that is explained", "")
+    figure, axes = new_axes("share of the variance that is explained", "")
     height = 0.8 / len(shares)
     for index, (objective, each) in enumerate(shares.items()):
         positions = [at + (index - (len(shares) - 1) / 2) * height for at in range(len(names))]
@@ -88,12 +88,11 @@ def draw_importance(shares: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
-def _axes(x: str, y: str) -> tuple[Figure, Axes]:
+def new_axes(x: str, y: str, *, title: str = "", size_in: tuple[float, float] = SIZE_IN) -> tuple[Figure, Axes]:
+    """A figure with axes of these labels and a grid."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=SIZE_IN, layout="constrained")
-        axes = figure.add_subplot()
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
+        figure = Figure(figsize=size_in, layout="constrained")
+        axes = figure.add_subplot(title=title, xlabel=x, ylabel=y)
     axes.grid(color="#E6E6E6", linewidth=0.6)
     axes.set_axisbelow(True)
     return figure, axes
