@@ -3,6 +3,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import ray
 
@@ -12,6 +13,6 @@ class Worker:
         return subprocess.call([sys.executable, "-m", "search.run", "workers=1", *arguments])
 
 
-actor = ray.remote(num_cpus=1, num_gpus=0, max_restarts=-1, max_task_retries=-1)(Worker)  # 0.5: two share one
+actor: Any = ray.remote(num_cpus=1, num_gpus=0, max_restarts=-1, max_task_retries=-1)(Worker)  # 0.5: two share one
 workers = [actor.remote() for _ in range(int(sys.argv[1]))]
 sys.exit(max(ray.get([worker.run.remote(*sys.argv[2:]) for worker in workers])))
