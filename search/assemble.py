@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 
 from search.budget.deadline import Deadline
 from search.budget.epochs import plan_epochs
-from search.compression.prepare import predicted_parameters, prepared_parent, validate_compression
-from search.compression.teacher import stored_teacher
+from search.compress.prepare import predicted_parameters, prepared_parent, validate_compression
+from search.compress.teacher import stored_teacher
 from search.config import hide_passwords
 from search.costs.exclusive import cores
 from search.costs.hardware import check_hardware
@@ -135,9 +135,9 @@ def build_search(
     parent: Parent | None = None
     whole = space  # with the epochs as given, which those of the parent do not depend on
     space, notes = _with_epochs(config, space, store, task, device, deadline, phase)
-    if teacher is not None:
-        parent = teacher
-    elif space.compression is not None:
+    if space.compression is None:
+        parent = teacher or None
+    else:
         parent = library = prepared_parent(
             whole,
             task,
@@ -146,6 +146,7 @@ def build_search(
             folder=folder,
             device=device,
             deadline=deadline,
+            teacher=teacher.network if teacher else None,
             threads=min(config["workers"], cores()) if command else 1,
             report=phase,
         )

@@ -6,7 +6,7 @@ contains the model's class and sizes, ``attention`` the mechanisms by name with 
 settings. ``pattern`` assigns mechanisms to blocks: a list of names that is repeated over depth, by default a choice of
 one mechanism for all blocks, or ``{each: {choice: [...]}}`` for a choice per block (:mod:`spaces.per_block`). ``roles``
 may name a mechanism for the decoder's self-attention (``decoder``) and for its cross-attention to the encoder
-(``cross``). ``compression`` has the settings of a post-training search (:mod:`search.compression`).
+(``cross``). ``compression`` has the settings of a post-training search (:mod:`search.compress`).
 
 In an architecture, ``pattern`` has one mechanism per block, and ``attention`` contains only the mechanisms that are
 used.

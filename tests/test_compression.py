@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from text_tables import write_table
 from torch import nn
 
-from search.compression.accuracy import random_mix
-from search.compression.blockwise import active_neurons, divergence, relative_error
-from search.compression.library import Library
-from search.compression.options import Options, Replacement
-from search.compression.parent import trained_parent
-from search.compression.prediction import (
+from search.compress.accuracy import random_mix
+from search.compress.blockwise import active_neurons, divergence, relative_error
+from search.compress.library import Library
+from search.compress.options import Options, Replacement
+from search.compress.parent import trained_parent
+from search.compress.prediction import (
     Choice,
     Predicted,
     Setting,
@@ -29,12 +29,14 @@ from search.compression.prediction import (
     predict_front,
     spread,
 )
-from search.compression.prepare import prepared_parent, validate_compression
+from search.compress.prepare import prepared_parent, validate_compression
 from search.training.device import Device
 from search.training.loss import distillation_loss
 from spaces.architecture import describe
+from spaces.attention import Shape
 from spaces.build import build
 from spaces.dimensions import ConfigError
+from spaces.models.block import Block, FeedForward, NoAttention
 from spaces.models.inheritance import inherit
 from spaces.space import Space
 from spaces.tasks.table import Table
@@ -66,7 +68,7 @@ def tree(checkpoint, **changes):
                 "_target_": "spaces.attention.linear.LinearAttention",
                 "feature_map": {"choice": ["relu"]},
             },
-            "none": {"_target_": "spaces.models.pretrained.NoAttention"},
+            "none": {"_target_": "spaces.models.block.NoAttention"},
         },
         "pattern": {"each": {"choice": ["softmax", "half", "linear", "none"]}},
         "model": {
@@ -148,7 +150,7 @@ def test_without_any_sub_block_only_embedding_and_head_are_left(space, task):
     inherit(network, parent)
     batch = task.sample(4)
     assert not list(network.blocks.parameters())
-    torch.testing.assert_close(network(batch), parent.classify(parent.embed(batch.inputs), None))
+    torch.testing.assert_close(network(batch), parent.classify(*parent.embed(batch)))
 
 
 def test_damages_are_those_of_the_whole_network_with_one_replacement(library, space):
@@ -322,13 +324,11 @@ def test_the_relative_error_ignores_padding():
 
 
 def test_the_most_active_neurons_are_kept():
-    source = SimpleNamespace(
-        up_proj=nn.Linear(1, 3), down_proj=nn.Linear(3, 1), activation=torch.relu, after_attention=lambda x, padding: x
-    )
+    source = Block(NoAttention(Shape(1, 1, 2)), FeedForward(1, 3, "relu"), norm=nn.Identity)
     with torch.no_grad():
-        source.up_proj.weight.copy_(torch.tensor([[1.0], [-1.0], [2.0]]))
-        source.up_proj.bias.zero_()
-        source.down_proj.weight.copy_(torch.tensor([[1.0, 9.0, 0.6]]))
+        source.feed_forward.up_proj.weight.copy_(torch.tensor([[1.0], [-1.0], [2.0]]))
+        source.feed_forward.up_proj.bias.zero_()
+        source.feed_forward.down_proj.weight.copy_(torch.tensor([[1.0, 9.0, 0.6]]))
     x = torch.tensor([[[1.0], [-50.0]]])
     padding = torch.tensor([[False, True]])
     assert active_neurons(source, [(x, padding)], 1).tolist() == [2]
@@ -373,9 +373,15 @@ def test_a_parent_is_trained_once_and_other_data_or_settings_have_another(space,
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"compression": {"step": 3}}, "compression: CompressionSettings does not take 'step'; it takes parent, steps"),
+        (
+            {"compression": {"step": 3}},
+            "compression: CompressionSettings does not take 'step'; it takes parent, pattern",
+        ),
         ({"compression": None}, "train.distillation=0.5: there is no teacher; give teacher=STUDY, or 0"),
-        ({"model": {"checkpoint": None}}, "compression: model.checkpoint must be given"),
+        (
+            {"model": {"checkpoint": None}},
+            "compression: there is no parent; give model.checkpoint, or teacher=STUDY:",
+        ),
         ({"compression": {"lr": 0}}, "compression: lr=0: it must be above 0 and at most 1"),
         (
             {"compression": {"parent": {"epoch": 3}}},

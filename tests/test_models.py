@@ -63,7 +63,8 @@ def batch_of(inputs, padding=None, decoder_input_ids=None):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_feed_forward_equals_its_formula(activation):
-    network, x = FeedForward(ModelConfig(WIDTH, feed_forward=3, activation=activation)), torch.randn(3, 5, WIDTH)
+    hidden_features = ModelConfig(WIDTH, feed_forward=3, activation=activation).hidden(0)
+    network, x = FeedForward(WIDTH, hidden_features, activation), torch.randn(3, 5, WIDTH)
     up = x @ network.up_proj.weight.T + network.up_proj.bias
     if activation == "swiglu":
         gate = x @ network.gate_proj.weight.T + network.gate_proj.bias

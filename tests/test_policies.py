@@ -41,7 +41,7 @@ ONLY_IN = {  # a package and the files that may import it
     "onnxruntime": {"search/costs/remote_timer.py", "search/programs/inference.py"},
     "rich": {
         "search/compare.py",
-        "search/compression/accuracy.py",
+        "search/compress/accuracy.py",
         "search/costs/profiles.py",
         "search/confirm/command.py",
         "search/report/console.py",
@@ -69,7 +69,7 @@ LAYERS = (  # of search/, lowest first: a module imports lower layers and its ow
         "search.tracking",
         "search.replay.table",
     ),
-    ("search.lifecycle", "search.validate", "search.compression"),
+    ("search.lifecycle", "search.validate", "search.compress"),
     ("search.evaluate",),
     ("search.worker",),
     ("search.replay", "search.assemble"),

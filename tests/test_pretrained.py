@@ -18,8 +18,9 @@ from spaces.attention.linear import LinearAttention
 from spaces.attention.longformer import LongformerAttention
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.build import build
+from spaces.models.block import NoAttention
 from spaces.models.checkpoint import Checkpoint
-from spaces.models.pretrained import NoAttention, PretrainedEncoder, important_neurons, kept_layers
+from spaces.models.pretrained import PretrainedEncoder, important_neurons, kept_layers
 from spaces.tasks import Batch, TaskSpec
 from spaces.tasks.sources.tokens import TokenSettings
 from spaces.tasks.table import Table
@@ -38,6 +39,10 @@ def encoder(checkpoint, *, depth=LAYERS, mechanism=SoftmaxAttention, width=WIDTH
 
 def random_ids(vocabulary=SPEC.vocabulary):
     return torch.randint(vocabulary, (3, LENGTH), generator=torch.Generator().manual_seed(1))
+
+
+def features(network, ids, padding):
+    return network.hidden_states(Batch(ids, padding, torch.empty(0)))[0][-1]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +82,7 @@ def test_hidden_states_are_those_of_transformers(family, head, shards, tmp_path)
     ids = random_ids(48) + 2
     ids = ids.masked_fill(PADDING, 1 if family == "roberta" else 0)
     with torch.inference_mode():
-        ours = network.features(ids, PADDING)
+        ours = features(network, ids, PADDING)
         base = getattr(model, model.base_model_prefix) if head else model
         theirs = base(ids, attention_mask=(~PADDING).long()).last_hidden_state
     torch.testing.assert_close(ours[~PADDING], theirs[~PADDING], rtol=1e-5, atol=1e-5)
@@ -93,7 +98,7 @@ def test_hidden_states_of_the_real_minilm_are_those_of_transformers():
     ids = random_ids(source.vocabulary)
     with torch.inference_mode():
         theirs = model(ids, attention_mask=(~PADDING).long()).last_hidden_state
-        torch.testing.assert_close(network.features(ids, PADDING)[~PADDING], theirs[~PADDING], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(features(network, ids, PADDING)[~PADDING], theirs[~PADDING], rtol=1e-5, atol=1e-5)
 
 
 def test_the_first_checkpoints_call_the_parts_of_a_norm_gamma_and_beta(checkpoint, tmp_path):
@@ -105,7 +110,7 @@ def test_the_first_checkpoints_call_the_parts_of_a_norm_gamma_and_beta(checkpoin
     }
     save_file(renamed, older / "model.safetensors")
     ids = random_ids()
-    torch.testing.assert_close(encoder(older).features(ids, None), encoder(checkpoint).features(ids, None))
+    torch.testing.assert_close(features(encoder(older), ids, None), features(encoder(checkpoint), ids, None))
 
 
 @pytest.mark.parametrize(
@@ -136,12 +141,12 @@ def test_a_smaller_feed_forward_network_equals_the_whole_one_with_its_other_neur
     count = max(1, round(share * HIDDEN))
     for block in whole.blocks:
         gate = torch.zeros(HIDDEN)
-        up, down = block.up_proj.weight.detach(), block.down_proj.weight.detach()
+        up, down = block.feed_forward.up_proj.weight.detach(), block.feed_forward.down_proj.weight.detach()
         scores = [float(up[n].norm() * down[:, n].norm()) for n in range(HIDDEN)]
         gate[sorted(range(HIDDEN), key=scores.__getitem__)[-count:]] = 1
-        block.down_proj.weight.data *= gate
-    assert sliced.blocks[0].up_proj.out_features == count
-    torch.testing.assert_close(sliced.features(ids, PADDING), whole.features(ids, PADDING))
+        block.feed_forward.down_proj.weight.data *= gate
+    assert sliced.blocks[0].feed_forward.up_proj.out_features == count
+    torch.testing.assert_close(features(sliced, ids, PADDING), features(whole, ids, PADDING))
 
 
 def test_without_a_feed_forward_network_the_residual_connection_and_the_norm_are_left(checkpoint):
@@ -150,9 +155,9 @@ def test_without_a_feed_forward_network_the_residual_connection_and_the_norm_are
         encoder(checkpoint, feed_forward={"0": 1.0, "1": 0, "2": 1.0}),
         random_ids(),
     )
-    for parameter in whole.blocks[1].down_proj.parameters():
+    for parameter in whole.blocks[1].feed_forward.down_proj.parameters():
         parameter.data.zero_()
-    torch.testing.assert_close(without.features(ids, PADDING), whole.features(ids, PADDING))
+    torch.testing.assert_close(features(without, ids, PADDING), features(whole, ids, PADDING))
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.25, 1), (0.5, 2), (0.9, 4), (1.0, 4)])
@@ -167,7 +172,7 @@ def test_with_fewer_heads_a_network_equals_the_whole_one_with_its_other_heads_se
         for head in sorted(range(4), key=scores.__getitem__)[: 4 - count]:
             block.mechanism.output.weight.data[:, parts[head]] = 0
     assert sliced.blocks[0].mechanism.query.out_features == 3 * count
-    torch.testing.assert_close(sliced.features(ids, PADDING)[~PADDING], whole.features(ids, PADDING)[~PADDING])
+    torch.testing.assert_close(features(sliced, ids, PADDING)[~PADDING], features(whole, ids, PADDING)[~PADDING])
 
 
 def test_neurons_are_kept_in_their_order():
@@ -180,7 +185,7 @@ def test_without_attention_the_residual_path_is_left(checkpoint):
     for block in whole.blocks:
         block.mechanism.output.weight.data.zero_()
         block.mechanism.output.bias.data.zero_()
-    torch.testing.assert_close(without.features(ids, PADDING)[~PADDING], whole.features(ids, PADDING)[~PADDING])
+    torch.testing.assert_close(features(without, ids, PADDING)[~PADDING], features(whole, ids, PADDING)[~PADDING])
 
 
 @pytest.mark.parametrize("global_tokens", [0, 2])
@@ -188,8 +193,8 @@ def test_a_window_over_all_tokens_equals_the_attention_of_the_checkpoint(checkpo
     options = {"window": LENGTH - 1, "global_tokens": global_tokens}
     windowed = encoder(checkpoint, mechanism=LongformerAttention, options=options)
     ids = random_ids()
-    expected = encoder(checkpoint).features(ids, PADDING)[~PADDING]
-    torch.testing.assert_close(windowed.features(ids, PADDING)[~PADDING], expected)
+    expected = features(encoder(checkpoint), ids, PADDING)[~PADDING]
+    torch.testing.assert_close(features(windowed, ids, PADDING)[~PADDING], expected)
 
 
 def test_a_mechanism_takes_over_the_projections_with_their_biases(checkpoint):
@@ -335,7 +340,7 @@ def test_a_network_is_built_from_a_table_and_a_checkpoint(checkpoint, tmp_path):
         "pattern": ["softmax", "none"],
         "attention": {
             "softmax": {"_target_": "spaces.attention.softmax.SoftmaxAttention"},
-            "none": {"_target_": "spaces.models.pretrained.NoAttention"},
+            "none": {"_target_": "spaces.models.block.NoAttention"},
         },
         "train": {},
     }

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from search import compare, front, tables
 from search.budget.scale import register_resolvers, with_default_space
-from search.compression import __main__ as compression
+from search.compress import __main__ as compression
 from search.config.schema import validate_config
 from search.costs import __main__ as costs
 from search.export import __main__ as export
@@ -106,7 +106,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
         "search.tables": tables.main,
         "search.costs": costs.main,
         "search.report": report.main,
-        "search.compression": compression.main,
+        "search.compress": compression.main,
         "spaces.bench": bench.main,
         "spaces.bench.memory": memory.main,
         "search.pruning": pruning.main,
@@ -153,7 +153,7 @@ def test_the_readmes_hold_commands_of_every_kind():
         "search.tables",
         "search.costs",
         "search.report",
-        "search.compression",
+        "search.compress",
         "search.pruning",
         "search.export",
         "search.predict",

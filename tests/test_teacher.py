@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny_task import OBJECTIVES, TREE, FirstToken, run_trials, tiny_search, tiny_study
 
-from search.compression.prepare import validate_compression
-from search.compression.teacher import stored_teacher
+from search.compress.prepare import validate_compression
+from search.compress.teacher import stored_teacher
 from search.study.records import front
 from search.study.storage import load_study, open_read_only
 from search.study.store import TrialStore

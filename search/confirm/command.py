@@ -9,8 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from search.compression.prepare import stored_parent
-from search.compression.teacher import stored_teacher
+from search.compress.prepare import stored_parent
 from search.confirm.statistics import Confirmed, confirmed
 from search.confirm.training import Setting, repeat
 from search.costs.exclusive import cores
@@ -19,7 +18,6 @@ from search.study.confirmations import Repetition, read_repetitions
 from search.study.records import Objectives, Record, front
 from search.study.storage import close_storage, open_storage
 from search.study.stored import load_stored
-from search.training import Parent
 from search.training.device import Device, select_device
 from spaces.architecture import describe
 from spaces.dimensions import ConfigError
@@ -68,10 +66,7 @@ def setting_of(url: str, name: str) -> Setting:
         stored = load_stored(storage, name)
         identity = stored.store.identity()
         task, device = instantiate(Task, identity["task"], "task"), _device(identity)
-        parent: Parent | None = stored_parent(stored.store, task, device, lambda text: None)
-        if teacher := identity.get("teacher"):
-            parent = stored_teacher(url, teacher, task)
-        return Setting(task, device, parent)
+        return Setting(task, device, stored_parent(url, stored.store, task, device, lambda text: None))
     finally:
         close_storage(storage)
 

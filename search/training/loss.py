@@ -42,7 +42,11 @@ class TrainingLoss(nn.Module):
         assert self.teacher is not None
         assert batch.indices is not None, "the batches of this task do not number their examples"
         expected = self.teacher[batch.indices.to(self.teacher.device)]
-        distilled = distillation_loss(logits, expected, temperature=self._temperature)
+        answers = logits
+        if expected.dim() > 2:  # an answer per token
+            labelled = batch.labels != IGNORE_INDEX
+            answers, expected = logits[labelled], expected[:, : logits.shape[1]][labelled]
+        distilled = distillation_loss(answers, expected, temperature=self._temperature)
         return (1 - self._share) * self._of_labels(logits, batch) + self._share * distilled
 
     def _of_labels(self, logits: Any, batch: Batch) -> Tensor:

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from spaces.attention import Mechanism, Shape
 
+Projection = tuple[Tensor, Tensor | None]  # weight and bias
+
 
 class QKVMechanism(Mechanism):
     """A mechanism with ``query``, ``key`` and ``value`` projections, without biases, and an ``output`` projection.
@@ -46,17 +48,37 @@ class QKVMechanism(Mechanism):
         return self.query, self.key, self.value
 
     @torch.no_grad()
-    def load_projections(self, *weights: tuple[Tensor, Tensor]) -> None:
-        """Copy weight and bias of a trained layer's query, key, value and output projections, of the heads kept."""
-        (_, _, (value, _), (output, output_bias)) = weights
-        kept = important_heads(value, output, self.heads, head_dim=self.head_dim)
+    def load_projections(self, *weights: Projection) -> None:
+        """Copy weight and bias of a trained layer's query, key, value and output projections, of the heads kept.
+
+        Keys and values that groups of the trained heads share are repeated for each of them; where groups of this
+        mechanism's heads share them, they are the means of a group (Ainslie et al., 2023, section 2.1).
+        """
+        query, key, value, (output, output_bias) = weights
+        key, value = (self._per_head(each, len(query[0])) for each in (key, value))
+        kept = important_heads(value[0], output, self.heads, head_dim=self.head_dim)
         rows = (kept[:, None] * self.head_dim + torch.arange(self.head_dim)).flatten()
         projections = self.input_projections()
-        for projection, (weight, bias) in zip(projections, weights[:3] * (len(projections) // 3), strict=True):
-            projection.weight.copy_(weight[rows])
-            projection.bias.copy_(bias[rows])
+        for projection, trained in zip(projections, (query, key, value) * (len(projections) // 3), strict=True):
+            for name, tensor in zip(("weight", "bias"), trained, strict=True):
+                if tensor is not None:
+                    features = projection.out_features // self.head_dim
+                    heads = tensor[rows].unflatten(0, (features, -1, self.head_dim)).mean(1).flatten(0, 1)
+                    getattr(projection, name).copy_(heads)
         self.output.weight.copy_(output[:, rows])
-        self.output.bias.copy_(output_bias)
+        if output_bias is not None:
+            self.output.bias.copy_(output_bias)
+
+    def _per_head(self, projection: Projection, features: int) -> Projection:
+        """Weight and bias of keys or values with ``features`` outputs, repeated for the heads that share them."""
+        weight, bias = (
+            each
+            if each is None
+            else each.unflatten(0, (-1, self.head_dim)).repeat_interleave(features // len(each), 0).flatten(0, 1)
+            for each in projection
+        )
+        assert weight is not None
+        return weight, bias
 
 
 def important_heads(value: Tensor, output: Tensor, count: int, *, head_dim: int) -> Tensor:

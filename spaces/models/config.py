@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaces.dimensions import check_whole
+from spaces.dimensions import check_number, check_whole
 from spaces.models.positions import POSITIONS
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "swiglu": F.silu}
@@ -22,7 +22,8 @@ class ModelConfig:
 
     Args:
         width: features per token (the hidden size).
-        feed_forward: hidden size of the feed-forward network as a multiple of ``width``.
+        feed_forward: hidden size of the feed-forward networks as a multiple of ``width``, of all blocks or by block
+            number; 0: there is none. With ``swiglu`` a third less, so that the number of weights is the same.
         dropout: dropout rate after each mechanism and each feed-forward network.
         activation: of the feed-forward network: ``gelu``, ``relu`` or ``swiglu``.
         positions: position embeddings: ``learned``, ``sinusoidal`` or ``none``.
@@ -40,7 +41,7 @@ class ModelConfig:
     """
 
     width: int
-    feed_forward: float = 2.0
+    feed_forward: float | Mapping[str, float] = 2.0
     dropout: float = 0.0
     activation: str = "gelu"
     positions: str = "learned"
@@ -55,8 +56,9 @@ class ModelConfig:
         for name in ("dropout", "embedding_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name}={getattr(self, name)}: it must be at least 0 and below 1")
-        if self.feed_forward <= 0:
-            raise ValueError(f"feed_forward={self.feed_forward}: it must be above 0")
+        by_block = self.feed_forward if isinstance(self.feed_forward, Mapping) else {"": self.feed_forward}
+        for block, multiple in by_block.items():
+            check_number(0, **{f"feed_forward.{block}".rstrip("."): multiple})
         if not self.embedding_std > 0:
             raise ValueError(f"embedding_std={self.embedding_std}: it must be above 0")
         check_whole(1, ngrams=self.ngrams, buckets=self.buckets, stride=self.stride)
@@ -65,3 +67,17 @@ class ModelConfig:
                 *others, last = accepted
                 listed = f"{', '.join(others)} or {last}" if len(accepted) == 2 else ", ".join(accepted)
                 raise ValueError(f"{name}={getattr(self, name)!r}: it must be {listed}")
+
+    def hidden(self, block: int) -> int:
+        """The hidden features of a block's feed-forward network.
+
+        Raises:
+            ValueError: ``feed_forward`` is by block and lacks this one.
+        """
+        multiple = self.feed_forward
+        if isinstance(multiple, Mapping):
+            if str(block) not in multiple:
+                raise ValueError(f"feed_forward={dict(multiple)!r}: it must have a key per block, {block} is missing")
+            multiple = multiple[str(block)]
+        hidden = max(1, round(multiple * self.width)) if multiple else 0
+        return max(1, round(hidden * 2 / 3)) if hidden and self.activation == "swiglu" else hidden

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism
+from spaces.models.block import Block
 from spaces.models.config import ModelConfig
 from spaces.models.embedding import Embedding
+from spaces.models.network import BlockNetwork
 from spaces.models.trunk import Trunk
 from spaces.tasks import Batch, TaskSpec
 
 POOLINGS = ("mean", "max", "first")
 
 
-class Encoder(nn.Module):
+class Encoder(BlockNetwork):
     """An embedding, a trunk and a head.
 
     Args:
@@ -49,10 +51,19 @@ class Encoder(nn.Module):
         self.trunk = Trunk(mechanisms, config, length=-(-spec.length // config.stride), causal=spec.causal)
         self.head = nn.Linear(config.width, spec.classes)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """``(batch, n, classes)`` where the task has an output per token, else ``(batch, classes)``."""
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """See :class:`BlockNetwork`."""
+        return self.trunk.blocks
+
+    def embed(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """See :class:`BlockNetwork`."""
         x, padding = self.embedding(batch.inputs, batch.padding)
-        x = self.trunk(x, padding)
+        return self.trunk.before_blocks(x, padding), padding
+
+    def classify(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """See :class:`BlockNetwork`."""
+        x = self.trunk.norm(x)
         if self.pooling is not None:
             x = pool(x, padding, self.pooling)
         logits: Tensor = self.head(x)

@@ -9,35 +9,27 @@ product of the norms of their weights are kept (as by magnitude in Li et al., "P
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism
 from spaces.attention.projections import QKVMechanism
 from spaces.dimensions import check_number
+from spaces.models.block import Block, FeedForward
 from spaces.models.checkpoint import Checkpoint
 from spaces.models.encoder import pool
+from spaces.models.network import BlockNetwork
 from spaces.tasks import Batch, TaskSpec
 
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 Weights = Mapping[str, tuple[Tensor, Tensor]]  # weight and bias of each part of a layer
 Layers = Literal["spread", "first"]
 Pooling = Literal["mean", "max", "first"]
 
 
-class NoAttention(Mechanism):
-    """No attention: only the residual connection and the norm are left of the sub-block."""
-
-    def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """Zeros."""
-        return torch.zeros_like(x)
-
-
-class PretrainedEncoder(nn.Module):
+class PretrainedEncoder(BlockNetwork):
     """A checkpoint's embedding and some of its layers, a pooling over the tokens, and a new head.
 
     Args:
@@ -81,8 +73,8 @@ class PretrainedEncoder(nn.Module):
         self.tokens = nn.Embedding(source.vocabulary, width)
         self.positions = nn.Parameter(torch.zeros(spec.length, width))
         self.embedding_norm = nn.LayerNorm(width, eps=source.eps)
-        self.blocks: Sequence[PostNormBlock] = nn.ModuleList(  # type: ignore[assignment]
-            PostNormBlock(mechanism, source, kept_features(share, source.hidden), dropout)
+        self.layers: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
+            _block(mechanism, source, kept_features(share, source.hidden), dropout)
             for mechanism, share in zip(mechanisms, shares, strict=True)
         )
         self.dropout = nn.Dropout(dropout)
@@ -100,90 +92,49 @@ class PretrainedEncoder(nn.Module):
         self.positions.copy_(positions[: len(self.positions)])
         _copy(self.embedding_norm, norm)
         for block, number in zip(self.blocks, numbers, strict=True):
-            block.load(source.layer(number))
+            load_block(block, source.layer(number))
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits ``(batch, classes)``."""
-        return self.classify(self.features(batch.inputs, batch.padding), batch.padding)
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """See :class:`BlockNetwork`."""
+        return self.layers
 
-    def features(self, ids: Tensor, padding: Tensor | None) -> Tensor:
-        """The last hidden states ``(batch, n, width)`` of token ids ``(batch, n)``."""
-        x = self.embed(ids)
-        for block in self.blocks:
-            x = block(x, padding)
-        return x
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """The input of the first block ``(batch, n, width)``, of token ids ``(batch, n)``."""
-        x = self.tokens(ids) + self.positions[: ids.shape[1]]
-        embedded: Tensor = self.dropout(self.embedding_norm(x))
-        return embedded
+    def embed(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """See :class:`BlockNetwork`."""
+        x = self.tokens(batch.inputs) + self.positions[: batch.inputs.shape[1]]
+        return self.dropout(self.embedding_norm(x)), batch.padding
 
     def classify(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """Logits ``(batch, classes)`` of the last hidden states."""
+        """See :class:`BlockNetwork`."""
         logits: Tensor = self.head(self.dropout(pool(x, padding, self.pooling)))
         return logits
 
 
-class PostNormBlock(nn.Module):
-    """``x = norm(x + mechanism(x))``, then ``x = norm(x + feed_forward(x))``; nothing if it has neither of the two.
+def _block(mechanism: Mechanism, source: Checkpoint, hidden: int, dropout: float) -> Block:
+    if isinstance(mechanism, QKVMechanism):
+        mechanism.add_biases()
+    return Block(
+        mechanism,
+        FeedForward(source.width, hidden, source.activation) if hidden else None,
+        norm=lambda: nn.LayerNorm(source.width, eps=source.eps),
+        dropout=dropout,
+        norm_first=False,
+    )
 
-    Args:
-        mechanism: mixes the tokens.
-        source: the checkpoint that :meth:`load` takes weights of.
-        hidden: hidden features of the feed-forward network; 0: there is none.
-        dropout: dropout rate after both.
-    """
 
-    def __init__(self, mechanism: Mechanism, source: Checkpoint, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.mechanism = mechanism
-        self.has_attention = not isinstance(mechanism, NoAttention)
-        self.has_feed_forward = hidden > 0
-        if isinstance(mechanism, QKVMechanism):
-            mechanism.add_biases()
-        self.activation = ACTIVATIONS[source.activation]
-        self.dropout = nn.Dropout(dropout)
-        if self.has_attention or self.has_feed_forward:
-            self.attention_norm = nn.LayerNorm(source.width, eps=source.eps)
-            self.feed_forward_norm = nn.LayerNorm(source.width, eps=source.eps)
-        if self.has_feed_forward:
-            self.up_proj = nn.Linear(source.width, hidden)
-            self.down_proj = nn.Linear(hidden, source.width)
-
-    def load(self, weights: Weights) -> None:
-        """Take over the weights of a layer, of the feed-forward network those of the most important neurons."""
-        if isinstance(self.mechanism, QKVMechanism):
-            self.mechanism.load_projections(*(weights[name] for name in ("query", "key", "value", "output")))
-        if self.has_feed_forward:
-            (up, up_bias), (down, down_bias) = weights["up_proj"], weights["down_proj"]
-            kept = important_neurons(up, down, self.up_proj.out_features)
-            _copy(self.up_proj, (up[kept], up_bias[kept]))
-            _copy(self.down_proj, (down[:, kept], down_bias))
-        if self.has_attention or self.has_feed_forward:
-            _copy(self.attention_norm, weights["attention_norm"])
-            _copy(self.feed_forward_norm, weights["feed_forward_norm"])
-
-    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """``x`` ``(batch, n, width)``, ``padding`` ``(batch, n)`` bool or None, to ``(batch, n, width)``."""
-        if not self.has_attention and not self.has_feed_forward:
-            return x
-        return self.after_feed_forward(self.after_attention(x, padding))
-
-    def after_attention(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """The first half of :meth:`forward`."""
-        output: Tensor = self.attention_norm(x + self.dropout(self.mechanism(x, padding)) if self.has_attention else x)
-        return output
-
-    def after_feed_forward(self, x: Tensor) -> Tensor:
-        """The second half of :meth:`forward`."""
-        output: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)) if self.has_feed_forward else x)
-        return output
-
-    def feed_forward(self, x: Tensor) -> Tensor:
-        """The feed-forward network alone, ``(..., width)`` to the same shape."""
-        output: Tensor = self.down_proj(self.activation(self.up_proj(x)))
-        return output
+@torch.no_grad()
+def load_block(block: Block, weights: Weights) -> None:
+    """Take over the weights of a layer, of the feed-forward network those of the most important neurons."""
+    if isinstance(block.mechanism, QKVMechanism):
+        block.mechanism.load_projections(*(weights[name] for name in ("query", "key", "value", "output")))
+    if block.feed_forward is not None:
+        (up, up_bias), (down, down_bias) = weights["up_proj"], weights["down_proj"]
+        kept = important_neurons(up, down, block.feed_forward.hidden)
+        _copy(block.feed_forward.up_proj, (up[kept], up_bias[kept]))
+        _copy(block.feed_forward.down_proj, (down[:, kept], down_bias))
+    for name in ("mechanism_norm", "feed_forward_norm"):
+        if (norm := getattr(block, name)) is not None:
+            _copy(norm, weights[name])
 
 
 def kept_features(share: float, hidden: int) -> int:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import DecodeCache, Mechanism, SourceCache
-from spaces.models.block import Block
+from spaces.models.block import Block, FeedForward
 from spaces.models.config import ModelConfig
 from spaces.models.positions import POSITIONS
 
@@ -74,10 +74,23 @@ class Trunk(nn.Module):
         self.positions = POSITIONS[config.positions](length, config.width)
         self.short_convolution = ShortConvolution(width=config.width, causal=causal)
         self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
-            Block(mechanism, config, cross_mechanism=cross)
-            for mechanism, cross in zip(mechanisms, cross_mechanisms or [None] * len(mechanisms), strict=True)
+            self._block(mechanism, config, number, cross)
+            for number, (mechanism, cross) in enumerate(
+                zip(mechanisms, cross_mechanisms or [None] * len(mechanisms), strict=True)
+            )
         )
         self.norm = nn.LayerNorm(config.width)
+
+    @staticmethod
+    def _block(mechanism: Mechanism, config: ModelConfig, number: int, cross: Mechanism | None) -> Block:
+        hidden = config.hidden(number)
+        return Block(
+            mechanism,
+            FeedForward(config.width, hidden, config.activation) if hidden else None,
+            norm=lambda: nn.LayerNorm(config.width),
+            dropout=config.dropout,
+            cross_mechanism=cross,
+        )
 
     def encode_source(self, source: Tensor, padding: Tensor | None) -> tuple[SourceCache, ...]:
         """The cache of ``source`` ``(batch, n, width)`` for the cross-attention of each block."""
@@ -86,13 +99,18 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor, padding: Tensor | None, sources: Sequence[SourceCache] = ()) -> Tensor:
         """``padding`` is ``(batch, n)`` bool or None; ``sources``, if any, is from :meth:`encode_source`."""
-        x = self.positions(x)
-        if padding is not None:
-            x = x.masked_fill(padding[..., None], 0.0)  # for the short convolution
-        x = self.short_convolution(x)
+        x = self.before_blocks(x, padding)
         for block, source in self._with(sources):
             x = block(x, padding, source)
         output: Tensor = self.norm(x)
+        return output
+
+    def before_blocks(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """The input of the first block."""
+        x = self.positions(x)
+        if padding is not None:
+            x = x.masked_fill(padding[..., None], 0.0)  # for the short convolution
+        output: Tensor = self.short_convolution(x)
         return output
 
     def init_cache(self, batch: int) -> TrunkCache:

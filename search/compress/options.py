@@ -40,20 +40,17 @@ class Options:
     """The options of a space with the section ``compression``.
 
     Args:
-        space: its pattern and ``model.feed_forward`` have a dimension per block, or are fixed; the parent has the first
-            mechanism. All other dimensions but those of ``train`` are *global*: they apply to the whole network.
+        space: its pattern and ``model.feed_forward`` have a dimension per block, or are fixed. All other dimensions but
+            those of ``train`` are *global*: they apply to the whole network.
 
     Raises:
-        ConfigError: there is no checkpoint, the depth or the settings of a mechanism vary, or a global dimension is
-            continuous.
+        ConfigError: the depth or the settings of a mechanism vary, or a global dimension is continuous.
     """
 
     space: Space
 
     def __post_init__(self) -> None:
         space = self.space
-        if not isinstance(space.model.get("checkpoint"), str):
-            raise ConfigError("compression: model.checkpoint must be given, as for spaces.models.pretrained")
         if not isinstance(space.model["depth"], int):
             raise ConfigError("compression: model.depth must be a number; blocks are removed by none and 0")
         for name, node in (("pattern", space.pattern), (FEED_FORWARD, space.model.get("feed_forward", 1.0))):
@@ -76,11 +73,17 @@ class Options:
 
     @cached_property
     def parent(self) -> Architecture:
-        """The network that nothing is left out of: the first mechanism, the largest values, floating point."""
-        largest = next(self.space.largest())
+        """The network that nothing is left out of: its own mechanisms, the largest values, floating point."""
+        largest, given = next(self.space.largest()), self.space.compression or {}
         model = {name: value for name, value in largest["model"].items() if name != "quantization"}
-        given = (self.space.compression or {}).get("parent") or {}
-        return {**largest, "model": model, "train": {**largest["train"], **given, "distillation": 0.0}}
+        train = {**largest["train"], **(given.get("parent") or {}), "distillation": 0.0}
+        pattern = list(given.get("pattern") or largest["pattern"])
+        return {**largest, "model": model, "pattern": pattern, "attention": self._attention(pattern), "train": train}
+
+    def _attention(self, pattern: Sequence[str]) -> dict[str, Any]:
+        """The settings of the mechanisms in a pattern, in the order of the space."""
+        used = {name: settings for name, settings in self.space.attention.items() if name in pattern}
+        return draw(used, "attention", lambda dimension, where: dimension.bounds()[0])
 
     def of_block(self, part: Part, block: int) -> list[Any]:
         """The options of a sub-block, the parent's first."""
@@ -110,9 +113,8 @@ class Options:
                 pattern[each.block] = each.option
             else:
                 shares[str(each.block)] = each.option
-        attention = {name: settings for name, settings in self.space.attention.items() if name in pattern}
-        drawn = draw(attention, "attention", lambda dimension, where: dimension.bounds()[0])
-        return {**parent, "pattern": pattern, "model": {**parent["model"], "feed_forward": shares}, "attention": drawn}
+        model = {**parent["model"], "feed_forward": shares}
+        return {**parent, "pattern": pattern, "model": model, "attention": self._attention(pattern)}
 
     def chosen(self, architecture: Mapping[str, Any]) -> list[Replacement]:
         """The replacements in an architecture of the space."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from search.compression.library import Library
-from search.compression.options import PARTS, Options, Part, Replacement
+from search.compress.library import Library
+from search.compress.options import PARTS, Options, Part, Replacement
 from spaces.architecture import Architecture
 
 MAX_SUMS = 5000  # kept per sub-block; of more, evenly spaced ones are

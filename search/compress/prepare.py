@@ -7,15 +7,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from search.budget.deadline import Deadline
-from search.compression import CompressionSettings
-from search.compression.library import Library
-from search.compression.options import Options
-from search.compression.parent import trained_parent
-from search.compression.prediction import measure_settings, predict_front, spread
+from search.compress import CompressionSettings
+from search.compress.library import Library
+from search.compress.options import Options
+from search.compress.parent import taught_parent, trained_parent
+from search.compress.prediction import measure_settings, predict_front, spread
+from search.compress.teacher import digest, stored_teacher
 from search.costs.exclusive import torch_threads
 from search.costs.measured import MeasuredCosts
 from search.study.store import TrialStore
+from search.training import Parent
 from search.training.device import Device
 from search.training.settings import TrainSettings
 from spaces.architecture import Architecture, key
@@ -35,16 +39,14 @@ def validate_compression(space: Space, teacher: str | None) -> None:
         ConfigError: a setting is invalid, or the space has dimensions that a compression cannot have.
     """
     shares = [share for settings in space.train_corners() if (share := settings.get("distillation"))]
-    if teacher is not None and space.compression is not None:
-        raise ConfigError(
-            f"teacher={teacher!r}: the section compression of the space has a parent, which is the teacher"
-        )
-    if teacher is not None and not shares:
+    if teacher is not None and not shares and space.compression is None:
         raise ConfigError(f"teacher={teacher!r}: it has no effect without train.distillation above 0")
     if space.compression is None:
         if shares and teacher is None:
             raise ConfigError(f"train.distillation={shares[-1]}: there is no teacher; give teacher=STUDY, or 0")
         return
+    if teacher is None and not isinstance(space.model.get("checkpoint"), str):
+        raise ConfigError("compression: there is no parent; give model.checkpoint, or teacher=STUDY:TRIAL")
     _settings(space)
     check_arguments(TrainSettings, Options(space).parent["train"], "compression.parent")
 
@@ -58,6 +60,7 @@ def prepared_parent(
     folder: Path,
     device: Device,
     deadline: Deadline,
+    teacher: nn.Module | None = None,
     threads: int = 1,
     report: Callable[[str], None] = lambda text: None,
 ) -> Library:
@@ -71,22 +74,27 @@ def prepared_parent(
         folder: of all checkpoints; files are in a folder below that is named by what they depend on.
         device: of the parent's training.
         deadline: of the run.
+        teacher: the trained network that is the parent; None: the parent is trained from the checkpoint of the space.
         threads: of PyTorch, as nothing else runs yet.
         report: called with what is done next.
     """
     settings, options = _settings(space), Options(space)
-    where = folder / f"library-{_name(space, options, seed, fingerprint)}"
+    content = Checkpoint(options.parent["model"]["checkpoint"]).digest() if teacher is None else digest(teacher)
+    where = folder / f"library-{_name(space, options, seed, fingerprint, content)}"
     with torch_threads(threads):
-        parent = trained_parent(
-            where / "parent.safetensors",
-            options.parent,
-            task,
-            seed=seed,
-            device=device,
-            seconds=PARENT_SHARE * deadline.left_s(),
-            is_over=deadline.is_over,
-            report=report,
-        )
+        if teacher is not None:
+            parent = taught_parent(teacher, options.parent, task, seed=seed)
+        else:
+            parent = trained_parent(
+                where / "parent.safetensors",
+                options.parent,
+                task,
+                seed=seed,
+                device=device,
+                seconds=PARENT_SHARE * deadline.left_s(),
+                is_over=deadline.is_over,
+                report=report,
+            )
         library = Library(
             where, options, task, parent, tokens=settings.tokens, steps=settings.steps, lr=settings.lr, seed=seed
         )
@@ -97,12 +105,23 @@ def prepared_parent(
     return library
 
 
-def stored_parent(store: TrialStore, task: Task, device: Device, report: Callable[[str], None]) -> Library | None:
-    """The parent of a stored study; None if its space has no section ``compression``."""
+def stored_parent(
+    url: str, store: TrialStore, task: Task, device: Device, report: Callable[[str], None]
+) -> Parent | None:
+    """What the networks of a stored study start and learn from; None if they have no parent and no teacher.
+
+    Args:
+        url: of the storage.
+        store: of the study.
+        task: of the study.
+        device: of the parent's training.
+        report: called with what is done next.
+    """
     identity, start = store.identity(), store.run_start() or {}
-    space = Space(identity["space"])
+    space, given = Space(identity["space"]), identity.get("teacher")
+    teacher = stored_teacher(url, given, task) if given else None
     if space.compression is None:
-        return None
+        return teacher
     return prepared_parent(
         space,
         task,
@@ -111,6 +130,7 @@ def stored_parent(store: TrialStore, task: Task, device: Device, report: Callabl
         folder=Path(start.get("checkpoints", ".")),
         device=device,
         deadline=Deadline(),
+        teacher=None if teacher is None else teacher.network,
         report=report,
     )
 
@@ -145,9 +165,8 @@ def _settings(space: Space) -> CompressionSettings:
         raise ConfigError(f"compression: {error}") from error
 
 
-def _name(space: Space, options: Options, seed: int, fingerprint: str) -> str:
-    """A name that is equal for equal parents and libraries; a checkpoint counts by its content."""
+def _name(space: Space, options: Options, seed: int, fingerprint: str, content: str) -> str:
+    """A name that is equal for equal parents and libraries; a checkpoint or a teacher counts by its content."""
     made_by = {name: value for name, value in (space.compression or {}).items() if name != "predicted"}
     given = {"parent": options.parent, "compression": made_by, "attention": space.attention, "seed": seed}
-    content = Checkpoint(options.parent["model"]["checkpoint"]).digest()
     return hashlib.sha256(f"{key(given)} {fingerprint} {content}".encode()).hexdigest()[:16]

@@ -8,7 +8,7 @@ networks follow from dynamic programming. They open the study, whose trials lear
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,9 @@ class CompressionSettings:
     """The section ``compression`` of a space.
 
     Args:
-        parent: training settings of the parent, the whole network, in place of those in ``train``.
+        parent: training settings of the parent, the whole network, in place of those in ``train``; without effect where
+            the parent is a trained network, the run's ``teacher``.
+        pattern: the parent's mechanisms, one per block; None: the first one of the space in all blocks.
         steps: optimizer steps of the blockwise distillation of a replacement; 0: replacements are not trained.
         lr: its learning rate.
         tokens: of the training examples that it learns from, and of the validation examples that damages are measured
@@ -29,6 +31,7 @@ class CompressionSettings:
     """
 
     parent: Mapping[str, Any] = field(default_factory=dict)
+    pattern: Sequence[str] | None = None
     steps: int = 60
     lr: float = 5e-4
     tokens: int = 16_384

@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 from scipy.stats import spearmanr
 
-from search.compression.library import Library
-from search.compression.options import Options, Part, Replacement
-from search.compression.prediction import Setting, measure_settings, predict
-from search.compression.prepare import latencies_by, stored_parent
+from search.compress.library import Library
+from search.compress.options import Options, Part, Replacement
+from search.compress.prediction import Setting, measure_settings, predict
+from search.compress.prepare import latencies_by, stored_parent
 from search.costs.measured import MeasuredCosts
 from search.costs.meter import Meter
 from search.report.status import stdout_console
@@ -41,11 +41,12 @@ class Mix(NamedTuple):
     ms: float
 
 
-def show(storage: BaseStorage, name: str, *, mixes: int, seed: int) -> None:
+def show(url: str, storage: BaseStorage, name: str, *, mixes: int, seed: int) -> None:
     """Print the library of a stored study, and how its predictions compare with measurements.
 
     Args:
-        storage: of the study.
+        url: of the storage.
+        storage: the same, opened.
         name: of the study.
         mixes: random networks whose damage before any further training, and latency, are measured.
         seed: of their choice.
@@ -65,8 +66,8 @@ def show(storage: BaseStorage, name: str, *, mixes: int, seed: int) -> None:
     def report(text: str) -> None:
         console.print(escape(text), style="dim")
 
-    options, library = Options(space), stored_parent(stored.store, task, Device(), report)
-    assert library is not None
+    options, library = Options(space), stored_parent(url, stored.store, task, Device(), report)
+    assert isinstance(library, Library)
     settings = measure_settings(options, library, latencies_by(costs), report)
     console.print(library_table(options, library, settings))
     console.print(settings_table(settings))

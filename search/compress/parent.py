@@ -1,4 +1,4 @@
-"""The parent: the whole checkpoint, trained on the task once, and kept in a file."""
+"""The parent: a trained network as it is, or the whole checkpoint, trained on the task once, and kept in a file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+
+from torch import nn
 
 from search.training.device import Device
 from search.training.fit import LightningFit
@@ -15,8 +17,36 @@ from search.training.weights import read_weights, write_weights
 from spaces.architecture import Architecture
 from spaces.build import build, task_of
 from spaces.dimensions import ConfigError
-from spaces.models.pretrained import PretrainedEncoder
+from spaces.models.network import BlockNetwork
 from spaces.tasks import Task
+
+
+def untrained_parent(architecture: Architecture, task: Task, *, seed: int) -> BlockNetwork:
+    """The parent before its training.
+
+    Raises:
+        ConfigError: its blocks cannot be replaced.
+    """
+    network = build(architecture, task, seed=seed)
+    if isinstance(network, BlockNetwork):
+        return network
+    kind = type(network).__name__
+    raise ConfigError(f"compression: networks of an embedding, blocks and a head can be compressed, not a {kind}")
+
+
+def taught_parent(teacher: nn.Module, architecture: Architecture, task: Task, *, seed: int) -> BlockNetwork:
+    """The parent with the weights of a trained network.
+
+    Raises:
+        ConfigError: the trained network is another one.
+    """
+    network = untrained_parent(architecture, task, seed=seed)
+    try:
+        network.load_state_dict(teacher.state_dict())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise ConfigError(f"compression: the largest network of the space is not the teacher: {reason}") from error
+    return network.eval()
 
 
 def trained_parent(
@@ -29,7 +59,7 @@ def trained_parent(
     seconds: float,
     is_over: Callable[[], bool],
     report: Callable[[str], None],
-) -> PretrainedEncoder:
+) -> BlockNetwork:
     """The parent, from its file or trained now.
 
     Args:
@@ -42,11 +72,7 @@ def trained_parent(
         is_over: called before each batch; if true, the training ends, and what it has reached is used but not stored.
         report: called with the progress.
     """
-    network = build(architecture, task, seed=seed)
-    if not isinstance(network, PretrainedEncoder):
-        raise ConfigError(
-            f"compression: model must be {PretrainedEncoder.__qualname__}, found {type(network).__name__}"
-        )
+    network = untrained_parent(architecture, task, seed=seed)
     if path.exists():
         network.load_state_dict(read_weights(path, architecture))
         return network.eval()

@@ -1,4 +1,4 @@
-"""What compresses a stored study's parent, and how good its predictions are: ``python -m search.compression STUDY``."""
+"""What compresses a stored study's parent, and how good its predictions are: ``python -m search.compress STUDY``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spaces.dimensions import ConfigError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments``, by default those of the command line; return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m search.compression",
+        prog="python -m search.compress",
         description=(
             "Show the library of a study of a compression: the damage of each replacement, and the milliseconds that it"
             " saves. With --mixes, compare predicted with measured damages and latencies. The study is only read."
@@ -27,13 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import optuna
 
-    from search.compression.accuracy import show
+    from search.compress.accuracy import show
     from search.study.storage import open_read_only
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with open_read_only(asked.storage or default_storage()) as storage:
-            show(storage, asked.study, mixes=asked.mixes, seed=asked.seed)
+        url = asked.storage or default_storage()
+        with open_read_only(url) as storage:
+            show(url, storage, asked.study, mixes=asked.mixes, seed=asked.seed)
     except ConfigError as error:
         return refuse(error)
     return 0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search.study.records import Objectives, Record, front
@@ -20,6 +24,8 @@ from spaces.build import build, task_of
 from spaces.dimensions import ConfigError
 from spaces.fingerprint import fingerprint
 from spaces.tasks import Task
+
+MAX_MEGABYTES = 2000  # of predictions, which are kept in memory
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,27 @@ class Teacher:
     @cached_property
     def logits(self) -> Tensor:
         """See :class:`~search.training.Parent`."""
-        batches = self.task.batches("train", EVAL_BATCH_FACTOR * self.task.batch_size)
-        with torch.inference_mode():
-            return torch.cat([self.network(batch) for batch in batches]).clone()
+        return predictions(self.network, self.task)
 
     def load_into(self, network: nn.Module, architecture: Mapping[str, Any]) -> None:
         """Nothing."""
+
+
+@torch.no_grad()
+def predictions(network: nn.Module, task: Task) -> Tensor:
+    """The logits of all training examples, ``(examples, *answer)``; beyond the end of an example they are 0."""
+    found = []
+    for batch in task.batches("train", EVAL_BATCH_FACTOR * task.batch_size):
+        logits = network(batch)
+        missing = task.spec.answer_shape[0] - logits.shape[1] if task.spec.per_token else 0
+        found.append(F.pad(logits, (0, 0, 0, missing)) if missing else logits)
+    return torch.cat(found)
+
+
+def digest(network: nn.Module) -> str:
+    """SHA-256 of the weights."""
+    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    return hashlib.sha256(safetensors.torch.save(weights)).hexdigest()
 
 
 def stored_teacher(url: str, given: str, task: Task) -> Teacher:
@@ -64,10 +85,16 @@ def stored_teacher(url: str, given: str, task: Task) -> Teacher:
             data = stored.store.data()
     except ConfigError as error:
         raise ConfigError(f"teacher={given!r}: {error}") from None
-    if task.spec.per_token or task.spec.subtasks or task.spec.answer_length is not None:
-        raise ConfigError(f"teacher={given!r}: it is for tasks with one label per example")
+    if task.spec.subtasks or task.spec.answer_length is not None:
+        raise ConfigError(f"teacher={given!r}: it is for tasks with one label per example or per token")
     if data.get("fingerprint") != fingerprint(task):
         raise ConfigError(f"teacher={given!r}: study {name!r} has other data, or was made by an older version")
+    megabytes = task.data("train").size * math.prod(task.spec.answer_shape) * 4 / 1e6
+    if megabytes > MAX_MEGABYTES:
+        raise ConfigError(
+            f"teacher={given!r}: its predictions for all training examples have {megabytes:.0f} MB; they may have"
+            f" {MAX_MEGABYTES} MB"
+        )
     if not record.weights:
         raise ConfigError(f"teacher={given!r}: the weights of trial {record.number} are not kept; see weights_mb")
     architecture = dict(record.architecture)

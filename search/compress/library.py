@@ -19,12 +19,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from search.compression.blockwise import Inputs, active_neurons, copy_rest, distill, divergence
-from search.compression.options import Options, Replacement
+from search.compress.blockwise import Inputs, active_neurons, copy_rest, distill, divergence, labelled
+from search.compress.options import Options, Replacement
+from search.compress.teacher import predictions
 from search.training.weights import read_tensors, write_tensors
 from spaces.build import build, task_of
+from spaces.models.block import Block
 from spaces.models.inheritance import copy_matching, inherit, inherit_attention, keep_neurons
-from spaces.models.pretrained import PostNormBlock, PretrainedEncoder
+from spaces.models.network import BlockNetwork
 from spaces.tasks import Batch, Split, Task
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ class Entry:
 
     damage: float  # Kullback-Leibler divergence in nats
     untrained_damage: float
-    weights: Mapping[str, Tensor]  # by their names in the network
+    weights: Mapping[str, Tensor]  # by their names in the block
 
 
 class Library:
@@ -60,7 +62,7 @@ class Library:
         folder: Path,
         options: Options,
         task: Task,
-        parent: PretrainedEncoder,
+        parent: BlockNetwork,
         *,
         tokens: int,
         steps: int,
@@ -118,11 +120,11 @@ class Library:
 
     def load_into(self, network: nn.Module, architecture: Mapping[str, Any]) -> None:
         """See :class:`~search.training.Parent`: weights are those of the parent and of the network's replacements."""
-        assert isinstance(network, PretrainedEncoder)
+        assert isinstance(network, BlockNetwork)
         inherit(network, self._parent)
         for replacement in self._options.chosen(architecture):
             if (entry := self.entry(replacement)) is not None:
-                copy_matching(network, entry.weights)
+                copy_matching(network.blocks[replacement.block], entry.weights)
 
     @torch.no_grad()
     def damage_of(self, architecture: Mapping[str, Any]) -> float:
@@ -130,7 +132,8 @@ class Library:
         network = build(dict(architecture), self._base, seed=self._seed).eval()
         self.load_into(network, architecture)
         task, indices = task_of(dict(architecture), self._base), self._indices("validation")
-        logits = [network(_select(task, "validation", each)) for each in indices.split(EVAL_BATCH)]
+        batches = (_select(task, "validation", each) for each in indices.split(EVAL_BATCH))
+        logits = [labelled(network(batch), batch.labels) for batch in batches]
         return divergence(torch.cat(logits), self._expected)
 
     @cached_property
@@ -144,8 +147,7 @@ class Library:
         path = self._folder / "logits.safetensors"
         if (stored := _read(path)) is not None:
             return stored[0]["logits"]
-        with torch.no_grad():
-            logits = torch.cat([self._parent(batch) for batch in self._task.batches("train", EVAL_BATCH)])
+        logits = predictions(self._parent, self._task)
         _write(path, {"logits": logits}, {})
         return logits
 
@@ -167,28 +169,36 @@ class Library:
         if split == "train":
             size, indices = BATCH_SIZE, indices[: BATCH_SIZE * max(1, self._steps)]
         batches = (_select(self._task, split, each) for each in indices.split(size))
-        return [(self._parent.embed(batch.inputs), batch.padding) for batch in batches]
+        return [self._parent.embed(batch) for batch in batches]
+
+    @cached_property
+    def _labels(self) -> list[Tensor]:
+        """Of the validation examples, by batch."""
+        batches = self._indices("validation").split(EVAL_BATCH)
+        return [_select(self._task, "validation", each).labels for each in batches]
 
     @torch.no_grad()
-    def _logits_after(self, inputs: Inputs, blocks: Iterable[PostNormBlock]) -> Tensor:
-        """The predictions of the last blocks and the parent's head."""
+    def _logits_after(self, inputs: Inputs, blocks: Iterable[Block]) -> Tensor:
+        """The predictions of the last blocks and the parent's head for inputs of the validation examples."""
         for block in blocks:
             inputs = _after(block, inputs)
-        return torch.cat([self._parent.classify(x, padding) for x, padding in inputs])
+        logits = (self._parent.classify(x, padding) for x, padding in inputs)
+        return torch.cat([labelled(each, labels) for each, labels in zip(logits, self._labels, strict=True)])
 
     def _made(self, replacement: Replacement, train: Inputs, validation: Inputs, steps: int) -> Entry:
         at = replacement.block
         source, later = self._parent.blocks[at], list(self._parent.blocks)[at + 1 :]
         network = build(self._options.replaced([replacement]), self._base, seed=self._seed).eval()
-        assert isinstance(network, PretrainedEncoder)
+        assert isinstance(network, BlockNetwork)
         block = network.blocks[at]
         if replacement.part == "attention":
             copy_rest(block, source, "mechanism")
             inherit_attention(block, source)
         else:
-            copy_rest(block, source, "proj")
-            if block.has_feed_forward:
-                keep_neurons(block, source, active_neurons(source, train, block.up_proj.out_features))
+            copy_rest(block, source, "feed_forward")
+            if block.feed_forward is not None and source.feed_forward is not None:
+                kept = active_neurons(source, train, block.feed_forward.hidden)
+                keep_neurons(block.feed_forward, source.feed_forward, kept)
         untrained = divergence(self._logits_after(validation, [block, *later]), self._expected)
         best, damage = _own_weights(block, replacement), untrained
         if best and steps:
@@ -200,15 +210,14 @@ class Library:
 
 
 @torch.no_grad()
-def _after(block: PostNormBlock, inputs: Inputs) -> Inputs:
+def _after(block: Block, inputs: Inputs) -> Inputs:
     """The inputs of the next block."""
     return [(block(x, padding), padding) for x, padding in inputs]
 
 
-def _own_weights(block: PostNormBlock, replacement: Replacement) -> dict[str, Tensor]:
-    names = ("mechanism",) if replacement.part == "attention" else ("up_proj", "down_proj")
-    prefix = f"blocks.{replacement.block}."
-    return {prefix + name: value.clone() for name, value in block.state_dict().items() if name.split(".")[0] in names}
+def _own_weights(block: Block, replacement: Replacement) -> dict[str, Tensor]:
+    module = "mechanism" if replacement.part == "attention" else "feed_forward"
+    return {name: value.clone() for name, value in block.state_dict().items() if name.split(".")[0] == module}
 
 
 def _select(task: Task, split: Split, indices: Tensor) -> Batch:

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from search.compression.options import Part
-from spaces.models.pretrained import PostNormBlock
+from search.compress.options import Part
+from spaces.models.block import Block, FeedForward
+from spaces.tasks import IGNORE_INDEX
 
 Inputs = Sequence[tuple[Tensor, Tensor | None]]  # hidden states (batch, n, width) and padding (batch, n) of batches
 
@@ -23,30 +24,44 @@ def divergence(logits: Tensor, expected: Tensor) -> float:
     return float(F.kl_div(logits.log_softmax(-1), log_p, log_target=True, reduction="batchmean"))
 
 
+def labelled(logits: Tensor, labels: Tensor) -> Tensor:
+    """The predictions ``(n, classes)`` that have a label, of logits ``(batch, classes)`` or ``(batch, n, classes)``."""
+    return logits if logits.dim() == 2 else logits[labels != IGNORE_INDEX]
+
+
 def distill(
-    block: PostNormBlock,
-    source: PostNormBlock,
+    block: Block,
+    source: Block,
     part: Part,
     inputs: Inputs,
     *,
     steps: int,
     lr: float,
 ) -> None:
-    """Train a sub-block to return what that of ``source`` returns."""
-    module = block.mechanism if part == "attention" else nn.ModuleList([block.up_proj, block.down_proj])
+    """Train a sub-block to return what that of ``source`` returns; both have it."""
+    module, target = (block.mechanism, source.mechanism) if part == "attention" else _feed_forwards(block, source)
     optimizer = torch.optim.Adam(module.parameters(), lr=lr)
     with torch.enable_grad():
         for step in range(steps):
             x, padding = inputs[step % len(inputs)]
             with torch.no_grad():
-                if part == "feed_forward":
-                    x = source.after_attention(x, padding)
-                expected = source.mechanism(x, padding) if part == "attention" else source.feed_forward(x)
-            output = block.mechanism(x, padding) if part == "attention" else block.feed_forward(x)
-            loss = relative_error(output, expected, padding)
+                given = (source.mechanism_input(x), padding) if part == "attention" else (_after(source, x, padding),)
+                expected = target(*given)
+            loss = relative_error(module(*given), expected, padding)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+
+
+def _feed_forwards(block: Block, source: Block) -> tuple[FeedForward, FeedForward]:
+    assert block.feed_forward is not None
+    assert source.feed_forward is not None
+    return block.feed_forward, source.feed_forward
+
+
+def _after(source: Block, x: Tensor, padding: Tensor | None) -> Tensor:
+    """The input of the feed-forward network."""
+    return source.feed_forward_input(source.after_mechanism(x, padding))
 
 
 def relative_error(output: Tensor, expected: Tensor, padding: Tensor | None) -> Tensor:
@@ -57,20 +72,22 @@ def relative_error(output: Tensor, expected: Tensor, padding: Tensor | None) -> 
 
 
 @torch.no_grad()
-def active_neurons(source: PostNormBlock, inputs: Inputs, count: int) -> Tensor:
+def active_neurons(source: Block, inputs: Inputs, count: int) -> Tensor:
     """The indices, ascending, of the hidden features with the largest mean |activation| x norm of outgoing weights."""
-    total = torch.zeros(source.up_proj.out_features)
+    feed_forward = source.feed_forward
+    assert feed_forward is not None
+    total = torch.zeros(feed_forward.hidden)
     for x, padding in inputs:
-        hidden = source.activation(source.up_proj(source.after_attention(x, padding))).abs()
+        hidden = feed_forward.features(_after(source, x, padding)).abs()
         total += (hidden if padding is None else hidden[~padding]).flatten(0, -2).sum(0)
-    importance = total * source.down_proj.weight.norm(dim=0)
+    importance = total * feed_forward.down_proj.weight.norm(dim=0)
     return importance.topk(count).indices.sort().values
 
 
 @torch.no_grad()
-def copy_rest(block: PostNormBlock, source: PostNormBlock, except_for: str) -> None:
-    """Copy the weights of a block except those of the modules whose names contain ``except_for``."""
+def copy_rest(block: Block, source: Block, except_for: str) -> None:
+    """Copy the weights of a block except those of the module called ``except_for``."""
     own = block.state_dict()
     for name, value in source.state_dict().items():
-        if except_for not in name.split(".")[0] and name in own:
+        if name.split(".")[0] != except_for and name in own:
             own[name].copy_(value)
