@@ -14,9 +14,10 @@ import yaml
 from hydra.utils import get_class
 from torch import nn
 
+from search.costs import exclusive
 from search.costs.clock import Machine
 from search.costs.counted import flops
-from search.costs.exclusive import highest_thread_priority, lock_path, lower_thread_priority, measurement_lock
+from search.costs.exclusive import WaitWhileMeasuring, highest_thread_priority, lock_path, measurement_lock
 from search.costs.latency import MIN_REPEATS, FlopsLatency, MeasuredLatency
 from tests.tiny_task import FirstToken
 
@@ -264,20 +265,27 @@ def test_the_lock_file_must_not_be_a_link(private_lock, tmp_path):
         pass
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities per thread")
-def test_only_the_calling_thread_gets_a_lower_priority():
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    seen = []
+def passes(wait, seconds):
+    """Whether ``wait`` returns within the time."""
+    passed = threading.Event()
+    threading.Thread(target=lambda: (wait(), passed.set()), daemon=True).start()
+    return passed.wait(seconds)
 
-    def train():
-        lower_thread_priority()
-        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 
-    thread = threading.Thread(target=train)
-    thread.start()
-    thread.join()
-    assert seen == [19]
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+def test_a_training_waits_while_another_process_measures_but_not_for_ever(private_lock, monkeypatch):
+    with WaitWhileMeasuring() as wait:
+        assert passes(wait, 10)
+        with measurement_lock():
+            assert not passes(wait, 0.1)
+        assert passes(wait, 10)
+        with measurement_lock():
+            monkeypatch.setattr(exclusive, "MAX_WAIT_S", 0.1)
+            assert passes(wait, 10)
+            monkeypatch.setattr(exclusive, "MAX_WAIT_S", 60)
+            assert passes(wait, 10)  # the next batches do not wait for the same measurement again
+        assert passes(wait, 10)
+        with measurement_lock():  # for the next measurement they do
+            assert not passes(wait, 0.1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities per thread")

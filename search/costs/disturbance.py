@@ -1,8 +1,7 @@
 """How well latencies repeat on a busy machine: two trainings and two other processes run while networks are measured.
 
 Random networks of a study's space are measured in turns on the quiet machine, twice, and then one by one, as trials do,
-while there are two processes that train with the priority of a worker, one that computes and one that streams memory
-with normal priority.
+while there are two processes that train as workers do, one that computes and one that streams memory.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from search.costs.exclusive import lower_thread_priority
+from search.costs.exclusive import WaitWhileMeasuring
 from search.costs.stored import measured_costs, random_networks
 from search.pareto import Floats
 from search.study.stored import StoredStudy
@@ -99,13 +98,14 @@ def disturbed(architecture: Architecture, task: Mapping[str, Any]) -> Iterator[N
 
 
 def _train(architecture: Architecture, settings: Mapping[str, Any]) -> None:
-    lower_thread_priority()
+    wait_while_measuring = WaitWhileMeasuring()
     torch.set_num_threads(1)
     task = instantiate(Task, settings, "task")
     network, task = build(architecture, task), task_of(architecture, task)
     optimizer = torch.optim.AdamW(network.parameters())
     while True:
         for batch in task.batches("train", task.batch_size):
+            wait_while_measuring()
             optimizer.zero_grad()
             task.loss(network(batch), batch).backward()
             optimizer.step()

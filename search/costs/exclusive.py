@@ -1,4 +1,4 @@
-"""Undisturbed latency measurements: a lock per host, a fixed number of threads, and priorities of threads."""
+"""Undisturbed latency measurements: a lock per host for which trainings wait, a number of threads, and a priority."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import torch
+
+MAX_WAIT_S = 5.0  # of a training for one measurement: longer than it takes, unless its process was stopped
 
 try:
     import fcntl
 except ImportError:  # on Windows there is no lock
     fcntl = None  # type: ignore[assignment]
-
-
-def lower_thread_priority() -> None:
-    """Give the calling thread, and threads that it starts later, the lowest priority.
-
-    A training thread that calls it leaves nearly all of the core's time to a latency measurement. Only Linux has
-    priorities per thread; elsewhere nothing happens.
-    """
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+else:
+    # O_NOFOLLOW: in a world-writable folder the name could be another user's link to a file of this user.
+    LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 
 
 @contextmanager
@@ -61,13 +58,52 @@ def measurement_lock() -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    # O_NOFOLLOW: in a world-writable folder the name could be another user's link to a file of this user.
-    file = os.open(lock_path(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    file = os.open(lock_path(), LOCK_FLAGS, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
     finally:
         os.close(file)
+
+
+class WaitWhileMeasuring:
+    """Makes a training wait between two batches while another process of this user measures on this host.
+
+    It waits ``MAX_WAIT_S`` at most for one measurement. Trainings keep their priority: with a lower one, they would
+    hardly proceed on a machine that has other work.
+    """
+
+    def __init__(self) -> None:
+        self._file = None if fcntl is None else os.open(lock_path(), LOCK_FLAGS, 0o600)
+        self._waited_enough = False  # for the measurement in progress
+
+    def __call__(self) -> None:
+        """Wait, if there is a measurement."""
+        end = time.monotonic() + MAX_WAIT_S
+        while self._is_locked():
+            if self._waited_enough or time.monotonic() >= end:
+                self._waited_enough = True
+                return
+            time.sleep(0.001)
+        self._waited_enough = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _is_locked(self) -> bool:
+        if self._file is None:
+            return False
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        return False
 
 
 @contextmanager

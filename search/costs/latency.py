@@ -3,7 +3,7 @@
 Interference by other processes only ever adds time, so the minimum over many short repeats estimates the latency on an
 idle machine. Repeats are grouped in rounds some time apart, because one disturbance outlasts many repeats; of networks
 measured together each has its repeats of the first round, then of the second, and so on. One measurement runs at a time
-on a host, with the highest priority that the user may have, and training has the lowest (all in
+on a host, with the highest priority that the user may have, while trainings wait between two batches (all in
 :mod:`search.costs.exclusive`).
 
 A round is noisy if a reference computation before or after it is slower than usual, or if the thread was preempted:

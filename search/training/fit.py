@@ -7,8 +7,8 @@ Training waits while the caller decides, and ends when the caller leaves the con
             if should_stop(metric):
                 break
 
-The thread has the lowest priority, so that it does not disturb the latency measurement of another worker on the same
-core. And Ctrl-C is raised in the main thread, not inside Lightning, which would exit the process.
+Between two batches it also waits while another worker of the host measures a latency. Ctrl-C is raised in the main
+thread, not inside Lightning, which would exit the process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from search.costs.exclusive import lower_thread_priority
+from search.costs.exclusive import WaitWhileMeasuring
 from search.training.best import BestEpoch
 from search.training.check import check_settings
 from search.training.device import Device
@@ -99,6 +99,7 @@ class LightningFit:
         self._results: queue.Queue[tuple[int, float] | BaseException | None] = queue.Queue()
         self._resume = threading.Semaphore(0)
         self._stop_requested = threading.Event()
+        self._wait_while_measuring: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._fit, name="training", daemon=True)
         # A GPU computes while the thread waits, so CPU time would not be the time of training.
         self._clock = time.thread_time if device.accelerator == "cpu" else time.perf_counter
@@ -175,6 +176,7 @@ class LightningFit:
 
     def _on_batch_start(self) -> None:
         self._raise_if_stopped()
+        self._wait_while_measuring()
         if self._is_over():
             self.cut = True
             self._results.put(None)
@@ -185,10 +187,13 @@ class LightningFit:
         train = EpochLoader(task, "train", batch_size, shuffle=self._seed, epochs_done=self._epochs_done)
         validation = EpochLoader(task, "validation", EVAL_BATCH_FACTOR * task.batch_size)
         try:
-            lower_thread_priority()
             self._idle_s = self._clock()
             # The random generator is global: dropout must depend on this trial alone.
-            with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            with (
+                torch.random.fork_rng(devices=[]),
+                warnings.catch_warnings(),
+                WaitWhileMeasuring() as self._wait_while_measuring,
+            ):
                 warnings.filterwarnings("ignore", module="lightning")
                 trainer = self._trainer()
                 trainer.precision_plugin.load_state_dict(self._scaler_state)
