@@ -74,7 +74,7 @@ class WaitWhileMeasuring:
     """
 
     def __init__(self) -> None:
-        self._file = None if fcntl is None else os.open(lock_path(), LOCK_FLAGS, 0o600)
+        self._file: int | None = None if fcntl is None else os.open(lock_path(), LOCK_FLAGS, 0o600)
         self._waited_enough = False  # for the measurement in progress
 
     def __call__(self) -> None:
