@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 RELATIVE = ("share", "clip")  # kinds of values relative to the sequence length
@@ -42,6 +42,7 @@ class Choice:
     """One of several options by label (a categorical distribution); an option may contain further dimensions."""
 
     options: Mapping[Value, Any]
+    relative: str | None = None
 
     def suggest(self, trial: Trial, name: str) -> Any:
         """Sample an option from ``trial``."""
@@ -70,6 +71,7 @@ class Int:
     high: int
     step: int = 1
     log: bool = False
+    relative: str | None = None
 
     def suggest(self, trial: Trial, name: str) -> int:
         """Sample a value from ``trial``."""
@@ -96,6 +98,7 @@ class Float:
     high: float
     step: float | None = None
     log: bool = False
+    relative: str | None = None
 
     def suggest(self, trial: Trial, name: str) -> float:
         """Sample a value from ``trial``."""
@@ -123,11 +126,13 @@ KEYS = {"choice": ("choice", "as"), "int": ("int", "step", "log", "as"), "float"
 
 
 def parse(node: object, where: str) -> Dimension | None:
-    """The dimension that ``node`` describes, or None if it is a plain value.
+    """The dimension that ``node`` is or describes, or None if it is a plain value.
 
     Raises:
         ConfigError: ``node`` has a key of a dimension and is not a valid one.
     """
+    if isinstance(node, Dimension):
+        return node
     if not isinstance(node, Mapping):
         return None
     kinds = [key for key in node if key in KEYS]
@@ -140,9 +145,8 @@ def parse(node: object, where: str) -> Dimension | None:
             raise ConfigError(f"{where}: unknown key {key!r} in a dimension {kind!r}; it accepts {accepted}")
     if node.get("as", RELATIVE[0]) not in RELATIVE:
         raise ConfigError(f"{where}: as={node['as']!r}; it must be {' or '.join(RELATIVE)}")
-    if kind == "choice":
-        return _choice(node["choice"], where)
-    return _range(kind, node, where)
+    dimension = _choice(node["choice"], where) if kind == "choice" else _range(kind, node, where)
+    return replace(dimension, relative=node["as"]) if "as" in node else dimension
 
 
 def _choice(options: object, where: str) -> Choice:

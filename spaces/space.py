@@ -24,7 +24,7 @@ from spaces.combinations import Pick, combinations, labels_of
 from spaces.dimensions import ConfigError, Dimension, Trial, Value, parse
 from spaces.per_block import by_block, expand, same_in_all_blocks
 from spaces.schema import shown
-from spaces.tree import bounds_of, dimensions_in, draw, leaves_of, problems_in
+from spaces.tree import bounds_of, dimensions_in, draw, leaves_of, parsed, problems_in
 
 SECTIONS = ("input", "attention", "model", "pattern", "roles", "train", "compression")
 NEEDED = ("attention", "model", "train")
@@ -70,6 +70,8 @@ class Space:
             problems += self._depth_problems()
         if problems:
             raise ConfigError("\n".join(problems))
+        drawn = (*sections, "pattern", "roles")
+        self._parsed: dict[str, Any] = {name: parsed(getattr(self, name), name) for name in drawn}
 
     def _pattern_problems(self) -> Iterator[str]:
         try:
@@ -170,16 +172,17 @@ class Space:
 
     def _draw(self, pick: Pick, pattern: Any = None) -> Architecture:
         """The architecture with the values that ``pick`` returns, and with ``pattern`` if it is given."""
-        given = {"input": draw(self.input, "input", pick)} if self.input else {}
-        model = draw(self.model, "model", pick)
-        pattern = draw(self.pattern, "pattern", pick) if pattern is None else pattern
+        nodes = self._parsed
+        given = {"input": draw(nodes["input"], "input", pick)} if self.input else {}
+        model = draw(nodes["model"], "model", pick)
+        pattern = draw(nodes["pattern"], "pattern", pick) if pattern is None else pattern
         names = [pattern] if isinstance(pattern, str) else list(pattern.values() if by_block(pattern) else pattern)
         blocks = [names[block % len(names)] for block in range(model["depth"])]
-        roles = draw(self.roles, "roles", pick)
+        roles = draw(nodes["roles"], "roles", pick)
         # Settings of unused mechanisms are not sampled, so that equal networks are equal architectures.
         used = sorted({*blocks, *roles.values()}, key=list(self.attention).index)
-        attention = {name: draw(self.attention[name], f"attention.{name}", pick) for name in used}
-        train = draw(self.train, "train", pick)
+        attention = {name: draw(nodes["attention"][name], f"attention.{name}", pick) for name in used}
+        train = draw(nodes["train"], "train", pick)
         between = {"roles": roles} if roles else {}
         return {**given, "model": model, "pattern": blocks, **between, "attention": attention, "train": train}
 

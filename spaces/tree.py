@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from spaces.combinations import Pick
-from spaces.dimensions import ConfigError, Dimension, parse
+from spaces.dimensions import Choice, ConfigError, Dimension, parse
 from spaces.per_block import by_block
 from spaces.relative import is_relative
 from spaces.schema import shown
@@ -18,12 +19,22 @@ def bounds_of(node: Any, where: str) -> list[Any]:
     return [node] if dimension is None else dimension.bounds()
 
 
+def parsed(node: Any, where: str) -> Any:
+    """``node`` with each dimension in place of its description, so that :func:`draw` need not read it each time."""
+    dimension = parse(node, where)
+    if isinstance(dimension, Choice):
+        return replace(dimension, options={label: parsed(each, where) for label, each in dimension.options.items()})
+    if dimension is None and isinstance(node, Mapping):
+        return {name: parsed(value, f"{where}.{name}") for name, value in node.items()}
+    return node if dimension is None else dimension
+
+
 def draw(node: Any, where: str, pick: Pick) -> Any:
     """``node`` with the value that ``pick`` returns in place of each dimension."""
     dimension = parse(node, where)
     if dimension is not None:
         value = draw(pick(dimension, where), where, pick)
-        return {node["as"]: value} if "as" in node else value
+        return {dimension.relative: value} if dimension.relative else value
     if isinstance(node, Mapping):
         return {name: draw(value, f"{where}.{name}", pick) for name, value in node.items()}
     return list(node) if isinstance(node, tuple) else node
