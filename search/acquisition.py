@@ -22,7 +22,7 @@ GRID_CELLS = {2: 24, 3: 9}  # cells along each cost axis, by the number of costs
 class BoxDecomposition:
     """The reference box of the costs in cells, each with the lowest loss among complete trials that cost no more.
 
-    With one cost the cells lie between the costs of the trials, and everything computed from them is exact. With more
+    With one cost the cells lie between the costs of the front, and everything computed from them is exact. With more
     costs they are a fixed grid, evaluated at the cells' centres: an exact decomposition would have as many cells as
     the front has members, to the power of the number of costs.
 
@@ -38,8 +38,10 @@ class BoxDecomposition:
         losses, costs = losses[inside], costs[inside]
         if costs.shape[1] == 1:
             order = np.argsort(costs[:, 0], kind="stable")
-            self.edges = [np.concatenate([self.ideal[1:], costs[order, 0], self.reference[1:]])]
-            self.best_loss = np.minimum.accumulate(np.append(self.reference[0], losses[order]))
+            lowest = np.minimum.accumulate(np.append(self.reference[0], losses[order]))
+            members = np.flatnonzero(np.diff(lowest))  # of the front: where it falls
+            self.edges = [np.concatenate([self.ideal[1:], costs[order[members], 0], self.reference[1:]])]
+            self.best_loss = np.append(self.reference[0], lowest[members + 1])
         else:
             cells = GRID_CELLS.get(costs.shape[1], 4)
             bounds = zip(self.ideal[1:], self.reference[1:], strict=True)
