@@ -103,3 +103,25 @@ def test_the_pool_of_a_continued_run_is_that_of_one_that_goes_on():
     assert number == 9, "every architecture was proposed"
     assert names(pool()) == []
     assert 50 * number / 2 < MAX_REJECTIONS
+
+
+def test_the_pool_of_a_continued_run_draws_the_steps_of_two_periods_alone(monkeypatch):
+    monkeypatch.setattr("search.samplers.candidates.MIN_DRAWS", 0)
+    monkeypatch.setattr("search.samplers.candidates.MAX_POOL", 1)
+    size, period, drawn = 3, 4, []
+    tree = {**TREE, "train": {**TREE["train"], "lr": {"choice": [number / 100 for number in range(1, 11)]}}}
+    space, history = Space(tree), History(OBJECTIVES)
+
+    def counted(architecture):
+        drawn.append(architecture)
+        return {"flops": 1.0}
+
+    going_on, number = Pool(space, counted, size=size, limits={}, seed=0), 0
+    while found := going_on.unseen(history):
+        drawn.clear()
+        again = Pool(space, counted, size=size, limits={}, seed=0).unseen(history)
+        assert [key(each.architecture) for each in again] == [key(each.architecture) for each in found]
+        assert len(drawn) <= 2 * 2 * period * size  # at most half of them are drawn again
+        history.add(Record(number, "running", architecture=found[-1].architecture))
+        number += 1
+    assert number > 0.8 * 60

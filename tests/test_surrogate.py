@@ -90,14 +90,14 @@ def test_unused_candidates_are_kept_and_limits_respected(pool):
 
 def test_memory_is_bounded_by_draws_that_are_no_candidates_any_more(monkeypatch):
     found = []
-    for kept in (0, 10**9):
-        monkeypatch.setattr(candidates, "MIN_KEPT", kept)
+    for least in (0, 10**9):
+        monkeypatch.setattr(candidates, "MIN_DRAWS", least)
         made, trials = Pool(Space(TREE), lambda architecture: {"flops": 1.0}, size=1, limits={}, seed=0), []
         for _ in range(150):
             unseen = made.unseen(started(*trials))
             trials.append(unseen[len(trials) % len(unseen)])
         found.append([key(each.architecture) for each in unseen])
-        assert (len(made._pool) == 4 * candidates.MAX_POOL) == (kept == 0)
+        assert len(made._pool) == (150 - 4 * candidates.MAX_POOL if least == 0 else 150)
     assert found[0] == found[1]
 
 

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from spaces.space import Space
 
 MAX_REJECTIONS = 500  # consecutive draws that are repeated or over a limit, after which the space is exhausted
 MAX_POOL = 16  # draws that are candidates, in units of the pool's size
-MIN_KEPT = 4096  # draws that are kept at least, so that all of a small space are
+MIN_DRAWS = 4096  # candidates that are drawn in a period at least, so that all of a small space are
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,9 @@ class Draw:
 class Pool:
     """``size`` random candidates and ``size`` neighbours of the front, drawn anew for each step of a study.
 
-    Of what was drawn at random in earlier steps, the latest ``MAX_POOL * size`` are candidates too.
+    Of what was drawn at random in earlier steps, the latest ``MAX_POOL * size`` are candidates too. Steps are divided
+    into periods; those of the current and of the previous one alone count, so that neither memory nor the start of a
+    worker grows with the study.
 
     Args:
         space: they are drawn from.
@@ -99,10 +100,14 @@ class Pool:
         seed: int,
     ) -> None:
         self._space, self._counted, self._size, self._limits, self._seed = space, counted, size, limits, seed
+        self._period = max(math.ceil(MIN_DRAWS / size), 4 * MAX_POOL)  # steps
+        self._begin(0)
+
+    def _begin(self, step: int) -> None:
+        """Forget what was drawn before ``step``."""
+        self._first = self._next = step
         self._pool: dict[str, Candidate] = {}
-        self._kept = max(MIN_KEPT, 4 * MAX_POOL * size)
-        self._drawn: set[int] = set()  # the hashes of their keys, which are long
-        self._steps = 0
+        self._drawn: set[int] = set()  # the hashes of their keys, which are long, and of those that are no candidates
         self._rejections = 0
 
     def unseen(self, history: History) -> list[Candidate]:
@@ -112,20 +117,19 @@ class Pool:
         """
         records = history.records()
         seen = {record.key for record in records}
-        while self._steps <= len(records):
-            self._pool.update(self._draws(np.random.default_rng([self._seed, self._steps])))
-            self._steps += 1
-            for name in list(islice(self._pool, max(0, len(self._pool) - self._kept))):
-                del self._pool[name]
-            if self._rejections >= MAX_REJECTIONS and len(self._drawn) > self._kept:  # what was dropped may come again
-                self._drawn, self._rejections = set(map(hash, self._pool)), 0
+        first = max(0, len(records) // self._period - 1) * self._period
+        if first != self._first:
+            self._begin(first)
+        while self._next <= len(records):
+            self._pool.update(self._draws(np.random.default_rng([self._seed, self._next])))
+            self._next += 1
         left = [(name, candidate) for name, candidate in self._pool.items() if name not in seen]
         near = self._neighbours(history, np.random.default_rng([self._seed, len(records), 1]))
         near = {name: candidate for name, candidate in near.items() if name not in seen}
         return list((dict(left[-MAX_POOL * self._size :]) | near).values())
 
     def _draws(self, random: np.random.Generator) -> Iterator[tuple[str, Candidate]]:
-        """``size`` candidates not drawn before, or until ``MAX_REJECTIONS`` consecutive draws are rejected."""
+        """``size`` new candidates, or until ``MAX_REJECTIONS`` consecutive draws are rejected."""
         count = 0
         while count < self._size and self._rejections < MAX_REJECTIONS:
             name, candidate = self._draw(Draw(random))
