@@ -19,6 +19,7 @@ from tiny_task import TREE, Reports, opened, run_trials, tiny_config, tiny_searc
 
 from search.study import retrying
 from search.study.attributes import TRAINING, read_record
+from search.study.database import LIBPQ
 from search.study.requeue import fail_stale
 from search.study.retrying import RETRIED, Retrying, RetryingStorage, StorageUnavailableError, unavailable
 from search.workers.run import run
@@ -289,10 +290,14 @@ def test_a_locked_sqlite_file_is_waited_for(url, monkeypatch):
 
 
 class Proxy:
-    """Forwards TCP connections to a server; ``cut`` drops them all and refuses new ones until ``allow``."""
+    """Forwards TCP connections to a server; ``cut`` drops them all and refuses new ones until ``allow``.
+
+    ``passes`` is cleared while the server hangs: it accepts connections and does not answer.
+    """
 
     def __init__(self, host, port):
-        self.target, self.open, self.sockets = (host, port), True, []
+        self.target, self.open, self.sockets, self.passes = (host, port), True, [], threading.Event()
+        self.passes.set()
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port = self.server.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -314,6 +319,7 @@ class Proxy:
     def _forward(self, source, target):
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                self.passes.wait()
                 target.sendall(data)
         for each in (source, target):
             with contextlib.suppress(OSError):
@@ -331,9 +337,10 @@ class Proxy:
         self.open = True
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not POSTGRESQL, reason="no server given")
-def test_a_run_goes_on_after_a_server_was_away(postgresql):
+@pytest.fixture
+def proxied(postgresql, monkeypatch):
+    """A proxy of the PostgreSQL server, and a study that is reached through it."""
+    monkeypatch.setitem(LIBPQ, "connect_timeout", 2)
     engine = sqlalchemy.create_engine(postgresql)
     with engine.connect() as connection:
         info = connection.connection.driver_connection.info
@@ -341,21 +348,57 @@ def test_a_run_goes_on_after_a_server_was_away(postgresql):
     engine.dispose()
     address = sqlalchemy.make_url(postgresql).set(host="127.0.0.1", port=proxy.port)
     study = tiny_study(address.render_as_string(hide_password=False), name="proxied")
-
-    class Cuts(Reports):
-        cuts = 0
-
-        def progress(self, trial):
-            if trial.epochs == 2:
-                self.cuts += 1
-                proxy.cut()
-                threading.Timer(1.0, proxy.allow).start()
-
-    reporter = Cuts()
-    trials = run_trials(study, tiny_search(TREE), 3, reporter=reporter)
-    assert [trial.state for trial in trials] == ["complete"] * 3
-    assert reporter.cuts == 3
+    yield proxy, study
+    proxy.passes.set()
+    study._storage._backend._failure = None
     optuna.delete_study(study_name="proxied", storage=study._storage)
     study._storage._backend.engine.dispose()
     proxy.cut()
     proxy.server.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not POSTGRESQL, reason="no server given")
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_run_goes_on_after_a_server_was_away_or_hung(proxied, hangs, monkeypatch):
+    proxy, study = proxied
+    if hangs:
+        monkeypatch.setattr("search.study.postgresql.ANSWER_S", 0.3)
+
+    class Outages(Reports):
+        count = 0
+
+        def progress(self, trial):
+            if trial.epochs == 2:
+                self.count += 1
+                proxy.passes.clear() if hangs else proxy.cut()
+                threading.Timer(1.0, proxy.passes.set if hangs else proxy.allow).start()
+
+    reporter = Outages()
+    trials = run_trials(study, tiny_search(TREE), 3, reporter=reporter)
+    assert [trial.state for trial in trials] == ["complete"] * 3
+    assert reporter.count == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not POSTGRESQL, reason="no server given")
+def test_a_server_that_hangs_for_ever_is_noticed_and_reported(proxied, monkeypatch, caplog):
+    proxy, study = proxied
+    monkeypatch.setattr("search.study.postgresql.TOLD_S", 0.2)
+    monkeypatch.setattr("search.study.postgresql.ANSWER_S", 0.5)
+    study._storage._backend.wait_s = 4.0
+    with study._storage._backend.engine.connect() as connection:
+        proxy.passes.clear()
+        with pytest.raises(sqlalchemy.exc.OperationalError, match="the server has not answered for 0 s"):
+            connection.execute(sqlalchemy.text("SELECT 1"))
+    with pytest.raises(StorageUnavailableError, match=r"\(storage.wait_s=4\): connection timeout expired"):
+        study.set_user_attr("a", 1)
+    assert messages(caplog) == ["The database is unavailable, waiting for up to 4 s: connection timeout expired"]
+    assert "The database has not answered for 0 s." in caplog.text
+
+
+@pytest.mark.skipif(not POSTGRESQL, reason="no server given")
+def test_a_process_that_is_stopped_within_a_transaction_keeps_no_lock_for_ever(proxied):
+    _, study = proxied
+    with study._storage._backend.engine.connect() as connection:
+        assert connection.execute(sqlalchemy.text("SHOW idle_in_transaction_session_timeout")).scalar() == "5min"

@@ -85,8 +85,13 @@ def _engine_settings(url: sqlalchemy.URL, connections: int) -> dict[str, Any]:
     """Connections that were dropped while they were idle are replaced, and dead ones noticed within a minute."""
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": 20}}
-    libpq = url.drivername.removeprefix("postgresql") in ("", "+psycopg", "+psycopg2")
-    return {"pool_pre_ping": True, "pool_size": connections, "connect_args": LIBPQ if libpq else {}}
+    settings: dict[str, Any] = {"pool_pre_ping": True, "pool_size": connections}
+    driver = url.get_dialect().driver
+    if driver == "psycopg":
+        from search.study.postgresql import connector  # needs the package
+
+        return {**settings, "creator": connector(url, LIBPQ)}
+    return {**settings, "connect_args": LIBPQ if driver == "psycopg2" else {}}
 
 
 def _enable_wal(connection: Any, _: object) -> None:
