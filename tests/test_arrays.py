@@ -199,7 +199,11 @@ def per_split(**sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
             "patch=None: single pixels are tokens by their gray level, but there are 3 channels",
         ),
         ({"inputs": IMAGES[..., [0] * 5], "labels": LABELS}, {}, r"5 channels, the last axis; it takes 1\.\.4"),
-        ({"inputs": FRAMES, "labels": LABELS}, {"patch": 2}, "patch=2: inputs are no images, which are uint8"),
+        (
+            {"inputs": FRAMES, "labels": LABELS},
+            {"patch": 2},
+            "patch=2: it must be null, as inputs are no images, which",
+        ),
         ({"inputs": IDS, "labels": LABELS}, {"causal": True}, "causal=True: it takes a label per token"),
         ({"inputs": IDS, "labels": LABELS}, {"padding": "mask"}, "no array 'mask'"),
         (

@@ -78,7 +78,7 @@ def test_the_vision_space_fits_every_image_task(name, scale, tmp_path):
 
 
 def test_inputs_that_are_no_images_have_no_patches(tmp_path):
-    with pytest.raises(ValueError, match="patch=4: the inputs are no images"):
+    with pytest.raises(ValueError, match="patch=4: it must be null, as the inputs are no images"):
         Arrays(file=str(write_arrays(tmp_path / "a.npz"))).with_input(patch=4)
 
 

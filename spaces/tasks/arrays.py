@@ -216,7 +216,8 @@ def _grid(name: str, part: Part, patch: int | None) -> Grid | None:
         return Grid(height=height, width=width, channels=channels, patch=patch)
     if patch is not None:
         raise ValueError(
-            f"patch={patch}: {name} are no images, which are uint8 (n, height, width) or (n, height, width, channels)"
+            f"patch={patch}: it must be null, as {name} are no images, which are uint8 (n, height, width) or "
+            "(n, height, width, channels)"
         )
     return None
 

@@ -35,7 +35,7 @@ class ImageTask(Task):
         if patch is None:
             return self
         if self.grid is None:
-            raise ValueError(f"patch={patch}: the inputs are no images")
+            raise ValueError(f"patch={patch}: it must be null, as the inputs are no images")
         varied = copy.copy(self)
         varied.__dict__ = {name: value for name, value in vars(self).items() if name not in ("_loaded", "_variants")}
         varied.__dict__["_images"] = self._images
