@@ -11,6 +11,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from conftest import POSTGRESQL
 from omegaconf import OmegaConf
 
 from search.config import CONF
@@ -18,7 +19,9 @@ from search.load import measure
 from search.load.__main__ import _parser, main
 from search.load.measure import Spent, fill, lost, opened
 from search.load.objective import EPOCHS, OBJECTIVES, ended_trials
+from search.study import bulk
 from search.study.attributes import TRAINING
+from search.study.bulk import add_trials
 from search.study.records import front
 from search.study.store import TrialStore
 
@@ -46,6 +49,20 @@ def test_what_is_lost_is_told(tmp_path):
             "1 are incomplete",
             "2 were run twice",
         ]
+
+
+def test_trials_are_added_as_optuna_adds_them(url, monkeypatch):
+    monkeypatch.setattr(bulk, "BATCH", 4)
+    trials = list(ended_trials(30))
+    with opened(url, "expected") as expected, opened(url, "study") as study:
+        expected.add_trials(trials)
+        add_trials(study, trials[:7])
+        add_trials(study, trials[7:])
+    with opened(url, "expected") as expected, opened(url, "study") as study:  # anew: what is cached is no proof
+        own, others = study.trials, expected.trials
+    for trial in own:
+        trial._trial_id -= len(others)
+    assert own == others
 
 
 @pytest.mark.slow
@@ -82,14 +99,40 @@ def test_only_the_outermost_calls_of_the_storage_are_counted(monkeypatch):
     assert (spent.storage_s, spent.reports, spent.calls) == (8.0, [3.0], 3)
 
 
+def rows(output):
+    """The cells of the table that the command prints."""
+    lines = [line.strip("| ").split(" | ") for line in output.splitlines() if line.startswith("|")]
+    assert all(len(line) == len(lines[0]) for line in lines[2:])
+    return lines[2:]
+
+
 @pytest.mark.slow
-def test_the_command_prints_a_line_for_each_number_of_trials_and_workers(tmp_path, capsys):
+def test_the_command_prints_a_row_for_each_number_of_trials_and_workers(tmp_path, capsys):
     arguments = ["--storage", f"sqlite:///{tmp_path / 'a.db'}", "--trials", "20", "--workers", "1", "2", "--run", "4"]
     assert main(arguments) == 0
-    first, *rows = capsys.readouterr().out.splitlines()
-    assert first.startswith("20 trials: read in ")
-    assert [row.split()[:4] for row in rows] == [["20", "trials", "1", "workers:"], ["24", "trials", "2", "workers:"]]
-    assert all(row.endswith("nothing lost") for row in rows)
+    output = capsys.readouterr().out
+    assert output.startswith("20 trials: read in ")
+    assert [(*row[:3], row[-1]) for row in rows(output)] == [
+        ("sqlite", "20", "1", "nothing"),
+        ("sqlite", "20", "2", "nothing"),
+    ]
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_into_memory_is_not_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(measure, "available_mb", lambda: -1.0)
+    assert main(["--storage", f"sqlite:///{tmp_path / 'a.db'}", "--trials", "20", "--workers", "2"]) == 0
+    assert "| sqlite | 20 | 2 | not run: 0 GB needed, -0 GB free |" in capsys.readouterr().out
+
+
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.skipif(not POSTGRESQL, reason="no server given")
+def test_sixty_four_workers_on_postgresql_lose_nothing(emptied_postgresql, capsys):
+    arguments = ["--storage", emptied_postgresql, "--trials", "10", "--workers", "64", "--run", "128"]
+    assert main(arguments) == 0
+    ((*start, lost_trials),) = rows(capsys.readouterr().out)
+    assert (start[:3], lost_trials) == (["postgresql", "10", "64"], "nothing")
 
 
 def test_decisions_are_those_of_a_run_by_default():

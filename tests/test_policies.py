@@ -52,6 +52,7 @@ ONLY_IN = {  # a package and the files that may import it
     "fsspec": {"search/training/remote.py"},
     "grpc": {"search/study/proxy.py"},
     "sqlalchemy": {
+        "search/study/bulk.py",
         "search/study/database.py",
         "search/study/postgresql.py",
         "search/study/retrying.py",

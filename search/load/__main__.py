@@ -1,20 +1,27 @@
 """The command that measures what storage and decisions cost: ``python -m search.load --storage URL``.
 
-A fake objective takes no time, so all time is that of the storage, of Optuna and of this project. Two tables are
-printed: workers that run trials side by side in a study that has trials already, and what one worker needs to read the
-trials and to decide. The studies are called load-TRIALS; use a database of their own.
+A fake objective takes no time, so all time is that of the storage, of Optuna and of this project. The studies are
+filled with trials that have ended; then a worker reads them and decides, and workers run further trials side by side,
+of which a table in Markdown is printed. The studies are called load-TRIALS; use a database of their own, and fill it
+before a gRPC server serves it, which is faster.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
 
 from search.config import add_storage_option, default_storage, options, refuse
 from spaces.dimensions import ConfigError
+
+HEADER = """
+| storage | trials before | workers | calls a trial | ms of them | ms besides | ms a report, 99 % | trials/s | lost |
+|---|---|---|---|---|---|---|---|---|"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,29 +41,36 @@ def _measure(asked: argparse.Namespace) -> bool:
     """Print the tables; whether a trial was lost."""
     from optuna.samplers import BaseSampler
 
-    from search.load.measure import decide, fill, run_workers
+    from search.load.measure import available_mb, decide, fill, run_workers
     from search.pruning import Pruner
     from spaces.instantiate import instantiate
 
     url, failed = asked.storage or default_storage(), False
     sampler = instantiate(BaseSampler, options("sampler")[asked.sampler], "sampler", seed=0)
     pruner = instantiate(Pruner, options("pruner")[asked.pruner], "pruner")
+    memory_mb = {}
     for trials in asked.trials:
-        fill(url, name := f"load-{trials}", trials)
-        found = decide(url, name, sampler, pruner)
+        fill(url, f"load-{trials}", trials)
+        found = decide(url, f"load-{trials}", sampler, pruner)
+        memory_mb[trials] = found.memory_mb
         _print(
             f"{found.trials} trials: read in {found.read_s:.2f} s, {found.memory_mb:.0f} MB; to propose the next "
             f"{found.propose_ms:.0f} ms, to stop or go on {found.stop_ms:.1f} ms of CPU time"
         )
-        for workers in asked.workers:
-            row = run_workers(url, name, workers=workers, trials=max(asked.run, 2 * workers))
-            _print(
-                f"{row.before:6} trials {row.workers:3} workers: a trial {row.storage_ms:.0f} ms in the storage "
-                f"({row.calls:.0f} calls) and {row.other_ms:.0f} ms besides, a report {row.report_ms:.1f} ms "
-                f"(99 %: {row.slow_report_ms:.0f}), "
-                f"{row.trials_per_s:.1f} trials/s; {', '.join(row.problems) or 'nothing lost'}"
-            )
-            failed = failed or bool(row.problems)
+    _print(HEADER)
+    for trials, workers in itertools.product(asked.trials, asked.workers):
+        start = f"| {urlsplit(url).scheme.partition('+')[0]} | {trials:,} | {workers} |"
+        needed_mb, free_mb = workers * memory_mb[trials], available_mb()
+        if needed_mb > free_mb:
+            _print(f"{start} not run: {needed_mb / 1e3:.0f} GB needed, {free_mb / 1e3:.0f} GB free |||||")
+            continue
+        row = run_workers(url, f"load-{trials}", workers=workers, trials=max(asked.run, 2 * workers))
+        _print(
+            f"{start} {row.calls:.0f} | {row.storage_ms:,.0f} | {row.other_ms:,.0f} | "
+            f"{row.report_ms:,.1f} / {row.slow_report_ms:,.0f} | {row.trials_per_s:.1f} | "
+            f"{', '.join(row.problems) or 'nothing'} |"
+        )
+        failed = failed or bool(row.problems)
     return failed
 
 
@@ -81,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add_storage_option(parser)
     parser.add_argument("--workers", type=_count, nargs="+", metavar="N", default=[1, 4, 16, 64], help="side by side")
     parser.add_argument(
-        "--trials", type=_count, nargs="+", metavar="N", default=[100, 1000], help="in the study before"
+        "--trials", type=_count, nargs="+", metavar="N", default=[100, 1000, 10000], help="in the study before"
     )
     parser.add_argument("--run", type=_count, metavar="N", default=64, help="trials to run for each row (%(default)s)")
     for group, default in (("sampler", "surrogate"), ("pruner", "ceiling")):

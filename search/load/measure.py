@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import multiprocessing
 import resource
 import sys
@@ -13,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -24,6 +26,7 @@ from search.load.objective import DIRECTIONS, EPOCHS, OBJECTIVES, ended_trials, 
 from search.pruning import Pruner
 from search.samplers.seeded import SeededPerTrial
 from search.study.attributes import TRAINING
+from search.study.bulk import add_trials
 from search.study.history import History
 from search.study.records import Record, State
 from search.study.storage import GRACE_S, close_storage, open_storage, open_study
@@ -122,8 +125,7 @@ def fill(url: str, name: str, count: int) -> int:
     """Add ended trials to a study until it has ``count``; returns how many it has."""
     with opened(url, name) as study:
         known = len(study.get_trials(deepcopy=False))
-        for trial in ended_trials(count - known, seed=known):
-            study.add_trial(trial)
+        add_trials(study, ended_trials(count - known, seed=known))
     return max(count, known)
 
 
@@ -228,3 +230,10 @@ def _cpu_ms(action: Callable[[], object]) -> float:
 def _peak_mb() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def available_mb() -> float:
+    """Memory that processes can take without swapping; infinite where the system does not tell."""
+    known = Path("/proc/meminfo")
+    lines = known.read_text().splitlines() if known.exists() else []
+    return next((float(line.split()[1]) / 2**10 for line in lines if line.startswith("MemAvailable")), math.inf)
