@@ -1,10 +1,13 @@
-"""A trial that kills its workers, as the kernel does when memory runs out."""
+"""A trial that runs out of memory: by a limit, and by a signal as the kernel sends it."""
 
 import multiprocessing
 import os
+import resource
 import signal
+from pathlib import Path
 
 import pytest
+import torch
 from test_same_again import make_stale
 from tiny_task import TREE, Reports, close_opened, run_trials, tiny_search, tiny_study
 
@@ -19,6 +22,16 @@ class Hungry(Encoder):
         weight = next(self.parameters())
         if self.training and weight.shape[-1] == 8 and not weight.is_meta:
             os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(batch)
+
+
+class Greedy(Encoder):
+    """Takes 256 GB in the first training step if it is wide."""
+
+    def forward(self, batch):
+        weight = next(self.parameters())
+        if self.training and weight.shape[-1] == 8 and not weight.is_meta:
+            self.taken = [torch.ones(2**26) for _ in range(1000)]
         return super().forward(batch)
 
 
@@ -50,3 +63,27 @@ def test_a_trial_that_kills_three_workers_is_pruned_and_the_fourth_ends_the_stud
     assert (str(pruned.state), pruned.epochs) == ("pruned", 0)
     assert pruned.reason == "3 workers died while they ran it, as when memory runs out"
     assert sorted(str(record.state) for record in TrialStore(study).records()) == ["complete", "pruned"]
+
+
+def work_with_little_memory(url):
+    """Run a worker whose process may take two further GB."""
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + 2 * 2**30,) * 2)
+    space = {**SPACE, "model": {**MODEL, "_target_": "test_killed.Greedy"}}
+    run_trials(tiny_study(url), tiny_search(space), 2, reporter=Reports())
+    close_opened()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no limit of the address space")
+def test_a_trial_that_exceeds_the_memory_limit_is_pruned_and_the_worker_goes_on(tmp_path):
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    study, context = tiny_study(url), multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=work_with_little_memory, args=(url,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    records = {record.architecture["model"]["width"]: record for record in TrialStore(study).records()}
+    assert {width: str(record.state) for width, record in records.items()} == {4: "complete", 8: "pruned"}
+    assert "out of memory: " in records[8].reason
