@@ -111,7 +111,9 @@ class ProxyStorage(Retrying, GrpcStorageProxy, BaseHeartbeat):
             self._seen[trial._trial_id] = (beat, since if beat == last else now)
         if self.is_recovering():
             return []
-        return [trial_id for trial_id, (_, since) in self._seen.items() if now - since > self.grace_s]
+        return self.without_running(
+            trial_id for trial_id, (_, since) in self._seen.items() if now - since > self.grace_s
+        )
 
 
 CALLS = (*COMMON_CALLS, "create_new_trial", "set_trial_param", "get_all_trials")  # of the server

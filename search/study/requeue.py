@@ -20,6 +20,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.study.attributes import died, lost, read_record
+from search.study.processes import WORKER
 from search.study.records import UNUSABLE, State, Stop
 from search.study.retrying import is_recovering
 
@@ -137,8 +138,8 @@ def fail_stale(study: optuna.Study, grace_s: float) -> None:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        # A trial has the attribute "worker" only once its heartbeat has started.
-        if "worker" in trial.user_attrs or trial.datetime_start is None:
+        # A trial has the attribute WORKER only once its heartbeat has started.
+        if WORKER in trial.user_attrs or trial.datetime_start is None:
             continue
         if (datetime.now() - trial.datetime_start).total_seconds() > grace_s:
             try:

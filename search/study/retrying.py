@@ -13,7 +13,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import optuna
@@ -22,10 +22,13 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import exc
 
+from search.study.processes import runs_trial
+
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 SILENT_S = 2.0  # of waiting, before it is reported
+HANGING = 10  # grace periods
 MIN_DELAY_S, MAX_DELAY_S = 0.1, 2.0  # between two attempts
 PERMANENT = (exc.DataError, exc.IntegrityError, exc.NotSupportedError, exc.ProgrammingError)
 
@@ -48,6 +51,7 @@ class Retrying(BaseStorage):
     wait_s: float
     grace_s: float
     _failure: StorageUnavailableError | None = None
+    _stale_since: Mapping[int, float] = {}  # by the monotonic clock: when a trial was first seen to be stale
     _available_again_at: float | None = None  # by the monotonic clock
 
     @abc.abstractmethod
@@ -110,6 +114,20 @@ class Retrying(BaseStorage):
             return True
 
         return self.retry(lambda: change(trial_id, state, values), resolve)
+
+    def without_running(self, stale: Iterable[int]) -> list[int]:
+        """Of the stale trials, by id, those that no process of this machine runs.
+
+        On a busy machine a thread of low priority that holds Python's lock may delay heartbeats for longer than
+        ``grace_s``. A process that has sent none for ``HANGING`` times that hangs.
+        """
+        now = time.monotonic()
+        self._stale_since = {trial_id: self._stale_since.get(trial_id, now) for trial_id in stale}
+        return [
+            trial_id
+            for trial_id, since in self._stale_since.items()
+            if now - since > HANGING * self.grace_s or not runs_trial(self.get_trial(trial_id))
+        ]
 
     def is_recovering(self) -> bool:
         """Whether heartbeats of living workers may still be missing, as the database was unavailable."""
@@ -182,7 +200,7 @@ class RetryingStorage(Retrying, RDBStorage):
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         stale = super()._get_stale_trial_ids
         found = self.retry(lambda: stale(study_id))
-        return [] if self.is_recovering() else found
+        return [] if self.is_recovering() else self.without_running(found)
 
 
 RETRIED = (  # those of RDBStorage; with an underscore: called by Optuna's cache

@@ -7,8 +7,6 @@ that users see it keeps the number of its first start: only the arguments called
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -19,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.study import requeue
 from search.study.attributes import OpenTrial, lost, read_record
 from search.study.history import History
+from search.study.processes import WORKER, worker_name
 from search.study.records import COUNTED, Objectives, Record, State, Timing
 from search.study.shared import SharedAttributes
 from search.study.storage import overwrite_values
@@ -134,7 +133,7 @@ class TrialStore(SharedAttributes):
 
     def begin(self, trial: optuna.Trial, architecture: Mapping[str, Any]) -> OpenTrial:
         """Record that this process runs ``trial``, and its architecture."""
-        trial.set_user_attr("worker", f"{platform.node()}:{os.getpid()}")
+        trial.set_user_attr(WORKER, worker_name())
         trial.set_user_attr("architecture", json.dumps(architecture))
         return OpenTrial(trial, self.read(trial.number))
 
