@@ -94,6 +94,16 @@ def test_the_job_is_valid_for_kubernetes():
         kubernetes_validate.validate(job, "1.31", strict=True)
 
 
+def test_the_services_are_valid_for_docker_compose(tmp_path):
+    """By the JSON schema of the Compose Specification, which also knows a misspelt key."""
+    text, wrong = (RECIPES / "compose.yaml").read_text(), tmp_path / "compose.yaml"
+    wrong.write_text(text.replace("depends_on", "depend_on"))
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    subprocess.run([*command, RECIPES / "compose.yaml"], check=True)
+    refused = subprocess.run([*command, wrong], capture_output=True, text=True, check=False)
+    assert (refused.returncode, "depend_on" in refused.stdout) == (1, True)
+
+
 def test_ports_are_reached_from_this_machine_alone():
     ports = [port for service in services().values() for port in service.get("ports", [])]
     assert ports
@@ -231,6 +241,37 @@ def command_lines():
             yield path.read_bytes()
         except OSError:  # it has ended
             continue
+
+
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.skipif(not POSTGRESQL, reason="no server given")
+def test_two_containers_of_kubernetes_share_a_study(emptied_postgresql, tmp_path):
+    """As processes with the command and the variables of the job, and the address of a server here."""
+    known = sqlalchemy.make_url(emptied_postgresql)
+    (address,) = (sqlalchemy.make_url(variable["value"]) for variable in container()["env"] if "value" in variable)
+    here = address.set(
+        username=os.environ.get("PGUSER", known.username),
+        host=os.environ.get("PGHOST", known.host),
+        port=int(os.environ.get("PGPORT", known.port or 5432)),
+        database=known.database or os.environ.get("PGDATABASE", "postgres"),
+    )
+    quick = [word for word in QUICK if not word.startswith("+")]
+    python, *command = container()["command"]
+    assert python == "python"
+    workers = [
+        subprocess.Popen(
+            [sys.executable, *command, *quick, "study=recipe", "n_trials=2"],
+            env=environment(PARETOFORMER_STORAGE=here.render_as_string(hide_password=False)),
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]
+    assert [worker.wait(300) for worker in workers] == [0, 0]
+    with open_read_only(emptied_postgresql) as storage:
+        records = TrialStore(load_study(storage, "recipe")).records()
+    assert [str(record.state) for record in records] == ["complete"] * 2
 
 
 @pytest.mark.server
