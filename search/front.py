@@ -35,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     asked = parser.parse_args(arguments)
     chosen_by = Selection.of(asked)
-    options = asked.why is not None or asked.export or asked.plot or asked.confirm is not None
+    options = asked.why is not None or asked.export or asked.plot or asked.confirm is not None or asked.beside
     if asked.study is None and (options or not chosen_by.is_empty):
-        parser.error("--why, --export, --plot, --confirm and the choice of a member need the name of a study")
+        parser.error("--why, --export, --plot, --confirm, --beside and the choice of a member need the name of a study")
 
     import optuna
 
@@ -52,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _list_studies(storage)
             else:
                 _print_study(load_stored(storage, asked.study), asked.why, asked.export, asked.plot, chosen_by)
+            if asked.beside:
+                from search.report.beside import show
+
+                show(storage, [asked.study, *asked.beside])
         if asked.confirm is not None:
             from search.confirm.command import confirm
 
@@ -74,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--plot", metavar="FILE", type=_plot_path, help="draw the front as .svg, .png or .html")
     parser.add_argument(
         "--confirm", metavar="COUNT", type=int, help="train the members again with so many fresh seeds; resumable"
+    )
+    parser.add_argument(
+        "--beside",
+        metavar="STUDY",
+        action="append",
+        default=[],
+        help="show the front of this study of the same data beside it, with latencies measured now; may be repeated",
     )
     selection.add_options(parser)
     add_storage_option(parser)

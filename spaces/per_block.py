@@ -44,7 +44,7 @@ def by_block(node: Any) -> bool:
 
 
 def same_in_all_blocks(pick: Pick) -> Pick:
-    """A ``pick`` for one architecture that gives the dimensions of all blocks what ``pick`` gives that of block 0.
+    """A ``pick`` for one architecture that gives the dimensions of all blocks what ``pick`` gives the first of them.
 
     Whether a block can be built does not depend on the others, so the corners of a space need not combine them.
     """
@@ -54,7 +54,7 @@ def same_in_all_blocks(pick: Pick) -> Pick:
         base, _, block = where.rpartition(".")
         if not block.isdecimal():
             return pick(dimension, where)
-        if block == "0":
+        if base not in picked:
             picked[base] = pick(dimension, where)
         return picked[base]
 

@@ -137,9 +137,10 @@ class Space:
     def _patterns(self) -> list[tuple[dict[str, Any], Any]]:
         """Each pattern with its parameters; of a choice per block, those with the same mechanism in all blocks."""
         if by_block(self.pattern):
-            options = bounds_of(self.pattern["0"], "pattern.0")
+            options = {name: bounds_of(node, f"pattern.{name}") for name, node in self.pattern.items()}
             names = [name for name in self.pattern if parse(self.pattern[name], f"pattern.{name}") is not None]
-            return [({f"pattern.{name}": option for name in names}, [option]) for option in options]
+            every = dict.fromkeys(option for each in options.values() for option in each)
+            return [({f"pattern.{name}": one for name in names if one in options[name]}, [one]) for one in every]
         dimension = parse(self.pattern, "pattern")
         if dimension is None:
             return [({}, self.pattern)]

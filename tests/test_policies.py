@@ -12,13 +12,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for room in ("search", "spaces") for path in (ROOT / room).rglob("*.py"))
 ONLY_IN = {  # a package and the files that may import it
-    "hydra": {"search/config/composition.py", "search/run.py"},
+    "hydra": {"search/config/composition.py", "search/workers/compose.py"},
     "omegaconf": {
         "search/config/__init__.py",
         "search/config/composition.py",
-        "search/run.py",
         "search/assemble.py",
         "search/budget/scale.py",
+        "search/compress/__main__.py",
+        "search/workers/compose.py",
     },
     "lightning": {"search/training/evaluation.py", "search/training/fit.py", "search/training/module.py"},
     "matplotlib": {
@@ -44,6 +45,7 @@ ONLY_IN = {  # a package and the files that may import it
         "search/compress/accuracy.py",
         "search/costs/profiles.py",
         "search/confirm/command.py",
+        "search/report/beside.py",
         "search/report/console.py",
         "search/report/progress.py",
         "search/report/status.py",
@@ -93,6 +95,7 @@ LIGHT_FILES = {
     "search/report/__main__.py",
     "search/report/status.py",
     "search/run.py",
+    "search/workers/compose.py",
     "search/workers/run.py",
     "spaces/architecture.py",
     "spaces/bench/__main__.py",

@@ -96,19 +96,23 @@ def _limit(text: str) -> tuple[str, float]:
     return name, number
 
 
-def select(members: Sequence[Record], objectives: Objectives, selection: Selection) -> Record:
+def select(
+    members: Sequence[Record], objectives: Objectives, selection: Selection, *, default_best: bool = False
+) -> Record:
     """The member of a front that ``selection`` chooses; of equally good ones the cheapest.
 
     Args:
         members: the front, by ascending cost.
         objectives: of the study.
-        selection: must not be empty.
+        selection: must not be empty, unless ``default_best``: then the member with the best metric is chosen.
 
     Raises:
         ConfigError: there is none, or the selection is empty.
     """
     if not members:
         raise ConfigError("the front is empty: no trial is complete")
+    if selection.is_empty and default_best:
+        return min(members, key=lambda member: objectives.loss(member.metric or 0.0))
     if selection.is_empty:
         raise ConfigError("choose a member of the front: --pick N, --knee, --cheapest, --within or --at-least")
     fitting = [member for member in members if not _excess(member, objectives, selection)]

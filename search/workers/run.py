@@ -29,7 +29,14 @@ if TYPE_CHECKING:
 DEFAULT_TRIALS = 36  # n_trials=auto without budget and patience
 
 
-def run(config: Mapping[str, Any], *, used_s: float = 0.0, task: Task | None = None, further: bool = False) -> int:
+def run(
+    config: Mapping[str, Any],
+    *,
+    used_s: float = 0.0,
+    task: Task | None = None,
+    further: bool = False,
+    command: Sequence[str] = (),
+) -> int:
     """Search with ``config``, the composed configuration as plain values, and return the exit code.
 
     Args:
@@ -37,6 +44,7 @@ def run(config: Mapping[str, Any], *, used_s: float = 0.0, task: Task | None = N
         used_s: seconds of the run that have passed before.
         task: the task of the configuration, if it was constructed before.
         further: whether this is a further worker of a run that prints and tracks its end.
+        command: the words that the user typed after ``python -m``, to be stored.
 
     Raises:
         ConfigError: the configuration is invalid; nothing has been written.
@@ -54,7 +62,8 @@ def run(config: Mapping[str, Any], *, used_s: float = 0.0, task: Task | None = N
         status.phase("importing PyTorch, Lightning, Optuna and MLflow")
         config = {**config, "workers": worker_count(config)}
         try:
-            return _search(config, space, n_trials, initial_params, deadline, status, task, further=further)
+            typed = "" if further else shlex.join(["python", "-m", *command])
+            return _search(config, space, n_trials, initial_params, deadline, status, task, typed, further=further)
         except Exception as error:
             from search.study.retrying import unavailable
 
@@ -107,6 +116,7 @@ def _search(
     deadline: Deadline,
     status: StatusLine,
     task: Task | None,
+    command: str,
     *,
     further: bool,
 ) -> int:
@@ -125,7 +135,6 @@ def _search(
     devices = worker_devices(config["device"], config["workers"])
     config = {**config, "device": devices[0]}
     deadline.reserve_s = closing_s(0.0)
-    command = "" if further else shlex.join(["python", "-m", "search.run", *sys.argv[1:]])
     built = build_search(
         config,
         space,
