@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from search.compress.options import Part
+from search.training.imitation import relative_error
 from spaces.models.block import Block, FeedForward
 from spaces.tasks import IGNORE_INDEX
 
@@ -62,13 +63,6 @@ def _feed_forwards(block: Block, source: Block) -> tuple[FeedForward, FeedForwar
 def _after(source: Block, x: Tensor, padding: Tensor | None) -> Tensor:
     """The input of the feed-forward network."""
     return source.feed_forward_input(source.after_mechanism(x, padding))
-
-
-def relative_error(output: Tensor, expected: Tensor, padding: Tensor | None) -> Tensor:
-    """Squared error over the square of what is expected, both ``(batch, n, width)``, without padding."""
-    if padding is not None:
-        output, expected = output[~padding], expected[~padding]
-    return (output - expected).square().sum() / expected.square().sum().clamp(min=1e-12)
 
 
 @torch.no_grad()

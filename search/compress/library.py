@@ -74,6 +74,11 @@ class Library:
         self._tokens, self._steps, self._lr, self._seed = tokens, steps, lr, seed
         self._entries: dict[Replacement, Entry] = {}
 
+    @property
+    def network(self) -> BlockNetwork:
+        """See :class:`~search.training.Parent`."""
+        return self._parent
+
     def entry(self, replacement: Replacement) -> Entry | None:
         """A replacement, from memory or its file; None if it has not been made yet."""
         if replacement not in self._entries and (stored := _read(self._path(replacement))) is not None:

@@ -23,7 +23,7 @@ REPLACEMENTS: Mapping[str, Mapping[str, Any]] = {
     "none": {"_target_": "spaces.models.block.NoAttention"},
 }
 SHARES = (0.0, 0.25, 0.5, 1.0)  # of the hidden features
-TRAIN = {"epochs": 3, "distillation": 0.5, "keep_best": True}
+TRAIN = {"epochs": 3, "distillation": 0.5, "hidden": 0, "relations": 0, "keep_best": True}
 LR_SHARE = 0.3  # of the learning rate that the member was trained with
 NO_TEACHER = ("mixup",)  # training settings that do not go with a teacher, which saw whole examples
 

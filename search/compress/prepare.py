@@ -38,7 +38,13 @@ def validate_compression(space: Space, teacher: str | None) -> None:
     Raises:
         ConfigError: a setting is invalid, or the space has dimensions that a compression cannot have.
     """
-    shares = [share for settings in space.train_corners() if (share := settings.get("distillation"))]
+    corners = list(space.train_corners())
+    shares = [share for settings in corners if (share := settings.get("distillation"))]
+    for name in ("hidden", "relations"):
+        if space.compression is None and (weights := [each for settings in corners if (each := settings.get(name))]):
+            raise ConfigError(
+                f"train.{name}={weights[-1]}: it is for spaces with the section compression; it must be 0"
+            )
     if teacher is not None and not shares and space.compression is None:
         raise ConfigError(f"teacher={teacher!r}: it has no effect without train.distillation above 0")
     if space.compression is None:

@@ -101,11 +101,13 @@ def train(architecture: Architecture, setting: Setting, *, seed: int) -> Repetit
     """The metrics of a whole training, whose weights, order of examples and dropout depend on ``seed``."""
     settings, parent = TrainSettings(**architecture["train"]), setting.parent
     network, fitted = build(architecture, setting.task, seed=seed), task_of(architecture, setting.task)
-    teacher = None
+    teacher = source = None
     if parent is not None:
         parent.load_into(network, architecture)
-        teacher = parent.logits
-    with LightningFit(network, fitted, settings, seed=seed, device=setting.device, teacher=teacher) as training:
+        teacher, source = parent.logits, parent.network
+    with LightningFit(
+        network, fitted, settings, seed=seed, device=setting.device, teacher=teacher, parent=source
+    ) as training:
         for epoch, _ in training:
             if epoch == settings.epochs:
                 return Repetition(training.evaluate("validation"), training.evaluate("test"))

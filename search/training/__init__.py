@@ -57,6 +57,10 @@ class Parent(Protocol):
     def logits(self) -> Tensor:
         """Its predictions for the training examples, ``(examples, classes)``."""
 
+    @property
+    def network(self) -> nn.Module:
+        """The network, in evaluation mode."""
+
     def load_into(self, network: nn.Module, architecture: Mapping[str, Any]) -> None:
         """Give a network that has just been built its first weights."""
 

@@ -43,7 +43,8 @@ def check_settings(settings: TrainSettings, task: Task) -> None:
         for name in changed
         if changed[name] and not task.uses_cross_entropy
     ]
-    if settings.distillation and settings.mixup:
-        problems.append(f"mixup={settings.mixup!r}: with distillation it must be 0, as the teacher saw whole examples")
+    for name in ("distillation", "hidden", "relations"):
+        if getattr(settings, name) and settings.mixup:
+            problems.append(f"mixup={settings.mixup!r}: with {name} it must be 0, as the teacher saw whole examples")
     if problems:
         raise ValueError("\n".join(problems))

@@ -4,8 +4,7 @@ Training waits while the caller decides, and ends when the caller leaves the con
 
     with LightningFit(network, task, settings, seed=0) as training:
         for epoch, metric in training:
-            if should_stop(metric):
-                break
+            ...
 
 Between two batches it also waits while another worker of the host measures a latency. Ctrl-C is raised in the main
 thread, not inside Lightning, which would exit the process.
@@ -53,6 +52,7 @@ class LightningFit:
         checkpoint: the file of a :meth:`state_dict`, saved by PyTorch; training resumes exactly where it was saved.
         is_over: called before each batch; if true, the iterator ends without the epoch in progress.
         teacher: predictions to learn from, see :class:`~search.training.loss.TrainingLoss`.
+        parent: what a compressed network imitates, see :class:`~search.training.imitation.Imitation`.
 
     Attributes:
         cut: whether ``is_over`` has ended the training.
@@ -72,6 +72,7 @@ class LightningFit:
         checkpoint: Path | io.BytesIO | None = None,
         is_over: Callable[[], bool] = lambda: False,
         teacher: Tensor | None = None,
+        parent: nn.Module | None = None,
     ) -> None:
         self._is_over, self.cut = is_over, False
         check_settings(settings, task)
@@ -90,6 +91,7 @@ class LightningFit:
             optimizer_state=saved and saved["optimizer"],
             fused=device.precision == "32-true",
             teacher=teacher,
+            parent=parent,
         )
         self._scaler_state: dict[str, Any] = saved.get("scaler", {}) if saved else {}
         if saved and self._module.average is not None:

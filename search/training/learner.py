@@ -94,6 +94,7 @@ class LightningTraining:
             checkpoint=checkpoint.content() if resume else None,
             is_over=learner.is_over,
             teacher=None if learner.parent is None else learner.parent.logits,
+            parent=None if learner.parent is None else learner.parent.network,
         )
 
     @property

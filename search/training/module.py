@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from search.training.average import WeightAverage
 from search.training.divergence import FiniteChecks, check_metric
+from search.training.imitation import Imitation
 from search.training.loss import TrainingLoss
 from search.training.schedule import learning_rate_factor
 from search.training.settings import TrainSettings
 from spaces.augmentation import augmentations
 from spaces.augmentation.mixing import mixup
+from spaces.models.network import BlockNetwork
 from spaces.seeds import epoch_seed
 from spaces.tasks import Batch, Split, Task
 
@@ -25,6 +27,7 @@ from spaces.tasks import Batch, Split, Task
 class TrainingModule(lightning.LightningModule):
     """The remaining epochs of a training, of which ``epochs_done`` are completed; ``optimizer_state`` is from there.
 
+    ``teacher`` are the predictions of a teacher, ``parent`` is the network that a compressed one imitates, if any.
     ``evaluated`` is the network that is evaluated: the trained one, or the average of its weights.
     """
 
@@ -39,11 +42,15 @@ class TrainingModule(lightning.LightningModule):
         optimizer_state: dict[str, Any] | None,
         fused: bool = True,
         teacher: Tensor | None = None,
+        parent: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.network, self.task, self.settings = network, task, settings
         self.seed, self.epochs_done, self.optimizer_state = seed, epochs_done, optimizer_state
         self.loss = TrainingLoss(task, settings, teacher)
+        self.imitation: Imitation | None = None  # no module: the parent stays in evaluation mode
+        if isinstance(parent, BlockNetwork) and (settings.hidden or settings.relations):
+            self.imitation = Imitation(settings, parent)
         self.augmentations = augmentations(settings, task)
         self.average = WeightAverage(network, settings.ema) if settings.ema else None
         self.evaluated: nn.Module = network if self.average is None else self.average.network
@@ -66,6 +73,10 @@ class TrainingModule(lightning.LightningModule):
     def _loss(self, batch: Batch) -> Tensor:
         for augment in self.augmentations:
             batch = augment(batch)
+        if self.imitation is not None:
+            assert isinstance(self.network, BlockNetwork)
+            logits, loss = self.imitation(self.network, batch)
+            return loss + self.loss(logits, batch)
         if not self.settings.mixup:
             return self.loss(self.network(batch), batch)
         batch, other_labels, share = mixup(batch, self.settings.mixup)

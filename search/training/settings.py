@@ -34,6 +34,9 @@ class TrainSettings(AugmentSettings):
         distillation: share of the training loss that is the divergence from a teacher's predictions, where there is one
             (Hinton et al., "Distilling the Knowledge in a Neural Network", 2015); the rest is that of the labels.
         temperature: by which the logits of both are divided in it.
+        hidden: weight of the difference from the parent's hidden states after each block, which is added to the loss
+            where a network is compressed, see :mod:`search.training.imitation`.
+        relations: weight of the difference from its similarities of tokens after the last block, likewise.
         ema: decay per step of the moving average of the weights, which is evaluated in place of them; 0: no average.
         keep_best: whether the weights of the epoch with the best validation metric count, instead of the last ones.
     """
@@ -51,6 +54,8 @@ class TrainSettings(AugmentSettings):
     class_weights: str = "none"
     distillation: float = 0.0
     temperature: float = 2.0
+    hidden: float = 0.0
+    relations: float = 0.0
     ema: float = 0.0
     keep_best: bool = False
 
@@ -66,7 +71,7 @@ class TrainSettings(AugmentSettings):
             raise ValueError(f"warmup={self.warmup!r}: it must be a share of all steps, at least 0 and below 1")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule={self.schedule!r}: it must be {', '.join(SCHEDULES)}")
-        check_number(0.0, weight_decay=self.weight_decay)
+        check_number(0.0, weight_decay=self.weight_decay, hidden=self.hidden, relations=self.relations)
         check_number(0.0, 1.0, distillation=self.distillation)
         check_above(0.0, temperature=self.temperature)
         for name in ("label_smoothing", "ema"):
