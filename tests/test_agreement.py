@@ -38,6 +38,13 @@ class Study:
         self.study.set_user_attr("ceilings", [1.0])
         self.store, self.meter = TrialStore(self.study), Drifting()
         self.tracking = MlflowTracking(uri=f"sqlite:///{folder}/mlflow.db")
+        self.store.write_run_start(
+            f"python -m search.run +space=tiny study={name}",
+            budget="9 trials",
+            machine="a processor, 2 cores",
+            versions={},
+            checkpoints=folder,
+        )
         description = Description.of(self.store, OBJECTIVES, {"model.width"})
         self.tracking.start(
             name, identity=self.store.study_id(), objectives=OBJECTIVES, config="", description=description

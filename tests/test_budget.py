@@ -1,5 +1,6 @@
 """The time budget of a run, on a clock that advances with the training steps."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from search.budget.deadline import OUT_OF_TIME, Deadline, TrialSeconds, was_cut
 from search.budget.reserve import closing_s, remeasuring_s
 from search.config import parse_duration
 from search.lifecycle import Done, Resume, Sample
-from search.report.status import SILENT_S, StatusLine, format_seconds
+from search.report.status import StatusLine, format_seconds
 from search.study.history import History
 from search.study.records import Objectives, Record, State, Stop
 from search.study.store import TrialStore
@@ -223,15 +224,42 @@ def test_seconds_are_formatted(seconds, text):
     assert format_seconds(seconds) == text
 
 
-def test_the_status_begins_with_the_time_left_and_is_printed_when_nothing_else_is(capsys, monkeypatch):
+@pytest.mark.parametrize("level", ["text", "json"])
+def test_the_status_is_printed_when_nothing_else_is_and_less_and_less_often(level, capsys, monkeypatch):
     clock = Clock()
-    status = StatusLine(Deadline(600.0, clock=clock))
+    status = StatusLine(Deadline(600.0, clock=clock), level=level)
     monkeypatch.setattr("search.report.status.time.monotonic", clock)
     status.phase("reading the data")
+    capsys.readouterr()
+    seen = []
+
+    def run_until(end):
+        while clock.seconds < end:
+            clock.seconds += 1.0
+            status.print_if_silent()
+            if out := capsys.readouterr().out:
+                seen.append((clock.seconds, out))
+
+    run_until(250.0)
+    assert [seconds for seconds, _ in seen] == [4.0, 12.0, 28.0, 60.0, 120.0, 180.0, 240.0]
+    first = seen[0][1]
+    if level == "json":
+        expected = {"event": "status", "text": "reading the data", "elapsed_s": 4.0, "left_s": 596.0}
+        assert json.loads(first) == expected
+    else:
+        assert first == "9:56 left · reading the data\n"
+    seen.clear()
+    status.write("a trial")
+    assert capsys.readouterr().out == "a trial\n"
+    run_until(263.0)
+    assert [seconds for seconds, _ in seen] == [254.0, 262.0]
+
+
+def test_the_status_begins_with_the_time_left(capsys):
+    clock = Clock()
+    status = StatusLine(Deadline(600.0, clock=clock))
+    status.phase("reading the data")
     assert capsys.readouterr().out == "reading the data ...\n"
-    for clock.seconds in (1.0, SILENT_S - 1.0, SILENT_S, SILENT_S + 1.0):
-        status.print_if_silent()
-    assert capsys.readouterr().out == "9:56 left · reading the data\n"
     clock.seconds = 700.0
     assert status.line() == "0:00 left · reading the data"
     assert StatusLine(Deadline(clock=clock, used_s=5.0)).line() == "0:05 · "

@@ -119,11 +119,12 @@ def test_the_note_in_mlflow_says_what_the_page_says(folder):
         assert command in page
         assert command in note
     assert "mechanisms: softmax, linformer" in plain
-    assert plain.splitlines()[:4] == [
-        "**Searched:** FirstToken, 2 mechanisms, budget 36 trials, seed 7; a processor, 2 cores  ",
-        "**Found:** accuracy 0.9000 (test 0.8900 ±0.085) at 0.5 ms ±0.0% (#1); 2 points; baseline 0.6500  ",
-        "**Why:** linformer wins from 0.2 ms  ",
-        "**Next:** python -m search.front tiny --confirm 5; to explain, export, continue: see below",
+    assert plain.splitlines()[:2] == [
+        "**Searched:** FirstToken, 2 mechanisms, 36 trials, seed 7; a processor, 2 cores. "
+        "**Found:** accuracy 0.9000 (test 0.8900 ±0.085) at 0.5 ms ±0.0% (#1); 2 points; baseline 0.6500. "
+        "**Why:** linformer wins from 0.2 ms.  ",
+        "**Next:** python -m search.export tiny --knee --to model · "
+        "python -m search.front tiny --confirm 5 (or --why 0) · continue: python -m search.run +space=mine seed=7",
     ]
     for text in ("accuracy: model.width 60%, train.lr 40%", "The latest run ended: the space is exhausted."):
         assert text in plain

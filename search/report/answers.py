@@ -174,15 +174,13 @@ def in_short(
     objectives: Objectives,
     baselines: Sequence[BaselineResult],
 ) -> list[tuple[str, str]]:
-    """The four answers in a line each: what was searched, what was found, why, and what to do next.
-
-    The lines are short, since MLflow shows five of a note before a click.
-    """
+    """The four answers in short: what was searched, what was found, why, and what to do next."""
     metric, cost, members = objectives.metric, objectives.costs[0], front(records, objectives)
     known = dict(description.rows)
     count = len(known["mechanisms"].split(", "))
     searched = [known["task"], f"{count} mechanism{'s' * (count != 1)}"]
-    searched += [f"{name} {known[name]}" for name in ("budget", "seed") if name in known]
+    searched += [known["budget"]] if "budget" in known else []
+    searched += [f"seed {known['seed']}"] if "seed" in known else []
     hosts = sorted({member.timing.host for member in members if member.timing})
     where = known.get("machine", ", ".join(hosts))
     lines = [("Searched", ", ".join(searched) + (f"; {where}" if where else ""))]
@@ -202,8 +200,13 @@ def in_short(
             others[MOST_WINNERS - 1 : -1] = [", ..."]
         lines.append(("Why", f"{first} wins from {_amount(cost, low)}{''.join(others)}"))
     name = shlex.quote(description.study)
-    after = f"python -m search.front {name} --confirm 5; to explain, export, continue: see below"
-    lines.append(("Next", after if members else f"python -m search.report {name}"))
+    after = [f"python -m search.report {name}"]
+    if members:
+        after = [f"python -m search.export {name} --knee --to model"]
+        after += [f"python -m search.front {name} --confirm 5 (or --why {members[0].number})"]
+    if description.command:
+        after += [f"continue: {description.command}"]
+    lines.append(("Next", " · ".join(after)))
     return lines
 
 

@@ -1,6 +1,7 @@
 """The progress of a run for programs: a JSON object a line, with ``event`` and the values of that event.
 
-Events: ``phase``, ``message``, ``trial_progress``, ``trial_ended``, ``front``, ``run_ended`` and ``seconds``.
+Events: ``phase``, ``status`` (after some silence), ``message``, ``trial_progress``, ``trial_ended``, ``front``,
+``run_ended`` and ``seconds``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The status of a run from its first second: a live line on a terminal, elsewhere a plain line every few seconds.
+"""The status of a run from its first second: a live line on a terminal, elsewhere a plain line after some silence.
 
 Only light imports: it is shown before PyTorch is imported.
 """
@@ -23,6 +23,7 @@ from search.report.events import event
 MIN_ROWS = 20  # of a terminal, for the live view
 FILE_WIDTH = 160  # characters per line if the output is not a terminal
 SILENT_S = 4.0  # after which the status is printed if the output is not a terminal
+LONGEST_SILENT_S = 60.0  # while only the status is printed each time takes twice as long, up to this: logs stay short
 
 
 class TimedConsole(Console):
@@ -55,7 +56,7 @@ class StatusLine:
         deadline: of the run; the line begins with the time that is left.
         console: prints the line.
         shown: false in a process whose output is not the user's terminal: nothing is printed.
-        level: how much is printed; ``quiet`` shows no status line, and ``json`` prints phases as JSON.
+        level: how much is printed; ``quiet`` shows no status line, and ``json`` prints phases and status as JSON.
     """
 
     def __init__(
@@ -72,13 +73,14 @@ class StatusLine:
         self.view: Callable[[], Sequence[str]] = lambda: ()
         self._deadline = deadline
         self._live = Live(console=self.console, transient=True, refresh_per_second=4, get_renderable=self._renderable)
+        self._silent_s, self._status_at = SILENT_S, 0.0  # to wait, and when the status was last printed
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._print_regularly, name="status", daemon=True)
 
     def __enter__(self) -> Self:
         if self._shown and self.console.is_terminal:
             self._live.start()
-        elif self._shown:
+        elif self._announces:
             self._thread.start()
         return self
 
@@ -87,7 +89,7 @@ class StatusLine:
     ) -> None:
         if self._shown and self.console.is_terminal:
             self._live.stop()
-        elif self._shown:
+        elif self._announces:
             self._ended.set()
             self._thread.join()
 
@@ -112,9 +114,20 @@ class StatusLine:
         return f"{when} · {self.text()}"
 
     def print_if_silent(self) -> None:
-        """Print the status unless something was printed within the last ``SILENT_S`` seconds."""
-        if time.monotonic() - self.console.printed_at >= SILENT_S:
+        """Print the status unless something was printed within the last ``SILENT_S`` seconds.
+
+        While nothing but the status is printed, that time doubles, up to ``LONGEST_SILENT_S``.
+        """
+        if self.console.printed_at != self._status_at:
+            self._silent_s = SILENT_S
+        if time.monotonic() - self.console.printed_at < self._silent_s:
+            return
+        if self.level == "json":
+            left_s = self._deadline.total_left_s() if self._deadline.limited else None
+            self.write(event("status", text=self.text(), elapsed_s=self._deadline.elapsed_s(), left_s=left_s))
+        else:
             self.console.print(escape(self.line()))
+        self._status_at, self._silent_s = self.console.printed_at, min(2 * self._silent_s, LONGEST_SILENT_S)
 
     def _print_regularly(self) -> None:
         while not self._ended.wait(1.0):

@@ -149,6 +149,7 @@ def _search(
     reporter: ProgressReporter | JsonReporter
     if status.level == "json":
         reporter = JsonReporter(search.objectives, n_trials, built.baselines, write=status.write)
+        status.text = lambda: "running trials"
     else:
         reporter = ProgressReporter(
             search.objectives,
