@@ -152,6 +152,10 @@ def test_a_tokenizer_file_is_read(tmp_path):
         ({"lowercase": False}, "lowercase=False: with tokens=bytes nothing is learned"),
         ({"tokens": "bpe", "lowercase": "no"}, "lowercase='no': it must be true or false"),
         ({"tokens": "bpe", "vocabulary": 1}, "vocabulary=1: it must be a whole number from 2"),
+        (
+            {"tokens": "bpe", "vocabulary": 10**12},
+            "vocabulary=1000000000000: it must be .* from 2 to 1048576",
+        ),
         ({"tokens": "bpe", "length": 0}, "length=0: it must be a whole number from 1"),
     ],
 )

@@ -224,6 +224,7 @@ def test_unusable_files_are_refused(parallel, spoil, message):
         ({"folder": ".", "source": "de"}, "a folder needs the file name endings of its languages"),
         ({"tokens": "unigram"}, "tokens='unigram': it must be words, bytes, bpe or a file that ends in .json"),
         ({"tokens": "bpe", "vocabulary": 255}, "vocabulary=255: it must be a whole number from 256"),
+        ({"tokens": "bpe", "vocabulary": 10**12}, "vocabulary=1000000000000: it must be .* from 256 to 1048576"),
         ({"tokens": "bytes", "vocabulary": 300}, "vocabulary=300: with tokens=bytes nothing is learned"),
         ({"answer_length": 1}, "answer_length=1"),
     ],

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from spaces.dimensions import check_whole
 from spaces.tasks.sources.learned_tokens import read_tokenizer
-from spaces.tasks.sources.tokens import DEFAULT_VOCABULARY
+from spaces.tasks.sources.tokens import DEFAULT_VOCABULARY, MAX_VOCABULARY
 
 BYTES = 256
 LEARNED = ("words", "bpe")
@@ -38,7 +38,7 @@ def check_tokens(tokens: str, vocabulary: int | None) -> None:
     if vocabulary is not None:
         if tokens not in LEARNED:
             raise ValueError(f"vocabulary={vocabulary}: with tokens={tokens} nothing is learned; write null")
-        check_whole(BYTES if tokens == "bpe" else 1, vocabulary=vocabulary)
+        check_whole(BYTES if tokens == "bpe" else 1, MAX_VOCABULARY, vocabulary=vocabulary)
 
 
 def pair_tokens(tokens: str, vocabulary: int | None, texts: Iterable[str]) -> PairTokens:

@@ -17,6 +17,7 @@ from spaces.tasks.sources.learned_tokens import LEARNED, learn, read_tokenizer
 
 Ids = np.ndarray[Any, Any]  # of one text, int32
 DEFAULT_VOCABULARY = 8192
+MAX_VOCABULARY = 1 << 20  # a larger one would make the embedding too large
 DERIVED = {"spec", "ids", "encoder", "_loaded", "_variants"}  # attributes of a task that depend on its tokens
 
 
@@ -82,7 +83,7 @@ class TokenSettings:
             if value is not None and self.tokens not in LEARNED:
                 raise ValueError(f"{name}={value}: with tokens={self.tokens} nothing is learned; write null")
         if self.vocabulary is not None:
-            check_whole(2, vocabulary=self.vocabulary)
+            check_whole(2, MAX_VOCABULARY, vocabulary=self.vocabulary)
 
     @property
     def unit(self) -> str:
