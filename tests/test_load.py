@@ -1,11 +1,13 @@
 """The command that measures storage and decisions: a fake objective, and what it counts as lost."""
 
+import itertools
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+import tracemalloc
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -18,10 +20,13 @@ from search.config import CONF
 from search.load import measure
 from search.load.__main__ import _parser, main
 from search.load.measure import Spent, fill, lost, opened
-from search.load.objective import EPOCHS, OBJECTIVES, ended_trials
+from search.load.objective import EPOCHS, OBJECTIVES, ended_trials, fake_search
+from search.pruning.ceiling import Ceiling
+from search.samplers.surrogate import SurrogateSampler
 from search.study import bulk
 from search.study.attributes import TRAINING
 from search.study.bulk import add_trials
+from search.study.history import History
 from search.study.records import front
 from search.study.store import TrialStore
 
@@ -97,6 +102,48 @@ def test_only_the_outermost_calls_of_the_storage_are_counted(monkeypatch):
     storage.set_trial_user_attr(0, "other", [])
     storage.get_trial(0)
     assert (spent.storage_s, spent.reports, spent.calls) == (8.0, [3.0], 3)
+
+
+def cost(action):
+    """Calls of functions, and bytes at the peak."""
+    calls = 0
+
+    def count(*_):
+        nonlocal calls
+        calls += 1
+
+    tracemalloc.start()
+    sys.setprofile(count)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return calls, peak
+
+
+@pytest.mark.slow
+def test_the_cost_of_a_decision_grows_no_faster_than_the_trials():
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    study.add_trials(list(ended_trials(1601)))
+    records, costs = TrialStore(study).records(), []
+    for count in (400, 800, 1600):
+        history, search = (
+            History.of(records[:count], OBJECTIVES),
+            fake_search(SurrogateSampler(candidates=32), Ceiling()),
+        )
+        search.proposer.propose(history, may_start=True, repeats=False)
+        history.add(records[count])  # what the earlier decision has computed does not count
+        costs.append(
+            [
+                *cost(lambda: search.proposer.propose(history, may_start=True, repeats=False)),  # noqa: B023
+                *cost(lambda: search.pruner.should_stop(history.record(records[0].number), history)),  # noqa: B023
+            ]
+        )
+    assert all(more <= 2.3 * less for each in itertools.pairwise(costs) for less, more in zip(*each, strict=True)), (
+        costs
+    )
 
 
 def rows(output):
