@@ -23,8 +23,8 @@ from search.training.evaluation import evaluate_split
 from spaces.dimensions import ConfigError
 from spaces.tasks.multitask import Multitask
 from spaces.tasks.table import Table
-from spaces.tasks.text import Text
 from spaces.tasks.translation import Translation
+from spaces.tasks.tts import Tts
 
 ROOT = Path(__file__).parents[1]
 DATABASE = "paretoformer.db"
@@ -223,7 +223,7 @@ def test_a_member_whose_weights_are_gone_is_refused(folder, tmp_path, capsys):
 
 NOT_YET = [
     (Translation, {}, "its answers are sequences of their own"),
-    (Text, {"predict": "next_byte"}, "its answers are not classes"),
+    (Tts, {}, "its answers are not classes"),
     (Multitask, {"tasks": {"a": FirstToken(), "b": FirstToken()}}, "it has several tasks"),
 ]
 

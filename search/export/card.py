@@ -43,13 +43,14 @@ def card(origin: Origin, task: Task, settings: Mapping[str, Any], results: Seque
     """
     trial, metric = origin.trial, origin.objectives.metric
     names = settings["class_names"]
+    language_model = settings["language_model"]
     listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     lines = [
         f"# {origin.study}, trial {trial.number}",
         "",
-        f"{_article(settings['kind'])}, exported by Paretoformer: {describe(trial.architecture)}.",
+        f"{_article(settings)}, exported by Paretoformer: {describe(trial.architecture)}.",
         "",
-        f"- Classes: {listed}",
+        *([] if language_model else [f"- Classes: {listed}"]),
         f"- Input: {_describe_input(settings)}",
         f"- Data: `{_given(origin.identity['task'])}`",
         f"- Fingerprint of the data (SHA-256 of all examples as tokens, with their labels): `{fingerprint(task)}`",
@@ -74,6 +75,7 @@ def card(origin: Origin, task: Task, settings: Mapping[str, Any], results: Seque
         f" minimum of one example of full length on one thread of {_machine()}, with the spread over the rounds of the"
         f" measurement. In the study it was {_latency(trial)}.",
         "",
+        *_without_cache(settings, results),
         *_quantization(trial),
         "## Use",
         "",
@@ -85,7 +87,7 @@ def card(origin: Origin, task: Task, settings: Mapping[str, Any], results: Seque
         "from inference import load",
         "",
         'model = load(".")  # needs numpy and onnxruntime, or numpy and torch',
-        f"print(model.predict([{EXAMPLES[settings['kind']]}]))",
+        f"print(model.{'generate' if language_model else 'predict'}([{EXAMPLES[settings['kind']]}]))",
         "```",
         "",
         "With the package `paretoformer`, `search.export.rebuild.load_network` builds the network from"
@@ -114,15 +116,16 @@ def _given(task: Mapping[str, Any]) -> str:
     return json.dumps({name: value for name, value in task.items() if value is not None})
 
 
-def _article(kind: str) -> str:
+def _article(settings: Mapping[str, Any]) -> str:
     names = {"text": "texts", "image": "images", "audio": "recordings", "tokens": "sequences"}
-    return f"A classifier of {names[kind]}"
+    return f"A {'language model' if settings['language_model'] else 'classifier'} of {names[settings['kind']]}"
 
 
 def _describe_input(settings: Mapping[str, Any]) -> str:
     length, kind = settings["length"], settings["kind"]
     if kind == "text":
-        return f"texts as {settings['tokens']}, truncated to {length} tokens"
+        most = f"of which the last {length} count" if settings["language_model"] else f"truncated to {length} tokens"
+        return f"texts as {settings['tokens']}, {most}"
     if kind == "image":
         return f"images of {settings['width']} by {settings['height']} pixels and {settings['channels']} channels"
     if kind == "audio":
@@ -161,6 +164,12 @@ def _program_row(result: Result, metric: str) -> str:
     latency = f"{result.latency.ms:.3f} ms ±{result.latency.spread:.1%}"
     free = ", ".join(result.free) if result.file else "batch, length"
     return f"| {result.runtime} | {result.file} | {free} | {error} | {result.test[metric]:.4f} | {latency} |"
+
+
+def _without_cache(settings: Mapping[str, Any], results: Sequence[Result]) -> list[str]:
+    if not settings["language_model"] or all(result.problem for result in results[1:]):
+        return []
+    return ["The programs have no cache of earlier tokens: for each new one they read the whole text again.", ""]
 
 
 def _quantization(trial: Record) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from search.programs.interface import is_language_model
 from spaces.tasks import Task
 from spaces.tasks.arrays import Arrays
 from spaces.tasks.cifar10 import Cifar10
@@ -26,6 +27,7 @@ def preprocessing(task: Task) -> tuple[dict[str, Any], str | None]:
         "per_token": spec.per_token,
         "vocabulary": spec.vocabulary,
         "features": spec.features,
+        "language_model": is_language_model(task),
     }
     if isinstance(task, LabelledTexts | Text):
         tokenizer = task.encoder.file if isinstance(task.encoder, LibraryEncoder) else None

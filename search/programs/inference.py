@@ -3,6 +3,8 @@
     model = load("FOLDER")
     model.predict(["a text", "another one"])    # [{"label": ..., "probability": ..., "probabilities": {...}}, ...]
 
+That of a language model gives each text's continuation and bits per byte; see also :meth:`Model.generate`.
+
 Copies of this file and of ``encoders.py`` are in every exported folder, where ``python inference.py FILE`` predicts
 too. They need numpy and onnxruntime, or numpy and torch; what ``encoders.py`` needs besides, it says.
 """
@@ -25,6 +27,7 @@ if __package__:
 else:  # in an exported folder
     from encoders import ENCODERS, Array  # type: ignore[import-not-found,no-redef,unused-ignore]
 
+CONTINUATION = 100  # bytes
 SAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # an environment variable of PyTorch
 
 
@@ -34,7 +37,8 @@ class Model:
     def __init__(self, run: Callable[[dict[str, Array]], Array], settings: dict[str, Any], folder: Path) -> None:
         self.settings = settings
         self.class_names: list[str] = settings["class_names"]
-        self._run, self._encode = run, ENCODERS[settings["kind"]](settings, folder)
+        most = None if settings["language_model"] else settings["length"]  # what a classifier reads of a text
+        self._run, self._encode = run, ENCODERS[settings["kind"]](settings | {"length": most}, folder)
 
     def encode(self, examples: Iterable[Any]) -> list[Array]:
         """The tokens of each example: ids ``(length,)`` or frames ``(length, features)``."""
@@ -52,8 +56,47 @@ class Model:
         return found
 
     def predict(self, examples: Iterable[Any]) -> list[dict[str, Any]]:
-        """The label, its probability and the probabilities of all classes; lists of them for an output per token."""
-        return [self._answer(logits) for logits in self.logits(examples)]
+        """The label, its probability and the probabilities of all classes; lists of them for an output per token.
+
+        Of a language model, the most probable continuation by ``CONTINUATION`` bytes, and the bits per byte of the
+        text, None where it has only one.
+        """
+        if not self.settings["language_model"]:
+            return [self._answer(logits) for logits in self.logits(examples)]
+        texts = list(examples)
+        continued = zip(self.generate(texts), map(self.bits_per_byte, texts), strict=True)
+        return [{"continuation": text, "bits_per_byte": bits} for text, bits in continued]
+
+    def generate(
+        self, texts: Sequence[str], count: int = CONTINUATION, *, temperature: float = 0.0, seed: int = 0
+    ) -> list[str]:
+        """Continue each text by ``count`` bytes: the most probable ones, or with a temperature above 0 random ones.
+
+        They are drawn from the softmax of the logits, divided by the temperature. Each byte is predicted from as many
+        before it as the model takes.
+        """
+        random, continuations = np.random.default_rng(seed), []
+        for ids in self.encode(texts):
+            before = len(ids)
+            for _ in range(count):
+                logits = self._batch([ids[-self.settings["length"] :]])[0][min(len(ids), self.settings["length"]) - 1]
+                # The largest of the logits plus Gumbel noise is a draw from their softmax.
+                noise = random.gumbel(size=len(logits)) if temperature else 0.0
+                ids = np.append(ids, np.argmax(logits / (temperature or 1.0) + noise))
+            continuations.append(bytes(ids[before:].tolist()).decode(errors="replace"))
+        return continuations
+
+    def bits_per_byte(self, text: str) -> float | None:
+        """The mean of -log2 of the probabilities of all bytes but the first, in windows as long as the model takes."""
+        (ids,), length = self.encode([text]), self.settings["length"]
+        bits = 0.0
+        for start in range(0, len(ids) - 1, length):
+            window, following = ids[start : start + length], ids[start + 1 : start + length + 1]
+            logits = self._batch([window])[0][: len(following)].astype(np.float64)
+            logits -= logits.max(-1, keepdims=True)
+            nats = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(following)), following]
+            bits += float(nats.sum() / np.log(2))
+        return bits / (len(ids) - 1) if len(ids) > 1 else None
 
     def _batch(self, tokens: Sequence[Array]) -> Array:
         settings = self.settings
@@ -62,7 +105,7 @@ class Model:
             raise ValueError(f"{longest} tokens; the model takes {settings['length']} at most")
         whole = max(settings["least"], -(-longest // multiple) * multiple)
         length = whole if settings["free_length"] else settings["length"]
-        if not settings["padded"] and any(len(each) != length for each in tokens):
+        if not (settings["padded"] or settings["language_model"]) and any(len(each) != length for each in tokens):
             raise ValueError(f"{longest} tokens; the model takes {length}")
         features = settings["features"]
         shape = (len(tokens), length) if features is None else (len(tokens), length, features)
@@ -106,7 +149,9 @@ def load(folder: str | Path, *, runtime: str | None = None, threads: int = 1) ->
             except ImportError:
                 problems.append(f"{file} needs the package {name}, which is not installed")
                 continue
-            return Model(run, {**settings, "free_length": "length" in settings["free"][name]}, folder)
+            return Model(
+                run, {"language_model": False, **settings, "free_length": "length" in settings["free"][name]}, folder
+            )
     raise ValueError(f"{folder}: {'; '.join(problems) or f'unknown run-time {runtime}'}")
 
 
@@ -185,6 +230,8 @@ def main(arguments: Sequence[str] | None = None, *, folder: str | None = None, p
     for (name, _), answer in zip(examples, answers, strict=True):
         if asked.json:
             print(json.dumps({"input": name, **answer}, ensure_ascii=False))  # noqa: T201
+        elif "continuation" in answer:
+            print(name + answer["continuation"])  # noqa: T201
         elif isinstance(answer["label"], list):
             print(f"{' '.join(answer['label'])}\t{name}")  # noqa: T201
         else:

@@ -26,6 +26,8 @@ class Interface:
         padded: whether there is an input ``padding``.
         vocabulary: ids are 0..vocabulary-1; None: inputs are frames.
         features: of a frame.
+        language_model: whether logits are of the next token, and depend on no later ones, so that examples may be
+            padded without an input ``padding``.
     """
 
     length: int
@@ -33,6 +35,7 @@ class Interface:
     padded: bool
     vocabulary: int | None
     features: int | None
+    language_model: bool = False
 
     @property
     def least(self) -> int:
@@ -48,6 +51,8 @@ class Interface:
         spec = task.spec
         stride = {**architecture["model"], **(architecture.get("input") or {})}.get("stride") or 1
         length = -(-spec.length // stride) * stride
+        if is_language_model(task):
+            return cls(length, stride, False, spec.vocabulary, spec.features, language_model=True)
         padded = any(task.data(split).lengths is not None for split in SPLITS) or length > spec.length
         return cls(length, stride, padded, spec.vocabulary, spec.features)
 
@@ -65,15 +70,21 @@ class Interface:
         return {"inputs": inputs, "padding": padding}
 
 
+def is_language_model(task: Task) -> bool:
+    """Whether the answers of a task are the next tokens of texts."""
+    spec = task.spec
+    return spec.causal and spec.per_token and spec.vocabulary == spec.classes and task.metric not in METRICS
+
+
 def check_exportable(task: Task) -> None:
-    """Raise :class:`ConfigError` unless the task's answers are classes, one per example or per token."""
+    """Raise :class:`ConfigError` unless the task's answers are classes, one per example or token, or next tokens."""
     name = type(task).__name__
     problem = ""
     if task.spec.subtasks:
         problem = "it has several tasks"
     elif task.spec.answer_length is not None:
         problem = "its answers are sequences of their own, such as translations"
-    elif task.metric not in METRICS:
+    elif task.metric not in METRICS and not is_language_model(task):
         problem = f"its answers are not classes (its metric is {task.metric})"
     if problem:
-        raise ConfigError(f"{name} cannot be exported yet: {problem}; classifiers can")
+        raise ConfigError(f"{name} cannot be exported yet: {problem}; classifiers and language models can")

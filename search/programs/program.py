@@ -93,7 +93,8 @@ def _first_that_works(
 ) -> Program:
     problem = ""
     attempts: list[tuple[str, ...]] = [("batch", "length"), ("batch",)]
-    if not interface.padded or interface.length <= interface.least:  # then all examples are of the same length
+    of_one_length = not (interface.padded or interface.language_model)
+    if of_one_length or interface.length <= interface.least:
         del attempts[0]
     for free in attempts:
         try:
@@ -150,6 +151,14 @@ class LoadedProgram(nn.Module):
         """The logits, as of the network."""
         logits = torch.from_numpy(self._run(self.feed(batch)))
         return logits[:, : batch.inputs.shape[1]] if logits.dim() == 3 else logits
+
+    def generate(self, prompt: Tensor, max_new_tokens: int) -> Tensor:
+        """The most probable continuation ``(batch, max_new_tokens)`` of ``prompt``; a pass over all for each token."""
+        ids = prompt
+        for _ in range(max_new_tokens):
+            recent = ids[:, -self._interface.length :]
+            ids = torch.cat([ids, self(Batch(recent, None, recent))[:, -1:].argmax(-1)], dim=1)
+        return ids[:, prompt.shape[1] :]
 
     def feed(self, batch: Batch) -> Feed:
         """The inputs of the program."""

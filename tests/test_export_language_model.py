@@ -1,0 +1,100 @@
+"""The export of a language model: its folder continues texts and scores them as the network does."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from search.export.folder import export
+from search.export.rebuild import network_of
+from search.programs.inference import load, main
+from search.training.evaluation import evaluate_split
+from search.training.weights import write_weights
+from spaces.tasks import Batch
+from spaces.tasks.text import Text
+
+LENGTH, PROMPTS = 16, ["d", "def main(", "a text that is longer than the windows"]
+ARCHITECTURE = {
+    "model": {"_target_": "spaces.models.decoder.Decoder", "depth": 1, "width": 8, "heads": 2},
+    "pattern": ["softmax"],
+    "attention": {"softmax": {"_target_": "spaces.attention.softmax.SoftmaxAttention"}},
+    "train": {"epochs": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The folder, the network and the task; generated texts end in a window, and one file is a few bytes long."""
+    folder = tmp_path_factory.mktemp("language")
+    (folder / "texts").mkdir()
+    for number in range(20):
+        (folder / "texts" / f"{number}.txt").write_text(f"line {number} of a text\n" * (number % 5) + "the end")
+    task = Text(folder=str(folder / "texts"), predict="next_byte", length=LENGTH, generate=4)
+    torch.manual_seed(0)
+    network = network_of(ARCHITECTURE, task)
+    write_weights(folder / "weights", network.state_dict(), ARCHITECTURE)
+    (folder / "model").mkdir()
+    results = export(ARCHITECTURE, folder / "weights", task, folder / "model")
+    assert [result.problem for result in results] == [""] * 3
+    return folder / "model", network, task, results
+
+
+def logits_after(network, ids):
+    """The logits ``(256,)`` of the byte after ``ids``."""
+    inputs = torch.tensor([ids])
+    with torch.no_grad():
+        return network(Batch(inputs, None, inputs))[0, -1]
+
+
+def continued(network, text, count):
+    """The slow reference: the network reads the latest ``LENGTH`` bytes again for each new one."""
+    ids = list(text.encode())
+    for _ in range(count):
+        ids.append(int(logits_after(network, ids[-LENGTH:]).argmax()))
+    return bytes(ids[len(text.encode()) :]).decode(errors="replace")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_texts_are_continued_as_by_the_network(exported, runtime):
+    folder, network, *_ = exported
+    expected = [continued(network, text, 20) for text in PROMPTS]
+    assert load(folder, runtime=runtime).generate(PROMPTS, 20) == expected
+
+
+@pytest.mark.slow
+def test_bits_per_byte_are_those_of_the_task(exported):
+    folder, network, task, results = exported
+    expected = evaluate_split(network, task, "test")["bits_per_byte"]
+    model, rows = load(folder), [content for _, content in task.rows("test")]
+    bits = [model.bits_per_byte(row.decode()) * (len(row) - 1) for row in rows]
+    assert sum(bits) / sum(len(row) - 1 for row in rows) == pytest.approx(expected, abs=1e-4)
+    assert [result.test["bits_per_byte"] for result in results] == pytest.approx([expected] * 3, abs=1e-4)
+    assert model.bits_per_byte("a") is None
+
+
+@pytest.mark.slow
+def test_draws_follow_the_softmax_and_the_seed(exported):
+    folder, network, *_ = exported
+    model = load(folder)
+    drawn = [model.generate(["de"], 1, temperature=2.0, seed=seed)[0] for seed in range(300)]
+    assert drawn[:20] == [model.generate(["de"], 1, temperature=2.0, seed=seed)[0] for seed in range(20)]
+    assert model.generate(["de"], 5, temperature=1e-6) == model.generate(["de"], 5)
+    shares = (logits_after(network, list(b"de")) / 2.0).softmax(-1)
+    ascii_share = sum(each.isascii() for each in drawn) / len(drawn)
+    assert ascii_share == pytest.approx(float(shares[:128].sum()), abs=0.12)  # four standard deviations
+
+
+@pytest.mark.slow
+def test_the_command_continues_the_lines_of_a_file(exported, tmp_path, capsys):
+    folder, network, *_ = exported
+    (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
+    assert main([str(folder), str(tmp_path / "prompts.txt"), "--json"]) == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["input"] for each in answers] == PROMPTS
+    assert [each["continuation"] for each in answers] == [continued(network, text, 100) for text in PROMPTS]
+    command = [sys.executable, "-B", str(folder / "inference.py"), str(tmp_path / "prompts.txt")]
+    run = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True)
+    assert run.stdout.startswith(PROMPTS[0] + answers[0]["continuation"])
