@@ -37,7 +37,7 @@ def exported(tmp_path_factory):
     write_weights(folder / "weights", network.state_dict(), ARCHITECTURE)
     (folder / "model").mkdir()
     results = export(ARCHITECTURE, folder / "weights", task, folder / "model")
-    assert [result.problem for result in results] == [""] * 3
+    assert [result.problem for result in results] == [""] * 4
     return folder / "model", network, task, results
 
 
@@ -71,7 +71,8 @@ def test_bits_per_byte_are_those_of_the_task(exported):
     model, rows = load(folder), [content for _, content in task.rows("test")]
     bits = [model.bits_per_byte(row.decode()) * (len(row) - 1) for row in rows]
     assert sum(bits) / sum(len(row) - 1 for row in rows) == pytest.approx(expected, abs=1e-4)
-    assert [result.test["bits_per_byte"] for result in results] == pytest.approx([expected] * 3, abs=1e-4)
+    assert [result.test["bits_per_byte"] for result in results[:3]] == pytest.approx([expected] * 3, abs=1e-4)
+    assert results[3].test["bits_per_byte"] == pytest.approx(expected, abs=0.1)  # in 8-bit integers
     assert model.bits_per_byte("a") is None
 
 

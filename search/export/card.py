@@ -175,7 +175,7 @@ def _without_cache(settings: Mapping[str, Any], results: Sequence[Result]) -> li
 def _quantization(trial: Record) -> list[str]:
     if trial.architecture["model"].get("quantization", "none") == "none":
         return []
-    return ["The network (eager) computes linear layers in 8-bit integers, the programs in floating point.", ""]
+    return ["The network (eager) computes linear layers in 8-bit integers, `model.onnx` and `model.pt2` do not.", ""]
 
 
 def _latency(trial: Record) -> str:

@@ -23,6 +23,7 @@ from search.programs.program import (
     ExportError,
     LoadedProgram,
     Program,
+    export_int8,
     export_onnx,
     export_torch,
 )
@@ -36,6 +37,7 @@ from spaces.tasks import Task
 FORMATS: Mapping[str, Callable[[nn.Module, Interface, Path], Program]] = {  # by run-time
     "torch": export_torch,
     "onnxruntime": export_onnx,
+    "onnxruntime-int8": export_int8,
 }
 
 
@@ -44,7 +46,7 @@ class Result:
     """What an exported network, or a program of it, gives.
 
     Attributes:
-        runtime: ``eager``, ``torch`` or ``onnxruntime``.
+        runtime: ``eager``, or a name of :data:`FORMATS`.
         file: of the program; empty for the network itself.
         free: the free dimensions of the program.
         error: the largest difference of a logit from the network's on random inputs.

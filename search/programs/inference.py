@@ -133,7 +133,7 @@ def load(folder: str | Path, *, runtime: str | None = None, threads: int = 1) ->
 
     Args:
         folder: the folder.
-        runtime: ``onnxruntime`` or ``torch``; None: the first whose file is there and whose package is installed.
+        runtime: a name of ``RUNTIMES``; None: the first whose file is there and whose package is installed.
         threads: that the run-time uses.
     """
     folder = Path(folder)
@@ -147,7 +147,7 @@ def load(folder: str | Path, *, runtime: str | None = None, threads: int = 1) ->
             try:
                 run = open_program(folder / file, threads)
             except ImportError:
-                problems.append(f"{file} needs the package {name}, which is not installed")
+                problems.append(f"{file} needs the package {name.split('-')[0]}, which is not installed")
                 continue
             return Model(
                 run, {"language_model": False, **settings, "free_length": "length" in settings["free"][name]}, folder
@@ -185,7 +185,11 @@ def open_torch(path: Path, threads: int) -> Callable[[dict[str, Array]], Array]:
     return run
 
 
-RUNTIMES = {"onnxruntime": ("model.onnx", open_onnx), "torch": ("model.pt2", open_torch)}
+RUNTIMES = {
+    "onnxruntime": ("model.onnx", open_onnx),
+    "torch": ("model.pt2", open_torch),
+    "onnxruntime-int8": ("model.int8.onnx", open_onnx),  # last, as its answers differ from the network's
+}
 
 
 def read_examples(file: Path, kind: str, column: str = "text") -> Iterator[tuple[str, Any]]:

@@ -11,6 +11,7 @@ import contextlib
 import io
 import logging
 import re
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from search.programs.interface import Feed, Interface
 from spaces.tasks import Batch
 
 TOLERANCE = 1e-4  # largest accepted difference of a logit, relative to the largest logit
+INT8_TOLERANCE = 0.25  # the same of programs in 8-bit integers
 BATCHES = (1, 2, 5)  # sizes that a program is checked with
 Run = Callable[[Feed], NDArray[Any]]  # from inputs by name to logits
 
@@ -84,12 +86,25 @@ def export_onnx(network: nn.Module, interface: Interface, path: Path) -> Program
     return _first_that_works(network, interface, path, _write_onnx, open_onnx)
 
 
+def export_int8(network: nn.Module, interface: Interface, path: Path) -> Program:
+    """Write an ONNX program that multiplies by weights in 8-bit integers, as onnxruntime's dynamic quantization does.
+
+    Weights are rounded once, their inputs while the program runs: Jacob et al., "Quantization and Training of Neural
+    Networks for Efficient Integer-Arithmetic-Only Inference", 2018.
+
+    Raises:
+        ExportError: no attempt succeeded.
+    """
+    return _first_that_works(network, interface, path, _write_int8, open_onnx, INT8_TOLERANCE)
+
+
 def _first_that_works(
     network: nn.Module,
     interface: Interface,
     path: Path,
     write: Callable[[nn.Module, Interface, tuple[str, ...], Path], None],
     load: Callable[[Path, int], Run],
+    tolerance: float = TOLERANCE,
 ) -> Program:
     problem = ""
     attempts: list[tuple[str, ...]] = [("batch", "length"), ("batch",)]
@@ -104,7 +119,7 @@ def _first_that_works(
         except Exception as failure:  # the exporters raise whatever their passes raise
             problem = _cause(failure)
             continue
-        if error <= TOLERANCE * max(1.0, logits):
+        if error <= tolerance * max(1.0, logits):
             return Program(path, free, error, logits)
         problem = f"its logits differ by {error:.2g}"
     path.unlink(missing_ok=True)
@@ -135,6 +150,16 @@ def _write_onnx(network: nn.Module, interface: Interface, free: tuple[str, ...],
     )
     assert program is not None
     program.save(str(path))
+
+
+def _write_int8(network: nn.Module, interface: Interface, free: tuple[str, ...], path: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        exact = Path(folder) / "exact.onnx"
+        _write_onnx(network, interface, free, exact)
+        # Weights of 7 bits: on processors without VNNI instructions, sums of products of 8 bits saturate.
+        quantize_dynamic(exact, path, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
 
 
 class LoadedProgram(nn.Module):
