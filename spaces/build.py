@@ -20,6 +20,8 @@ from spaces.schema import shown
 from spaces.space import ROLES, Space
 from spaces.tasks import Task
 
+OF_BLOCKS = ("depth", "heads", "causal", "quantization")  # settings of model that its class does not take
+
 
 def build(architecture: Architecture, task: Task, *, seed: int = 0) -> nn.Module:
     """The network of an architecture, initialised with ``seed``; the state of the global generator is preserved.
@@ -164,7 +166,7 @@ def _shape(architecture: Architecture, task: Task, role: str = "") -> Shape:
     length = -(-spec.length // stride)
     if role == "decoder":
         length = spec.answer_length or length
-    causal = role == "decoder" or (spec.causal and not role)
+    causal = role == "decoder" or ((spec.causal or model.get("causal") is True) and not role)
     width: Any = model.get("width")  # Shape refuses None
     heads: Any = model.get("heads")
     return Shape(width, heads, length, causal)
@@ -202,7 +204,7 @@ def _mechanism(architecture: Architecture, name: str, role: str, task: Task) -> 
 
 def _model(architecture: Architecture, task: Task, mechanism: Callable[[str, str], Mechanism]) -> nn.Module:
     given = _model_settings(architecture)
-    settings = {name: value for name, value in given.items() if name not in ("depth", "heads", "quantization")}
+    settings = {name: value for name, value in given.items() if name not in OF_BLOCKS}
     blocks = {role: [mechanism(name, role) for name in names] for role, names in _roles(architecture, task).items()}
     mechanisms = {f"{role}_mechanisms" if role else "mechanisms": blocks[role] for role in blocks}
     network = instantiate(nn.Module, settings, "model", spec=task.spec, **mechanisms)

@@ -71,7 +71,8 @@ def test_feed_forward_equals_its_formula(activation):
         hidden = gate * gate.sigmoid() * up
         assert hidden.shape[-1] == 16, "two thirds of the hidden features, for the third projection"
     else:
-        hidden = {"gelu": F.gelu, "relu": F.relu}[activation](up)
+        tanh = 0.5 * up * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (up + 0.044715 * up**3)))
+        hidden = {"gelu": F.gelu(up), "gelu_tanh": tanh, "relu": F.relu(up)}[activation]
     torch.testing.assert_close(network(x), hidden @ network.down_proj.weight.T + network.down_proj.bias)
 
 
@@ -201,7 +202,7 @@ def trained_embedding(vocabulary=5, **settings):
         ({"stride": 2}, {"per_token": True}, "stride=2: this task has an output per token"),
         ({"embedding_std": 0.0}, {}, "embedding_std=0.0: it must be above 0"),
         ({"embedding_dropout": 1.0}, {}, "embedding_dropout=1.0: it must be at least 0 and below 1"),
-        ({"activation": "tanh"}, {}, "activation='tanh': it must be gelu, relu, swiglu"),
+        ({"activation": "tanh"}, {}, "activation='tanh': it must be gelu, gelu_tanh, relu, swiglu"),
         ({"positions": "rotary"}, {}, "positions='rotary': it must be learned, sinusoidal, none"),
         ({"pooling": "last"}, {}, "pooling='last': it must be mean, max, first"),
         ({"pooling": "max"}, {"per_token": True}, "pooling='max': this task has an output per token"),

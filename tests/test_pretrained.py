@@ -20,6 +20,7 @@ from spaces.attention.softmax import SoftmaxAttention
 from spaces.build import build
 from spaces.models.block import NoAttention
 from spaces.models.checkpoint import Checkpoint
+from spaces.models.families import FAMILIES
 from spaces.models.pretrained import PretrainedEncoder, important_neurons, kept_layers
 from spaces.tasks import Batch, TaskSpec
 from spaces.tasks.sources.tokens import TokenSettings
@@ -32,7 +33,8 @@ PADDING = torch.arange(LENGTH) >= torch.tensor([LENGTH, 4, 1])[:, None]
 
 def encoder(checkpoint, *, depth=LAYERS, mechanism=SoftmaxAttention, width=WIDTH, heads=HEADS, spec=SPEC, **settings):
     options = settings.pop("options", {})
-    mechanisms = [mechanism(Shape(width, heads, spec.length), **options) for _ in range(depth)]
+    causal = settings.pop("causal", False)
+    mechanisms = [mechanism(Shape(width, heads, spec.length, causal), **options) for _ in range(depth)]
     network = PretrainedEncoder(mechanisms, spec=spec, checkpoint=str(checkpoint), width=width, **settings)
     return network.eval()
 
@@ -61,11 +63,14 @@ SMALL = {
     "distilbert": {"dim": 24, "n_layers": 3, "n_heads": 4, "hidden_dim": 30, "vocab_size": 50},
 }
 SMALL["roberta"] = SMALL["bert"]
+SMALL["gpt2"] = {"n_embd": 24, "n_layer": 3, "n_head": 4, "n_inner": 30, "vocab_size": 50, "n_positions": 32}
+SMALL["llama"] = {**SMALL["bert"], "num_key_value_heads": 2, "max_position_embeddings": 32}
+SETTINGS = {"llama": {"kv_heads": 2, "rope": True}}  # of softmax attention
 
 
 @pytest.mark.parametrize("shards", [False, True])
 @pytest.mark.parametrize("head", [False, True])
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_hidden_states_are_those_of_transformers(family, head, shards, tmp_path):
     transformers = pytest.importorskip("transformers", exc_type=ImportError)
     config = transformers.AutoConfig.for_model(family, **SMALL[family])
@@ -77,12 +82,14 @@ def test_hidden_states_are_those_of_transformers(family, head, shards, tmp_path)
     model.save_pretrained(tmp_path, max_shard_size="20KB" if shards else "1GB")
     assert len(list(tmp_path.glob("*.safetensors"))) > shards
     spec = TaskSpec(length=LENGTH, vocabulary=50, classes=2, per_token=False)
-    network = encoder(tmp_path, width=24, heads=4, spec=spec)
+    causal = FAMILIES[family].causal
+    network = encoder(tmp_path, width=24, heads=4, spec=spec, causal=causal, options=SETTINGS.get(family, {}))
     # RoBERTa takes ids that are padding from the ids, so they must not occur elsewhere.
     ids = random_ids(48) + 2
     ids = ids.masked_fill(PADDING, 1 if family == "roberta" else 0)
     with torch.inference_mode():
         ours = features(network, ids, PADDING)
+        ours = ours if network.final_norm is None else network.final_norm(ours)
         base = getattr(model, model.base_model_prefix) if head else model
         theirs = base(ids, attention_mask=(~PADDING).long()).last_hidden_state
     torch.testing.assert_close(ours[~PADDING], theirs[~PADDING], rtol=1e-5, atol=1e-5)
@@ -250,6 +257,10 @@ def made(**options):
     return lambda folder: write_checkpoint(folder, **options)
 
 
+def llama(**config):
+    return made(config={"model_type": "llama", "hidden_act": "silu", **config})
+
+
 @pytest.mark.parametrize(
     ("write", "settings", "message"),
     [
@@ -264,10 +275,18 @@ def made(**options):
         (
             made(config={"model_type": "t5"}),
             {},
-            "model_type='t5' is not supported; it must be bert, roberta, distilbert",
+            "model_type='t5' is not supported; it must be bert, roberta, distilbert, gpt2, llama",
         ),
         (made(config={"hidden_size": None}), {}, "hidden_size is missing"),
         (made(config={"hidden_size": "big"}), {}, "hidden_size='big': it must be a whole number from 1"),
+        (llama(attention_bias=True), {}, "attention_bias=True is not supported; it must be False"),
+        (llama(rope_theta=5e5), {}, "rope_theta=500000.0 is not supported; it must be 10000.0"),
+        (llama(head_dim=3), {}, f"head_dim=3 is not supported; it must be {WIDTH // HEADS}"),
+        (llama(hidden_act="gelu"), {}, "'gelu' is not supported; it must be silu"),
+        (llama(), {}, "causal=False: the checkpoint attends to earlier tokens only; give model.causal=true"),
+        (llama(), {"causal": True}, "rope=false: for this checkpoint it must be true"),
+        (llama(), {"causal": True, "options": {"rope": True}}, "the weights have no embed_tokens.weight"),
+        (made(), {"options": {"rope": True}}, "rope=true: for this checkpoint it must be false"),
         (made(config={"hidden_act": "silu"}), {}, "'silu' is not supported; it must be gelu or relu"),
         (made(config={"position_embedding_type": "relative_key"}), {}, "'relative_key' is not supported"),
         (made(drop=["encoder.layer.2.output.dense.bias"]), {}, "the weights have no encoder.layer.2.output.dense.bias"),

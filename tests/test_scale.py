@@ -100,7 +100,9 @@ def test_default_spaces_exist():
 def test_a_run_says_which_space_and_scale_it_takes_and_why(tmp_path, monkeypatch, capsys):
     file = write_table(tmp_path / "a.csv")
     given = {}
-    monkeypatch.setattr("search.run.run", lambda config, *, used_s, task: given.update(config=config, task=task))
+    monkeypatch.setattr(
+        "search.workers.compose.run", lambda config, *, task, **_: given.update(config=config, task=task)
+    )
     own = [f"task.file={file}", "task.text=review", "task.label=stars", "tracking=none"]
     monkeypatch.setattr("sys.argv", ["search.run", "task=table", *own])
     main()

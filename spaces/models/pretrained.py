@@ -1,6 +1,6 @@
-"""Encoders that start from a trained checkpoint, of which layers, attention and feed-forward neurons may be left out.
+"""Classifiers that start from a checkpoint, of which layers, attention and feed-forward neurons may be left out.
 
-Blocks are post-norm, as in BERT (Devlin et al., 2019). With nothing left out and softmax attention the network computes
+With nothing left out and softmax attention the network computes
 what ``transformers`` computes from the same checkpoint. Which layers a shallower network takes: evenly spaced ones, as
 in DistilBERT (Sanh et al., 2019), or the first ones. Of the feed-forward networks, the neurons with the largest
 product of the norms of their weights are kept (as by magnitude in Li et al., "Pruning Filters for Efficient ConvNets",
@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism
+from spaces.attention.kernels.pairs import PairsAttention
+from spaces.attention.kernels.rotary import is_rotary
 from spaces.attention.projections import QKVMechanism
 from spaces.dimensions import check_number
 from spaces.models.block import Block, FeedForward
@@ -24,7 +26,7 @@ from spaces.models.encoder import pool
 from spaces.models.network import BlockNetwork
 from spaces.tasks import Batch, TaskSpec
 
-Weights = Mapping[str, tuple[Tensor, Tensor]]  # weight and bias of each part of a layer
+Weights = tuple[Tensor, Tensor | None]  # weight and bias
 Layers = Literal["spread", "first"]
 Pooling = Literal["mean", "max", "first"]
 
@@ -71,12 +73,13 @@ class PretrainedEncoder(BlockNetwork):
         _check_fit(source, spec, mechanisms, width)
         self.pooling = pooling
         self.tokens = nn.Embedding(source.vocabulary, width)
-        self.positions = nn.Parameter(torch.zeros(spec.length, width))
-        self.embedding_norm = nn.LayerNorm(width, eps=source.eps)
+        self.positions = nn.Parameter(torch.zeros(spec.length, width)) if source.family.positions else None
+        self.embedding_norm = _norm(source) if source.family.embedding_norm else None
         self.layers: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
             _block(mechanism, source, kept_features(share, source.hidden), dropout)
             for mechanism, share in zip(mechanisms, shares, strict=True)
         )
+        self.final_norm = _norm(source) if source.family.final_norm else None
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, spec.classes)
         nn.init.normal_(self.head.weight, std=0.02)
@@ -87,10 +90,16 @@ class PretrainedEncoder(BlockNetwork):
 
     @torch.no_grad()
     def _load(self, source: Checkpoint, numbers: Sequence[int]) -> None:
-        tokens, positions, norm = source.embeddings()
+        tokens, positions = source.embeddings()
         self.tokens.weight.copy_(tokens)
-        self.positions.copy_(positions[: len(self.positions)])
-        _copy(self.embedding_norm, norm)
+        if self.positions is not None and positions is not None:
+            self.positions.copy_(positions[: len(self.positions)])
+        for norm, name in (
+            (self.embedding_norm, source.family.embedding_norm),
+            (self.final_norm, source.family.final_norm),
+        ):
+            if norm is not None:
+                _copy(norm, source.norm(name))
         for block, number in zip(self.blocks, numbers, strict=True):
             load_block(block, source.layer(number))
 
@@ -101,36 +110,48 @@ class PretrainedEncoder(BlockNetwork):
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """See :class:`BlockNetwork`."""
-        x = self.tokens(batch.inputs) + self.positions[: batch.inputs.shape[1]]
-        return self.dropout(self.embedding_norm(x)), batch.padding
+        x = self.tokens(batch.inputs)
+        if self.positions is not None:
+            x = x + self.positions[: batch.inputs.shape[1]]
+        return self.dropout(x if self.embedding_norm is None else self.embedding_norm(x)), batch.padding
 
     def classify(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """See :class:`BlockNetwork`."""
+        x = x if self.final_norm is None else self.final_norm(x)
         logits: Tensor = self.head(self.dropout(pool(x, padding, self.pooling)))
         return logits
 
 
 def _block(mechanism: Mechanism, source: Checkpoint, hidden: int, dropout: float) -> Block:
-    if isinstance(mechanism, QKVMechanism):
+    family = source.family
+    if isinstance(mechanism, QKVMechanism) and family.biases:
         mechanism.add_biases()
     return Block(
         mechanism,
-        FeedForward(source.width, hidden, source.activation) if hidden else None,
-        norm=lambda: nn.LayerNorm(source.width, eps=source.eps),
+        FeedForward(source.width, hidden, source.activation, bias=family.biases) if hidden else None,
+        norm=lambda: _norm(source),
         dropout=dropout,
-        norm_first=False,
+        norm_first=family.norm_first,
     )
 
 
+def _norm(source: Checkpoint) -> nn.LayerNorm | nn.RMSNorm:
+    kind = nn.RMSNorm if source.family.rms_norm else nn.LayerNorm
+    return kind(source.width, eps=source.eps)
+
+
 @torch.no_grad()
-def load_block(block: Block, weights: Weights) -> None:
+def load_block(block: Block, weights: Mapping[str, Weights]) -> None:
     """Take over the weights of a layer, of the feed-forward network those of the most important neurons."""
     if isinstance(block.mechanism, QKVMechanism):
         block.mechanism.load_projections(*(weights[name] for name in ("query", "key", "value", "output")))
     if block.feed_forward is not None:
-        (up, up_bias), (down, down_bias) = weights["up_proj"], weights["down_proj"]
-        kept = important_neurons(up, down, block.feed_forward.hidden)
-        _copy(block.feed_forward.up_proj, (up[kept], up_bias[kept]))
+        down, down_bias = weights["down_proj"]
+        kept = important_neurons(weights["up_proj"][0], down, block.feed_forward.hidden)
+        for name in ("up_proj", "gate_proj"):
+            if (projection := getattr(block.feed_forward, name)) is not None:
+                weight, bias = weights[name]
+                _copy(projection, (weight[kept], None if bias is None else bias[kept]))
         _copy(block.feed_forward.down_proj, (down[:, kept], down_bias))
     for name in ("mechanism_norm", "feed_forward_norm"):
         if (norm := getattr(block, name)) is not None:
@@ -189,13 +210,21 @@ def _check_fit(source: Checkpoint, spec: TaskSpec, mechanisms: Sequence[Mechanis
         heads = mechanism.width // mechanism.head_dim
         if heads != source.heads:
             raise ValueError(f"heads={heads}: it must be the checkpoint's, {source.heads}")
-        if isinstance(mechanism, QKVMechanism) and mechanism.kv_heads != mechanism.heads:
+        if isinstance(mechanism, QKVMechanism) and mechanism.kv_heads not in (mechanism.heads, source.kv_heads):
             raise ValueError(
-                f"kv_heads={mechanism.kv_heads}: the checkpoint has {source.heads} heads of keys and values"
+                f"kv_heads={mechanism.kv_heads}: the checkpoint has {source.kv_heads} heads of keys and values"
             )
+        if mechanism.causal < source.causal:
+            raise ValueError("causal=False: the checkpoint attends to earlier tokens only; give model.causal=true")
+        if isinstance(mechanism, PairsAttention) and is_rotary(mechanism.rotary) != source.rotary:
+            wanted = str(source.rotary).lower()
+            raise ValueError(f"rope={str(not source.rotary).lower()}: for this checkpoint it must be {wanted}")
 
 
-def _copy(module: nn.Linear | nn.LayerNorm, weights: tuple[Tensor, Tensor]) -> None:
+def _copy(module: nn.Linear | nn.LayerNorm | nn.RMSNorm, weights: Weights) -> None:
+    weight, bias = weights
     with torch.no_grad():
-        module.weight.copy_(weights[0])
-        module.bias.copy_(weights[1])
+        module.weight.copy_(weight)
+        if bias is not None:
+            assert not isinstance(module, nn.RMSNorm)
+            module.bias.copy_(bias)

@@ -30,9 +30,14 @@ def rotary(head_dim: int, length: int, *, enabled: bool) -> nn.Module:
     return _Rotary(head_dim, length)
 
 
+def is_rotary(rotation: nn.Module) -> bool:
+    """Whether ``rotation``, from :func:`rotary`, is not the identity."""
+    return isinstance(rotation, _Rotary)
+
+
 def refuse_cross_attention(rotation: nn.Module) -> None:
     """Raise a ``ValueError`` if ``rotation``, from :func:`rotary`, is not the identity."""
-    if isinstance(rotation, _Rotary):
+    if is_rotary(rotation):
         raise ValueError(
             "rope=True: positions in two sequences do not count from one start;"
             " to attend to another sequence, construct the mechanism with rope=False"
