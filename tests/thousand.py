@@ -1,4 +1,4 @@
-"""A command that logs a study of many trials to MLflow, and tells what a trial and opening the parent run take.
+"""A command that logs a study of many trials to MLflow, and tells what a trial, opening it, and tracking a run take.
 
 ``python -m tests.thousand``; the browser needs ``pip install -e '.[browser]'``.
 """
@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -16,8 +18,21 @@ from pathlib import Path
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=1000)
-    measure(parser.parse_args().trials)
+    parser.add_argument("--trials", type=int, default=1000, help="of the study that is logged (%(default)s)")
+    parser.add_argument("--run", type=int, default=36, help="trials of a search of the space nlp (%(default)s)")
+    asked = parser.parse_args()
+    measure(asked.trials)
+    measure_share(asked.run)
+
+
+def measure_share(trials: int) -> None:
+    """Run a search in an empty folder; print the share of tracking in its time."""
+    command = [sys.executable, "-m", "search.run", "+space=nlp", f"n_trials={trials}", "output=json"]
+    with tempfile.TemporaryDirectory() as folder:
+        lines = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    (seconds,) = (event for event in map(json.loads, lines) if event["event"] == "seconds")
+    share = seconds["tracking"] / seconds["total"]
+    print(f"tracking: {share:.1%} of the {seconds['total']:.0f} s of a run of {trials} trials of the space nlp")
 
 
 def measure(trials: int) -> None:
