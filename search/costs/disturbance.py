@@ -64,7 +64,7 @@ def agreement(name: str, measured: Floats, truth: Floats) -> str:
     """A line: the rank correlation, the median and the largest relative error, and the bias."""
     error = measured / truth - 1
     return (
-        f"{name:12} Spearman {spearmanr(measured, truth).statistic:.4f}  median error {np.median(np.abs(error)):5.1%}  "
+        f"{name:23} Spearman {spearmanr(measured, truth).statistic:.4f}  median error {np.median(np.abs(error)):5.1%}  "
         f"largest {np.abs(error).max():5.1%}  bias {np.median(error):+.1%}"
     )
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import spearmanr
 
+from search.costs.disturbance import agreement
 from search.costs.measured import MeasuredCosts
 from search.costs.meter import Meter
 from search.pareto import Floats
@@ -46,11 +46,7 @@ def drift(store: TrialStore) -> str:
     truth = np.array([timing.ms for timing in now])
     lines = [f"{len(first)} networks; timings from when trials ran against all measured in turns now:"]
     for name, values in (("as they are", unscaled(then)), ("scaled by the reference", scaled(then, now))):
-        error = np.abs(values / truth - 1)
-        lines.append(
-            f"{name:23}  median error {np.median(error):6.1%}  largest {error.max():6.1%}  "
-            f"Spearman {spearmanr(values, truth).statistic:.3f}"
-        )
+        lines.append(agreement(name, values, truth))
     return "\n".join(lines)
 
 
