@@ -109,6 +109,13 @@ def test_slow_networks_have_fewer_repeats(ms, forwards):
     assert network.calls == forwards
 
 
+def test_further_rounds_of_slow_networks_end_after_the_time_to_wait():
+    machine = FakeMachine()
+    networks = [Timed(machine, (1000.0, 500.0)) for _ in range(2)]  # every round is preempted
+    latencies = meter(machine, rounds=2, sleep_s=0.01, wait_s=7.0).measure_all(networks, [TASK] * 2)
+    assert [len(each.rounds_ms) for each in latencies] == [5, 5]  # after the first one, 2 s and a pause for each
+
+
 @pytest.mark.parametrize("slow", [(1.2, 1.0), (1.0, 1.2)], ids=["before", "after"])
 def test_a_round_beside_a_slow_reference_is_noisy_and_replaced(slow):
     machine = FakeMachine(references=[1.0, 1.1, *slow, 1.0, 1.05, 1.0, 1.0])

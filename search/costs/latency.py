@@ -76,7 +76,7 @@ class MeasuredLatency(Meter):
         warmup: maximum of forward passes before the first round.
         seconds: time limit per network over all rounds, except that each round has at least ``MIN_REPEATS`` repeats.
         sleep_s: seconds between two rounds; doubled before each round that replaces noisy ones.
-        wait_s: seconds at most that all pauses before further rounds take together.
+        wait_s: seconds at most, for each network, of further rounds and the pauses before them.
         machine: clocks and reference computation; tests pass one whose times are known.
     """
 
@@ -136,18 +136,20 @@ class MeasuredLatency(Meter):
         return [self._summary(rounds, self.batch, length) for rounds, length in zip(measured, lengths, strict=True)]
 
     def _measure_rounds(self, uses: Sequence[Callable[[], object]]) -> list[list[Round]]:
-        """The rounds of each use: until they suffice, or the pauses for further ones are used up."""
+        """The rounds of each use: until they suffice, or the time for further ones is used up."""
         for use in uses:
             self._warm_up(use)
         measured: list[list[Round]] = [[] for _ in uses]
         pending, pause, left = list(range(len(uses))), self.sleep_s, self.wait_s
         while pending:
+            start = self.machine.wall()
             for i in pending:
                 measured[i].append(self._measure_round(uses[i]))
+            round_s = (self.machine.wall() - start) / len(pending)
             pending = [i for i, rounds in enumerate(measured) if not self._suffice(rounds)]
             if max(map(len, measured)) >= self.rounds:  # the next round replaces noisy ones
                 pause = min(max(2 * pause, self.sleep_s), LONGEST_PAUSE_S)
-                left -= pause
+                left -= pause + round_s
                 if left < 0:
                     break
             if pending:
