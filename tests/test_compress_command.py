@@ -114,6 +114,15 @@ def test_a_grouped_head_is_repeated_for_the_heads_that_share_it():
         torch.testing.assert_close(other(x), grouped(x))
 
 
+def test_a_mechanism_of_the_same_kind_is_copied_as_a_whole():
+    ours, theirs = (LongformerAttention(Shape(8, 2, 6), window=1, global_tokens=1) for _ in range(2))
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter)  # those of global tokens begin as copies of the others
+    inherit_attention(*(Block(each, None, norm=nn.Identity) for each in (ours, theirs)))
+    x = torch.randn(2, 6, 8)
+    assert torch.equal(ours(x), theirs(x))
+
+
 @pytest.mark.parametrize("norm_first", [True, False])
 def test_a_block_without_both_sub_blocks_does_nothing_and_has_no_weights(norm_first):
     block = Block(NoAttention(Shape(4, 2, 5, causal=True)), None, norm=lambda: nn.LayerNorm(4), norm_first=norm_first)
