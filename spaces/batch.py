@@ -85,7 +85,7 @@ class Batch(NamedTuple):
         if decoder_input_ids is not None:
             longest = int((labels != IGNORE_INDEX).sum(1).max())
             labels, decoder_input_ids = labels[:, :longest], decoder_input_ids[:, :longest]
-        return Batch(inputs, padding, labels, decoder_input_ids)
+        return Batch(inputs, padding, labels, decoder_input_ids, indices=self.indices)
 
 
 BUCKET_BATCHES = 16  # batches that are sorted by length together: more means less padding, fewer a better shuffle

@@ -9,9 +9,11 @@ from search.compress.prepare import validate_compression
 from search.training.imitation import Imitation, hidden_loss, relation_loss
 from search.training.module import TrainingModule
 from search.training.settings import TrainSettings
+from spaces.augmentation.tokens import TokenDropout
 from spaces.build import build
 from spaces.dimensions import ConfigError
 from spaces.space import Space
+from spaces.tasks import Batch
 
 PADDING = torch.arange(5) >= torch.tensor([5, 3, 1])[:, None]
 LOSSES = {
@@ -94,6 +96,12 @@ def test_a_training_imitates_its_parent_and_does_not_change_it(name):
     logits, difference = Imitation(settings, network)(network, batch)
     torch.testing.assert_close(logits, network(batch))
     assert float(difference.detach()) == pytest.approx(0, abs=1e-10)
+
+
+def test_a_batch_of_which_tokens_are_left_out_still_numbers_its_examples():
+    batch = Batch(torch.ones(3, 5, dtype=torch.int64), PADDING, torch.zeros(3), indices=torch.tensor([7, 0, 4]))
+    dropped = TokenDropout(0.3, removes=True)(batch)
+    assert dropped.indices.tolist() == [7, 0, 4], "a teacher's predictions are found by them"
 
 
 @pytest.mark.parametrize("name", ["hidden", "relations"])

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from search import compare, front, tables
 from search.budget.scale import register_resolvers, with_default_space
 from search.compress import __main__ as compression
+from search.compress import accuracy
 from search.config.schema import validate_config
 from search.costs import __main__ as costs
 from search.export import __main__ as export
@@ -26,6 +27,7 @@ from search.programs import inference
 from search.proxy import __main__ as proxy
 from search.pruning import __main__ as pruning
 from search.report import __main__ as report
+from search.report import beside
 from search.sync import __main__ as sync
 from search.ui import __main__ as ui
 from spaces.bench import __main__ as bench
@@ -87,6 +89,8 @@ def test_a_command_composes_or_parses(words, monkeypatch):
     monkeypatch.setattr("search.load.measure.fill", reached)
     monkeypatch.setattr("search.ui.server.path_of", reached)
     monkeypatch.setattr(compare, "compare", check_names)
+    monkeypatch.setattr(accuracy, "show", reached)
+    monkeypatch.setattr(beside, "show", reached)
     monkeypatch.setattr(bench, "run", reached)
     monkeypatch.setattr(memory, "run", reached)
     monkeypatch.setattr(export, "_export", reached)
