@@ -35,7 +35,7 @@ PREEMPTED = 0.1  # a round that took longer than its CPU time by more than this 
 AGREEMENT = 0.05  # of the two fastest rounds, or there are further ones
 SLOWER = 0.15  # than usual by more than this ratio: the machine is slowed down
 LONGEST_PAUSE_S = 1.0  # between two rounds
-MIN_REPEATS = 2  # in a round, however slow the network
+MIN_REPEATS = 1  # in a round, however slow the network
 MAX_THREADS = 256  # with a hundred thousand torch crashes
 
 

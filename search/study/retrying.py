@@ -118,8 +118,8 @@ class Retrying(BaseStorage):
     def without_running(self, stale: Iterable[int]) -> list[int]:
         """Of the stale trials, by id, those that no process of this machine runs.
 
-        On a busy machine a thread of low priority that holds Python's lock may delay heartbeats for longer than
-        ``grace_s``. A process that has sent none for ``HANGING`` times that hangs.
+        On a busy machine, threads that hold Python's lock may delay heartbeats for longer than ``grace_s``. A process
+        that has sent none for ``HANGING`` times that hangs.
         """
         now = time.monotonic()
         self._stale_since = {trial_id: self._stale_since.get(trial_id, now) for trial_id in stale}

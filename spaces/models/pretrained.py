@@ -1,10 +1,9 @@
 """Classifiers that start from a checkpoint, of which layers, attention and feed-forward neurons may be left out.
 
-With nothing left out and softmax attention the network computes
-what ``transformers`` computes from the same checkpoint. Which layers a shallower network takes: evenly spaced ones, as
-in DistilBERT (Sanh et al., 2019), or the first ones. Of the feed-forward networks, the neurons with the largest
-product of the norms of their weights are kept (as by magnitude in Li et al., "Pruning Filters for Efficient ConvNets",
-2017).
+With nothing left out and softmax attention the network computes what ``transformers`` computes from the same
+checkpoint. Which layers a shallower network takes: evenly spaced ones, as in DistilBERT (Sanh et al., 2019), or the
+first ones. Of the feed-forward networks, the neurons with the largest product of the norms of their weights are kept
+(as by magnitude in Li et al., "Pruning Filters for Efficient ConvNets", 2017).
 """
 
 from __future__ import annotations
