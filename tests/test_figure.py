@@ -209,7 +209,7 @@ REFUSED = [  # arguments, and the message
     (["tiny", "--plot", "front.pdf"], "front.pdf: the file name must end in .svg or .png or .html"),
     (["tiny", "--plot", "front"], "front: the file name must end in .svg or .png or .html"),
     (["tiny", "--plot", "no/such/front.svg"], "no/such/front.svg can't be written: No such file or directory"),
-    (["--plot", "front.svg"], "--plot, --confirm and the choice of a member need the name"),
+    (["--plot", "front.svg"], "--plot, --confirm, --beside and the choice of a member need the name"),
 ]
 
 

@@ -332,8 +332,11 @@ REFUSED = [  # arguments, and the message
     ),
     (["tiny", "--export", "no/such/folder.csv"], "no/such/folder.csv can't be written: "),
     (["tiny", "--export", "front.txt"], "front.txt: the file name must end in .json or .csv"),
-    (["--why", "3"], "--why, --export, --plot, --confirm and the choice of a member need the name of a study"),
-    (["--knee"], "--why, --export, --plot, --confirm and the choice of a member need the name of a study"),
+    (
+        ["--why", "3"],
+        "--why, --export, --plot, --confirm, --beside and the choice of a member need the name of a study",
+    ),
+    (["--knee"], "--why, --export, --plot, --confirm, --beside and the choice of a member need the name of a study"),
     (["tiny", "--within", "2 years"], "2 years: it must be a latency such as 2ms, or COST=NUMBER with latency_ms"),
     (["tiny", "--within", "0ms"], "0ms: it must be a latency such as 2ms"),
     (["tiny", "--knee", "--cheapest"], "not allowed with argument"),

@@ -35,7 +35,7 @@ class Model:
     """A program with its preprocessing and its class names; see :func:`load`."""
 
     def __init__(self, run: Callable[[dict[str, Array]], Array], settings: dict[str, Any], folder: Path) -> None:
-        self.settings = settings
+        self.settings = settings = {"language_model": False, **settings}  # older folders do not say it
         self.class_names: list[str] = settings["class_names"]
         most = None if settings["language_model"] else settings["length"]  # what a classifier reads of a text
         self._run, self._encode = run, ENCODERS[settings["kind"]](settings | {"length": most}, folder)
@@ -149,9 +149,7 @@ def load(folder: str | Path, *, runtime: str | None = None, threads: int = 1) ->
             except ImportError:
                 problems.append(f"{file} needs the package {name.split('-')[0]}, which is not installed")
                 continue
-            return Model(
-                run, {"language_model": False, **settings, "free_length": "length" in settings["free"][name]}, folder
-            )
+            return Model(run, {**settings, "free_length": "length" in settings["free"][name]}, folder)
     raise ValueError(f"{folder}: {'; '.join(problems) or f'unknown run-time {runtime}'}")
 
 
