@@ -36,7 +36,7 @@ OVERLAPS = """selector => {
   const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
   return boxes.flatMap(([one, a], at) => boxes.slice(at + 1).filter(([, b]) => meet(a, b)).map(([two]) => [one, two]));
 }"""
-NO_DATA_YET = "attribute transform: Expected number"
+NO_DATA_YET = "Expected number"  # of an attribute of a drawing
 POINTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => plot.data.filter(trace => trace.y)
   .flatMap(trace => Array.from(trace.x, (x, at) => [x, trace.y[at]])))"""
 
