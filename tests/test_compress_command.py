@@ -8,6 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 from tiny_task import TREE, FirstToken, run_trials, tiny_search, tiny_study
 from torch import nn
 
+from search.budget.deadline import Deadline
 from search.compress.__main__ import main
 from search.compress.member import REPLACEMENTS, space_of
 from search.compress.options import Options
@@ -86,7 +87,7 @@ def test_every_replacement_of_a_member_starts_from_its_weights(case, tmp_path):
         fingerprint="data",
         folder=tmp_path,
         device=Device(),
-        deadline=SimpleNamespace(left_s=lambda: float("inf"), elapsed_s=lambda: 0.0, is_over=lambda: False),
+        deadline=Deadline(),
         teacher=build(architecture, task, seed=7),
     )
     options = Options(space)

@@ -3,7 +3,6 @@
 import itertools
 import random
 import shutil
-from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -13,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from text_tables import write_table
 from torch import nn
 
+from search.budget.deadline import Deadline
 from search.compress.accuracy import random_mix
 from search.compress.blockwise import active_neurons, divergence, relative_error
 from search.compress.library import Library
@@ -340,7 +340,6 @@ def test_the_most_active_neurons_are_kept():
 def test_a_parent_is_trained_once_and_other_data_or_settings_have_another(space, task, checkpoint, tmp_path):
     def prepare(space):
         reports = []
-        deadline = SimpleNamespace(left_s=lambda: float("inf"), elapsed_s=lambda: 0.0, is_over=lambda: False)
         parent = prepared_parent(
             space,
             task,
@@ -348,7 +347,7 @@ def test_a_parent_is_trained_once_and_other_data_or_settings_have_another(space,
             fingerprint="data",
             folder=tmp_path,
             device=Device(),
-            deadline=deadline,
+            deadline=Deadline(),
             report=reports.append,
         )
         return parent, reports

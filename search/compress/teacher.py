@@ -108,7 +108,7 @@ def _chosen(records: Sequence[Record], number: str, objectives: Objectives) -> R
     if not members:
         raise ConfigError("its front is empty")
     if not number:
-        return min(members.values(), key=lambda member: objectives.loss(member.metric or 0.0))
+        return objectives.best_of(members.values())
     if not number.isdecimal() or int(number) not in members:
         listed = ", ".join(map(str, sorted(members)))
         raise ConfigError(f"{number!r} is no member of its front, whose trials are {listed}")

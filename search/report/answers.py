@@ -116,7 +116,7 @@ def answers(
     if not members:
         yield "No trial is complete yet."
         return
-    best = min(members, key=lambda member: objectives.loss(member.metric or 0.0))
+    best = objectives.best_of(members)
     yield f"The best {metric} is {reached(best)}, by {named(best)}."
     if len(members) > 1:
         cheap = [member for member in members if member.costs[cost] <= TENTH * best.costs[cost]]
@@ -185,7 +185,7 @@ def in_short(
     where = known.get("machine", ", ".join(hosts))
     lines = [("Searched", ", ".join(searched) + (f"; {where}" if where else ""))]
     if members:
-        best = min(members, key=lambda member: objectives.loss(member.metric or 0.0))
+        best = objectives.best_of(members)
         spread = f" ±{best.timing.spread:.1%}" if best.timing and cost == "latency_ms" else ""
         reached = with_test(best, objectives, description.test_examples)
         found = f"{metric} {reached} at {_amount(cost, best.costs[cost])}{spread} (#{best.number})"

@@ -53,18 +53,15 @@ def show(storage: BaseStorage, names: Sequence[str]) -> None:
     torch.set_num_threads(1)
     task = instantiate(Task, identity["task"], "task")
     measured = MeasuredCosts(task, instantiate(Meter, identity["latency"], "latency"))
-    found = []
-    for name, stored in studies.items():
-        for record in front(stored.store.records(), objectives):
-            found.append(Member(name, record, describe(record.architecture, stored.dimensions), ()))
+    found = [(name, record) for name, stored in studies.items() for record in front(stored.store.records(), objectives)]
     if not found:
         raise ConfigError("the fronts are empty: no trial is complete")
-    timings = measured.timings([dict(each.record.architecture) for each in found])
-    costs = [{**each.record.costs, "latency_ms": timing.ms} for each, timing in zip(found, timings, strict=True)]
-    members = [
-        Member(each.study, each.record, each.architecture, tuple(cost[name] for name in objectives.costs))
-        for each, cost in zip(found, costs, strict=True)
-    ]
+    timings = measured.timings([dict(record.architecture) for _, record in found])
+    members = []
+    for (name, record), timing in zip(found, timings, strict=True):
+        costs = {**record.costs, "latency_ms": timing.ms}
+        architecture = describe(record.architecture, studies[name].dimensions)
+        members.append(Member(name, record, architecture, tuple(costs[cost] for cost in objectives.costs)))
     stdout_console().print(table(members, objectives))
     for line in summary(members, names, objectives):
         stdout_console().print(escape(line))

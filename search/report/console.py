@@ -93,7 +93,7 @@ class FrontPrinter:
         """Size, mechanisms and extremes of the front."""
         metric, cost = self._objectives.metric, self._objectives.costs[0]
         names = sorted({name for member in members for name in member.architecture["pattern"]})
-        best = min(members, key=lambda member: self._objectives.loss(member.metric or 0.0))
+        best = self._objectives.best_of(members)
         share = members[0].costs[cost] / best.costs[cost]
         return (
             f"{_count(len(members), 'point')}, {_count(len(names), 'mechanism')} ({', '.join(names)}). "

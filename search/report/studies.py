@@ -50,10 +50,10 @@ def _row(store: TrialStore, records: Sequence[Record]) -> list[str]:
     maximizes = store.study.directions[0] == StudyDirection.MAXIMIZE
     # The bounds are those of the hypervolume, which is not computed here.
     objectives = Objectives(metric, "maximize" if maximizes else "minimize", costs, 0.0, 1.0, ())
-    best = _best(complete, objectives)
+    best = objectives.best_of(complete)
     cheap = [record for record in complete if record.costs[costs[0]] <= CHEAP * best.costs[costs[0]]]
     baseline = min(store.baselines(), key=lambda each: objectives.loss(each.metrics[metric]), default=None)
-    cheapest = _best(cheap, objectives) if cheap else None
+    cheapest = objectives.best_of(cheap) if cheap else None
     return [
         _task(store),
         metric,
@@ -72,10 +72,6 @@ def _task(store: TrialStore) -> str:
     except (ConfigError, KeyError, json.JSONDecodeError):
         return ""
     return str(target).rpartition(".")[2]
-
-
-def _best(records: Sequence[Record], objectives: Objectives) -> Record:
-    return min(records, key=lambda record: objectives.loss(record.metric or 0.0))
 
 
 def _both(validation: float | None, test: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -176,6 +176,10 @@ class Objectives:
             return None
         point = (self.loss(record.metric), *(record.costs[name] for name in self.costs))
         return point if all(map(math.isfinite, point)) else None
+
+    def best_of(self, complete: Iterable[Record]) -> Record:
+        """The complete trial with the best metric, of at least one; the first of equally good ones."""
+        return min(complete, key=lambda record: self.loss(record.metric or 0.0))
 
     @property
     def reference(self) -> tuple[float, ...]:

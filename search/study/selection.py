@@ -112,7 +112,7 @@ def select(
     if not members:
         raise ConfigError("the front is empty: no trial is complete")
     if selection.is_empty and default_best:
-        return min(members, key=lambda member: objectives.loss(member.metric or 0.0))
+        return objectives.best_of(members)
     if selection.is_empty:
         raise ConfigError("choose a member of the front: --pick N, --knee, --cheapest, --within or --at-least")
     fitting = [member for member in members if not _excess(member, objectives, selection)]
@@ -124,7 +124,7 @@ def select(
         return fitting[knee([_point(member, objectives) for member in fitting])]
     if selection.cheapest or not selection.within:
         return fitting[0]
-    return min(fitting, key=lambda member: objectives.loss(member.metric or 0.0))
+    return objectives.best_of(fitting)
 
 
 def knee(points: Sequence[Sequence[float]]) -> int:
