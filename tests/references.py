@@ -44,9 +44,9 @@ def by_head(mechanism, x, real, rows, *source):
 
 
 def head_of(linear, x, head, heads):
-    """One head's part of a projection without bias."""
-    assert linear.bias is None
-    return x @ linear.weight.chunk(heads)[head].T
+    """One head's part of a projection."""
+    output = x @ linear.weight.chunk(heads)[head].T
+    return output if linear.bias is None else output + linear.bias.chunk(heads)[head]
 
 
 def qkv(mechanism, x, head, source=None, *, prefix=""):

@@ -15,21 +15,27 @@ def averaged(weights, v, seen):
     return weights @ v / torch.where(sums == 0, 1.0, sums)
 
 
+def hedgehog(x, weight):
+    exponentials = torch.stack([sign * x @ weight.T for sign in (1, -1)]).exp()
+    return torch.cat(list(exponentials / exponentials.sum((0, -1), keepdim=True)), -1)
+
+
 def linear(mechanism, x, real, *source):
     features = {
-        "elu": lambda x: torch.nn.functional.elu(x) + 1,
-        "relu": lambda x: x.relu() + 1e-3,
-        "softmax": lambda x: x.softmax(-1),
+        "elu": lambda x, *_: torch.nn.functional.elu(x) + 1,
+        "relu": lambda x, *_: x.relu() + 1e-3,
+        "softmax": lambda x, *_: x.softmax(-1),
+        "hedgehog": lambda x, which, head: hedgehog(x, mechanism.maps[which, head]),
     }[mechanism.feature_map]
 
     def rows(x, kept, head, *source):
         q, k, v = qkv(mechanism, x, head, *source)
-        k_features = features(k)
+        k_features = features(k, 1, head)
         if mechanism.feature_map == "softmax":
             k_features = torch.zeros_like(k)
             if kept.any():
                 k_features = k_features.masked_scatter(kept[:, None], k[kept].softmax(0))
-        return averaged(features(q) @ k_features.T, v, everything_seen(mechanism, len(q), len(k)) & kept)
+        return averaged(features(q, 0, head) @ k_features.T, v, everything_seen(mechanism, len(q), len(k)) & kept)
 
     return by_head(mechanism, x, real, rows, *source)
 
@@ -133,7 +139,7 @@ def nystromformer(mechanism, x, real, *source):
             mixed = (q @ k_marks.T * scale).softmax(-1) @ inverse @ to_tokens
         if mechanism.taps is None:
             return mixed
-        half = mechanism.taps.shape[1] // 2
+        half, v = mechanism.taps.shape[1] // 2, v * kept[:, None]
         convolved = [
             sum(mechanism.taps[head, j - i + half] * v[j] for j in range(max(0, i - half), min(len(v), i + half + 1)))
             for i in range(len(v))

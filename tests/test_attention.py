@@ -41,6 +41,7 @@ from spaces.attention.local import LocalAttention
 from spaces.attention.longformer import LongformerAttention
 from spaces.attention.nystromformer import NystromformerAttention
 from spaces.attention.performer import PerformerAttention
+from spaces.attention.projections import QKVMechanism
 from spaces.attention.reformer import ReformerAttention
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.attention.synthesizer import SynthesizerAttention
@@ -131,6 +132,7 @@ ROWS = [
     Row(SynthesizerAttention, references.synthesizer, {"mode": "factorised"} | CAUSAL, cost=lambda n: n**2),
     *(Row(LinearAttention, references_kernels.linear, {"feature_map": f}) for f in ("elu", "relu", "softmax")),
     *(Row(LinearAttention, references_kernels.linear, {"feature_map": f} | CAUSAL) for f in ("elu", "relu")),
+    *(Row(LinearAttention, references_kernels.linear, {"feature_map": "hedgehog"} | c) for c in ({}, CAUSAL)),
     Row(PerformerAttention, references_kernels.performer, {"features": 11}),
     Row(PerformerAttention, references_kernels.performer, {"features": 11} | CAUSAL),
     *(Row(GatedAttention, references_kernels.gated, {"decay": d}) for d in ("token", "constant")),
@@ -316,6 +318,22 @@ def test_outputs_are_independent_of_content_and_amount_of_padding(row):
         padded = mechanism(longer, padding)
         close(padded[:, :17], alone)
         assert (padded[:, 17:] == 0).all()
+
+
+@every_row
+def test_with_biases_like_those_of_checkpoints_padding_is_ignored_too(row):
+    mechanism = row.build().eval()
+    if not isinstance(mechanism, QKVMechanism):
+        return
+    mechanism.add_biases()
+    for projection in mechanism.input_projections():
+        torch.nn.init.normal_(projection.bias, generator=torch.Generator().manual_seed(4))
+    x = tokens(17)
+    longer, padding = torch.cat([x, padding_content(8)], dim=1), torch.arange(25).expand(2, -1) >= 17
+    close(mechanism(longer, padding)[:, :17], mechanism(x))
+    x, mechanism = tokens(LENGTH, dtype=torch.float64), mechanism.double()
+    padding = some_padding(x)
+    close(mechanism(x, padding), row.reference(mechanism, x, ~padding), 1e-9)
 
 
 @every_row
@@ -958,7 +976,7 @@ REFUSED = [
     (SynthesizerAttention, {"mode": "random", "rank": 4}, "rank=4: mode='random' has none"),
     (SynthesizerAttention, {"mode": "factorised", "rank": 42}, "rank=42: with length 41 it must be 1..41"),
     (SynthesizerAttention, {"mode": "factorised", "rank": 0}, "rank=0: with length 41 it must be 1..41"),
-    (LinearAttention, {"feature_map": "exp"}, "feature_map='exp': it must be one of elu, relu, softmax"),
+    (LinearAttention, {"feature_map": "exp"}, "feature_map='exp': it must be one of elu, relu, softmax, hedgehog"),
     (
         LinearAttention,
         {"feature_map": "softmax", "causal": True},

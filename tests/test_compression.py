@@ -3,6 +3,7 @@
 import itertools
 import random
 import shutil
+from functools import partial
 
 import optuna
 import pytest
@@ -14,7 +15,7 @@ from torch import nn
 
 from search.budget.deadline import Deadline
 from search.compress.accuracy import random_mix
-from search.compress.blockwise import active_neurons, divergence, relative_error
+from search.compress.blockwise import active_neurons, distill, divergence, relative_error
 from search.compress.library import Library
 from search.compress.options import Options, Replacement
 from search.compress.parent import trained_parent
@@ -34,10 +35,12 @@ from search.training.device import Device
 from search.training.loss import distillation_loss
 from spaces.architecture import describe
 from spaces.attention import Shape
+from spaces.attention.linear import LinearAttention
+from spaces.attention.softmax import SoftmaxAttention
 from spaces.build import build
 from spaces.dimensions import ConfigError
 from spaces.models.block import Block, FeedForward, NoAttention
-from spaces.models.inheritance import inherit
+from spaces.models.inheritance import inherit, inherit_attention
 from spaces.space import Space
 from spaces.tasks.table import Table
 
@@ -163,6 +166,30 @@ def test_damages_are_those_of_the_whole_network_with_one_replacement(library, sp
 def test_blockwise_distillation_reduces_the_damage_of_some_replacements(library, space):
     entries = [library.entry(each) for each in Options(space).replacements() if each.option in ("linear", 0.5)]
     assert sum(entry.damage < 0.9 * entry.untrained_damage for entry in entries) >= 2
+
+
+def test_blockwise_distillation_trains_the_feature_maps_to_imitate_softmax_attention():
+    blocks = []
+    for mechanism in (SoftmaxAttention, partial(LinearAttention, feature_map="hedgehog")):
+        torch.manual_seed(0)
+        blocks.append(Block(mechanism(Shape(8, 2, LENGTH)), None, norm=lambda: nn.LayerNorm(8)))
+    source, block = blocks
+    with torch.no_grad():  # attention to some tokens more than to others
+        source.mechanism.query.weight.mul_(4.0)
+    inherit_attention(block, source)
+    assert torch.equal(block.mechanism.query.weight, source.mechanism.query.weight)
+    identity, inputs = block.mechanism.maps.detach().clone(), [(torch.randn(16, LENGTH, 8), None)]
+
+    def error():
+        given = source.mechanism_input(inputs[0][0])
+        return float(relative_error(block.mechanism(given), source.mechanism(given), None).detach())
+
+    for parameter in block.parameters():
+        parameter.requires_grad_(parameter is block.mechanism.maps)
+    before = error()
+    distill(block, source, "attention", inputs, steps=60, lr=3e-2)
+    assert error() < 0.7 * before
+    assert not torch.equal(block.mechanism.maps, identity)
 
 
 def test_a_library_is_resumed_from_its_files(space, task, tmp_path, monkeypatch):

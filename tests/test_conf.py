@@ -16,6 +16,8 @@ from omegaconf import OmegaConf
 from text_tables import write_table
 
 from search.budget.scale import register_resolvers
+from search.compress.options import Options
+from search.compress.prepare import validate_compression
 from search.config.schema import validate_config
 from search.costs.meter import Meter
 from search.pruning import Pruner
@@ -87,6 +89,16 @@ def test_a_space_sets_its_task_and_the_command_line_overrides_it(space, task):
     assert composed(f"+space={space}")["task"]["_target_"].endswith(f".{task}")
     assert composed(f"+space={space}", "task=digits")["task"]["_target_"].endswith(".Digits")
     assert composed("task=digits", f"+space={space}")["task"]["_target_"].endswith(".Digits")
+
+
+@pytest.mark.slow
+def test_all_mechanisms_of_the_space_pretrained_can_take_the_place_of_attention():
+    names = composed("+space=pretrained")["space"]["attention"]
+    config = composed("+space=pretrained", f"space.pattern.each.choice=[{','.join(names)}]", *FEW_TEXTS["text"])
+    space = Space(config["space"])
+    validate_compression(space, None)
+    assert {"linear", "hedgehog", "linformer", "gated"} <= set(Options(space).of_block("attention", 0)[1:])
+    assert invalid_corners(space, instantiate(Task, config["task"], "task")) == []
 
 
 @pytest.mark.slow

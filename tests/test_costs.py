@@ -1,6 +1,7 @@
 """Counted costs against counts by hand."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -210,6 +211,7 @@ def test_the_weights_are_parameters_and_buffers():
     [
         (SoftmaxAttention, lambda length: 2 * length * 8),  # keys and values
         (LinearAttention, lambda length: 2 * 4 * 4 + 2 * 4),  # per head a matrix and a normaliser
+        (partial(LinearAttention, feature_map="hedgehog"), lambda length: 2 * (2 * 4 * 4 + 2 * 4)),
     ],
 )
 def test_the_state_of_decoding_is_what_the_mechanism_keeps(mechanism, numbers):

@@ -46,7 +46,10 @@ ROWS = [
         Row(LinformerAttention, references.linformer, {"rank": 5, "sharing": sharing})
         for sharing in ("none", "headwise", "key-value")
     ),
-    *(Row(LinearAttention, references_kernels.linear, {"feature_map": f}) for f in ("elu", "relu", "softmax")),
+    *(
+        Row(LinearAttention, references_kernels.linear, {"feature_map": f})
+        for f in ("elu", "relu", "softmax", "hedgehog")
+    ),
     Row(PerformerAttention, references_kernels.performer, {"features": 11}),
     Row(NystromformerAttention, references_kernels.nystromformer, {"landmarks": 5}),
     Row(EntmaxAttention, references_sparse.entmax, {"alpha": 1.7}),

@@ -14,7 +14,9 @@ from torch import nn
 
 from search.budget.scale import register_resolvers
 from spaces.attention import Shape
+from spaces.attention.gated import GatedAttention
 from spaces.attention.linear import LinearAttention
+from spaces.attention.linformer import LinformerAttention
 from spaces.attention.longformer import LongformerAttention
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.build import build
@@ -204,8 +206,25 @@ def test_a_window_over_all_tokens_equals_the_attention_of_the_checkpoint(checkpo
     torch.testing.assert_close(features(windowed, ids, PADDING)[~PADDING], expected)
 
 
-def test_a_mechanism_takes_over_the_projections_with_their_biases(checkpoint):
-    mechanism = encoder(checkpoint, mechanism=LinearAttention).blocks[1].mechanism
+def test_low_rank_attention_whose_projections_are_the_identity_equals_the_attention_of_the_checkpoint(checkpoint):
+    low_rank, ids = encoder(checkpoint, mechanism=LinformerAttention, options={"rank": LENGTH}), random_ids()
+    for block in low_rank.blocks:
+        block.mechanism.projections.data.copy_(torch.eye(LENGTH))
+    torch.testing.assert_close(features(low_rank, ids, None), features(encoder(checkpoint), ids, None))
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "options"),
+    [
+        (LinearAttention, {}),
+        (LinearAttention, {"feature_map": "hedgehog"}),
+        (LinformerAttention, {"rank": 4}),
+        (GatedAttention, {}),
+        (LongformerAttention, {"window": 2}),
+    ],
+)
+def test_a_mechanism_takes_over_the_projections_with_their_biases(checkpoint, mechanism, options):
+    mechanism = encoder(checkpoint, mechanism=mechanism, options=options).blocks[1].mechanism
     tensors = load_file(checkpoint / "model.safetensors")
     for name, part in (
         ("query", "self.query"),

@@ -47,6 +47,7 @@ class DeltaAttention(QKVMechanism):
         """The delta rule from left to right and, unless causal, also from right to left."""
         q, k, v, strength, log_decay = self._inputs(x)
         if padding is not None:  # padding has the key 0, so it writes nothing; it must not cause decay either
+            k = self.zero_padding(k, padding)
             log_decay = log_decay.masked_fill(padding[:, None], 0.0)
         if self.causal:
             return self._project_output(delta_scan(q, k, v, strength, log_decay))

@@ -47,7 +47,8 @@ class GatedAttention(QKVMechanism):
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """The recurrence from left to right and, unless causal, also from right to left."""
         q, k, v, log_decay = self._inputs(x)
-        if padding is not None:  # padding is 0, so it adds nothing; it must not cause decay either
+        if padding is not None:  # padding has the key 0, so it adds nothing; it must not cause decay either
+            k = self.zero_padding(k, padding)
             log_decay = log_decay.masked_fill(padding[:, None], 0.0)
         sums = scan(q, k, v, log_decay)
         if not self.causal:

@@ -45,8 +45,7 @@ class LinformerAttention(QKVMechanism):
         if sharing not in get_args(Sharing):
             raise ValueError(f"sharing={sharing!r}: it must be one of {', '.join(get_args(Sharing))}")
         self.sharing = sharing
-        # E for the keys and F for the values, or one for both; variance 1 / length keeps the scale of a token. The keys
-        # and values of padding, which is 0, are 0 without biases, so padding needs no mask.
+        # E for the keys and F for the values, or one for both; variance 1 / length keeps the scale of a token.
         sets = {"none": (2, shape.heads), "headwise": (2,), "key-value": (1,)}[sharing]
         self.projections = nn.Parameter(torch.randn(*sets, rank, length) * length**-0.5)
 
@@ -59,11 +58,17 @@ class LinformerAttention(QKVMechanism):
         projections = self.projections[..., : source.shape[1]]
         if self.sharing == "none":
             e, f = projections
-            return e @ self.split_heads(self.key(source)), f @ self.split_heads(self.value(source))
-        # E (x W) = (E x) W: with the sequence projected first, W is applied to rank rows instead of n.
-        projected = torch.bmm(projections.flatten(0, 1).expand(source.shape[0], -1, -1), source)
-        rows = projected.chunk(len(projections), dim=1)
-        return self.split_heads(self.key(rows[0])), self.split_heads(self.value(rows[-1]))
+            k, v = self.split_heads(self.key(source)), self.split_heads(self.value(source))
+            return e @ self.zero_padding(k, padding), f @ self.zero_padding(v, padding)
+        # E (x W) = (E x) W: with the sequence projected first, W is applied to rank rows instead of n. Padding is 0.
+        joined = projections.flatten(0, 1)
+        rows = torch.bmm(joined.expand(source.shape[0], -1, -1), source).chunk(len(projections), dim=1)
+        k, v = self.key(rows[0]), self.value(rows[-1])
+        if self.key.bias is not None:  # E (x W + 1 b) = (E x) W + (E 1) b, but each row has got b once
+            real = source.new_ones(source.shape[:2]) if padding is None else (~padding).to(source.dtype)
+            sums = (real @ joined.mT - 1)[..., None].chunk(len(projections), dim=1)
+            k, v = k + sums[0] * self.key.bias, v + sums[-1] * self.value.bias
+        return self.split_heads(k), self.split_heads(v)
 
     def mix_source(self, x: Tensor, cache: SourceCache) -> Tensor:
         """Attention to the projected keys and values of the source."""

@@ -58,7 +58,7 @@ class NystromformerAttention(QKVMechanism):
         v = self.split_heads(self.value(x))
         mixed = self._through_landmarks(x, *self._landmarks(x, v, padding))
         if self.taps is not None:
-            mixed = mixed + convolved(v, self.taps)
+            mixed = mixed + convolved(self.zero_padding(v, padding), self.taps)
         return self.output(self.merge_heads(mixed))
 
     def source_tensors(self, source: Tensor, padding: Tensor | None) -> tuple[Tensor, ...]:

@@ -43,6 +43,12 @@ class QKVMechanism(Mechanism):
         for projection in self.input_projections():
             projection.bias = nn.Parameter(projection.weight.new_zeros(projection.out_features))
 
+    def zero_padding(self, projected: Tensor, padding: Tensor | None) -> Tensor:
+        """Keys or values ``(batch, heads, n, d)`` with 0 at padding, where they are their bias if there is one."""
+        if padding is None or self.key.bias is None:
+            return projected
+        return projected.masked_fill(padding[:, None, :, None], 0.0)
+
     def input_projections(self) -> tuple[nn.Linear, ...]:
         """The projections of queries, keys and values, in this order, perhaps several times."""
         return self.query, self.key, self.value
