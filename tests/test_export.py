@@ -99,6 +99,7 @@ def test_the_folder_has_everything_and_the_network_is_rebuilt_from_it(exported, 
         "model.pt2",
         "model.safetensors",
         "preprocessing.json",
+        "sessions.py",
         "tokenizer.json",
     }
     (trial,) = [line for line in (exported / "README.md").read_text().splitlines() if line.startswith("# tiny, trial")]
@@ -140,8 +141,11 @@ def test_a_folder_appears_as_a_whole_or_not_at_all(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch", "openvino"])
 def test_a_program_gives_the_answers_of_the_network(exported, folder, runtime):
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+        assert "| openvino | model.onnx | batch, length |" in (exported / "README.md").read_text()
     texts, shares = expected(exported, folder)
     answers = load(exported, runtime=runtime).predict(texts)
     assert [list(each["probabilities"].values()) for each in answers] == pytest.approx(shares, abs=1e-5)
@@ -255,6 +259,7 @@ def test_a_missing_run_time_is_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"there is no model\.onnx; there is no model\.pt2"):
         load(tmp_path)
     (tmp_path / "model.onnx").touch()
-    monkeypatch.setitem(sys.modules, onnxruntime.__name__, None)
+    for name in (onnxruntime.__name__, "openvino"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ValueError, match="needs the package onnxruntime, which is not installed"):
         load(tmp_path)

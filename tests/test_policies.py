@@ -39,7 +39,7 @@ ONLY_IN = {  # a package and the files that may import it
         "search/tracking/system_metrics.py",
     },
     "pydantic": {"search/config/schema.py", "spaces/schema.py"},
-    "onnxruntime": {"search/costs/remote_timer.py", "search/programs/inference.py", "search/programs/program.py"},
+    "onnxruntime": {"search/costs/remote_timer.py", "search/programs/program.py", "search/programs/sessions.py"},
     "rich": {
         "search/compare.py",
         "search/compress/accuracy.py",

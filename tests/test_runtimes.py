@@ -52,6 +52,8 @@ def instant(monkeypatch):
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @inductor_config.patch(cpp_cache_precompile_headers=False)  # it takes a minute, once on a machine
 def test_a_network_predicts_the_same_in_every_run_time(runtime):
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
     torch.manual_seed(0)
     network = build(ARCHITECTURE, TASK).eval()
     before, batch = torch.get_num_threads(), TASK.sample(3)
@@ -96,7 +98,7 @@ def test_int8_layers_are_left_to_eager():
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"runtimes": []}, "it must be a list of one or more of eager, compile, torch, onnxruntime"),
+        ({"runtimes": []}, "it must be a list of one or more of eager, compile, torch, onnxruntime, openvino"),
         ({"runtimes": ["tensorrt"]}, r"runtimes=\['tensorrt'\]: it must be a list of one or more of eager"),
         ({"mode": "decode", "runtimes": ["onnxruntime"]}, r"mode=decode: only the run-time eager can"),
     ],
@@ -110,6 +112,9 @@ def test_a_run_time_that_is_not_installed_is_refused_before_anything_is_measured
     monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == "onnx" else name)
     with pytest.raises(ConfigError, match=r"onnxruntime needs onnx: pip install 'paretoformer\[export\]'"):
         validate_latency(Known(), None, TASK)
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == "openvino" else name)
+    with pytest.raises(ConfigError, match=r"openvino needs openvino: pip install 'paretoformer\[export,openvino\]'"):
+        check_runtimes(["openvino"], TASK)
     monkeypatch.setattr(runtimes.shutil, "which", lambda name: None)
     with pytest.raises(ConfigError, match="compile needs a C"):
         check_runtimes(["compile"], TASK)

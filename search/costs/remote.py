@@ -20,7 +20,7 @@ from torch import nn
 
 from search.costs.latency import MAX_THREADS
 from search.costs.meter import Latency, Meter
-from search.programs.program import LoadedProgram
+from search.programs.loaded import LoadedProgram
 from spaces.dimensions import ConfigError, check_above, check_whole
 from spaces.tasks import Task
 

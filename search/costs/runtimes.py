@@ -5,6 +5,7 @@
 ``compile``             ``torch.compile``: fused loops in C++, which take seconds to minutes to compile
 ``torch``               the program of ``torch.export``
 ``onnxruntime``         the ONNX program in onnxruntime
+``openvino``            the ONNX program in OpenVINO, which is for Intel's processors first
 ======================  ================================================================================
 
 A program's logits are compared with the network's on random inputs, see :mod:`search.programs.program`. So a network
@@ -24,16 +25,20 @@ import torch
 from torch import nn
 
 from search.costs.exclusive import torch_threads
-from search.programs.inference import open_onnx, open_torch
 from search.programs.interface import Interface, check_exportable
-from search.programs.program import ExportError, LoadedProgram, Program, Run, export_onnx, export_torch
+from search.programs.loaded import LoadedProgram
+from search.programs.program import ExportError, Program, export_onnx, export_openvino, export_torch
+from search.programs.sessions import Run, open_onnx, open_openvino, open_torch
 from spaces.architecture import Architecture
 from spaces.dimensions import ConfigError
 from spaces.tasks import Task
 
 EAGER = "eager"
 Prepare = Callable[[nn.Module, Architecture, Task, int], nn.Module]  # the last one is the number of threads
-NEEDED = {"onnxruntime": ("onnx", "onnxruntime", "onnxscript")}  # packages by run-time
+NEEDED = {  # packages by run-time
+    "onnxruntime": ("onnx", "onnxruntime", "onnxscript"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+}
 
 
 class NoRuntimeError(Exception):
@@ -48,8 +53,9 @@ def check_runtimes(runtimes: Sequence[str], task: Task) -> None:
     """
     for runtime in runtimes:
         if missing := [package for package in NEEDED.get(runtime, ()) if find_spec(package) is None]:
+            extras = "export,openvino" if runtime == "openvino" else "export"
             raise ConfigError(
-                f"latency.runtimes: {runtime} needs {', '.join(missing)}: pip install 'paretoformer[export]'"
+                f"latency.runtimes: {runtime} needs {', '.join(missing)}: pip install 'paretoformer[{extras}]'"
             )
     if "compile" in runtimes and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
         raise ConfigError("latency.runtimes: compile needs a C++ compiler such as g++, and there is none")
@@ -117,7 +123,11 @@ def _program(write: Callable[[nn.Module, Interface, Path], Program], load: Calla
     return prepare
 
 
-PROGRAMS = {"torch": _program(export_torch, open_torch), "onnxruntime": _program(export_onnx, open_onnx)}
+PROGRAMS = {
+    "torch": _program(export_torch, open_torch),
+    "onnxruntime": _program(export_onnx, open_onnx),
+    "openvino": _program(export_openvino, open_openvino),
+}
 RUNTIMES: Mapping[str, Prepare] = {
     EAGER: _eager,
     "compile": _compiled,

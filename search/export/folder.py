@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -17,16 +19,10 @@ from search.costs.latency import MeasuredLatency
 from search.costs.meter import Latency
 from search.export.preprocessing import preprocessing
 from search.export.rebuild import network_of, save_network
-from search.programs import encoders, inference
+from search.programs import encoders, inference, sessions
 from search.programs.interface import Interface
-from search.programs.program import (
-    ExportError,
-    LoadedProgram,
-    Program,
-    export_int8,
-    export_onnx,
-    export_torch,
-)
+from search.programs.loaded import LoadedProgram
+from search.programs.program import ExportError, Program, check_in, export_int8, export_onnx, export_torch
 from search.training.evaluation import EVAL_BATCH_FACTOR
 from search.training.weights import read_weights
 from spaces.architecture import Architecture
@@ -122,18 +118,25 @@ def export(
     networks: list[nn.Module] = [network]
     source = _in_floating_point(network, architecture, fitted)
     results = [Result("eager")]
-    for runtime, write in FORMATS.items():
-        file, load = inference.RUNTIMES[runtime]
-        report(f"writing {file}")
+
+    def add(runtime: str, make: Callable[[Path], Program]) -> Program | None:
+        file, load = sessions.RUNTIMES[runtime]
         try:
-            program = write(source, interface, folder / file)
+            program = make(folder / file)
         except ExportError as error:
             results.append(Result(runtime, file, problem=str(error)))
-            continue
+            return None
         networks.append(LoadedProgram(load(folder / file, 1), interface, program.free))
         results.append(Result(runtime, file, program.free, program.error))
+        return program
+
+    for runtime, write in FORMATS.items():
+        report(f"writing {sessions.RUNTIMES[runtime][0]}")
+        written = add(runtime, partial(write, source, interface))
+        if written is not None and runtime == "onnxruntime" and find_spec("openvino") is not None:
+            add("openvino", lambda _: check_in(sessions.open_openvino, written, source, interface))  # noqa: B023
     _write_preprocessing(folder, fitted, interface, results)
-    for module in (inference, encoders):
+    for module in (inference, encoders, sessions):
         shutil.copyfile(str(module.__file__), folder / f"{module.__name__.split('.')[-1]}.py")
     report("scoring on the test split, and measuring latency")
     return _measured(results, networks, fitted)

@@ -5,8 +5,8 @@
 
 That of a language model gives each text's continuation and bits per byte; see also :meth:`Model.generate`.
 
-Copies of this file and of ``encoders.py`` are in every exported folder, where ``python inference.py FILE`` predicts
-too. They need numpy and onnxruntime, or numpy and torch; what ``encoders.py`` needs besides, it says.
+Copies of this file, ``encoders.py`` and ``sessions.py`` are in every exported folder, where ``python inference.py
+FILE`` predicts too. They need numpy and onnxruntime, or numpy and torch; what ``encoders.py`` needs besides, it says.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,11 +23,12 @@ import numpy as np
 
 if __package__:
     from search.programs.encoders import ENCODERS, Array
+    from search.programs.sessions import RUNTIMES
 else:  # in an exported folder
     from encoders import ENCODERS, Array  # type: ignore[import-not-found,no-redef,unused-ignore]
+    from sessions import RUNTIMES  # type: ignore[import-not-found,no-redef,unused-ignore]
 
 CONTINUATION = 100  # bytes
-SAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # an environment variable of PyTorch
 
 
 class Model:
@@ -138,7 +138,7 @@ def load(folder: str | Path, *, runtime: str | None = None, threads: int = 1) ->
     """
     folder = Path(folder)
     settings = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
-    problems = []
+    free, problems = settings.get("free", {}), []
     for name, (file, open_program) in RUNTIMES.items():
         if runtime in (None, name):
             if not (folder / file).is_file():
@@ -149,45 +149,10 @@ def load(folder: str | Path, *, runtime: str | None = None, threads: int = 1) ->
             except ImportError:
                 problems.append(f"{file} needs the package {name.split('-')[0]}, which is not installed")
                 continue
-            return Model(run, {**settings, "free_length": "length" in settings["free"][name]}, folder)
+            # OpenVINO reads the program of onnxruntime, also where it was not installed when that was exported.
+            length = "length" in free.get(name, free.get("onnxruntime", ()))
+            return Model(run, {**settings, "free_length": length}, folder)
     raise ValueError(f"{folder}: {'; '.join(problems) or f'unknown run-time {runtime}'}")
-
-
-def open_onnx(path: Path, threads: int) -> Callable[[dict[str, Array]], Array]:
-    """The function of an ONNX program, from inputs by name to logits."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda feed: np.asarray(session.run(None, feed)[0])
-
-
-def open_torch(path: Path, threads: int) -> Callable[[dict[str, Array]], Array]:
-    """The same of a ``torch.export`` program; unlike PyTorch's own loader it never unpickles code."""
-    import torch
-
-    torch.set_num_threads(threads)
-    before = os.environ.get(SAFE)
-    os.environ[SAFE] = "1"  # without it PyTorch unpickles example inputs that its safe loader refuses
-    try:
-        module = torch.export.load(path).module()
-    finally:
-        os.environ.pop(SAFE) if before is None else os.environ.update({SAFE: before})
-
-    def run(feed: dict[str, Array]) -> Array:
-        with torch.no_grad():
-            logits: Array = module(**{name: torch.from_numpy(array) for name, array in feed.items()}).numpy()
-        return logits
-
-    return run
-
-
-RUNTIMES = {
-    "onnxruntime": ("model.onnx", open_onnx),
-    "torch": ("model.pt2", open_torch),
-    "onnxruntime-int8": ("model.int8.onnx", open_onnx),  # last, as its answers differ from the network's
-}
 
 
 def read_examples(file: Path, kind: str, column: str = "text") -> Iterator[tuple[str, Any]]:

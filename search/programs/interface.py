@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from search.programs.sessions import Feed
 from spaces.architecture import Architecture
 from spaces.dimensions import ConfigError
 from spaces.metrics import METRICS
 from spaces.tasks import SPLITS, Task
-
-Feed = dict[str, NDArray[Any]]  # inputs by name
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from search.programs.inference import open_onnx, open_torch
-from search.programs.interface import Feed, Interface
+from search.programs.interface import Interface
+from search.programs.sessions import Run, open_onnx, open_openvino, open_torch
 from spaces.tasks import Batch
 
 TOLERANCE = 1e-4  # largest accepted difference of a logit, relative to the largest logit
 INT8_TOLERANCE = 0.25  # the same of programs in 8-bit integers
 BATCHES = (1, 2, 5)  # sizes that a program is checked with
-Run = Callable[[Feed], NDArray[Any]]  # from inputs by name to logits
 
 
 class TensorNetwork(nn.Module):
@@ -86,6 +83,15 @@ def export_onnx(network: nn.Module, interface: Interface, path: Path) -> Program
     return _first_that_works(network, interface, path, _write_onnx, open_onnx)
 
 
+def export_openvino(network: nn.Module, interface: Interface, path: Path) -> Program:
+    """Write an ONNX program that OpenVINO executes.
+
+    Raises:
+        ExportError: no attempt succeeded.
+    """
+    return _first_that_works(network, interface, path, _write_onnx, open_openvino)
+
+
 def export_int8(network: nn.Module, interface: Interface, path: Path) -> Program:
     """Write an ONNX program that multiplies by weights in 8-bit integers, as onnxruntime's dynamic quantization does.
 
@@ -96,6 +102,22 @@ def export_int8(network: nn.Module, interface: Interface, path: Path) -> Program
         ExportError: no attempt succeeded.
     """
     return _first_that_works(network, interface, path, _write_int8, open_onnx, INT8_TOLERANCE)
+
+
+def check_in(load: Callable[[Path, int], Run], program: Program, network: nn.Module, interface: Interface) -> Program:
+    """A program that another run-time reads too, with its error there.
+
+    Raises:
+        ExportError: it cannot be read, or its logits differ.
+    """
+    try:
+        with _quiet():
+            error, logits = check(load(program.path, 1), network, interface, program.free)
+    except Exception as failure:  # run-times raise whatever they like
+        raise ExportError(_cause(failure)) from failure
+    if error > TOLERANCE * max(1.0, logits):
+        raise ExportError(f"its logits differ by {error:.2g}")
+    return Program(program.path, program.free, error, logits)
 
 
 def _first_that_works(
@@ -160,45 +182,6 @@ def _write_int8(network: nn.Module, interface: Interface, free: tuple[str, ...],
         _write_onnx(network, interface, free, exact)
         # Weights of 7 bits: on processors without VNNI instructions, sums of products of 8 bits saturate.
         quantize_dynamic(exact, path, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
-
-
-class LoadedProgram(nn.Module):
-    """A program in place of its network: pads batches as the program needs it.
-
-    ``content`` is that of its file.
-    """
-
-    def __init__(self, run: Run, interface: Interface, free: tuple[str, ...], content: bytes = b"") -> None:
-        super().__init__()
-        self._run, self._interface, self._free, self.content = run, interface, free, content
-
-    def forward(self, batch: Batch) -> Tensor:
-        """The logits, as of the network."""
-        logits = torch.from_numpy(self._run(self.feed(batch)))
-        return logits[:, : batch.inputs.shape[1]] if logits.dim() == 3 else logits
-
-    def generate(self, prompt: Tensor, max_new_tokens: int) -> Tensor:
-        """The most probable continuation ``(batch, max_new_tokens)`` of ``prompt``; a pass over all for each token."""
-        ids = prompt
-        for _ in range(max_new_tokens):
-            recent = ids[:, -self._interface.length :]
-            ids = torch.cat([ids, self(Batch(recent, None, recent))[:, -1:].argmax(-1)], dim=1)
-        return ids[:, prompt.shape[1] :]
-
-    def feed(self, batch: Batch) -> Feed:
-        """The inputs of the program."""
-        inputs, interface = batch.inputs, self._interface
-        length = inputs.shape[1]
-        whole = -(-length // interface.multiple) * interface.multiple
-        padded = max(interface.least, whole) if "length" in self._free else interface.length
-        padding = torch.zeros(inputs.shape[:2], dtype=torch.bool) if batch.padding is None else batch.padding
-        if padded > length:
-            inputs = F.pad(inputs, (*[0] * (2 * (inputs.dim() - 2)), 0, padded - length))
-            padding = F.pad(padding, (0, padded - length), value=True)
-        feed = {"inputs": inputs.numpy()}
-        if interface.padded:
-            feed["padding"] = padding.numpy()
-        return feed
 
 
 def check(run: Run, network: nn.Module, interface: Interface, free: tuple[str, ...]) -> tuple[float, float]:

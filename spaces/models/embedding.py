@@ -115,6 +115,8 @@ class IdBags(nn.Module):
         weights = torch.ones_like(ids[..., None], dtype=self.weight.dtype)
         weights = _joined(_zero_padding(weights, padding), self.stride) / _counts(ids, padding, self.stride)[..., None]
         weights = weights.expand(-1, -1, -1, self.ngrams).flatten(2)
+        if torch.compiler.is_exporting():  # ONNX has no bags, and their loop is slow and beyond OpenVINO
+            return (F.embedding(rows, self.weight) * weights[..., None]).sum(2)
         bags = F.embedding_bag(rows.flatten(0, 1), self.weight, mode="sum", per_sample_weights=weights.flatten(0, 1))
         return bags.view(*rows.shape[:2], -1)
 
