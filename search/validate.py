@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from search.costs.meter import Meter
 from search.costs.modes import check_decodes
-from search.costs.runtimes import check_runtimes
+from search.costs.runtimes import EXECUTED_BY, check_runtimes, quantization_of
 from search.training.check import validate_settings
 from search.training.divergence import reason_to_prune
 from spaces.architecture import key
@@ -45,6 +45,13 @@ def validate_latency(meter: Meter, space: Space, task: Task) -> None:
     """
     check_runtimes(meter.runtimes, task)
     _ = meter.hardware  # asks the device
+    for quantization in dict.fromkeys(map(quantization_of, space.corners())):
+        needed = EXECUTED_BY.get(quantization, meter.runtimes)
+        if not set(needed) & set(meter.runtimes):
+            raise ConfigError(
+                f"model.quantization={quantization} is executed by the run-time {' or '.join(needed)} alone, and"
+                f" latency.runtimes has {', '.join(meter.runtimes)}; add it, or choose latency=fastest"
+            )
     if meter.mode == "decode":
         check_decodes(build(next(space.largest()), task))
     if meter.length is None:

@@ -1,22 +1,34 @@
 """Run-times: the same predictions in each, the fastest one counts, and what cannot be executed is refused or pruned."""
 
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
 import pytest
 import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from tiny_task import SOFTMAX as ARCHITECTURE
-from tiny_task import FirstToken, run_trials, tiny_search, tiny_study
+from tiny_task import TREE, FirstToken, run_trials, tiny_search, tiny_study
+from torch import nn
 from torch._inductor import config as inductor_config
 
+from search.confirm.training import Setting, train
 from search.costs import runtimes
 from search.costs.latency import MeasuredLatency
 from search.costs.measured import MeasuredCosts
 from search.costs.meter import Latency, Meter
 from search.costs.runtimes import RUNTIMES, NoRuntimeError, check_runtimes, in_runtimes
-from search.programs.program import ExportError
+from search.programs.interface import Interface
+from search.programs.program import ExportError, export_onnx
 from search.study.records import State
 from search.study.store import TrialStore
+from search.training.fit import CPU
+from search.training.weights import read_weights
 from search.validate import validate_latency
 from spaces.build import build
 from spaces.dimensions import ConfigError
+from spaces.models.quantization import BY_PROGRAM as INT8
+from spaces.space import Space
 from spaces.tasks.translation import Translation
 
 TASK = FirstToken()
@@ -87,12 +99,68 @@ def test_a_trial_that_no_run_time_can_execute_is_pruned_with_the_reason_before_i
         assert "it runs in no run-time of latency.runtimes (onnxruntime: no operator for it)" in record.reason
 
 
-def test_int8_layers_are_left_to_eager():
-    quantized = {**ARCHITECTURE, "model": {**ARCHITECTURE["model"], "quantization": "int8"}}
-    network = build(quantized, TASK).eval()
-    with pytest.raises(NoRuntimeError, match="no kernels of this project's 8-bit layers"):
-        in_runtimes(network, quantized, TASK, ["onnxruntime"])
-    assert set(in_runtimes(network, quantized, TASK, ["eager", "onnxruntime"])) == {"eager"}
+def quantized(quantization):
+    return {**ARCHITECTURE, "model": {**ARCHITECTURE["model"], "quantization": quantization}}
+
+
+@pytest.mark.parametrize(
+    ("quantization", "only", "other"), [("int8", "eager", "torch"), (INT8, "onnxruntime", "eager")]
+)
+def test_8_bit_integers_are_executed_by_one_run_time_alone(instant, quantization, only, other):
+    architecture = quantized(quantization)
+    network = build(architecture, TASK).eval()
+    with pytest.raises(NoRuntimeError, match=f"{other}: it has no kernels for model.quantization={quantization}"):
+        in_runtimes(network, architecture, TASK, [other])
+    assert set(in_runtimes(network, architecture, TASK, ["eager", "torch", "onnxruntime"])) == {only}
+
+
+def test_a_quantization_whose_run_time_is_not_measured_is_refused():
+    tree = {**TREE, "model": {**TREE["model"], "quantization": {"choice": ["none", INT8]}}}
+    with pytest.raises(ConfigError, match=f"model.quantization={INT8} is executed by the run-time onnxruntime alone"):
+        validate_latency(Known(names=("eager",)), Space(tree), TASK)
+    validate_latency(Known(), Space(tree), TASK)
+
+
+def trained(folder, quantization=INT8):
+    """The record of a trial, whose weights are kept in a folder."""
+    tree = {**TREE, "model": {**TREE["model"], "quantization": quantization}}
+    study = tiny_study(f"sqlite:///{folder}/studies.db")
+    run_trials(study, tiny_search(tree, checkpoints=folder), 1)
+    (record,) = TrialStore(study).records()
+    return record
+
+
+def test_the_metrics_of_a_quantized_trial_are_those_of_the_run_time(tmp_path, monkeypatch):
+    class FirstClass(nn.Module):
+        def forward(self, batch):
+            return torch.eye(3)[0].expand(len(batch.inputs), -1)
+
+    monkeypatch.setattr(
+        runtimes, "RUNTIMES", {**RUNTIMES, "onnxruntime": lambda network, architecture, task, threads: FirstClass()}
+    )
+    record = trained(tmp_path)
+    shares = {split: (TASK.data(split).labels == 0).float().mean().item() for split in ("validation", "test")}
+    assert record.metric == pytest.approx(shares["validation"]) != record.curve[-1][1]
+    assert record.validation_metrics["accuracy"] == record.metric
+    assert record.test_metrics["accuracy"] == pytest.approx(shares["test"])
+    assert train(dict(record.architecture), Setting(TASK, CPU), seed=1).test == pytest.approx(record.test_metrics)
+
+
+@pytest.mark.slow
+def test_the_accuracy_of_a_quantized_trial_is_what_onnxruntime_itself_predicts(tmp_path):
+    record = trained(tmp_path)
+    architecture = dict(record.architecture)
+    network = build(architecture, TASK).eval()
+    network.load_state_dict(read_weights(Path(record.weights), architecture))
+    export_onnx(network, Interface.of(architecture, TASK), tmp_path / "exact.onnx")
+    options = {"weight_type": QuantType.QInt8, "per_channel": True, "reduce_range": True}
+    quantize_dynamic(tmp_path / "exact.onnx", tmp_path / "int8.onnx", **options)
+    session = onnxruntime.InferenceSession(tmp_path / "int8.onnx", providers=["CPUExecutionProvider"])
+    for split, metrics in (("validation", record.validation_metrics), ("test", record.test_metrics)):
+        data = TASK.data(split)
+        (logits,) = session.run(None, {"inputs": data.inputs.numpy()})
+        assert not np.array_equal(logits, network(data).detach().numpy())
+        assert metrics["accuracy"] == pytest.approx((logits.argmax(-1) == data.labels.numpy()).mean())
 
 
 @pytest.mark.parametrize(
@@ -111,7 +179,7 @@ def test_unknown_run_times_are_refused(settings, complaint):
 def test_a_run_time_that_is_not_installed_is_refused_before_anything_is_measured(monkeypatch):
     monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == "onnx" else name)
     with pytest.raises(ConfigError, match=r"onnxruntime needs onnx: pip install 'paretoformer\[export\]'"):
-        validate_latency(Known(), None, TASK)
+        validate_latency(Known(), Space(TREE), TASK)
     monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == "openvino" else name)
     with pytest.raises(ConfigError, match=r"openvino needs openvino: pip install 'paretoformer\[export,openvino\]'"):
         check_runtimes(["openvino"], TASK)

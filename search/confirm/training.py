@@ -14,6 +14,7 @@ from search.study.confirmations import Repetition, read_repetitions, write_repet
 from search.study.records import Record
 from search.training import Parent
 from search.training.device import Device
+from search.training.evaluation import evaluate_split, program_of
 from search.training.fit import LightningFit
 from search.training.settings import TrainSettings
 from spaces.architecture import Architecture
@@ -110,5 +111,8 @@ def train(architecture: Architecture, setting: Setting, *, seed: int) -> Repetit
     ) as training:
         for epoch, _ in training:
             if epoch == settings.epochs:
-                return Repetition(training.evaluate("validation"), training.evaluate("test"))
+                program = program_of(training.weights(), architecture, setting.task)
+                if program is None:
+                    return Repetition(training.evaluate("validation"), training.evaluate("test"))
+                return Repetition(*(evaluate_split(program, fitted, split) for split in ("validation", "test")))
     raise AssertionError("a training has at least one epoch")

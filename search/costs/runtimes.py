@@ -1,4 +1,4 @@
-"""Run-times: what executes a trained network. All give the same predictions, and which is the fastest is measured.
+"""Run-times: what executes a trained network. All predict the same, and which is the fastest is measured.
 
 ======================  ================================================================================
 ``eager``               PyTorch, operator by operator
@@ -10,6 +10,9 @@
 
 A program's logits are compared with the network's on random inputs, see :mod:`search.programs.program`. So a network
 has one metric in all run-times, and only its fastest one can be on a front.
+
+8-bit integers predict otherwise, so they are a dimension of the architecture, ``model.quantization``, which says what
+executes the network, see ``EXECUTED_BY``; its latency and its metrics are those of the integers.
 """
 
 from __future__ import annotations
@@ -27,10 +30,11 @@ from torch import nn
 from search.costs.exclusive import torch_threads
 from search.programs.interface import Interface, check_exportable
 from search.programs.loaded import LoadedProgram
-from search.programs.program import ExportError, Program, export_onnx, export_openvino, export_torch
+from search.programs.program import ExportError, Program, export_int8, export_onnx, export_openvino, export_torch
 from search.programs.sessions import Run, open_onnx, open_openvino, open_torch
 from spaces.architecture import Architecture
 from spaces.dimensions import ConfigError
+from spaces.models.quantization import BY_PROGRAM
 from spaces.tasks import Task
 
 EAGER = "eager"
@@ -38,6 +42,12 @@ Prepare = Callable[[nn.Module, Architecture, Task, int], nn.Module]  # the last 
 NEEDED = {  # packages by run-time
     "onnxruntime": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("onnx", "onnxscript", "openvino"),
+}
+
+
+EXECUTED_BY = {  # run-times by quantization, of those that do not execute all
+    "int8": (EAGER, "compile"),  # which alone have the kernels of its layers
+    BY_PROGRAM: ("onnxruntime",),
 }
 
 
@@ -81,9 +91,11 @@ def in_runtimes(
     Raises:
         NoRuntimeError: there is none.
     """
-    found, problems = {}, []
+    quantization, found, problems = quantization_of(architecture), {}, []
     for runtime in runtimes:
         try:
+            if runtime not in EXECUTED_BY.get(quantization, RUNTIMES):
+                raise ExportError(f"it has no kernels for model.quantization={quantization}")
             with torch_threads(threads):  # loading a program changes the number
                 found[runtime] = RUNTIMES[runtime](network, architecture, task, threads)
         except ExportError as error:
@@ -91,6 +103,11 @@ def in_runtimes(
     if not found:
         raise NoRuntimeError(f"it runs in no run-time of latency.runtimes ({'; '.join(problems)})")
     return found
+
+
+def quantization_of(architecture: Architecture) -> str:
+    """One of :data:`spaces.models.quantization.QUANTIZATIONS`."""
+    return str(architecture["model"].get("quantization", "none"))
 
 
 def _eager(network: nn.Module, architecture: Architecture, task: Task, threads: int) -> nn.Module:
@@ -112,12 +129,11 @@ def _program(write: Callable[[nn.Module, Interface, Path], Program], load: Calla
     """Export to a temporary file, and load it again."""
 
     def prepare(network: nn.Module, architecture: Architecture, task: Task, threads: int) -> nn.Module:
-        if architecture["model"].get("quantization", "none") != "none":
-            raise ExportError("it has no kernels of this project's 8-bit layers")
         interface = Interface.of(architecture, task)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "program"
-            program = write(network, interface, path)
+            chosen = export_int8 if quantization_of(architecture) == BY_PROGRAM else write
+            program = chosen(network, interface, path)
             return LoadedProgram(load(path, threads), interface, program.free, path.read_bytes())
 
     return prepare

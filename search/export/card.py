@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from search.costs.runtimes import quantization_of
 from search.export.folder import Result
 from search.report.intervals import Sample
 from search.study.confirmations import Repetition
 from search.study.records import Objectives, Record
 from spaces.architecture import describe
 from spaces.fingerprint import fingerprint
+from spaces.models.quantization import BY_PROGRAM
 from spaces.tasks import Task
 
 PACKAGES = ("paretoformer", "torch", "onnx", "onnxruntime", "onnxscript", "safetensors", "tokenizers", "numpy")
@@ -173,9 +175,14 @@ def _without_cache(settings: Mapping[str, Any], results: Sequence[Result]) -> li
 
 
 def _quantization(trial: Record) -> list[str]:
-    if trial.architecture["model"].get("quantization", "none") == "none":
+    quantization = quantization_of(dict(trial.architecture))
+    if quantization == BY_PROGRAM:
+        text = "The metrics above are those of `model.int8.onnx`, in 8-bit integers, which `inference.py` runs."
+    elif quantization == "int8":
+        text = "The network (eager) computes linear layers in 8-bit integers, `model.onnx` and `model.pt2` do not."
+    else:
         return []
-    return ["The network (eager) computes linear layers in 8-bit integers, `model.onnx` and `model.pt2` do not.", ""]
+    return [text, ""]
 
 
 def _latency(trial: Record) -> str:

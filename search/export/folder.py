@@ -12,22 +12,23 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from search.costs.latency import MeasuredLatency
 from search.costs.meter import Latency
+from search.costs.runtimes import quantization_of
 from search.export.preprocessing import preprocessing
 from search.export.rebuild import network_of, save_network
 from search.programs import encoders, inference, sessions
 from search.programs.interface import Interface
 from search.programs.loaded import LoadedProgram
 from search.programs.program import ExportError, Program, check_in, export_int8, export_onnx, export_torch
-from search.training.evaluation import EVAL_BATCH_FACTOR
+from search.training.evaluation import evaluate_split
 from search.training.weights import read_weights
 from spaces.architecture import Architecture
 from spaces.build import task_of
 from spaces.dimensions import ConfigError
+from spaces.models.quantization import BY_PROGRAM
 from spaces.tasks import Task
 
 FORMATS: Mapping[str, Callable[[nn.Module, Interface, Path], Program]] = {  # by run-time
@@ -135,7 +136,7 @@ def export(
         written = add(runtime, partial(write, source, interface))
         if written is not None and runtime == "onnxruntime" and find_spec("openvino") is not None:
             add("openvino", lambda _: check_in(sessions.open_openvino, written, source, interface))  # noqa: B023
-    _write_preprocessing(folder, fitted, interface, results)
+    _write_preprocessing(folder, architecture, fitted, interface, results)
     for module in (inference, encoders, sessions):
         shutil.copyfile(str(module.__file__), folder / f"{module.__name__.split('.')[-1]}.py")
     report("scoring on the test split, and measuring latency")
@@ -144,17 +145,20 @@ def export(
 
 def _in_floating_point(network: nn.Module, architecture: Architecture, task: Task) -> nn.Module:
     """The network without quantization, for which exporters lack the operations; its weights are the same."""
-    if architecture["model"].get("quantization", "none") == "none":
+    if quantization_of(architecture) != "int8":
         return network
     made = network_of({**architecture, "model": {**architecture["model"], "quantization": "none"}}, task)
     made.load_state_dict(network.state_dict())
     return made
 
 
-def _write_preprocessing(folder: Path, task: Task, interface: Interface, results: Sequence[Result]) -> None:
+def _write_preprocessing(
+    folder: Path, architecture: Architecture, task: Task, interface: Interface, results: Sequence[Result]
+) -> None:
     settings, tokenizer = preprocessing(task)
     settings |= {"length": interface.length, "multiple": interface.multiple, "least": interface.least}
     settings["padded"] = interface.padded
+    settings["runtime"] = BY_PROGRAM if quantization_of(architecture) == BY_PROGRAM else None  # the first that runs
     settings["free"] = {result.runtime: result.free for result in results if result.free}
     (folder / "preprocessing.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")
     if tokenizer is not None:
@@ -168,13 +172,6 @@ def _measured(results: Sequence[Result], networks: Sequence[nn.Module], task: Ta
     for result in results:
         if not result.problem:
             network = next(remaining)
-            result = replace(result, test=_score(network, task), latency=next(latencies))
+            result = replace(result, test=evaluate_split(network, task, "test"), latency=next(latencies))
         measured.append(result)
     return measured
-
-
-def _score(network: nn.Module, task: Task) -> dict[str, float]:
-    """The metrics on the test split."""
-    batches = task.batches("test", EVAL_BATCH_FACTOR * task.batch_size)
-    with torch.inference_mode():
-        return task.compute_metrics([task.eval_step(network, batch) for batch in batches])

@@ -133,11 +133,13 @@ def load(folder: str | Path, *, runtime: str | None = None, threads: int = 1) ->
 
     Args:
         folder: the folder.
-        runtime: a name of ``RUNTIMES``; None: the first whose file is there and whose package is installed.
+        runtime: a name of ``RUNTIMES``; None: that of the exported member, where its metrics are those of a run-time,
+            or else the first whose file is there and whose package is installed.
         threads: that the run-time uses.
     """
     folder = Path(folder)
     settings = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
+    runtime = runtime or settings.get("runtime")
     free, problems = settings.get("free", {}), []
     for name, (file, open_program) in RUNTIMES.items():
         if runtime in (None, name):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from torch import nn
 
 from search.study.records import Record
 from search.training import Epoch, Parent, fit
 from search.training.checkpoint import Checkpoint
 from search.training.device import Device
+from search.training.evaluation import evaluate_split, program_of
 from search.training.remote import RemoteFile
 from search.training.settings import TrainSettings
 from search.training.weights import WeightsFolder
@@ -81,7 +85,7 @@ class LightningTraining:
         self._before_s = record.cpu_seconds[-1] if record.cpu_seconds else 0.0
         settings = TrainSettings(**record.architecture["train"])
         self.epochs = settings.epochs
-        task = task_of(record.architecture, learner.task)
+        self._task = task = task_of(record.architecture, learner.task)
         network = build(dict(record.architecture), learner.task, seed=learner.seed)
         if learner.parent is not None and not resume:
             learner.parent.load_into(network, record.architecture)
@@ -105,7 +109,7 @@ class LightningTraining:
     @property
     def metric(self) -> float:
         """See :class:`~search.training.Training`."""
-        return self._fit.metric
+        return self._fit.metric if self._program is None else self.evaluate("validation")[self._task.metric]
 
     def __enter__(self) -> Self:
         self._fit.__enter__()
@@ -138,4 +142,11 @@ class LightningTraining:
 
     def evaluate(self, split: Split) -> dict[str, float]:
         """See :class:`~search.training.Training`."""
-        return self._fit.evaluate(split)
+        if self._program is None:
+            return self._fit.evaluate(split)
+        return evaluate_split(self._program, self._task, split)
+
+    @cached_property
+    def _program(self) -> nn.Module | None:
+        """What predicts, where it is not the network; written at the end of the training, as it takes seconds."""
+        return program_of(self._fit.weights(), dict(self._architecture), self._learner.task)

@@ -13,7 +13,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-QUANTIZATIONS = ("none", "int8")
+QUANTIZATIONS = ("none", "int8", "onnxruntime-int8")
+BY_PROGRAM = "onnxruntime-int8"  # that of a program of the network, which itself stays in floating point
 LARGEST = 127  # of the integers
 # Without VNNI instructions, kernels add pairs of products in 16 bits; inputs then have 7 bits, so that none overflows.
 # With MiniLM, the cosine of sentence embeddings with those in floating point is 0.974 at 7 bits and 0.993 at 8.
@@ -84,8 +85,8 @@ def quantize(network: nn.Module, quantization: str) -> nn.Module:
         ValueError: it is unknown, or this build of PyTorch cannot.
     """
     if quantization not in QUANTIZATIONS:
-        raise ValueError(f"quantization={quantization!r}: it must be {' or '.join(QUANTIZATIONS)}")
-    if quantization == "none":
+        raise ValueError(f"quantization={quantization!r}: it must be one of {', '.join(QUANTIZATIONS)}")
+    if quantization in ("none", BY_PROGRAM):
         return network
     if torch.backends.quantized.engine == "none" or not hasattr(torch.ops.quantized, "linear_dynamic"):
         raise ValueError(f"quantization={quantization!r}: this build of PyTorch has no kernels for it; it must be none")
