@@ -20,7 +20,7 @@ from search.config import hide_passwords
 from search.costs.exclusive import cores
 from search.costs.hardware import check_hardware
 from search.costs.measured import MeasuredCosts, largest_costs
-from search.costs.meter import Meter
+from search.costs.meter import Meter, TimeShare
 from search.evaluate import Search
 from search.lifecycle import check_preference, proposer_of
 from search.pruning import Pruner
@@ -101,10 +101,10 @@ def build_search(
     task = task or instantiate(Task, config["task"], "task")
     pruner = instantiate(Pruner, config["pruner"], "pruner")
     meter = instantiate(Meter, config["latency"], "latency")
-    limited = {name for name, limit in config["limits"].items() if limit is not None}
-    costs = MeasuredCosts(task, meter, also={*config["costs"], *limited})
-    tracking = instantiate(Tracking, config["tracking"], "tracking")
+    meter.time_share = TimeShare(config["measuring_share"], deadline.elapsed_s)
     seed, limits = config["seed"], config["limits"]
+    costs = MeasuredCosts(task, meter, also={*config["costs"], *(name for name in limits if limits[name] is not None)})
+    tracking = instantiate(Tracking, config["tracking"], "tracking")
     device = select_device(config["device"], precision=config["precision"], compile_network=config["compile"])
     sampler = seeded_sampler(config["sampler"], seed=seed)
     check_preference(config["prefer"], config["costs"], sampler.base)

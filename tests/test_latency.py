@@ -19,6 +19,7 @@ from search.costs.clock import Machine
 from search.costs.counted import flops
 from search.costs.exclusive import WaitWhileMeasuring, highest_thread_priority, lock_path, measurement_lock
 from search.costs.latency import MIN_REPEATS, FlopsLatency, MeasuredLatency
+from search.costs.meter import TimeShare
 from tests.tiny_task import FirstToken
 
 fcntl = pytest.importorskip("fcntl")
@@ -114,6 +115,27 @@ def test_further_rounds_of_slow_networks_end_after_the_time_to_wait():
     networks = [Timed(machine, (1000.0, 500.0)) for _ in range(2)]  # every round is preempted
     latencies = meter(machine, rounds=2, sleep_s=0.01, wait_s=7.0).measure_all(networks, [TASK] * 2)
     assert [len(each.rounds_ms) for each in latencies] == [7, 7]  # after the first one, 1 s and a growing pause
+
+
+@pytest.mark.parametrize(
+    ("ms", "elapsed_s", "rounds"),
+    [
+        ((9.0, 5.0), 60.0, 14),  # preempted: further rounds until those and the pauses take 6 s, a tenth of the time
+        ((9.0, 5.0), 0.0, 3),
+        (5.0, 0.0, 3),  # quiet
+        (2000.0, 0.0, 1),  # a forward pass takes longer than all rounds should
+        (2000.0, 56.0, 2),  # with the warm-up these take 6 s, of 62
+        (2000.0, 90.0, 3),
+    ],
+)
+def test_beyond_a_share_of_the_time_no_further_rounds_follow_and_slow_networks_have_one(ms, elapsed_s, rounds):
+    machine = FakeMachine()
+    timer = meter(machine, repeats=1, wait_s=1e9)
+    timer.time_share = TimeShare(0.1, lambda: elapsed_s + machine.now)
+    first = timer.measure(Timed(machine, ms), TASK)
+    assert len(first.rounds_ms) == rounds
+    assert machine.now < max(0.1 * (elapsed_s + machine.now), 4.1)
+    assert len(timer.measure(Timed(machine, ms), TASK).rounds_ms) <= rounds, "the time of earlier ones counts"
 
 
 @pytest.mark.parametrize("slow", [(1.2, 1.0), (1.0, 1.2)], ids=["before", "after"])

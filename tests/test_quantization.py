@@ -140,7 +140,5 @@ def test_an_architecture_in_integers_is_close_to_that_in_floating_point_with_the
 
 
 def test_an_unknown_quantization_is_refused():
-    with pytest.raises(
-        ConfigError, match=r"^model\.quantization='int4': it must be one of none, int8, onnx"
-    ):
+    with pytest.raises(ConfigError, match=r"^model\.quantization='int4': it must be one of none, int8, onnx"):
         built(quantization="int4")

@@ -67,6 +67,7 @@ ACCEPTED = {  # besides null, values of YAML that are no error
     "output": ["quiet", "json"],
     "checkpoints": ["a", "1"],
     "weights_mb": [0, 1, 0.5],
+    "measuring_share": [0, 0.5, 1],
 }
 NULL = {"study", "n_trials", "budget", "patience", "min_gain", "teacher", "warm_start", "weights_mb"}
 TEXTS = {"teacher", "warm_start", "checkpoints", "hardware"}  # any text will do

@@ -149,6 +149,7 @@ def tiny_config(folder: Path) -> dict[str, Any]:
         "tracking": {"_target_": "search.tracking.Tracking"},
         "checkpoints": str(folder),
         "weights_mb": 1000,
+        "measuring_share": 0.1,
         "limits": {},
         "prefer": {},
         "costs": ["latency_ms"],

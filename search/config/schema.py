@@ -108,6 +108,9 @@ class RunConfig(BaseModel):
     compile: bool = Field(description="true or false")
     checkpoints: Text = Field(description="the path of a folder, or an fsspec URL such as s3://bucket/folder")
     output: Output = Field(description=listed(list(OUTPUTS)))
+    measuring_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        description="the share of the run's time that latencies may take, from 0 to 1"
+    )
     weights_mb: Annotated[float, Field(ge=0)] | None = Field(
         description="a number of megabytes from 0, or null for no limit"
     )

@@ -9,7 +9,8 @@ on a host, with the highest priority that the user may have, while trainings wai
 A round is noisy if a reference computation before or after it is slower than usual, or if the thread was preempted:
 more wall-clock time passed than CPU time. The wall-clock time of a preempted round is not used. Further rounds replace
 noisy ones, and follow until the two fastest agree, at growing intervals, as the neighbours on a shared machine may slow
-it down for seconds. Freed memory is kept, see :mod:`search.costs.allocator`.
+it down for seconds. Where measuring has taken its share of a run's time, there are no further rounds, and networks that
+are slower than all rounds should take have a single one. Freed memory is kept, see :mod:`search.costs.allocator`.
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ class MeasuredLatency(Meter):
             for network in networks:
                 _check_on_cpu(network)
                 stack.enter_context(evaluating(network))
+            stack.enter_context(self.time_share.measuring())
             stack.enter_context(measurement_lock())
             stack.enter_context(highest_thread_priority())
             stack.enter_context(torch_threads(self.threads))
@@ -147,11 +149,15 @@ class MeasuredLatency(Meter):
                 measured[i].append(self._measure_round(uses[i]))
             round_s = (self.machine.wall() - start) / len(pending)
             pending = [i for i, rounds in enumerate(measured) if not self._suffice(rounds)]
-            if max(map(len, measured)) >= self.rounds:  # the next round replaces noisy ones
+            is_further = max(map(len, measured)) >= self.rounds  # the next round replaces noisy ones
+            if is_further:
                 pause = min(max(2 * pause, self.sleep_s), LONGEST_PAUSE_S)
                 left -= pause + round_s
                 if left < 0:
                     break
+            is_slow = is_further or round_s > self.seconds
+            if is_slow and self.time_share.is_used_up(pause + round_s * len(pending)):
+                break
             if pending:
                 self.machine.sleep(pause)
         return measured

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import nn
@@ -30,6 +31,33 @@ class Latency:
     reference_ms: float = 0.0  # the minimum of the reference computation alongside; 0 where nothing was measured
 
 
+class TimeShare:
+    """The share of a run's time that measuring may take.
+
+    Args:
+        share: 0 to 1; with 1 there is no limit.
+        elapsed_s: returns the seconds since the run began.
+    """
+
+    def __init__(self, share: float, elapsed_s: Callable[[], float]) -> None:
+        self.share, self.elapsed_s = share, elapsed_s
+        self._spent_s = self._began_s = 0.0
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Counts the time within the context."""
+        self._began_s = self.elapsed_s()
+        try:
+            yield
+        finally:
+            self._spent_s += self.elapsed_s() - self._began_s
+
+    def is_used_up(self, further_s: float) -> bool:
+        """Whether ``further_s`` more seconds of the measurement in progress would exceed it."""
+        end_s = self.elapsed_s() + further_s
+        return self.share < 1 and self._spent_s + end_s - self._began_s > self.share * end_s
+
+
 class Meter(ABC):
     """Measures or computes the latency of networks on a task's inputs.
 
@@ -42,12 +70,14 @@ class Meter(ABC):
         threads: that a forward pass uses.
         runtimes: in which each network is measured, see :mod:`search.costs.runtimes`; the fastest one counts.
         host: name of the machine that is measured.
+        time_share: that limits further rounds; without a limit unless a run sets one.
     """
 
     mode: str
     threads: int
     runtimes: Sequence[str]
     host: str
+    time_share: TimeShare
 
     def __init__(self, *, batch: int, length: int | None) -> None:
         check_whole(1, MAX_BATCH, batch=batch)
@@ -55,6 +85,7 @@ class Meter(ABC):
             check_whole(1, length=length)
         self.batch, self.length = batch, length
         self.mode, self.threads, self.runtimes, self.host = "forward", 1, (EAGER,), platform.node()
+        self.time_share = TimeShare(1.0, lambda: 0.0)
 
     @property
     def hardware(self) -> str | None:

@@ -19,6 +19,7 @@ MAY_DIFFER = (  # between workers
     "tracking",
     "checkpoints",
     "weights_mb",
+    "measuring_share",
     "warm_start",
     "baselines",
     "device",
