@@ -177,7 +177,7 @@ def test_the_rule_gets_the_trial_and_the_history():
     run(pruning, [0.25], tell=False, ms=4)
     row, epoch, objectives, records = pruning.pruner.seen
     assert objectives == Objectives("accuracy", "maximize", ("ms",), 0.0, 1.0, (9.0,))
-    assert records[row] == Record(1, "running", {"ms": 4.0}, [(1, 0.25)])
+    assert records[row] == Record(1, "running", {"ms": 4.0}, [(1, 0.25)], architecture={"model": {}})
     assert epoch == 1
     assert [(r.number, r.state, r.metric) for r in records if r is not records[row]] == [(0, "complete", 0.5)]
 
@@ -214,29 +214,19 @@ def test_invalid_costs_and_steps_are_rejected(act, message):
         ({"best": INF}, "chance=0.0, best=inf: to maximize accuracy, best must be better than chance"),
         (
             {"costs": ["ms", "mb"], "ceilings": [1, 1]},
-            "the study's directions are maximize, minimize: they must be that of accuracy, then minimize for ms, mb",
+            "the study's directions are maximize, minimize: they must be that of accuracy, the only objective that "
+            "is learned, then minimize for ms, mb",
         ),
         (
             {"study": optuna.create_study(directions=["maximize", "maximize"])},
-            "the study's directions are maximize, maximize: they must be that of accuracy, then minimize for ms",
+            "the study's directions are maximize, maximize: they must be that of accuracy, the only objective that "
+            "is learned, then minimize for ms",
         ),
     ],
 )
 def test_arguments_that_do_not_fit_the_study_are_rejected(settings, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         pruning_in(**settings)
-
-
-def test_the_snippet_of_the_readme_runs_and_prunes_trials():
-    readme = ROOT / "search" / "pruning" / "README.md"
-    (snippet,) = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
-    names = {}
-    exec(compile(snippet, str(readme), "exec"), names)
-    trials = names["study"].get_trials()
-    states = [trial.state for trial in trials]
-    assert len(states) == 40
-    assert 1 <= states.count(TrialState.COMPLETE) < 30
-    assert all(trial.user_attrs["stop"]["reason"] for trial in trials if trial.state == TrialState.PRUNED)
 
 
 def test_the_import_needs_neither_torch_nor_lightning():

@@ -1,6 +1,7 @@
 """The installed wheel, without this checkout, run in a folder with a user's own files."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -79,6 +80,9 @@ def test_the_wheel_runs_a_users_own_space_mechanism_and_task(tmp_path):
     own = ["--config-dir", "my_conf", "+space=mine", "task=majority", "latency=flops"]
     searched = run("-m", "search.run", *own, "n_trials=4", "sampler=random")
     assert searched.returncode == 0, searched.stderr
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "search/pruning/OPTUNA.md").read_text(), re.DOTALL)
+    optuna_study = run("-c", f"{example}\nprint(len(study.trials), 'trials')")
+    assert optuna_study.stdout == "40 trials\n", optuna_study.stderr
     assert "The front: " in searched.stdout
     assert "mean" in searched.stdout
     assert (folder / "paretoformer.db").exists()

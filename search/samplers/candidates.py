@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,8 +18,7 @@ from search.costs import excess_over_limits
 from search.study.history import History
 from search.study.records import front
 from spaces.architecture import Architecture, features, key
-from spaces.dimensions import Value
-from spaces.space import Space
+from spaces.dimensions import Trial, Value
 
 MAX_REJECTIONS = 500  # consecutive draws that are repeated or over a limit, after which the space is exhausted
 MAX_POOL = 16  # draws that are candidates, in units of the pool's size
@@ -75,6 +74,13 @@ class Draw:
         return self.parameters[name]
 
 
+class Source(Protocol):
+    """What candidates are drawn from, such as a :class:`spaces.space.Space`."""
+
+    def suggest(self, trial: Trial) -> Architecture:
+        """Sample an architecture."""
+
+
 class Pool:
     """``size`` random candidates and ``size`` neighbours of the front, drawn anew for each step of a study.
 
@@ -92,7 +98,7 @@ class Pool:
 
     def __init__(
         self,
-        space: Space,
+        space: Source,
         counted: Callable[[Architecture], Mapping[str, float] | None],
         *,
         size: int,
