@@ -197,8 +197,17 @@ def test_runs_are_compared_without_set_up(chromium, mlflow, studies, size):
         shown = points(visit, len(runs))
         visit.shoot(f"mlflow-scatter-{size}")
         overlapping += visit.page.evaluate(OVERLAPS, ".xtick text, .ytick text")
+        visit.page.get_by_text("Box Plot").first.click()
+        visit.page.get_by_text("Select parameters/metrics to plot").wait_for()  # MLflow chooses none here
+        visit.shoot(f"mlflow-box-{size}")
+        visit.page.get_by_text("Contour Plot").first.click()
+        contour = points(visit, 2 * len(runs))  # the surface and the runs
+        visit.shoot(f"mlflow-contour-{size}")
+        overlapping += visit.page.evaluate(OVERLAPS, ".xtick text, .ytick text")
     expected = [[run.data.params["attention"], run.data.metrics["accuracy"]] for run in runs]
     assert sorted(shown) == sorted(expected)
+    by_width = [[float(run.data.params["width"]), run.data.metrics["accuracy"]] for run in runs]
+    assert sorted(contour) == sorted(2 * by_width)
     assert overlapping == []
 
 

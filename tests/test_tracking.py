@@ -490,15 +490,20 @@ def test_a_server_or_database_that_is_down_only_causes_warnings(server, monkeypa
 
 
 @pytest.mark.slow
-def test_hypervolume_is_logged_by_number_of_ended_trials(server):
+def test_hypervolume_is_logged_by_number_of_ended_trials_and_by_seconds_of_work(server):
     tracking, trials = server.tracker(), []
     for number, accuracy in enumerate([0.3, 0.9, 0.2, 0.8, 0.95, 0.5]):
-        trials.append(record(number, accuracy, 1 + 5 * accuracy**2, state="pruned" if number == 3 else "complete"))
+        state = "pruned" if number == 3 else "complete"
+        ended = record(number, accuracy, 1 + 5 * accuracy**2, state=state, ended_at=float(number))
+        trials.append(replace(ended, training_s=8.5, latency_s=1.5))
         tracking.log(number, trials)
     tracking.finish(trials)
     parent = server.parent()
     steps, values, _ = zip(*server.history(parent, "hypervolume"), strict=True)
     assert steps == (1, 2, 3, 4, 5, 6)
+    seconds, by_seconds, _ = zip(*server.history(parent, "hypervolume_by_seconds"), strict=True)
+    assert seconds == (10, 20, 30, 40, 50, 60)
+    assert by_seconds == values
     assert list(values) == sorted(values)
     assert len(set(values)) > 3
     assert 0 < values[0] < values[-1] < 1
@@ -516,7 +521,8 @@ def test_the_parent_run_names_the_best_baseline(server):
     tracker.finish([record(0, 0.5, 1.0)])
     data = server.parent().data
     assert data.tags["baseline"] == "5-gram"
-    names = {"front_size", "hypervolume", *(f"trials_{state}" for state in ("complete", "failed", "paused", "pruned"))}
+    names = {"front_size", "hypervolume", "hypervolume_by_seconds"}
+    names |= {f"trials_{state}" for state in ("complete", "failed", "paused", "pruned")}
     assert data.metrics.keys() == names, "those of a baseline are in its own run: here their charts would come first"
     assert "majority class 0.500, 5-gram 0.950" in data.tags["mlflow.note.content"]
     assert "No model on the front beats 5-gram" in data.tags["mlflow.note.content"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from search.budget.gain import in_order_of_end, work_s
 from search.config import hide_passwords
 from search.report import rows
 from search.report.answers import Description, answers, in_short, next_commands
@@ -28,7 +29,8 @@ def study_data(
     """Data of a study: hypervolume, number of trials by state, best baseline, and the note.
 
     The note says what was found and, with a ``description``, what was searched and what to do next, and has the front
-    as a table. The step of the metrics is the number of trials that have ended.
+    as a table. The step of the metrics is the number of trials that have ended; that of ``hypervolume_by_seconds`` is
+    the seconds of measuring and training until then, of all workers.
 
     Args:
         records: the study.
@@ -75,9 +77,13 @@ def study_data(
     shown = baselines if members else ()
     table = rows.front_rows(members, objectives, dimensions, baselines=shown, test_examples=examples)
     text = head + rows.markdown(table, limit=NOTE_LIMIT - len(head))
+    worked_s = round(sum(map(work_s, in_order_of_end(records))))
     return RunData(
         tags={**tags, "mlflow.note.content": hide_passwords(text)},
-        values=[MetricValue(name, float(value), ended) for name, value in numbers.items()],
+        values=[
+            *(MetricValue(name, float(value), ended) for name, value in numbers.items()),
+            MetricValue("hypervolume_by_seconds", share, worked_s),
+        ],
     )
 
 
