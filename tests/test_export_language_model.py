@@ -12,6 +12,7 @@ from search.export.rebuild import network_of
 from search.programs.inference import load, main
 from search.training.evaluation import evaluate_split
 from search.training.weights import write_weights
+from spaces.build import task_of
 from spaces.tasks import Batch
 from spaces.tasks.text import Text
 
@@ -22,23 +23,26 @@ ARCHITECTURE = {
     "attention": {"softmax": {"_target_": "spaces.attention.softmax.SoftmaxAttention"}},
     "train": {"epochs": 1},
 }
+BYTE_PAIRS = {"tokens": "byte_bpe", "vocabulary": 270}
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
+@pytest.fixture(scope="module", params=["bytes", "byte_bpe"])
+def exported(request, tmp_path_factory):
     """The folder, the network and the task; generated texts end in a window, and one file is a few bytes long."""
+    architecture = ARCHITECTURE if request.param == "bytes" else {**ARCHITECTURE, "input": BYTE_PAIRS}
     folder = tmp_path_factory.mktemp("language")
     (folder / "texts").mkdir()
     for number in range(20):
         (folder / "texts" / f"{number}.txt").write_text(f"line {number} of a text\n" * (number % 5) + "the end")
     task = Text(folder=str(folder / "texts"), predict="next_byte", length=LENGTH, generate=4)
     torch.manual_seed(0)
-    network = network_of(ARCHITECTURE, task)
-    write_weights(folder / "weights", network.state_dict(), ARCHITECTURE)
+    fitted = task_of(architecture, task)
+    network = network_of(architecture, fitted)
+    write_weights(folder / "weights", network.state_dict(), architecture)
     (folder / "model").mkdir()
-    results = export(ARCHITECTURE, folder / "weights", task, folder / "model")
+    results = export(architecture, folder / "weights", task, folder / "model")
     assert [result.problem for result in results] == [""] * 4
-    return folder / "model", network, task, results
+    return folder / "model", network, fitted, results
 
 
 def logits_after(network, ids):
@@ -48,19 +52,32 @@ def logits_after(network, ids):
         return network(Batch(inputs, None, inputs))[0, -1]
 
 
-def continued(network, text, count):
-    """The slow reference: the network reads the latest ``LENGTH`` bytes again for each new one."""
-    ids = list(text.encode())
-    for _ in range(count):
-        ids.append(int(logits_after(network, ids[-LENGTH:]).argmax()))
-    return bytes(ids[len(text.encode()) :]).decode(errors="replace")
+def continued(exported, text, count):
+    """The slow reference: the network reads the latest tokens again for each new one."""
+    folder, network, task, _ = exported
+    spelling = load(folder)._spelling
+    ids = task.encoder.encode([text])[0].tolist()
+    before = len(ids)
+    for _ in range(count):  # bytes, so there are at most as many tokens
+        ids.append(int(logits_after(network, ids[-task.spec.length :]).argmax()))
+    return b"".join(spelling[at] for at in ids[before:])[:count].decode(errors="replace")
+
+
+@pytest.mark.slow
+def test_the_bytes_of_tokens_spell_texts(exported):
+    folder, _, task, _ = exported
+    spelling = load(folder)._spelling
+    assert len(spelling) == task.spec.vocabulary
+    for text in ("".join(map(chr, range(0x800))), "the end of a text", "한국어 \N{SNOWMAN} \N{PARTY POPPER}"):
+        (ids,) = task.encoder.encode([text])
+        assert b"".join(spelling[at] for at in ids) == text.encode()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
 def test_texts_are_continued_as_by_the_network(exported, runtime):
-    folder, network, *_ = exported
-    expected = [continued(network, text, 20) for text in PROMPTS]
+    folder, *_ = exported
+    expected = [continued(exported, text, 20) for text in PROMPTS]
     assert load(folder, runtime=runtime).generate(PROMPTS, 20) == expected
 
 
@@ -69,8 +86,9 @@ def test_bits_per_byte_are_those_of_the_task(exported):
     folder, network, task, results = exported
     expected = evaluate_split(network, task, "test")["bits_per_byte"]
     model, rows = load(folder), [content for _, content in task.rows("test")]
-    bits = [model.bits_per_byte(row.decode()) * (len(row) - 1) for row in rows]
-    assert sum(bits) / sum(len(row) - 1 for row in rows) == pytest.approx(expected, abs=1e-4)
+    spelt = [len(row) - task._bytes_of[task.encoder.encode([row.decode()])[0][0]] for row in rows]
+    bits = [model.bits_per_byte(row.decode()) * size for row, size in zip(rows, spelt, strict=True)]
+    assert sum(bits) / sum(spelt) == pytest.approx(expected, abs=1e-4)
     assert [result.test["bits_per_byte"] for result in results[:3]] == pytest.approx([expected] * 3, abs=1e-4)
     assert results[3].test["bits_per_byte"] == pytest.approx(expected, abs=0.1)  # in 8-bit integers
     assert model.bits_per_byte("a") is None
@@ -78,24 +96,25 @@ def test_bits_per_byte_are_those_of_the_task(exported):
 
 @pytest.mark.slow
 def test_draws_follow_the_softmax_and_the_seed(exported):
-    folder, network, *_ = exported
+    folder, network, task, _ = exported
     model = load(folder)
     drawn = [model.generate(["de"], 1, temperature=2.0, seed=seed)[0] for seed in range(300)]
     assert drawn[:20] == [model.generate(["de"], 1, temperature=2.0, seed=seed)[0] for seed in range(20)]
     assert model.generate(["de"], 5, temperature=1e-6) == model.generate(["de"], 5)
-    shares = (logits_after(network, list(b"de")) / 2.0).softmax(-1)
+    shares = (logits_after(network, task.encoder.encode(["de"])[0].tolist()) / 2.0).softmax(-1)
+    spelt_ascii = [at for at, spelling in enumerate(model._spelling) if spelling[:1].isascii()]
     ascii_share = sum(each.isascii() for each in drawn) / len(drawn)
-    assert ascii_share == pytest.approx(float(shares[:128].sum()), abs=0.12)  # four standard deviations
+    assert ascii_share == pytest.approx(float(shares[spelt_ascii].sum()), abs=0.12)  # four standard deviations
 
 
 @pytest.mark.slow
 def test_the_command_continues_the_lines_of_a_file(exported, tmp_path, capsys):
-    folder, network, *_ = exported
+    folder, *_ = exported
     (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
     assert main([str(folder), str(tmp_path / "prompts.txt"), "--json"]) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [each["input"] for each in answers] == PROMPTS
-    assert [each["continuation"] for each in answers] == [continued(network, text, 100) for text in PROMPTS]
+    assert [each["continuation"] for each in answers] == [continued(exported, text, 100) for text in PROMPTS]
     command = [sys.executable, "-B", str(folder / "inference.py"), str(tmp_path / "prompts.txt")]
     run = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True)
     assert run.stdout.startswith(PROMPTS[0] + answers[0]["continuation"])

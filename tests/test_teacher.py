@@ -1,5 +1,6 @@
 """Teachers: trials of stored studies, whose predictions networks learn from."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -58,6 +59,17 @@ def test_a_teacher_is_a_trial_of_the_front_by_default_the_best_one(url):
 def test_what_is_no_teacher_is_refused(url, given, message):
     with pytest.raises(ConfigError, match=message):
         stored_teacher(url, given, FirstToken())
+
+
+def test_a_teacher_with_other_tokens_is_refused_where_each_token_has_a_label(url, monkeypatch):
+    task = FirstToken()
+    task.spec = replace(task.spec, per_token=True)
+    with open_read_only(url) as storage:
+        record = front(TrialStore(load_study(storage, "tiny")).records(), OBJECTIVES)[0]
+    subwords = replace(record, architecture={**record.architecture, "input": {"tokens": "byte_bpe"}})
+    monkeypatch.setattr("search.compress.teacher._chosen", lambda *_: subwords)
+    with pytest.raises(ConfigError, match="teacher='tiny': it has tokens of its own"):
+        stored_teacher(url, "tiny", task)
 
 
 def test_a_teacher_of_other_data_is_refused(url):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,13 +14,14 @@ import pytest
 import torch
 from text_tables import write_table
 
-from spaces.tasks import SPLITS
+from spaces.tasks import IGNORE_INDEX, SPLITS
 from spaces.tasks.sources.learned_tokens import LEARNED, UNKNOWN, learn
 from spaces.tasks.sources.tokens import LibraryEncoder, TokenSettings
 from spaces.tasks.table import Table
 from spaces.tasks.text import Text
 
 TEXTS = ["The cats sat, and the cat sat.", "It's 3.14: naïve Naïve_x!", "我喜欢这本书。とても良い本です", "สวัสดี 한국어"]
+WITHOUT_BYTES = [kind for kind in LEARNED if kind != "byte_bpe"]
 ROWS = [(f"{TEXTS[at % 4]} {at % 7} words of {'praise' if at % 3 else 'blame'}", at % 3) for at in range(90)]
 
 
@@ -38,7 +40,7 @@ def test_texts_are_split_into_tokens_without_case_and_white_space(kind, text, to
     assert tokenizer.encode(text).tokens == tokens.split()
 
 
-@pytest.mark.parametrize("kind", LEARNED)
+@pytest.mark.parametrize("kind", WITHOUT_BYTES)
 def test_case_is_kept_if_texts_are_not_put_into_lower_case(kind):
     texts = ["The CATS sat"] * 9
     pieces = learn(kind, 500, texts, lowercase=False).encode("The CATS sat").tokens
@@ -46,7 +48,7 @@ def test_case_is_kept_if_texts_are_not_put_into_lower_case(kind):
     assert learn(kind, 500, texts).get_vocab().keys().isdisjoint(pieces[:1]), "by default there is no case"
 
 
-@pytest.mark.parametrize("kind", LEARNED)
+@pytest.mark.parametrize("kind", WITHOUT_BYTES)
 def test_a_vocabulary_is_learned_up_to_its_size_with_the_unknown_token_first(kind):
     tokenizer = learn(kind, 40, TEXTS)
     vocabulary = tokenizer.get_vocab()
@@ -98,8 +100,8 @@ def test_tokenizers_are_the_same_in_every_process():
 @pytest.mark.parametrize("kind", LEARNED)
 def test_ids_of_a_table_are_those_of_a_tokenizer_learned_from_train(tmp_path, kind):
     task = Table(file=str(write_table(tmp_path / "a.csv", ROWS)), text="review", label="stars")
-    varied = task.with_input(tokens=kind, vocabulary=60, length=12)
-    tokenizer = learn(kind, 60, [each.text for each in task.rows["train"]])
+    varied = task.with_input(tokens=kind, vocabulary=300, length=12)
+    tokenizer = learn(kind, 300, [each.text for each in task.rows["train"]])
     assert varied.spec.vocabulary == tokenizer.get_vocab_size()
     for split in SPLITS:
         inputs, padding, labels, *_ = varied.data(split)
@@ -156,6 +158,8 @@ def test_a_tokenizer_file_is_read(tmp_path):
             {"tokens": "bpe", "vocabulary": 10**12},
             "vocabulary=1000000000000: it must be .* from 2 to 1048576",
         ),
+        ({"tokens": "byte_bpe", "vocabulary": 255}, "vocabulary=255: it must be a whole number from 256"),
+        ({"tokens": "byte_bpe", "lowercase": True}, "lowercase=true: with tokens=byte_bpe texts are kept as they are"),
         ({"tokens": "bpe", "length": 0}, "length=0: it must be a whole number from 1"),
     ],
 )
@@ -180,5 +184,66 @@ def test_windows_of_text_files_are_encoded_by_a_learned_tokenizer(tmp_path):
         lengths = [8] * len(inputs) if padding is None else (~padding).sum(1).tolist()
         expected = [tokenizer.encode(each[:24].decode(errors="ignore")).ids[:8] for _, each in task.rows(split)]
         assert [row[:n].tolist() for row, n in zip(inputs, lengths, strict=True)] == expected
-    with pytest.raises(ValueError, match="with predict=next_byte they are bytes"):
-        Text(folder=str(tmp_path), length=24, predict="next_byte", tokens="words")
+
+
+def test_byte_pairs_spell_any_text_as_it_is():
+    texts = [*TEXTS, "\tdef  f(x):\n    return 'a'\n", "\N{SNOWMAN} \x00"]
+    encoder = LibraryEncoder(learn("byte_bpe", 300, TEXTS * 9))
+    assert 256 < encoder.vocabulary <= 300
+    for text, ids in zip(texts, encoder.encode(texts), strict=True):
+        assert encoder._tokenizer.decode(ids.tolist()) == text
+        assert encoder.bytes_per_token[ids].sum() == len(text.encode())
+
+
+def language_tasks(folder, **settings):
+    """The same windows as bytes and as byte pairs."""
+    for number in range(9):
+        (folder / f"{number}.txt").write_text(f"{TEXTS[number % 2]} {number} " * (number + 1), encoding="utf-8")
+    task = Text(folder=str(folder), length=32, predict="next_byte", **settings)
+    return task, task.with_input(tokens="byte_bpe", vocabulary=290)
+
+
+def test_bits_per_byte_of_byte_pairs_are_the_bits_of_all_tokens_but_the_first_per_byte(tmp_path):
+    _, task = language_tasks(tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    bits, spelt, outputs = 0.0, 0, []
+    for batch in task.batches("test", 2):
+        logits = torch.randn(*batch.inputs.shape, task.spec.classes, generator=generator)
+        outputs.append(task.eval_step(lambda _, logits=logits: logits, batch))
+        for row, ids in enumerate(batch.inputs.tolist()):
+            length = len(ids) if batch.padding is None else int((~batch.padding[row]).sum())
+            for at in range(length):
+                if (following := int(batch.labels[row, at])) >= 0:
+                    assert at + 1 == length or following == ids[at + 1]
+                    bits -= float(logits[row, at].log_softmax(-1)[following]) / math.log(2)
+                    spelt += len(task.encoder._tokenizer.id_to_token(following))
+    assert task.compute_metrics(outputs)["bits_per_byte"] == pytest.approx(bits / spelt)
+
+
+def test_windows_as_byte_pairs_are_those_of_bytes(tmp_path):
+    plain, task = language_tasks(tmp_path, generate=16)
+    decode = task.encoder._tokenizer.decode
+    for split in SPLITS:
+        rows, data = plain.rows(split), task.examples(split)
+        assert task.rows(split) == rows
+        padding = torch.zeros_like(data.inputs, dtype=torch.bool) if data.padding is None else data.padding
+        for (_, content), ids, hidden, labels in zip(rows, data.inputs, padding, data.labels, strict=True):
+            found = [int(ids[0]), *labels[labels >= 0].tolist()]
+            assert decode(found) == content.decode(errors="ignore")
+            assert set(labels[hidden].tolist()) <= {IGNORE_INDEX}
+    assert (plain.generated_tokens, plain.metric, task.metric) == (16, "bits_per_byte", "bits_per_byte")
+    pairs = [len(ids) for ids in task.ids["train"]]
+    assert task.generated_tokens == round(16 * sum(pairs) / sum(len(content) for _, content in plain.rows("train")))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tokens": "words"}, "tokens='words': with predict=next_byte they are bytes or byte_bpe"),
+        ({"length": 8}, "length=8: with predict=next_byte it is that of the task"),
+    ],
+)
+def test_input_that_does_not_spell_texts_is_refused_for_language_models(tmp_path, settings, message):
+    task, _ = language_tasks(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        task.with_input(**settings)

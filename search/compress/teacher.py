@@ -87,6 +87,8 @@ def stored_teacher(url: str, given: str, task: Task) -> Teacher:
         raise ConfigError(f"teacher={given!r}: {error}") from None
     if task.spec.subtasks or task.spec.answer_length is not None:
         raise ConfigError(f"teacher={given!r}: it is for tasks with one label per example or per token")
+    if task.spec.per_token and record.architecture.get("input"):
+        raise ConfigError(f"teacher={given!r}: it has tokens of its own, so it cannot teach a label per token")
     if data.get("fingerprint") != fingerprint(task):
         raise ConfigError(f"teacher={given!r}: study {name!r} has other data, or was made by an older version")
     megabytes = task.data("train").size * math.prod(task.spec.answer_shape) * 4 / 1e6

@@ -38,6 +38,20 @@ def _texts(settings: dict[str, Any], folder: Path) -> Callable[[Any], Array]:
     return encode
 
 
+def spelling(settings: dict[str, Any], folder: Path) -> list[bytes]:
+    """The bytes that each id stands for: bytes themselves, or those of a byte-pair encoding over bytes."""
+    if settings["tokens"] == "bytes":
+        return [bytes([number]) for number in range(256)]
+    from tokenizers import Tokenizer
+
+    # Bytes that are no printable character of Latin-1 are written as the characters from 256 on.
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = sorted(set(range(256)) - set(printable))
+    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + at): byte for at, byte in enumerate(others)}
+    tokens = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+    return [bytes(byte_of[character] for character in name) for name in sorted(tokens, key=tokens.__getitem__)]
+
+
 def _images(settings: dict[str, Any], _: Path) -> Callable[[Any], Array]:
     """Image files, by path or as bytes, or pixels ``(height, width[, channels])`` uint8 of the right size."""
     height, width, channels, patch = (settings[name] for name in ("height", "width", "channels", "patch"))

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 if __package__:
-    from search.programs.encoders import ENCODERS, Array
+    from search.programs.encoders import ENCODERS, Array, spelling
     from search.programs.sessions import RUNTIMES
 else:  # in an exported folder
-    from encoders import ENCODERS, Array  # type: ignore[import-not-found,no-redef,unused-ignore]
+    from encoders import ENCODERS, Array, spelling  # type: ignore[import-not-found,no-redef,unused-ignore]
     from sessions import RUNTIMES  # type: ignore[import-not-found,no-redef,unused-ignore]
 
 CONTINUATION = 100  # bytes
@@ -39,6 +39,7 @@ class Model:
         self.class_names: list[str] = settings["class_names"]
         most = None if settings["language_model"] else settings["length"]  # what a classifier reads of a text
         self._run, self._encode = run, ENCODERS[settings["kind"]](settings | {"length": most}, folder)
+        self._spelling = spelling(settings, folder) if settings["language_model"] else []
 
     def encode(self, examples: Iterable[Any]) -> list[Array]:
         """The tokens of each example: ids ``(length,)`` or frames ``(length, features)``."""
@@ -72,22 +73,23 @@ class Model:
     ) -> list[str]:
         """Continue each text by ``count`` bytes: the most probable ones, or with a temperature above 0 random ones.
 
-        They are drawn from the softmax of the logits, divided by the temperature. Each byte is predicted from as many
-        before it as the model takes.
+        Tokens are drawn from the softmax of the logits, divided by the temperature, each after as many before it as the
+        model takes, until they spell ``count`` bytes or more, which are cut off.
         """
         random, continuations = np.random.default_rng(seed), []
         for ids in self.encode(texts):
-            before = len(ids)
-            for _ in range(count):
+            written = b""
+            while len(written) < count:
                 logits = self._batch([ids[-self.settings["length"] :]])[0][min(len(ids), self.settings["length"]) - 1]
                 # The largest of the logits plus Gumbel noise is a draw from their softmax.
                 noise = random.gumbel(size=len(logits)) if temperature else 0.0
                 ids = np.append(ids, np.argmax(logits / (temperature or 1.0) + noise))
-            continuations.append(bytes(ids[before:].tolist()).decode(errors="replace"))
+                written += self._spelling[ids[-1]]
+            continuations.append(written[:count].decode(errors="replace"))
         return continuations
 
     def bits_per_byte(self, text: str) -> float | None:
-        """The mean of -log2 of the probabilities of all bytes but the first, in windows as long as the model takes."""
+        """-log2 of the probability of all tokens but the first, per byte, in windows as long as the model takes."""
         (ids,), length = self.encode([text]), self.settings["length"]
         bits = 0.0
         for start in range(0, len(ids) - 1, length):
@@ -96,7 +98,8 @@ class Model:
             logits -= logits.max(-1, keepdims=True)
             nats = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(following)), following]
             bits += float(nats.sum() / np.log(2))
-        return bits / (len(ids) - 1) if len(ids) > 1 else None
+        spelt = sum(len(self._spelling[at]) for at in ids[1:])
+        return bits / spelt if spelt else None
 
     def _batch(self, tokens: Sequence[Array]) -> Array:
         settings = self.settings

@@ -27,7 +27,7 @@ class HuggingFace(LabelledTexts):
         train_split: the data set's split for training.
         validation_split: its split for validation; null: a tenth of ``train_split``.
         test_split: its split for testing; null: another tenth.
-        tokens: ``bytes``, ``characters``, ``words``, ``bpe``, ``wordpiece``, ``unigram``, or a file tokenizer.json.
+        tokens: see :class:`~spaces.tasks.sources.tokens.TokenSettings`.
         vocabulary: number of tokens that are learned from train at most; null: 8192.
         lowercase: whether texts are converted to lower case before tokens are learned; null: true.
         length: tokens of a text at most; longer texts are truncated, and their share is logged.

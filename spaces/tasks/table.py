@@ -28,7 +28,7 @@ class Table(LabelledTexts):
         separator: of the columns of .csv and .tsv, one character; null: comma, semicolon, tab or bar, by the header.
         encoding: of all but .parquet, by its name in Python, such as gb18030; null: that of the byte order mark, else
             UTF-8, else, for .csv and .tsv, Latin-1 with a warning.
-        tokens: ``bytes``, ``characters``, ``words``, ``bpe``, ``wordpiece``, ``unigram``, or a file tokenizer.json.
+        tokens: see :class:`~spaces.tasks.sources.tokens.TokenSettings`.
         vocabulary: number of tokens that are learned from train at most; null: 8192.
         lowercase: whether texts are converted to lower case before tokens are learned; null: true.
         length: tokens of a text at most; longer texts are truncated, and their share is logged.

@@ -1,4 +1,4 @@
-"""Real text from a folder of files: classification by subfolder, or language modelling byte by byte.
+"""Real text from a folder of files: classification by subfolder, or language modelling, scored in bits per byte.
 
 Files, not windows, are split 8:1:1, so that no file is in two splits.
 """
@@ -21,7 +21,7 @@ from spaces.baselines.ngram import NGram
 from spaces.tasks import IGNORE_INDEX, SPLITS, Batch, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
 from spaces.tasks.sources.splits import MIN_TO_SPLIT, largest_classes
 from spaces.tasks.sources.text_windows import SUFFIXES, File, choose_windows, read_windows, text_files
-from spaces.tasks.sources.tokens import Encoder, Ids, TokenSettings, pad_ids, with_tokens
+from spaces.tasks.sources.tokens import Encoder, Ids, LibraryEncoder, TokenSettings, pad_ids, with_tokens
 
 
 class Text(Task):
@@ -33,7 +33,8 @@ class Text(Task):
         folder: searched recursively; null: the source code of the Python standard library. Hidden folders and those of
             installed packages are skipped.
         predict: ``label``, the subfolder of ``folder`` that contains the file, or ``next_byte``.
-        tokens: with ``label``, what a token is, see :class:`~spaces.tasks.sources.tokens.TokenSettings`.
+        tokens: what a token is, see :class:`~spaces.tasks.sources.tokens.TokenSettings`; with ``next_byte``, which is
+            the next token then, ``bytes`` or ``byte_bpe``.
         vocabulary: number of tokens that are learned from train at most; null: a default.
         lowercase: whether texts are converted to lower case before tokens are learned; null: true.
         length: bytes per window, and tokens at most; the last window of a file may be shorter and is padded.
@@ -76,9 +77,9 @@ class Text(Task):
         if generate >= length:
             raise ValueError(f"generate={generate}: with length={length} it must be 0..{length - 1}")
         self.tokens = TokenSettings(tokens, vocabulary, lowercase)
+        if predict == "next_byte":
+            _check_spells_bytes(self.tokens)
         self._encoders: dict[TokenSettings, Encoder] = {}  # shared with variants, which may differ in length alone
-        if predict == "next_byte" and tokens != "bytes":
-            raise ValueError(f"tokens={tokens!r}: with predict=next_byte they are bytes")
         self._rows: dict[Split, list[tuple[int, bytes]]] = {}  # shared with variants
         self.target, self.generate, self.length, self.window = predict, generate, length, length
         self.folder = Path(sysconfig.get_path("stdlib") if folder is None else folder).expanduser()
@@ -103,12 +104,13 @@ class Text(Task):
     @cached_property
     def spec(self) -> TaskSpec:  # type: ignore[override]
         """Of bytes, or of the tokens of the longest window, at most ``length``."""
-        if self.target == "next_byte":
-            return TaskSpec(length=self.length, vocabulary=256, classes=256, per_token=True, causal=True)
         length, vocabulary = self.length, 256
         if self.tokens.tokens != "bytes":
-            length = min(length, max(len(ids) for texts in self.ids.values() for ids in texts))
+            longest = max(len(ids) for texts in self.ids.values() for ids in texts)
+            length = min(length, max(1, longest - (self.target == "next_byte")))
             vocabulary = self.encoder.vocabulary
+        if self.target == "next_byte":
+            return TaskSpec(length=length, vocabulary=vocabulary, classes=vocabulary, per_token=True, causal=True)
         return TaskSpec(length=length, vocabulary=vocabulary, classes=len(self.subfolders), per_token=False)
 
     def with_input(
@@ -121,9 +123,12 @@ class Text(Task):
         length: int | None = None,
     ) -> Text:
         """The same windows as other tokens, or cut to the first ``length``; what is not given stays."""
+        varied = self.tokens.varied(tokens, vocabulary, lowercase, special_tokens)
         if self.target == "next_byte":
-            raise ValueError("with predict=next_byte the input cannot vary")
-        return with_tokens(self, self.tokens.varied(tokens, vocabulary, lowercase, special_tokens), length)
+            _check_spells_bytes(varied)
+            if length is not None:
+                raise ValueError(f"length={length}: with predict=next_byte it is that of the task, task.length")
+        return with_tokens(self, varied, length)
 
     def _largest_subfolders(self, files: Sequence[File], classes: int) -> tuple[str, ...]:
         sizes: dict[str, list[int]] = {}
@@ -157,25 +162,23 @@ class Text(Task):
         return self._encoders[self.tokens]
 
     def _texts(self, split: Split) -> list[str]:
-        return [content[: self.window].decode(errors="ignore") for _, content in self.rows(split)]
+        size = self.window + (self.target == "next_byte")
+        return [content[:size].decode(errors="ignore") for _, content in self.rows(split)]
 
     def examples(self, split: Split) -> Batch:
-        """Token ids ``(windows, length)``; labels ``(windows,)``, or ``(windows, length)`` for the next byte."""
-        rows, length = self.rows(split), self.length
+        """Token ids ``(windows, length)``; labels ``(windows,)``, or ``(windows, length)`` for the next token."""
+        rows, length = self.rows(split), self.spec.length
+        if self.tokens.tokens == "bytes":  # also of a character that is cut at the end of a window
+            ids = [np.frombuffer(content, np.uint8).astype(np.int32) for _, content in rows]
+        else:
+            ids = self.ids[split]
         if self.target == "label":
             labels = torch.tensor([label for label, _ in rows])
-            if self.tokens.tokens == "bytes":  # also of a character that is cut at the end of a window
-                ids = [np.frombuffer(content[:length], np.uint8).astype(np.int32) for _, content in rows]
-            else:
-                ids = [self.encoder.truncate(each, length) for each in self.ids[split]]
-            return pad_ids(ids, self.spec.length, labels)
-        inputs, padding, next_bytes = (torch.full((len(rows), length), fill) for fill in (0, True, IGNORE_INDEX))
-        for row, (_, content) in enumerate(rows):
-            codes = torch.tensor(list(content))
-            inputs[row, : len(codes[:length])] = codes[:length]
-            padding[row, : len(codes[:length])] = False
-            next_bytes[row, : len(codes[1:])] = codes[1:]
-        return Batch(inputs, padding if padding.any() else None, next_bytes)
+            return pad_ids([self.encoder.truncate(each, length) for each in ids], length, labels)
+        following = torch.full((len(rows), length), IGNORE_INDEX)
+        for row, each in zip(following, ids, strict=True):
+            row[: len(each) - 1] = torch.from_numpy(each[1:])
+        return pad_ids([each[:length] for each in ids], length, following)
 
     def predict(self, network: nn.Module, batch: Batch) -> Any:
         """A forward pass, or a prompt with ``generate`` new bytes after it, ``(batch, length)``."""
@@ -185,18 +188,40 @@ class Text(Task):
             raise ValueError(
                 f"generate={self.generate}: it needs a model that can generate, such as spaces.models.decoder.Decoder"
             )
-        prompt = batch.inputs[:, : -self.generate]
-        generated: Tensor = network.generate(prompt, self.generate)  # type: ignore[operator]
+        prompt = batch.inputs[:, : max(1, batch.inputs.shape[1] - self.generated_tokens)]
+        generated: Tensor = network.generate(prompt, self.generated_tokens)  # type: ignore[operator]
         return generated
+
+    @cached_property
+    def generated_tokens(self) -> int:
+        """The number of tokens that spell ``generate`` bytes in the mean."""
+        if self.tokens.tokens == "bytes":
+            return self.generate
+        tokens = sum(map(len, self.ids["train"]))
+        spelt = sum(int(self._bytes_of[torch.from_numpy(ids)].sum()) for ids in self.ids["train"])
+        return max(1, round(self.generate * tokens / spelt))
+
+    @cached_property
+    def _bytes_of(self) -> Tensor:
+        """The number of bytes that each token spells."""
+        if isinstance(self.encoder, LibraryEncoder):
+            return torch.from_numpy(self.encoder.bytes_per_token)
+        return torch.ones(self.encoder.vocabulary, dtype=torch.int32)
 
     def baselines(self) -> Sequence[nn.Module] | None:
         """An n-gram model for the next byte."""
         return (NGram(),) if self.spec.per_token else super().baselines()
 
     def eval_step(self, network: nn.Module, batch: Batch) -> Any:
-        """Predictions; or the sum of bits over the next bytes, and their number."""
+        """Predictions; or the sum of bits over the next tokens, and the number of bytes that these spell."""
         if not self.spec.per_token:
             return super().eval_step(network, batch)
         logits = network(batch).flatten(0, -2)
         nats = F.cross_entropy(logits, batch.labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
-        return nats.item() / math.log(2), int((batch.labels != IGNORE_INDEX).sum())
+        following = batch.labels[batch.labels != IGNORE_INDEX]
+        return nats.item() / math.log(2), int(self._bytes_of[following.cpu()].sum())
+
+
+def _check_spells_bytes(tokens: TokenSettings) -> None:
+    if tokens.tokens not in ("bytes", "byte_bpe"):
+        raise ValueError(f"tokens={tokens.tokens!r}: with predict=next_byte they are bytes or byte_bpe")

@@ -1,8 +1,9 @@
 """Tokenizers of the library ``tokenizers``, learned from texts or read from a file.
 
 Subwords are those of byte-pair encoding (Sennrich et al., "Neural Machine Translation of Rare Words with Subword
-Units", 2016), WordPiece (Schuster and Nakajima, "Japanese and Korean Voice Search", 2012) or a unigram language model
-(Kudo, "Subword Regularization", 2018), all by the library ``tokenizers``.
+Units", 2016), also over bytes (Radford et al., "Language Models are Unsupervised Multitask Learners", 2019), of
+WordPiece (Schuster and Nakajima, "Japanese and Korean Voice Search", 2012) or of a unigram language model (Kudo,
+"Subword Regularization", 2018), all by the library ``tokenizers``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any
 
 from spaces.models.checkpoint import checkpoint_folder
 
-LEARNED = ("characters", "words", "bpe", "wordpiece", "unigram")
+LEARNED = ("characters", "words", "bpe", "wordpiece", "unigram", "byte_bpe")
+BYTES = 256  # tokens of byte_bpe before any are joined
 UNKNOWN = "[UNK]"  # the token, of id 0, of what is not in the vocabulary
 # Scripts that write no spaces between words: in words each of their characters is one, subwords may join them.
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
@@ -31,6 +33,8 @@ def learn(kind: str, vocabulary: int, texts: Iterable[str], *, lowercase: bool =
     """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+    if kind == "byte_bpe":
+        return _learn_byte_pairs(vocabulary, texts)
     model: Any
     trainer: Any
     options: dict[str, Any] = {"vocab_size": vocabulary, "special_tokens": [UNKNOWN], "show_progress": False}
@@ -56,6 +60,22 @@ def learn(kind: str, vocabulary: int, texts: Iterable[str], *, lowercase: bool =
         pieces_of = _word_pieces(tokenizer, texts, vocabulary)
         tokenizer.model = models.WordPiece(pieces_of, unk_token=UNKNOWN)
     return _with_sorted_ids(tokenizer) if kind == "unigram" else tokenizer
+
+
+def _learn_byte_pairs(vocabulary: int, texts: Iterable[str]) -> Any:
+    """A byte-pair encoding over bytes, whose tokens spell any text as it is, white space included.
+
+    In the vocabulary each byte is one character, so a token spells as many bytes as its name has characters.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
 
 
 def _without_rare_characters(texts: Sequence[str], limit: int) -> list[str]:

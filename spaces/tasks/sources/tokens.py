@@ -13,12 +13,13 @@ from torch import Tensor
 
 from spaces.batch import Batch
 from spaces.dimensions import check_whole
-from spaces.tasks.sources.learned_tokens import LEARNED, learn, read_tokenizer
+from spaces.tasks.sources.learned_tokens import BYTES, LEARNED, learn, read_tokenizer
 
 Ids = np.ndarray[Any, Any]  # of one text, int32
 DEFAULT_VOCABULARY = 8192
 MAX_VOCABULARY = 1 << 20  # a larger one would make the embedding too large
-DERIVED = {"spec", "ids", "encoder", "_loaded", "_variants"}  # attributes of a task that depend on its tokens
+# Attributes of a task that depend on its tokens.
+DERIVED = {"spec", "ids", "encoder", "generated_tokens", "_bytes_of", "_loaded", "_variants"}
 
 
 class Encoder(Protocol):
@@ -52,11 +53,13 @@ class TokenSettings:
     """What the tokens of a text are.
 
     Args:
-        tokens: ``bytes``, ``characters``, ``words``, ``bpe``, ``wordpiece``, ``unigram``, or a file ``tokenizer.json``
-            of the library ``tokenizers``.
+        tokens: ``bytes``, ``characters``, ``words``, ``bpe``, ``wordpiece``, ``unigram``, ``byte_bpe``, or a file
+            ``tokenizer.json`` of the library ``tokenizers``.
         vocabulary: number of tokens that are learned at most; null: ``DEFAULT_VOCABULARY``. Bytes and files have none.
+            Of ``byte_bpe`` 256 are bytes.
         lowercase: whether texts are converted to lower case before tokens are learned; null: true. In lower case fewer
-            words are rare; case may tell classes apart, such as the sources of texts. Bytes and files have none.
+            words are rare; case may tell classes apart, such as the sources of texts. Bytes, ``byte_bpe``, which keeps
+            texts as they are, and files have none.
         special_tokens: of a file: whether a text has the special tokens that the file adds, such as ``[CLS]`` and
             ``[SEP]``, which trained checkpoints need.
 
@@ -83,7 +86,9 @@ class TokenSettings:
             if value is not None and self.tokens not in LEARNED:
                 raise ValueError(f"{name}={value}: with tokens={self.tokens} nothing is learned; write null")
         if self.vocabulary is not None:
-            check_whole(2, MAX_VOCABULARY, vocabulary=self.vocabulary)
+            check_whole(BYTES if self.tokens == "byte_bpe" else 2, MAX_VOCABULARY, vocabulary=self.vocabulary)
+        if self.tokens == "byte_bpe" and self.lowercase:
+            raise ValueError("lowercase=true: with tokens=byte_bpe texts are kept as they are; write null")
 
     @property
     def unit(self) -> str:
@@ -160,6 +165,11 @@ class LibraryEncoder:
         with_them, without = (len(tokenizer.encode("a", add_special_tokens=add)) for add in (True, False))
         # Trained checkpoints expect the last one, such as [SEP], at the end of a truncated text as well.
         self._ends_special = special_tokens and with_them > without
+
+    @property
+    def bytes_per_token(self) -> Ids:
+        """Of a byte-pair encoding over bytes, the number of bytes that each token spells, ``(vocabulary,)``."""
+        return np.array([len(self._tokenizer.id_to_token(number)) for number in range(self.vocabulary)], np.int32)
 
     @property
     def file(self) -> str:
