@@ -228,8 +228,11 @@ def _cpu_ms(action: Callable[[], object]) -> float:
 
 
 def _peak_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    """The most memory that this process has had; where ``/proc`` is missing, or its parent before it started it."""
+    known = Path("/proc/self/status")
+    lines = known.read_text().splitlines() if known.exists() else []
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return next((float(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM")), peak)
 
 
 def available_mb() -> float:

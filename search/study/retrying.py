@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from sqlalchemy import exc
 
+from search.study.paged import PagedStorage
 from search.study.processes import runs_trial
 
 logger = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ def retry_methods(cls: type[Retrying], base: type[BaseStorage], names: Iterable[
         setattr(cls, name, retried(getattr(base, name)))
 
 
-class RetryingStorage(Retrying, RDBStorage):
+class RetryingStorage(Retrying, PagedStorage):
     """A database whose transactions are retried.
 
     Args:
@@ -213,7 +214,7 @@ RETRIED = (  # those of RDBStorage; with an underscore: called by Optuna's cache
     "_get_trials",
     "_get_best_trial_id",
 )
-retry_methods(RetryingStorage, RDBStorage, RETRIED)
+retry_methods(RetryingStorage, PagedStorage, RETRIED)
 
 
 def is_transient(error: BaseException) -> bool:

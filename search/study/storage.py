@@ -16,6 +16,7 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 
 from search.config import hide_passwords
 from search.study.database import connect, open_database, parse
+from search.study.paged import PagedStorage
 from search.study.records import Direction
 from search.study.retrying import Retrying, RetryingStorage
 from spaces.dimensions import ConfigError
@@ -85,7 +86,7 @@ def open_read_only(url: str) -> Iterator[BaseStorage]:
     file = parsed.database if parsed.get_backend_name() == "sqlite" else None
     if file and not Path(file).exists():
         raise ConfigError(f"{hide_passwords(url)}: no such file")
-    storage = connect(url, RDBStorage, attempts=1, skip_table_creation=True)
+    storage = connect(url, PagedStorage, attempts=1, skip_table_creation=True)
     try:
         yield storage
     finally:
