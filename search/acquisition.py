@@ -86,4 +86,11 @@ class BoxDecomposition:
 def _expected_improvement(best_loss: Floats, mean: Floats, std: Floats) -> Floats:
     """``(n, cells)``: ``E[max(b - y, 0)] = std (z Phi(z) + phi(z))`` with ``z = (b - mean) / std``."""
     z = (best_loss - mean[:, None]) / std[:, None]
-    return std[:, None] * (z * ndtr(z) + np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi))
+    density = np.square(z)
+    density *= -0.5
+    np.exp(density, out=density)
+    density /= np.sqrt(2 * np.pi)
+    z *= ndtr(z)
+    z += density
+    z *= std[:, None]
+    return z

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from csv_files import table
+from scipy.special import ndtr
 from scipy.stats import multivariate_normal, norm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
 
+from search.acquisition import _expected_improvement
 from search.samplers.candidates import Candidate
 from search.samplers.gaussian_process import (
+    CATEGORY_DISTANCE,
     JITTER,
     LENGTHSCALE,
     LENGTHSCALE_BOUNDS,
@@ -129,3 +132,27 @@ def test_hyperparameters_are_not_fitted_to_few_observations():
     points, losses, _ = random_points(MIN_FIT - 1)
     lengthscales, nugget = fit_hyperparameters(points, OWNERS, 3, losses)
     assert (lengthscales.tolist(), nugget) == ([LENGTHSCALE] * 3, NUGGET)
+
+
+def test_what_is_computed_in_place_and_once_has_the_bits_of_the_formulas():
+    random = np.random.default_rng(0)
+    x, scales = random.normal(size=(40, 5)), random.uniform(0.3, 3, 5)
+    a, b = x / scales, x[:7] / scales
+    squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
+    assert np.array_equal(rbf_kernel(x, x[:7], scales), np.exp(-0.5 * np.maximum(squared, 0.0)))
+
+    mean, std, best = random.normal(size=40), random.uniform(0.1, 2, 40), random.normal(size=9)
+    z = (best - mean[:, None]) / std[:, None]
+    improvement = std[:, None] * (z * ndtr(z) + np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi))
+    assert np.array_equal(_expected_improvement(best, mean, std), improvement)
+
+    patterns = [("a",), ("a", "b"), None, ("b", "c", "a"), ("a",), None, ("c",)]
+    expected = [  # a feature for each block and value, None last
+        [(value or (None,))[block % len(value or (None,))] == name for value in patterns]
+        for block in range(3)
+        for name in ("a", "b", "c", None)
+        if any((value or (None,))[block % len(value or (None,))] == name for value in patterns)
+    ]
+    features, _, _ = encode([{"pattern": value} for value in patterns])
+    scale = CATEGORY_DISTANCE / 6**0.5
+    assert sorted(features.T.tolist()) == sorted([[scale * each for each in feature] for feature in expected])

@@ -12,6 +12,7 @@ Limits: O(n^3) time in the number of trials, of which at most ``MAX_TRIALS`` are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,12 +85,10 @@ class Posterior:
         y, y_std = extrapolate_final_loss(history, train, similarity)
         y = clip_outliers(y)
         middle, scale = standardization(y, history.objectives)
+        between_trials = kernel[:n].copy()
         # An observation of a trial also tells what its settings do not explain: the nugget is shared with itself alone.
-        same_trial = np.full((len(features), 1), -1)
-        same_trial[: len(known), 0] = known
-        mean, variance = gp_posterior(
-            kernel + nugget * (same_trial == train), kernel[:n], (y - middle) / scale, (y_std / scale) ** 2, nugget
-        )
+        kernel[: len(known)] += nugget * (known[:, None] == train)
+        mean, variance = gp_posterior(kernel, between_trials, (y - middle) / scale, (y_std / scale) ** 2, nugget)
         return middle + scale * mean, scale * np.sqrt(variance)
 
     def _unseen_costs(self, unseen: Sequence[Candidate | Record]) -> Floats:
@@ -107,7 +106,8 @@ class Posterior:
     def _unseen_seconds(self, unseen: Sequence[Candidate | Record]) -> Floats:
         """``(unseen,)``: seconds of a whole training: at a trial's own speed, or predicted."""
         history = self._history
-        last = np.array([each.architecture.get("train", {}).get("epochs", history.losses.shape[1]) for each in unseen])
+        most = history.losses.shape[1]
+        last = np.array([each.architecture.get("train", {}).get("epochs", most) for each in unseen])
         own = [history.row(each.number) if isinstance(each, Record) else -1 for each in unseen]
         if all(row >= 0 for row in own):
             return np.asarray(history.seconds[own] / np.maximum(history.epochs[own], 1) * last)
@@ -115,12 +115,17 @@ class Posterior:
             log_epoch_s = np.log(history.seconds[self._train] / np.maximum(history.epochs[self._train], 1))
         return np.asarray(np.exp(self._predict_from_size(log_epoch_s, "seconds")[-len(unseen) :]) * last)
 
+    @cached_property
+    def _size(self) -> Floats:
+        """``(all,)``: log FLOPs."""
+        return np.asarray(np.log([each.costs.get("flops", 1.0) for each in self._described]))
+
     def _predict_from_size(self, log_y: Floats, name: str) -> Floats:
         """``(all,)``: a quantity on a log scale, see :mod:`search.samplers.cost_model`.
 
         ``log_y`` ``(train,)`` are observed logarithms.
         """
-        size = np.log([each.costs.get("flops", 1.0) for each in self._described])
+        size = self._size
         first = np.argsort(self._train)[: len(log_y) - len(log_y) % REFIT_COSTS]  # the same, whenever it is fitted
         fitted = self._history.derived(
             f"{name} over {self._count} settings",
