@@ -28,6 +28,7 @@ from search.proxy import __main__ as proxy
 from search.pruning import __main__ as pruning
 from search.report import __main__ as report
 from search.report import beside
+from search.samplers import __main__ as samplers
 from search.sync import __main__ as sync
 from search.ui import __main__ as ui
 from spaces.bench import __main__ as bench
@@ -98,8 +99,9 @@ def test_a_command_composes_or_parses(words, monkeypatch):
     monkeypatch.setattr(fuzz, "supervise", reached)
     monkeypatch.setattr(picture, "draw", reached)
     monkeypatch.setattr(thousand, "measure", reached)
-    monkeypatch.setattr(pruning, "main", reached)  # it has no options, so nothing to parse
-    assert module != "search.pruning" or not given
+    for without_options in (pruning, samplers):
+        monkeypatch.setattr(without_options, "main", reached)
+    assert module not in ("search.pruning", "search.samplers") or not given
     monkeypatch.setattr(sys, "argv", [module, *given])
     entry = {
         "search.front": front.main,
@@ -114,6 +116,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
         "spaces.bench": bench.main,
         "spaces.bench.memory": memory.main,
         "search.pruning": pruning.main,
+        "search.samplers": samplers.main,
         "search.export": export.main,
         "search.predict": inference.main,
         "search.sync": sync.main,
@@ -159,6 +162,7 @@ def test_the_readmes_hold_commands_of_every_kind():
         "search.report",
         "search.compress",
         "search.pruning",
+        "search.samplers",
         "search.export",
         "search.predict",
         "search.sync",
