@@ -1,6 +1,7 @@
 import os
 import shutil
 import sys
+import time
 
 import pytest
 
@@ -126,3 +127,13 @@ def url(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'studies.db'}"
     return request.getfixturevalue("emptied_postgresql")
+
+
+@pytest.fixture
+def time_zone(monkeypatch):
+    """Another one than UTC, in which times are stored."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Kolkata")
+        time.tzset()
+        yield
+    time.tzset()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -42,8 +43,8 @@ def _insert(connection: sqlalchemy.Connection, study_id: int, trials: Iterable[F
             "number": number,
             "study_id": study_id,
             "state": trial.state,
-            "datetime_start": trial.datetime_start,
-            "datetime_complete": trial.datetime_complete,
+            "datetime_start": _utc(trial.datetime_start),
+            "datetime_complete": _utc(trial.datetime_complete),
         }
         for number, trial in numbered.items()
     ]
@@ -54,6 +55,10 @@ def _insert(connection: sqlalchemy.Connection, study_id: int, trials: Iterable[F
         rows = [{"trial_id": ids[number], **row} for number, trial in numbered.items() for row in described(trial)]
         if rows:
             connection.execute(sqlalchemy.insert(model.__table__), rows)
+
+
+def _utc(local: datetime | None) -> datetime | None:
+    return local and local.astimezone(UTC).replace(tzinfo=None)
 
 
 def _values(trial: FrozenTrial) -> Iterator[dict[str, Any]]:
