@@ -1,12 +1,14 @@
 """The command ``search.export``: what is in the folder, that it gives the answers of the network, errors."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -21,6 +23,7 @@ from search.programs.inference import load
 from search.programs.interface import check_exportable
 from search.study.confirmations import Repetition, write_repetition
 from search.training.evaluation import evaluate_split
+from spaces.batch import Batch
 from spaces.dimensions import ConfigError
 from spaces.tasks.multitask import Multitask
 from spaces.tasks.table import Table
@@ -240,7 +243,6 @@ def test_a_member_whose_weights_are_gone_is_refused(folder, tmp_path, capsys):
 NOT_YET = [
     (Translation, {}, "its answers are sequences of their own"),
     (Tts, {}, "its answers are not classes"),
-    (Multitask, {"tasks": {"a": FirstToken(), "b": FirstToken()}}, "it has several tasks"),
 ]
 
 
@@ -252,6 +254,47 @@ def test_tasks_that_cannot_be_exported_are_refused(task, settings, message):
 
 def test_a_classifier_can_be_exported():
     check_exportable(FirstToken())
+
+
+SHARED = {
+    **TREE,
+    "input": {},
+    "model": {"_target_": "spaces.models.shared.SharedEncoder", "depth": 1, "width": 8, "heads": 2},
+}
+
+
+@pytest.mark.slow
+def test_of_several_tasks_each_has_a_folder_with_programs_that_give_the_answers_of_the_network(tmp_path, capsys):
+    storage = f"sqlite:///{tmp_path / DATABASE}"
+    parts = {name: {"_target_": "tiny_task.FirstToken", "length": n} for name, n in (("short", 6), ("long", 8))}
+    node = {"_target_": "spaces.tasks.multitask.Multitask", "tasks": parts}
+    identity = {"space": SHARED, "task": node, "costs": ["latency_ms"], "seed": 0}
+    study = tiny_study(storage, identity=identity)
+    study.set_user_attr("ceilings", [1.0])
+    task = Multitask(tasks={"short": FirstToken(length=6), "long": FirstToken(length=8)})
+    run_trials(study, tiny_search(SHARED, task=task, checkpoints=tmp_path), 1)
+    close_opened()
+    target = tmp_path / "model"
+    given = ["tiny", "--cheapest", "--to", str(target), "--storage", storage]
+    assert main([*given, "--register", "name"]) == 2
+    assert capsys.readouterr().err.startswith("--register: this study has several tasks")
+    assert main(given) == 0
+    assert {path.name for path in target.iterdir()} == {"architecture.yaml", "model.safetensors", "short", "long"}
+    network = load_network(target)
+    for name, part in task.subtasks.items():
+        inputs = part.data("test").inputs
+        with torch.no_grad():
+            logits = network.forward_task(name, Batch(inputs, None, inputs))
+        for runtime in ("onnxruntime", "torch"):
+            model = load(target / name, runtime=runtime)
+            assert np.stack(model.logits(inputs.numpy())) == pytest.approx(logits.numpy(), abs=1e-5)
+        card = (target / name / "README.md").read_text()
+        accuracy = (logits.argmax(-1) == part.data("test").labels).float().mean().item()
+        rows = re.sub(r"\d\.\de-\d\d", "0.0e+00", card)
+        assert f"| onnxruntime | model.onnx | batch | 0.0e+00 | {accuracy:.4f} |" in rows
+        assert card.startswith(f"# tiny, trial 0: {name}\n")
+    with pytest.raises(ValueError, match="a folder for each of several tasks: long, short; name one of them"):
+        load(target)
 
 
 def test_a_missing_run_time_is_named(tmp_path, monkeypatch):

@@ -29,6 +29,7 @@ from spaces.build import build
 from spaces.dimensions import ConfigError
 from spaces.models.quantization import BY_PROGRAM as INT8
 from spaces.space import Space
+from spaces.tasks.multitask import Multitask
 from spaces.tasks.translation import Translation
 
 TASK = FirstToken()
@@ -193,4 +194,6 @@ def test_programs_are_for_classifiers():
         ConfigError, match=r"latency.runtimes: Translation cannot be exported yet: .*; eager and compile"
     ):
         check_runtimes(["eager", "torch"], Translation())
+    with pytest.raises(ConfigError, match="it has several tasks"):
+        check_runtimes(["eager", "torch"], Multitask(tasks={"a": FirstToken(), "b": FirstToken()}))
     check_runtimes(["eager", "compile"], Translation())

@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from search.costs.exclusive import torch_threads
-from search.programs.interface import Interface, check_exportable
+from search.programs.interface import Interface, check_program
 from search.programs.loaded import LoadedProgram
 from search.programs.program import ExportError, Program, export_int8, export_onnx, export_openvino, export_torch
 from search.programs.sessions import Run, open_onnx, open_openvino, open_torch
@@ -71,7 +71,7 @@ def check_runtimes(runtimes: Sequence[str], task: Task) -> None:
         raise ConfigError("latency.runtimes: compile needs a C++ compiler such as g++, and there is none")
     if set(runtimes) & set(PROGRAMS):
         try:
-            check_exportable(task)
+            check_program(task)
         except ConfigError as error:
             raise ConfigError(f"latency.runtimes: {error}; {EAGER} and compile run every task") from error
 

@@ -78,6 +78,8 @@ def _export(asked: argparse.Namespace, command: str) -> None:
         repeated = read_repetitions(store.study)
     task = instantiate(Task, identity["task"], "task")
     check_exportable(task)
+    if task.subtasks and asked.register is not None:
+        raise ConfigError("--register: this study has several tasks; a registered model has one")
     objectives = Objectives.of(task, identity["costs"], ceilings)
     member = select(front(records, objectives), objectives, Selection.of(asked))
     if not member.weights:
@@ -91,17 +93,24 @@ def _export(asked: argparse.Namespace, command: str) -> None:
     _print(f"trial {member.number}: reading the data")
     architecture = dict(member.architecture)
     with new_folder(asked.to) as folder:
-        results = export(architecture, Path(member.weights), task, folder, report=_print)
-        settings = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
+        found = export(architecture, Path(member.weights), task, folder, report=_print)
         origin = Origin(asked.study, member, objectives, identity, command, repetitions)
-        text = card(origin, task_of(architecture, task), settings, results)
-        (folder / "README.md").write_text(text, encoding="utf-8")
-    for result in results[1:]:
-        if result.problem:
-            _print(f"{result.file}: not possible: {result.problem}")
-        else:
-            _print(f"{result.file}: free {' and '.join(result.free)}, largest error {result.error:.1e}")
-    _print(f"{asked.to} has the model and its card, README.md.")
+        fitted = task_of(architecture, task)
+        for part, results in found.items():
+            settings = json.loads((folder / part / "preprocessing.json").read_text(encoding="utf-8"))
+            text = card(origin, fitted.subtasks.get(part, fitted), settings, results, part)
+            (folder / part / "README.md").write_text(text, encoding="utf-8")
+    for part, results in found.items():
+        for result in results[1:]:
+            program = f"{part} {result.file} in {result.runtime}".lstrip()
+            if result.problem:
+                _print(f"{program}: not possible: {result.problem}")
+            else:
+                _print(f"{program}: free {' and '.join(result.free)}, largest error {result.error:.1e}")
+    if task.subtasks:
+        _print(f"{asked.to} has a folder for each task with its programs and its card, README.md.")
+    else:
+        _print(f"{asked.to} has the model and its card, README.md.")
     if asked.register is not None:
         _register(asked, member.number)
 

@@ -34,7 +34,7 @@ class Origin:
     repetitions: Sequence[Repetition]  # trainings with other seeds
 
 
-def card(origin: Origin, task: Task, settings: Mapping[str, Any], results: Sequence[Result]) -> str:
+def card(origin: Origin, task: Task, settings: Mapping[str, Any], results: Sequence[Result], part: str = "") -> str:
     """The card in Markdown.
 
     Args:
@@ -42,13 +42,14 @@ def card(origin: Origin, task: Task, settings: Mapping[str, Any], results: Seque
         task: with the input that the model takes.
         settings: of ``inference.py``.
         results: of the network and its programs.
+        part: which of several tasks this is.
     """
     trial, metric = origin.trial, origin.objectives.metric
     names = settings["class_names"]
     language_model = settings["language_model"]
     listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     lines = [
-        f"# {origin.study}, trial {trial.number}",
+        f"# {origin.study}, trial {trial.number}" + (f": {part}" if part else ""),
         "",
         f"{_article(settings)}, exported by Paretoformer: {describe(trial.architecture)}.",
         "",
@@ -69,13 +70,13 @@ def card(origin: Origin, task: Task, settings: Mapping[str, Any], results: Seque
         "",
         "## Programs",
         "",
-        f"| run-time | file | free dimensions | largest error | {metric} on test | latency |",
+        f"| run-time | file | free dimensions | largest error | {task.metric} on test | latency |",
         "|---|---|---|---|---|---|",
-        *(_program_row(result, metric) for result in results),
+        *(_program_row(result, task.metric) for result in results),
         "",
         "The largest error is that of a logit, compared with the network on random inputs. The latency is the"
         f" minimum of one example of full length on one thread of {_machine()}, with the spread over the rounds of the"
-        f" measurement. In the study it was {_latency(trial)}.",
+        f" measurement. In the study it was {_latency(trial)}{', of one example of each task' if part else ''}.",
         "",
         *_without_cache(settings, results),
         *_quantization(trial),
@@ -93,7 +94,8 @@ def card(origin: Origin, task: Task, settings: Mapping[str, Any], results: Seque
         "```",
         "",
         "With the package `paretoformer`, `search.export.rebuild.load_network` builds the network from"
-        " `architecture.yaml` and `model.safetensors`. None of these loads code from a file.",
+        f" `architecture.yaml` and `model.safetensors`{' in the folder above' if part else ''}. None of these loads"
+        " code from a file.",
         "",
         "## Origin",
         "",

@@ -30,6 +30,7 @@ from spaces.build import task_of
 from spaces.dimensions import ConfigError
 from spaces.models.quantization import BY_PROGRAM
 from spaces.tasks import Task
+from spaces.tasks.multitask import SubtaskNetwork
 
 FORMATS: Mapping[str, Callable[[nn.Module, Interface, Path], Program]] = {  # by run-time
     "torch": export_torch,
@@ -95,8 +96,8 @@ def export(
     folder: Path,
     *,
     report: Callable[[str], None] = lambda text: None,
-) -> list[Result]:
-    """Export a trained network to a folder, without the card.
+) -> dict[str, list[Result]]:
+    """Export a trained network to a folder, without the card; of several tasks, the programs of each to one in it.
 
     Args:
         architecture: of the network.
@@ -106,7 +107,8 @@ def export(
         report: called with what is done next.
 
     Returns:
-        What the network and each program give; that of the network is the first.
+        For each of several tasks, or else for "", what the network and each program give; that of the network is the
+        first.
 
     Raises:
         ConfigError: the weights cannot be read.
@@ -115,10 +117,29 @@ def export(
     network = network_of(architecture, fitted)
     network.load_state_dict(read_weights(weights, architecture))
     save_network(folder, network, architecture, fitted.spec)
-    interface = Interface.of(architecture, fitted)
-    networks: list[nn.Module] = [network]
     source = _in_floating_point(network, architecture, fitted)
-    results = [Result("eager")]
+    if not fitted.subtasks:
+        return {"": _export_programs(network, source, architecture, fitted, folder, report)}
+    found = {}
+    for name, part in fitted.subtasks.items():
+        (folder / name).mkdir()
+        networks = SubtaskNetwork(network, name), SubtaskNetwork(source, name)
+        report(f"the task {name}")
+        found[name] = _export_programs(*networks, architecture, part, folder / name, report)
+    return found
+
+
+def _export_programs(
+    network: nn.Module,
+    source: nn.Module,
+    architecture: Architecture,
+    task: Task,
+    folder: Path,
+    report: Callable[[str], None],
+) -> list[Result]:
+    """Export a network as programs, from ``source``, which has its weights and no quantization."""
+    interface = Interface.of(architecture, task)
+    networks, results = [network], [Result("eager")]
 
     def add(runtime: str, make: Callable[[Path], Program]) -> Program | None:
         file, load = sessions.RUNTIMES[runtime]
@@ -136,11 +157,11 @@ def export(
         written = add(runtime, partial(write, source, interface))
         if written is not None and runtime == "onnxruntime" and find_spec("openvino") is not None:
             add("openvino", lambda _: check_in(sessions.open_openvino, written, source, interface))  # noqa: B023
-    _write_preprocessing(folder, architecture, fitted, interface, results)
+    _write_preprocessing(folder, architecture, task, interface, results)
     for module in (inference, encoders, sessions):
         shutil.copyfile(str(module.__file__), folder / f"{module.__name__.split('.')[-1]}.py")
     report("scoring on the test split, and measuring latency")
-    return _measured(results, networks, fitted)
+    return _measured(results, networks, task)
 
 
 def _in_floating_point(network: nn.Module, architecture: Architecture, task: Task) -> nn.Module:

@@ -35,8 +35,7 @@ class SpecAlone(Task):
 
 def save_network(folder: Path, network: nn.Module, architecture: Mapping[str, Any], spec: TaskSpec) -> None:
     """Write the architecture, the specification of the inputs and outputs, and the weights."""
-    shapes = asdict(spec) | {"image_shape": list(spec.image_shape) if spec.image_shape else None}
-    text = yaml.safe_dump({"architecture": dict(architecture), "spec": shapes}, sort_keys=False)
+    text = yaml.safe_dump({"architecture": dict(architecture), "spec": _plain(asdict(spec))}, sort_keys=False)
     (folder / ARCHITECTURE).write_text(text, encoding="utf-8")
     write_weights(folder / WEIGHTS, network.state_dict(), architecture)
 
@@ -51,13 +50,25 @@ def load_network(folder: str | Path) -> nn.Module:
     try:
         stored = yaml.safe_load((folder / ARCHITECTURE).read_text(encoding="utf-8"))
         architecture, shapes = stored["architecture"], stored["spec"]
-        image_shape = tuple(shapes["image_shape"]) if shapes["image_shape"] else None
-        spec = TaskSpec(**{**shapes, "image_shape": image_shape})
+        spec = _spec(shapes)
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise ConfigError(f"{folder / ARCHITECTURE}: no architecture: {error}") from error
     network = network_of(architecture, SpecAlone(spec))
     network.load_state_dict(read_weights(folder / WEIGHTS, architecture))
     return network
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with lists in place of tuples."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _spec(shapes: Mapping[str, Any]) -> TaskSpec:
+    image_shape = tuple(shapes["image_shape"]) if shapes["image_shape"] else None
+    subtasks = {name: _spec(each) for name, each in shapes.get("subtasks", {}).items()}
+    return TaskSpec(**{**shapes, "image_shape": image_shape, "subtasks": subtasks})
 
 
 def network_of(architecture: Mapping[str, Any], task: Task) -> nn.Module:

@@ -141,6 +141,8 @@ def load(folder: str | Path, *, runtime: str | None = None, threads: int = 1) ->
         threads: that the run-time uses.
     """
     folder = Path(folder)
+    if parts := sorted(each.parent.name for each in folder.glob("*/preprocessing.json")):
+        raise ValueError(f"{folder}: it has a folder for each of several tasks: {', '.join(parts)}; name one of them")
     settings = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
     runtime = runtime or settings.get("runtime")
     free, problems = settings.get("free", {}), []

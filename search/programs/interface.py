@@ -76,6 +76,12 @@ def is_language_model(task: Task) -> bool:
 
 
 def check_exportable(task: Task) -> None:
+    """Raise :class:`ConfigError` unless a network, or that of each of several tasks, can be a program."""
+    for part in task.subtasks.values() or [task]:
+        check_program(part)
+
+
+def check_program(task: Task) -> None:
     """Raise :class:`ConfigError` unless the task's answers are classes, one per example or token, or next tokens."""
     name = type(task).__name__
     problem = ""

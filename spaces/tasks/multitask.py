@@ -79,7 +79,7 @@ class Multitask(Task):
     def eval_step(self, network: nn.Module, batch: Batch) -> list[Any]:
         """The statistics of each task; None for a task without examples in this batch."""
         return [
-            None if task_batch is None else task.eval_step(_SubtaskNetwork(network, name), task_batch)
+            None if task_batch is None else task.eval_step(SubtaskNetwork(network, name), task_batch)
             for (name, task), task_batch in zip(self.subtasks.items(), batch.subtasks, strict=True)
         ]
 
@@ -104,7 +104,7 @@ class Multitask(Task):
             yield task, [output for output in column if output is not None]
 
 
-class _SubtaskNetwork(nn.Module):
+class SubtaskNetwork(nn.Module):
     """The shared network restricted to one task."""
 
     def __init__(self, network: nn.Module, name: str) -> None:
@@ -112,6 +112,7 @@ class _SubtaskNetwork(nn.Module):
         self.network, self.name = network, name
 
     def forward(self, batch: Batch) -> Tensor:
+        """The logits of the task."""
         logits: Tensor = self.network.forward_task(self.name, batch)  # type: ignore[operator]
         return logits
 
