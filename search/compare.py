@@ -100,20 +100,28 @@ def compare(given: argparse.Namespace) -> int:
 
 
 def strategy(name: str) -> dict[str, Any]:
-    """The settings of ``SAMPLER+PRUNER`` from conf/, as :class:`search.replay.simulation.Strategy` takes them.
+    """The settings of ``SAMPLER+PRUNER``, as :class:`search.replay.simulation.Strategy` takes them.
+
+    They are those in conf/, or those of other packages in :mod:`search.replay.peers`.
 
     The baselines sample from the first trial on, as usual elsewhere; the others start with the smallest architecture of
     each mechanism, as ``search.run`` does.
     """
-    none = options("pruner")["none"]
     if name in ("oracle", "cheapest"):
-        return {"sampler": options("sampler")["random"], "pruner": none, "order": name}
+        return {"sampler": options("sampler")["random"], "pruner": options("pruner")["none"], "order": name}
+    from search.replay.peers import check_installed, peers
+
     sampler, _, pruner = name.partition("+")
-    for group, option in (("sampler", sampler), ("pruner", pruner)):
-        if option not in options(group):
-            raise ConfigError(f"{name}: unknown {group} {option!r}; known: {', '.join(options(group))}")
     smallest = not name.endswith("+none") or name == "surrogate+none"
-    return {"sampler": options("sampler")[sampler], "pruner": options("pruner")[pruner], "smallest": smallest}
+    found: dict[str, Any] = {"smallest": smallest}
+    for group, option in (("sampler", sampler), ("pruner", pruner)):
+        own, others = options(group), peers(group)
+        if option not in own | others:
+            raise ConfigError(f"{name}: unknown {group} {option!r}; known: {', '.join([*own, *others])}")
+        if option in others:
+            check_installed(group, option)
+        found[group] = (own | others)[option]
+    return found
 
 
 def replays(

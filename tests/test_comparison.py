@@ -12,7 +12,8 @@ import pytest
 from csv_files import table
 
 from search import compare
-from search.replay.simulation import Outcome
+from search.replay import peers
+from search.replay.simulation import Outcome, Replay, Strategy
 from search.replay.statistics import average_ranks, markdown, median_interval, median_ratio, regret, wilcoxon_holm
 from search.replay.table import write
 from search.replay.tables import public, shipped
@@ -128,9 +129,22 @@ def test_the_command_prints_tables_and_writes_an_offline_page(command, tmp_path)
         (["made.json.gz", "--seeds", "0"], "--seeds=0: it must be at least 1"),
         (["made.json.gz", "--strategies", "tpe+hope"], "tpe+hope: unknown pruner 'hope'; known: accuracy_only"),
         (["made.json.gz", "--strategies", "luck+none"], "luck+none: unknown sampler 'luck'; known: gp"),
+        (["made.json.gz", "--strategies", "qnehvi+none"], "qnehvi: the package botorch is missing; pip install"),
+        (["made.json.gz", "--strategies", "tpe+syne_moasha"], "syne_moasha: the package syne_tune is missing"),
     ],
 )
-def test_invalid_arguments_are_rejected_before_any_replay(command, arguments, message):
+def test_invalid_arguments_are_rejected_before_any_replay(command, arguments, message, monkeypatch):
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
     code, out, err = command(*arguments)
     assert (code, out) == (2, "")
     assert message in err
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("qnehvi+none", "botorch"), ("random+syne_moasha", "syne_tune"), ("tpe+moasha", "")]
+)
+def test_strategies_of_other_packages_finish_a_search_where_they_are_installed(name, package):
+    if package:
+        pytest.importorskip(package, reason="an extra: pip install 'paretoformer[baselines]'")
+    outcome = Replay(table(), Strategy(name, **compare.strategy(name)), seed=0).run()
+    assert outcome.trace
