@@ -22,7 +22,7 @@ from search.study.history import History
 from search.study.records import Objectives, Record
 from spaces.dimensions import check_whole
 
-MIN_COMPLETE = 8  # complete trials before the model is used; until then candidates are taken in random order
+MIN_COMPLETE = 4  # complete trials before the model is used; until then candidates are taken in random order
 LEAST_WEIGHT = 0.01  # of a gain far from the preferred costs
 TOO_LONG = 1e-6  # factor on the value of what takes longer than the time left
 
