@@ -41,7 +41,7 @@ def exported(request, tmp_path_factory):
     write_weights(folder / "weights", network.state_dict(), architecture)
     (folder / "model").mkdir()
     results = export(architecture, folder / "weights", task, folder / "model")
-    assert [result.problem for result in results] == [""] * 4
+    assert [result.problem for result in results if result.problem] == []
     return folder / "model", network, fitted, results
 
 
@@ -89,8 +89,10 @@ def test_bits_per_byte_are_those_of_the_task(exported):
     spelt = [len(row) - task._bytes_of[task.encoder.encode([row.decode()])[0][0]] for row in rows]
     bits = [model.bits_per_byte(row.decode()) * size for row, size in zip(rows, spelt, strict=True)]
     assert sum(bits) / sum(spelt) == pytest.approx(expected, abs=1e-4)
-    assert [result.test["bits_per_byte"] for result in results[:3]] == pytest.approx([expected] * 3, abs=1e-4)
-    assert results[3].test["bits_per_byte"] == pytest.approx(expected, abs=0.1)  # in 8-bit integers
+    found = {result.runtime: result.test["bits_per_byte"] for result in results}
+    assert found.pop("onnxruntime-int8") == pytest.approx(expected, abs=0.1)
+    assert {"eager", "torch", "onnxruntime"} <= found.keys()
+    assert found == pytest.approx(dict.fromkeys(found, expected), abs=1e-4)
     assert model.bits_per_byte("a") is None
 
 
