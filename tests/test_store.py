@@ -1,6 +1,7 @@
 """The typed store: what is written of a trial is what any other worker reads."""
 
 from dataclasses import replace
+from random import Random
 
 import optuna
 import pytest
@@ -173,3 +174,41 @@ def test_trials_that_other_workers_start_meanwhile_are_no_problem(study, monkeyp
     monkeypatch.setattr(study, "get_trials", while_others_start_one)
     assert len(store.history(OBJECTIVES)) == 1
     assert list(store.all_records()) == [0, 1]
+
+
+@pytest.mark.slow
+def test_records_that_are_updated_are_those_that_are_read_anew(study):
+    """After each of many random events, of trials that start, are paused, interrupted, resumed and measured again."""
+    random, store, running, states = Random(0), TrialStore(study), [], set()
+    for number in range(3):
+        store.enqueue({"a": number})
+    for _ in range(100):
+        event = random.choice(["start", "start", "write", "complete", "pause", "interrupt", "resume", "measure"])
+        if event == "start":
+            running.append(store.begin(study.ask(), ARCHITECTURE))
+        elif event == "resume":
+            paused = [record.number for record in store.records() if record.state == State.PAUSED]
+            for number in paused[:1]:
+                store.resume(number)
+        elif event == "measure":
+            measured = [record.number for record in store.records() if record.timings]
+            store.write_timings(dict.fromkeys(measured[:2], TIMING), OBJECTIVES, complete=1)
+        elif running:
+            own = running.pop(random.randrange(len(running)))
+            own.write(**RUN, **({"stop": STOP, "state": State.PAUSED} if event == "pause" else {}))
+            if event == "write":
+                running.append(own)
+            elif event == "complete":
+                study.tell(own.number, [0.5, 0.25])
+            elif event == "pause":
+                study.tell(own.number, state=TrialState.PRUNED)
+            else:
+                study.tell(own.number, state=TrialState.FAIL)
+                store.requeue_interrupted()
+        anew = TrialStore(study)
+        assert list(store.all_records().items()) == list(anew.all_records().items())
+        states |= {str(record.state) for record in anew.all_records().values()}
+        history = {record.number: record for record in store.history(OBJECTIVES).records()}
+        assert history == {number: record for number, record in anew.all_records().items() if number in history}
+        assert {record.number for record in anew.records()} <= set(history)
+    assert {"replaced", "paused", "complete", "running"} <= states

@@ -64,7 +64,7 @@ def _measure(asked: argparse.Namespace) -> bool:
         if needed_mb > free_mb:
             _print(f"{start} not run: {needed_mb / 1e3:.0f} GB needed, {free_mb / 1e3:.0f} GB free |||||")
             continue
-        row = run_workers(url, f"load-{trials}", workers=workers, trials=max(asked.run, 2 * workers))
+        row = run_workers(url, f"load-{trials}", workers=workers, trials=max(asked.run, workers))
         _print(
             f"{start} {row.calls:.0f} | {row.storage_ms:,.0f} | {row.other_ms:,.0f} | "
             f"{row.report_ms:,.1f} / {row.slow_report_ms:,.0f} | {row.trials_per_s:.1f} | "

@@ -51,10 +51,10 @@ class PagedStorage(RDBStorage):
         query = sqlalchemy.select(*columns).where((table.study_id == study_id) & chosen).order_by(table.trial_id)
         with self.engine.connect() as connection:
             rows = [row for row in connection.execute(query) if states is None or row.state in states]
-            if not rows:  # Optuna checks whether the study exists
-                return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
             pages = (rows[first : first + PAGE] for first in range(0, len(rows), PAGE))
-            return [trial for page in pages for trial in _read(connection, page)]
+            trials = [trial for page in pages for trial in _read(connection, page)]
+        # Of none, Optuna checks whether the study exists.
+        return trials or super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
 
 
 def _read(connection: sqlalchemy.Connection, rows: Sequence[Any]) -> Iterable[FrozenTrial]:

@@ -11,7 +11,7 @@ lock, so whoever sees one sees those before it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -42,17 +42,25 @@ def chain(trials: Sequence[FrozenTrial], number: int) -> list[FrozenTrial]:
     return found
 
 
+def started_last(trials: Sequence[FrozenTrial], after: Mapping[int, int], first: FrozenTrial) -> FrozenTrial | None:
+    """The trial that was started last of the chain that begins with ``first``; None if it was not started.
+
+    ``after`` is what :func:`successors` returns.
+    """
+    if first.state == TrialState.WAITING:
+        return None
+    trial = first
+    while (number := after.get(trial.number)) is not None and trials[number].state != TrialState.WAITING:
+        trial = trials[number]
+    return trial
+
+
 def latest(trials: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
     """The trial that was started last of each chain, by the number of the chain's first trial."""
-    after, found = successors(trials), {}
-    for first in trials:
-        if "replaces" in first.user_attrs or first.state == TrialState.WAITING:
-            continue
-        trial = first
-        while (number := after.get(trial.number)) is not None and trials[number].state != TrialState.WAITING:
-            trial = trials[number]
-        found[first.number] = trial
-    return found
+    after = successors(trials)
+    firsts = (trial for trial in trials if "replaces" not in trial.user_attrs)
+    found = ((first.number, started_last(trials, after, first)) for first in firsts)
+    return {number: trial for number, trial in found if trial is not None}
 
 
 def ordinals(trials: Sequence[FrozenTrial]) -> list[int]:

@@ -7,8 +7,10 @@ that users see it keeps the number of its first start: only the arguments called
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
+from itertools import pairwise, zip_longest
 from typing import Any
 
 import optuna
@@ -36,19 +38,46 @@ class TrialStore(SharedAttributes):
         super().__init__(study)
         self._ended: dict[int, Record] = {}
         self._history: History | None = None
+        self._lock = threading.Lock()  # of what follows, which the thread of the status line reads too
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget what was read, except records of trials that have ended."""
+        self._seen: list[FrozenTrial] = []
+        self._timings: Mapping[str, Any] = {}  # of trials that were measured again
+        self._after: dict[int, int] = {}  # see requeue.successors
+        self._records: dict[int, Record] = {}
+        self._changed: set[int] = set()  # the numbers of records that the history lacks
 
     # --- reading ---
 
     def all_records(self) -> dict[int, Record]:
         """Every started trial by number, including those that do not count towards ``n_trials``."""
-        trials, remeasured = self._trials(), self._remeasured()["timings"]
-        replaced = requeue.successors(trials)
-        found = {}
-        for number, trial in requeue.latest(trials).items():
-            record = self._read(trial, number, remeasured)
-            # It is queued again.
-            found[number] = replace(record, state=State.REPLACED) if trial.number in replaced else record
-        return found
+        with self._lock:
+            self._update()
+            return dict(self._records)
+
+    def _update(self) -> None:
+        """Read the records of trials that have changed; Optuna returns the same object for one that has not."""
+        trials, timings = self._trials(), self._remeasured()["timings"]
+        if timings != self._timings:
+            self._forget()
+            self._timings = timings
+        changed = [trial for trial, seen in zip_longest(trials, self._seen) if trial is not seen]
+        for number, replacement in requeue.successors(changed).items():
+            self._after.setdefault(number, replacement)
+        numbers, known = {requeue.chain(trials, trial.number)[-1].number for trial in changed}, len(self._records)
+        for number in sorted(numbers):
+            trial = requeue.started_last(trials, self._after, trials[number])
+            if trial is not None:
+                record = self._read(trial, number, timings)
+                # If there is a replacement, it is queued again.
+                queued = trial.number in self._after
+                self._records[number] = replace(record, state=State.REPLACED) if queued else record
+                self._changed.add(number)
+        if len(self._records) > known and any(number > after for number, after in pairwise(self._records)):
+            self._records = dict(sorted(self._records.items()))  # a queued trial was started after later ones
+        self._seen = trials
 
     def records(self) -> list[Record]:
         """The trials that count towards ``n_trials``, in the order of their numbers."""
@@ -73,9 +102,12 @@ class TrialStore(SharedAttributes):
         """
         if self._history is None:
             self._history = History(objectives)
-        for record in self.all_records().values():
-            if record.state in COUNTED or record.number in self._history:
-                self._history.add(record)
+        with self._lock:
+            self._update()
+            for number in sorted(self._changed):
+                if self._records[number].state in COUNTED or number in self._history:
+                    self._history.add(self._records[number])
+            self._changed.clear()
         return self._history
 
     def is_queued_twice(self, trial_number: int) -> bool:
