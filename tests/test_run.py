@@ -13,7 +13,7 @@ from text_tables import write_table
 from tiny_task import TREE, FirstToken, opened, tiny_config
 
 from search.assemble import build_search
-from search.costs.latency import FlopsLatency
+from search.costs.latency import FlopsLatency, MeasuredLatency
 from search.costs.measured import MeasuredCosts, largest_costs
 from search.run import main
 from spaces.space import Space
@@ -267,6 +267,9 @@ def test_no_architecture_costs_more_than_the_reference_point():
     every = [costs.costs(corner) for corner in Space(TREE).corners()]
     columns = [[each.timing.ms for each in every], *([each.counted[name] for each in every] for name in names[1:])]
     assert largest_costs(Space(TREE), costs, names) == [max(column) for column in columns]
+    measured = MeasuredCosts(FirstToken(), MeasuredLatency(repeats=1, rounds=1, sleep_s=0.0, wait_s=0.0))
+    largest_costs(Space(TREE), measured, ["latency_ms"])
+    assert not measured._counted, "counting is slow where text is generated"
 
 
 def test_candidates_of_a_run_are_within_its_limits(tmp_path):
