@@ -1,9 +1,11 @@
-"""A trial that runs out of memory: by a limit, and by a signal as the kernel sends it."""
+"""A trial that runs out of memory: by a limit, by the kernel, and by a signal as the kernel sends it."""
 
 import multiprocessing
 import os
 import resource
 import signal
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -45,9 +47,44 @@ def work(url):
     close_opened()
 
 
+def work_in(group, url):
+    """Run a worker in a process of its own whose memory the kernel limits."""
+    (group / "cgroup.procs").write_text(str(os.getpid()))
+    space = {**SPACE, "model": {**MODEL, "_target_": "test_killed.Greedy"}}
+    run_trials(tiny_study(url), tiny_search(space), 2, reporter=Reports())
+    close_opened()
+
+
+@pytest.fixture
+def limited_group():
+    """A control group of this process's own, version 1 or 2, of a GB."""
+    names = dict(line.split(":")[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
+    root, name = Path("/sys/fs/cgroup"), "memory.limit_in_bytes" if "memory" in names else "memory.max"
+    own = root / "memory" / names["memory"][1:] if "memory" in names else root / names[""][1:]
+    group = own / f"paretoformer-tests-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / name).write_text(str(2**30))
+    except OSError as error:
+        with suppress(OSError):
+            group.rmdir()
+        pytest.skip(f"no control group: {error}")
+    yield group
+    group.rmdir()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/cgroup").exists(), reason="no control groups")
+def test_the_kernel_kills_workers_that_exceed_the_memory_and_the_fourth_ends_the_study(tmp_path, limited_group):
+    check_killed_three_times(f"sqlite:///{tmp_path / 'studies.db'}", partial(work_in, limited_group))
+
+
 @pytest.mark.slow
 def test_a_trial_that_kills_three_workers_is_pruned_and_the_fourth_ends_the_study(tmp_path):
-    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    check_killed_three_times(f"sqlite:///{tmp_path / 'studies.db'}", work)
+
+
+def check_killed_three_times(url, work):
     study, codes = tiny_study(url), []
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
