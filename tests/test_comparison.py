@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 from csv_files import table
 
@@ -140,11 +141,18 @@ def test_invalid_arguments_are_rejected_before_any_replay(command, arguments, me
     assert message in err
 
 
-@pytest.mark.parametrize(
-    ("name", "package"), [("qnehvi+none", "botorch"), ("random+syne_moasha", "syne_tune"), ("tpe+moasha", "")]
-)
-def test_strategies_of_other_packages_finish_a_search_where_they_are_installed(name, package):
+@pytest.mark.parametrize(("name", "package"), [("random+syne_moasha", "syne_tune"), ("tpe+moasha", "")])
+def test_a_pruner_of_another_package_finishes_a_search_where_it_is_installed(name, package):
     if package:
         pytest.importorskip(package, reason="an extra: pip install 'paretoformer[baselines]'")
     outcome = Replay(table(), Strategy(name, **compare.strategy(name)), seed=0).run()
     assert outcome.trace
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of BoTorch
+def test_botorch_samples_the_parameters_of_a_study_where_it_is_installed():
+    pytest.importorskip("botorch", reason="an extra: pip install 'paretoformer[baselines]'")
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=peers.QNEHVI(seed=0))
+    study.optimize(lambda trial: ((x := trial.suggest_float("x", 0.0, 1.0)) * (2 - x), x**2), n_trials=11)
+    assert 0 <= study.trials[-1].params["x"] <= 1

@@ -85,7 +85,7 @@ LAYERS = (  # of search/, lowest first: a module imports lower layers and its ow
     ("search.workers", "search.ui", "search.proxy", "search.load"),
     ("search.confirm",),
     ("search.export",),
-    ("search.predict",),
+    ("search.predict", "search.ranking"),
     ("search.run", "search.front", "search.compare", "search.tables", "search.sync"),  # commands
 )
 PEERS, COMMANDS = 4, len(LAYERS) - 1

@@ -15,7 +15,7 @@ from checkpoints import with_checkpoint
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from search import compare, front, tables
+from search import compare, front, ranking, tables
 from search.budget.scale import register_resolvers, with_default_space
 from search.compress import __main__ as compression
 from search.compress import accuracy
@@ -99,6 +99,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
     monkeypatch.setattr(fuzz, "supervise", reached)
     monkeypatch.setattr(picture, "draw", reached)
     monkeypatch.setattr(thousand, "measure", reached)
+    monkeypatch.setattr(ranking, "_planned", reached)
     for without_options in (pruning, samplers):
         monkeypatch.setattr(without_options, "main", reached)
     assert module not in ("search.pruning", "search.samplers") or not given
@@ -123,6 +124,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
         "search.ui": ui.main,
         "search.proxy": proxy.main,
         "search.load": load.main,
+        "search.ranking": ranking.main,
     }[module]
     with pytest.raises(SystemExit, match=r"^parsed$"):
         entry()
@@ -158,6 +160,7 @@ def test_the_readmes_hold_commands_of_every_kind():
         "search.front",
         "search.compare",
         "search.tables",
+        "search.ranking",
         "search.costs",
         "search.report",
         "search.compress",
