@@ -187,6 +187,8 @@ def test_with_fewer_heads_a_network_equals_the_whole_one_with_its_other_heads_se
 def test_neurons_are_kept_in_their_order():
     up, down = torch.tensor([[1.0], [3.0], [2.0]]), torch.tensor([[1.0, 1.0, 2.0]])
     assert important_neurons(up, down, 2).tolist() == [1, 2]
+    gate = torch.tensor([[9.0], [1.0], [0.0]])
+    assert important_neurons(up, down, 2, gate=gate).tolist() == [0, 1], "a gate of 0 closes the neuron"
 
 
 def test_without_attention_the_residual_path_is_left(checkpoint):

@@ -26,8 +26,12 @@ def inherit(network: BlockNetwork, parent: BlockNetwork) -> None:
         inherit_attention(block, source)
         ours, theirs = block.feed_forward, source.feed_forward
         if ours is not None and theirs is not None:
-            count = ours.hidden
-            keep_neurons(ours, theirs, important_neurons(theirs.up_proj.weight, theirs.down_proj.weight, count))
+            keep_neurons(ours, theirs, _important_neurons(theirs, ours.hidden))
+
+
+def _important_neurons(feed_forward: FeedForward, count: int) -> Tensor:
+    gate = None if feed_forward.gate_proj is None else feed_forward.gate_proj.weight
+    return important_neurons(feed_forward.up_proj.weight, feed_forward.down_proj.weight, count, gate=gate)
 
 
 def inherit_attention(block: Block, source: Block) -> None:

@@ -146,7 +146,8 @@ def load_block(block: Block, weights: Mapping[str, Weights]) -> None:
         block.mechanism.load_projections(*(weights[name] for name in ("query", "key", "value", "output")))
     if block.feed_forward is not None:
         down, down_bias = weights["down_proj"]
-        kept = important_neurons(weights["up_proj"][0], down, block.feed_forward.hidden)
+        gate = weights["gate_proj"][0] if block.feed_forward.gate_proj is not None else None
+        kept = important_neurons(weights["up_proj"][0], down, block.feed_forward.hidden, gate=gate)
         for name in ("up_proj", "gate_proj"):
             if (projection := getattr(block.feed_forward, name)) is not None:
                 weight, bias = weights[name]
@@ -179,15 +180,18 @@ def kept_layers(depth: int, count: int, layers: Layers) -> list[int]:
     return [round(at * (depth - 1) / (count - 1)) for at in range(count)]
 
 
-def important_neurons(up: Tensor, down: Tensor, count: int) -> Tensor:
+def important_neurons(up: Tensor, down: Tensor, count: int, *, gate: Tensor | None = None) -> Tensor:
     """The indices, ascending, of the ``count`` hidden features with the largest weights.
 
     Args:
         up: ``(hidden, width)``.
         down: ``(width, hidden)``.
         count: at most ``hidden``.
+        gate: ``(hidden, width)``, with ``swiglu``: a feature is the product of two projections.
     """
     importance = up.norm(dim=1) * down.norm(dim=0)
+    if gate is not None:
+        importance = importance * gate.norm(dim=1)
     return importance.topk(count).indices.sort().values
 
 
