@@ -20,6 +20,7 @@ class TaskSpec:
     classes: int  # logits (or regression outputs) per prediction
     per_token: bool  # one prediction per token, or one per sequence
     vocabulary: int | None = None  # token ids are 0..vocabulary-1
+    kept_ids: tuple[int, ...] | None = None  # what they are in a tokenizer file of which only some tokens are kept
     features: int | None = None  # numbers per frame
     ordinal: bool = False  # token ids are quantities, such as gray levels
     causal: bool = False  # output t may depend on inputs 0..t only

@@ -8,7 +8,7 @@ from functools import partial
 import optuna
 import pytest
 import torch
-from checkpoints import HEADS, LAYERS, WIDTH, write_checkpoint
+from checkpoints import HEADS, LAYERS, WIDTH, WORDS, write_checkpoint
 from safetensors.torch import load_file, save_file
 from text_tables import write_table
 from torch import nn
@@ -25,6 +25,7 @@ from search.compress.prediction import (
     Setting,
     Sum,
     best_sums,
+    measure_settings,
     non_dominated,
     predict,
     predict_front,
@@ -37,11 +38,12 @@ from spaces.architecture import describe
 from spaces.attention import Shape
 from spaces.attention.linear import LinearAttention
 from spaces.attention.softmax import SoftmaxAttention
-from spaces.build import build
+from spaces.build import build, task_of
 from spaces.dimensions import ConfigError
 from spaces.models.block import Block, FeedForward, NoAttention
 from spaces.models.inheritance import inherit, inherit_attention
 from spaces.space import Space
+from spaces.tasks import Batch
 from spaces.tasks.table import Table
 
 LENGTH = 6
@@ -436,6 +438,66 @@ def test_what_a_compression_cannot_have_is_refused(change, message, checkpoint):
     }
     with pytest.raises(ConfigError, match=message):
         validate_compression(Space({**given, **changed}), None)
+
+
+@pytest.fixture(scope="module")
+def trimmed(checkpoint, task):
+    """A space that trims the vocabulary, and a task that has not read its texts as tokens yet."""
+    settings = {"tokens": str(checkpoint / "tokenizer.json"), "special_tokens": True, "length": LENGTH}
+    space = Space(tree(checkpoint, input={**settings, "vocabulary": {"choice": [0.7, 1.0]}}))
+    return space, task
+
+
+def test_a_trimmed_network_equals_the_whole_one_on_texts_of_kept_tokens_to_the_last_bit(trimmed, tmp_path):
+    space, task = trimmed
+    library = library_in(tmp_path, space, task, steps=0)
+    options = Options(space)
+    assert library.network.kept_ids is None
+    small, whole = (
+        options.architecture(options.parameters([], {"input.vocabulary": share, "model.quantization": "none"}))
+        for share in (0.7, 1.0)
+    )
+    tasks = [task_of(each, task) for each in (small, whole)]
+    networks = [build(each, task, seed=9).eval() for each in (small, whole)]
+    for network, architecture in zip(networks, (small, whole), strict=True):
+        library.load_into(network, architecture)
+    kept = networks[0].kept_ids
+    assert len(kept) == tasks[0].spec.vocabulary < tasks[1].spec.vocabulary == len(WORDS)
+    assert {1, 2, 3} <= set(kept), "the unknown token and special ones are always kept"
+    texts = [" ".join(words) for words in itertools.product(["a", "good", "bad", "books", "?"], repeat=3)]
+    equal = 0
+    for ours, theirs in zip(*(each.encoder.encode(texts) for each in tasks), strict=True):
+        assert [kept[each] for each in ours] == [each if each in kept else 1 for each in theirs.tolist()]
+        if set(theirs.tolist()) <= set(kept):
+            batches = [Batch(torch.from_numpy(ids)[None, :LENGTH].long(), None, None) for ids in (ours, theirs)]
+            assert torch.equal(*(network(batch) for network, batch in zip(networks, batches, strict=True)))
+            equal += 1
+    assert 3 < equal < len(texts)
+    assert library.damage_of(whole) == 0
+    parameters = [sum(each.numel() for each in network.parameters()) for network in networks]
+    assert parameters[1] - parameters[0] == WIDTH * (len(WORDS) - len(kept))
+
+
+def test_latencies_are_measured_once_for_all_shares_of_the_vocabulary(trimmed, tmp_path):
+    space, task = trimmed
+    library = library_in(tmp_path, space, task, steps=0)
+    library.make()
+    measured = []
+
+    def latencies(networks):
+        measured.append(networks)
+        return [float(len(networks) - at) for at in range(len(networks))]
+
+    settings = measure_settings(Options(space), library, latencies)
+    assert len(settings) == 4
+    assert len(measured) == 2, "for floating point and for integers"
+
+
+def test_a_trimmed_vocabulary_and_imitated_hidden_states_exclude_each_other(trimmed, checkpoint):
+    given = tree(checkpoint, input=dict(trimmed[0].input))
+    with pytest.raises(ConfigError, match=r"input.vocabulary=0\.7: with train\.hidden or train\.relations, for which"):
+        validate_compression(Space({**given, "train": {**given["train"], "hidden": 1.0}}), None)
+    validate_compression(Space(given), None)
 
 
 def test_random_mixes_replace_any_number_of_sub_blocks(space):

@@ -10,16 +10,21 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors.torch import load_file, save_file
 from text_tables import write_table
+from tokenizers import Tokenizer, models
 from torch import nn
 
 from search.budget.scale import register_resolvers
+from search.export.folder import export
+from search.export.rebuild import load_network
+from search.programs.inference import load
+from search.training.weights import write_weights
 from spaces.attention import Shape
 from spaces.attention.gated import GatedAttention
 from spaces.attention.linear import LinearAttention
 from spaces.attention.linformer import LinformerAttention
 from spaces.attention.longformer import LongformerAttention
 from spaces.attention.softmax import SoftmaxAttention
-from spaces.build import build
+from spaces.build import build, task_of
 from spaces.models.block import NoAttention
 from spaces.models.checkpoint import Checkpoint
 from spaces.models.families import FAMILIES
@@ -353,14 +358,64 @@ def test_special_tokens_are_added_and_kept_when_a_text_is_truncated(checkpoint):
     assert plain.state != special.state
 
 
+def test_of_a_tokenizer_the_most_frequent_tokens_are_kept_and_the_special_ones(checkpoint):
+    def kept(share):
+        settings = TokenSettings(str(checkpoint / "tokenizer.json"), share, special_tokens=True)
+        encoder = settings.encoder(["book book good", "book"])
+        return [WORDS[each] for each in encoder.kept_ids or range(encoder.vocabulary)], encoder
+
+    always = ["[UNK]", "[CLS]", "[SEP]"]
+    assert kept(0.01)[0] == kept(3 / len(WORDS))[0] == always
+    assert kept(4 / len(WORDS))[0] == [*always, "book"]
+    assert kept(5 / len(WORDS))[0] == [*always, "good", "book"]
+    assert kept(6 / len(WORDS))[0] == ["[PAD]", *always, "good", "book"], "of others those with lower ids"
+    assert kept(1)[0] == list(WORDS)
+    assert kept(5 / len(WORDS))[1].encode(["bad book"])[0].tolist() == [1, 0, 4, 2]
+
+
+def test_a_vocabulary_without_an_unknown_token_cannot_be_trimmed(tmp_path):
+    Tokenizer(models.BPE({"a": 0, "b": 1}, [])).save(str(tmp_path / "tokenizer.json"))
+    settings = TokenSettings(str(tmp_path / "tokenizer.json"), 0.5)
+    with pytest.raises(ValueError, match="vocabulary: it must be null, as the tokenizer has no unknown token"):
+        settings.encoder(["a"])
+
+
+@pytest.mark.slow
+def test_the_folder_of_a_trimmed_network_gives_its_answers_to_texts(checkpoint, tmp_path):
+    rows = [(f"a {'good' if at % 2 else 'bad'} book {'s' * at}", at % 2) for at in range(60)]
+    task = Table(file=str(write_table(tmp_path / "a.csv", rows)), text="review", label="stars")
+    model = {"checkpoint": str(checkpoint), "depth": 1, "width": WIDTH, "heads": HEADS}
+    architecture = {
+        "input": {"tokens": str(checkpoint / "tokenizer.json"), "special_tokens": True, "vocabulary": 0.5},
+        "model": {"_target_": "spaces.models.pretrained.PretrainedEncoder", **model},
+        "pattern": ["softmax"],
+        "attention": {"softmax": {"_target_": "spaces.attention.softmax.SoftmaxAttention"}},
+        "train": {},
+    }
+    network = build(architecture, task, seed=2).eval()
+    assert network.kept_ids is not None
+    (tmp_path / "folder").mkdir()
+    write_weights(tmp_path / "weights.safetensors", network.state_dict(), architecture)
+    export(architecture, tmp_path / "weights.safetensors", task, tmp_path / "folder")
+    assert torch.equal(load_network(tmp_path / "folder").tokens.weight, network.tokens.weight)
+    variant = task_of(architecture, task)
+    with torch.inference_mode():
+        shares = torch.cat([network(batch).softmax(-1) for batch in variant.batches("test", 1)])
+    found = load(tmp_path / "folder").predict([each.text for each in task.rows["test"]])
+    for answer, expected in zip(found, shares, strict=True):
+        assert list(answer["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"tokens": "a.json", "vocabulary": 2}, "vocabulary=2: with tokens from a file it must be a share of them"),
+        ({"tokens": "words", "vocabulary": 0.5}, "vocabulary=0.5: it must be a whole number"),
         ({"tokens": "words", "special_tokens": True}, "tokens=words has none; name a tokenizer.json that has"),
         ({"tokens": "a.json", "special_tokens": "yes"}, "special_tokens='yes': it must be true or false"),
     ],
 )
-def test_special_tokens_that_nothing_adds_are_refused(settings, message):
+def test_settings_of_tokens_that_will_not_be_used_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         TokenSettings(**settings)
 

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from search.compress.library import Library
 from search.compress.options import PARTS, Options, Part, Replacement
-from spaces.architecture import Architecture
+from spaces.architecture import Architecture, key
 
+VOCABULARY = "input.vocabulary"
 MAX_SUMS = 5000  # kept per sub-block; of more, evenly spaced ones are
 
 
@@ -74,6 +75,7 @@ def measure_settings(
         report: called with what is done next.
         is_over: once it is true, the other combinations are left out.
     """
+    measured: dict[str, Sequence[float]] = {}
     found, every, replacements = [], options.global_parameters(), list(options.replacements())
     kinds = list(dict.fromkeys((each.part, each.option) for each in replacements))
     placed = [[each for each in replacements if (each.part, each.option) == kind] for kind in kinds]
@@ -82,7 +84,11 @@ def measure_settings(
             break
         report(f"measuring the latency of replacements, {number} of {len(every)}")
         networks = [options.architecture(options.parameters(each, given)) for each in ([], *placed)]
-        whole, *others = latencies(networks)
+        # A smaller table of embeddings is not read faster.
+        network = key({name: value for name, value in given.items() if name != VOCABULARY})
+        if network not in measured:
+            measured[network] = latencies(networks)
+        whole, *others = measured[network]
         added = {kind: (ms - whole) / len(each) for kind, each, ms in zip(kinds, placed, others, strict=True)}
         found.append(Setting(given, library.damage_of(networks[0]), whole, added))
     return found

@@ -53,6 +53,10 @@ def validate_compression(space: Space, teacher: str | None) -> None:
         return
     if teacher is None and not isinstance(space.model.get("checkpoint"), str):
         raise ConfigError("compression: there is no parent; give model.checkpoint, or teacher=STUDY:TRIAL")
+    trimmed = {each for corner in space.corners() if (each := (corner.get("input") or {}).get("vocabulary"))} - {1}
+    if trimmed and any(settings.get(name) for settings in corners for name in ("hidden", "relations")):
+        given = f"input.vocabulary={trimmed.pop()}"
+        raise ConfigError(f"{given}: with train.hidden or train.relations, for which the parent reads the same tokens")
     _settings(space)
     check_arguments(TrainSettings, Options(space).parent["train"], "compression.parent")
 

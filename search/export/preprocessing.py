@@ -30,9 +30,13 @@ def preprocessing(task: Task) -> tuple[dict[str, Any], str | None]:
         "language_model": is_language_model(task),
     }
     if isinstance(task, LabelledTexts | Text):
-        tokenizer = task.encoder.file if isinstance(task.encoder, LibraryEncoder) else None
+        encoder = task.encoder if isinstance(task.encoder, LibraryEncoder) else None
+        tokenizer = None if encoder is None else encoder.file
         settings |= {"kind": "text", "tokens": "bytes" if tokenizer is None else "tokenizer.json"}
         settings["special_tokens"] = task.tokens.special_tokens
+        if encoder is not None and encoder.kept_ids is not None:  # as text, as each number would get a line of its own
+            settings["kept_ids"] = " ".join(map(str, encoder.kept_ids))
+            settings["unknown_id"] = encoder.unknown_id
     elif isinstance(task, IMAGES) and task.grid is not None:
         grid = task.grid
         settings |= {"kind": "image", "height": grid.height, "width": grid.width, "channels": grid.channels}

@@ -35,7 +35,8 @@ class SpecAlone(Task):
 
 def save_network(folder: Path, network: nn.Module, architecture: Mapping[str, Any], spec: TaskSpec) -> None:
     """Write the architecture, the specification of the inputs and outputs, and the weights."""
-    text = yaml.safe_dump({"architecture": dict(architecture), "spec": _plain(asdict(spec))}, sort_keys=False)
+    known = {"architecture": dict(architecture), "spec": _plain(asdict(spec))}
+    text = yaml.safe_dump(known, sort_keys=False, default_flow_style=None)  # short lists on one line
     (folder / ARCHITECTURE).write_text(text, encoding="utf-8")
     write_weights(folder / WEIGHTS, network.state_dict(), architecture)
 
@@ -68,7 +69,8 @@ def _plain(value: Any) -> Any:
 def _spec(shapes: Mapping[str, Any]) -> TaskSpec:
     image_shape = tuple(shapes["image_shape"]) if shapes["image_shape"] else None
     subtasks = {name: _spec(each) for name, each in shapes.get("subtasks", {}).items()}
-    return TaskSpec(**{**shapes, "image_shape": image_shape, "subtasks": subtasks})
+    kept_ids = tuple(shapes["kept_ids"]) if shapes.get("kept_ids") else None
+    return TaskSpec(**{**shapes, "image_shape": image_shape, "kept_ids": kept_ids, "subtasks": subtasks})
 
 
 def network_of(architecture: Mapping[str, Any], task: Task) -> nn.Module:

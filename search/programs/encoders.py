@@ -27,13 +27,14 @@ def _texts(settings: dict[str, Any], folder: Path) -> Callable[[Any], Array]:
     from tokenizers import Tokenizer
 
     tokenizer, special = Tokenizer.from_file(str(folder / "tokenizer.json")), settings["special_tokens"]
+    kept = {int(old): new for new, old in enumerate(settings.get("kept_ids", "").split())}
     with_them, without = (len(tokenizer.encode("a", add_special_tokens=add).ids) for add in (True, False))
 
     def encode(text: Any) -> Array:
         ids = tokenizer.encode(text, add_special_tokens=special).ids or [0]
         if special and with_them > without and len(ids) > length:  # the special token at the end is kept
             ids = [*ids[: length - 1], ids[-1]]
-        return np.array(ids[:length])
+        return np.array([kept.get(each, settings["unknown_id"]) for each in ids[:length]] if kept else ids[:length])
 
     return encode
 

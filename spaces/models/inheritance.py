@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from spaces.attention.projections import QKVMechanism
 from spaces.models.block import Block, FeedForward
 from spaces.models.network import BlockNetwork
-from spaces.models.pretrained import important_neurons
+from spaces.models.pretrained import PretrainedEncoder, important_neurons
 
 
 @torch.no_grad()
@@ -22,6 +22,8 @@ def inherit(network: BlockNetwork, parent: BlockNetwork) -> None:
     """
     copy_matching(network, parent.state_dict())
     copy_positions(network, parent.state_dict())
+    if isinstance(network, PretrainedEncoder) and isinstance(parent, PretrainedEncoder):
+        copy_tokens(network, parent)
     for block, source in zip(network.blocks, parent.blocks, strict=True):
         inherit_attention(block, source)
         ours, theirs = block.feed_forward, source.feed_forward
@@ -67,6 +69,17 @@ def copy_positions(network: BlockNetwork, weights: Mapping[str, Tensor]) -> None
     for name, own in network.state_dict().items():
         if "positions" in name.split(".") and name in weights and own.dim() > 1:
             own.copy_(weights[name][: len(own)])
+
+
+@torch.no_grad()
+def copy_tokens(network: PretrainedEncoder, parent: PretrainedEncoder) -> None:
+    """Copy the embeddings of the tokens that a network with a trimmed vocabulary has in common with its parent."""
+    if network.kept_ids == parent.kept_ids or network.kept_ids is None:
+        return
+    rows = {number: row for row, number in enumerate(parent.kept_ids or range(parent.tokens.num_embeddings))}
+    for row, number in enumerate(network.kept_ids):
+        if number in rows:
+            network.tokens.weight[row].copy_(parent.tokens.weight[rows[number]])
 
 
 @torch.no_grad()

@@ -71,7 +71,9 @@ class PretrainedEncoder(BlockNetwork):
                 raise ValueError(f"{name}={value!r}: it must be {', '.join(accepted)}")
         _check_fit(source, spec, mechanisms, width)
         self.pooling = pooling
-        self.tokens = nn.Embedding(source.vocabulary, width)
+        self.kept_ids = spec.kept_ids
+        rows = source.vocabulary if spec.kept_ids is None else len(spec.kept_ids)
+        self.tokens = nn.Embedding(rows, width)
         self.positions = nn.Parameter(torch.zeros(spec.length, width)) if source.family.positions else None
         self.embedding_norm = _norm(source) if source.family.embedding_norm else None
         self.layers: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
@@ -90,7 +92,7 @@ class PretrainedEncoder(BlockNetwork):
     @torch.no_grad()
     def _load(self, source: Checkpoint, numbers: Sequence[int]) -> None:
         tokens, positions = source.embeddings()
-        self.tokens.weight.copy_(tokens)
+        self.tokens.weight.copy_(tokens if self.kept_ids is None else tokens[list(self.kept_ids)])
         if self.positions is not None and positions is not None:
             self.positions.copy_(positions[: len(self.positions)])
         for norm, name in (
@@ -198,7 +200,7 @@ def important_neurons(up: Tensor, down: Tensor, count: int, *, gate: Tensor | No
 def _check_fit(source: Checkpoint, spec: TaskSpec, mechanisms: Sequence[Mechanism], width: int) -> None:
     if spec.vocabulary is None or spec.per_token or spec.answer_length is not None or spec.subtasks:
         raise ValueError("a pretrained encoder classifies texts: this task is another one")
-    if spec.vocabulary > source.vocabulary:
+    if max(spec.vocabulary, 1 + max(spec.kept_ids or [0])) > source.vocabulary:
         sizes = f"{spec.vocabulary} tokens, the checkpoint's table has {source.vocabulary}"
         raise ValueError(
             f"the task has {sizes}; take the checkpoint's tokenizer, space.input.tokens={source.tokenizer}"

@@ -28,7 +28,7 @@ class HuggingFace(LabelledTexts):
         validation_split: its split for validation; null: a tenth of ``train_split``.
         test_split: its split for testing; null: another tenth.
         tokens: see :class:`~spaces.tasks.sources.tokens.TokenSettings`.
-        vocabulary: number of tokens that are learned from train at most; null: 8192.
+        vocabulary: number of tokens that are learned from train at most, 8192 if null; or share of a file's tokens.
         lowercase: whether texts are converted to lower case before tokens are learned; null: true.
         length: tokens of a text at most; longer texts are truncated, and their share is logged.
         classes: number of classes at most; the largest are kept, and the omitted ones are logged.
@@ -48,7 +48,7 @@ class HuggingFace(LabelledTexts):
         validation_split: str | None = None,
         test_split: str | None = None,
         tokens: str = "bytes",
-        vocabulary: int | None = None,
+        vocabulary: float | None = None,
         lowercase: bool | None = None,
         length: int = 512,
         classes: int = 20,

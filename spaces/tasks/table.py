@@ -29,7 +29,7 @@ class Table(LabelledTexts):
         encoding: of all but .parquet, by its name in Python, such as gb18030; null: that of the byte order mark, else
             UTF-8, else, for .csv and .tsv, Latin-1 with a warning.
         tokens: see :class:`~spaces.tasks.sources.tokens.TokenSettings`.
-        vocabulary: number of tokens that are learned from train at most; null: 8192.
+        vocabulary: number of tokens that are learned from train at most, 8192 if null; or share of a file's tokens.
         lowercase: whether texts are converted to lower case before tokens are learned; null: true.
         length: tokens of a text at most; longer texts are truncated, and their share is logged.
         classes: number of classes at most; the largest are kept, and the omitted ones are logged.
@@ -50,7 +50,7 @@ class Table(LabelledTexts):
         separator: str | None = None,
         encoding: str | None = None,
         tokens: str = "bytes",
-        vocabulary: int | None = None,
+        vocabulary: float | None = None,
         lowercase: bool | None = None,
         length: int = 512,
         classes: int = 20,

@@ -35,7 +35,7 @@ class Text(Task):
         predict: ``label``, the subfolder of ``folder`` that contains the file, or ``next_byte``.
         tokens: what a token is, see :class:`~spaces.tasks.sources.tokens.TokenSettings`; with ``next_byte``, which is
             the next token then, ``bytes`` or ``byte_bpe``.
-        vocabulary: number of tokens that are learned from train at most; null: a default.
+        vocabulary: number of tokens that are learned from train at most, or share of a file's tokens; null: a default.
         lowercase: whether texts are converted to lower case before tokens are learned; null: true.
         length: bytes per window, and tokens at most; the last window of a file may be shorter and is padded.
         generate: with ``next_byte``, the number of bytes at the end of a window that are generated when latency is
@@ -55,7 +55,7 @@ class Text(Task):
         folder: str | None = None,
         predict: Literal["label", "next_byte"] = "label",
         tokens: str = "bytes",
-        vocabulary: int | None = None,
+        vocabulary: float | None = None,
         lowercase: bool | None = None,
         length: int = 512,
         generate: int = 0,
@@ -104,20 +104,21 @@ class Text(Task):
     @cached_property
     def spec(self) -> TaskSpec:  # type: ignore[override]
         """Of bytes, or of the tokens of the longest window, at most ``length``."""
-        length, vocabulary = self.length, 256
+        length, vocabulary, kept = self.length, 256, None
         if self.tokens.tokens != "bytes":
             longest = max(len(ids) for texts in self.ids.values() for ids in texts)
             length = min(length, max(1, longest - (self.target == "next_byte")))
-            vocabulary = self.encoder.vocabulary
+            vocabulary, kept = self.encoder.vocabulary, self.encoder.kept_ids
         if self.target == "next_byte":
             return TaskSpec(length=length, vocabulary=vocabulary, classes=vocabulary, per_token=True, causal=True)
-        return TaskSpec(length=length, vocabulary=vocabulary, classes=len(self.subfolders), per_token=False)
+        classes = len(self.subfolders)
+        return TaskSpec(length=length, vocabulary=vocabulary, classes=classes, per_token=False, kept_ids=kept)
 
     def with_input(
         self,
         *,
         tokens: str | None = None,
-        vocabulary: int | None = None,
+        vocabulary: float | None = None,
         lowercase: bool | None = None,
         special_tokens: bool | None = None,
         length: int | None = None,

@@ -38,7 +38,8 @@ class LabelledTexts(Task):
         group: the column of groups, such as users or documents: rows of a group go to the same split, those without one
             are split by their text; None: there are no groups.
         tokens: what a token is, see :class:`~spaces.tasks.sources.tokens.TokenSettings`; learned from train alone.
-        vocabulary: number of tokens that are learned at most; null: a default.
+        vocabulary: number of tokens that are learned at most, or share of the tokens of a file that is kept; null: a
+            default, or all of them.
         lowercase: whether texts are converted to lower case before; None: true.
         length: tokens of a text at most; longer texts are truncated, and their share is logged.
         classes: number of classes at most; the largest are kept, and the omitted ones are logged.
@@ -56,7 +57,7 @@ class LabelledTexts(Task):
         label: str,
         group: str | None = None,
         tokens: str,
-        vocabulary: int | None,
+        vocabulary: float | None,
         lowercase: bool | None,
         length: int,
         classes: int,
@@ -134,7 +135,7 @@ class LabelledTexts(Task):
         self,
         *,
         tokens: str | None = None,
-        vocabulary: int | None = None,
+        vocabulary: float | None = None,
         lowercase: bool | None = None,
         special_tokens: bool | None = None,
         length: int | None = None,
@@ -201,8 +202,13 @@ class LabelledTexts(Task):
     def spec(self) -> TaskSpec:  # type: ignore[override]
         """The sequence length is that of the longest text, at most ``length``."""
         longest = max(map(_longest, self.ids.values()))
-        vocabulary = self.encoder.vocabulary
-        return TaskSpec(length=longest, vocabulary=vocabulary, classes=len(self.class_names), per_token=False)
+        return TaskSpec(
+            length=longest,
+            vocabulary=self.encoder.vocabulary,
+            classes=len(self.class_names),
+            per_token=False,
+            kept_ids=self.encoder.kept_ids,
+        )
 
     @cached_property
     def chance(self) -> float:  # type: ignore[override]

@@ -136,3 +136,40 @@ def read_tokenizer(name: str) -> Any:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
+
+
+def unknown_id(tokenizer: Any) -> int:
+    """The id of the unknown token of a ``tokenizers.Tokenizer``.
+
+    Raises:
+        ValueError: it has none, as byte-level tokenizers do.
+    """
+    model = json.loads(tokenizer.to_str())["model"]
+    if model.get("unk_id") is not None:
+        return int(model["unk_id"])
+    found = [tokenizer.token_to_id(token) for token in (model.get("unk_token"), UNKNOWN, "<unk>") if token]
+    known = next((number for number in found if number is not None), None)
+    if known is None:
+        raise ValueError("vocabulary: it must be null, as the tokenizer has no unknown token for what is left out")
+    return int(known)
+
+
+def frequent_tokens(tokenizer: Any, texts: Iterable[Any], count: int) -> list[int]:
+    """The ids, ascending, of ``count`` tokens: the unknown and special ones, then the most frequent ones in texts.
+
+    Among equally frequent tokens, such as those that no text has, those with lower ids come first: in most vocabularies
+    they are the more frequent ones.
+
+    Args:
+        tokenizer: a ``tokenizers.Tokenizer``.
+        texts: arrays of ids.
+        count: of tokens; at least the unknown and special ones are kept.
+    """
+    counts: Counter[int] = Counter()
+    for ids in texts:
+        counts.update(ids.tolist())
+    special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    special |= {unknown_id(tokenizer), *tokenizer.encode("").ids}  # such as [CLS] and [SEP]
+    every = tokenizer.get_vocab().values()
+    ordered = sorted(every, key=lambda number: (number not in special, -counts[number], number))
+    return sorted(ordered[: max(count, len(special))])

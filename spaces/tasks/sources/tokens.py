@@ -13,7 +13,14 @@ from torch import Tensor
 
 from spaces.batch import Batch
 from spaces.dimensions import check_whole
-from spaces.tasks.sources.learned_tokens import BYTES, LEARNED, learn, read_tokenizer
+from spaces.tasks.sources.learned_tokens import (
+    BYTES,
+    LEARNED,
+    frequent_tokens,
+    learn,
+    read_tokenizer,
+    unknown_id,
+)
 
 Ids = np.ndarray[Any, Any]  # of one text, int32
 DEFAULT_VOCABULARY = 8192
@@ -26,6 +33,7 @@ class Encoder(Protocol):
     """Maps texts to ids."""
 
     vocabulary: int  # ids are 0..vocabulary-1
+    kept_ids: tuple[int, ...] | None  # of the ids of a tokenizer file, where only some are kept: those of 0, 1, ...
 
     @property
     def state(self) -> str:
@@ -55,8 +63,8 @@ class TokenSettings:
     Args:
         tokens: ``bytes``, ``characters``, ``words``, ``bpe``, ``wordpiece``, ``unigram``, ``byte_bpe``, or a file
             ``tokenizer.json`` of the library ``tokenizers``.
-        vocabulary: number of tokens that are learned at most; null: ``DEFAULT_VOCABULARY``. Bytes and files have none.
-            Of ``byte_bpe`` 256 are bytes.
+        vocabulary: number of tokens that are learned at most; null: ``DEFAULT_VOCABULARY``. Of ``byte_bpe`` 256 are
+            bytes. Of a file: share of its tokens that is kept, see :func:`frequent_tokens`; null: all. Bytes have none.
         lowercase: whether texts are converted to lower case before tokens are learned; null: true. In lower case fewer
             words are rare; case may tell classes apart, such as the sources of texts. Bytes, ``byte_bpe``, which keeps
             texts as they are, and files have none.
@@ -68,7 +76,7 @@ class TokenSettings:
     """
 
     tokens: str = "bytes"
-    vocabulary: int | None = None
+    vocabulary: float | None = None
     lowercase: bool | None = None
     special_tokens: bool = False
 
@@ -82,13 +90,23 @@ class TokenSettings:
             raise ValueError(f"special_tokens={self.special_tokens!r}: it must be true or false")
         if self.special_tokens and self.tokens in ("bytes", *LEARNED):
             raise ValueError(f"special_tokens=true: tokens={self.tokens} has none; name a tokenizer.json that has")
-        for name, value in (("vocabulary", self.vocabulary), ("lowercase", self.lowercase)):
+        given = {"vocabulary": None if self._of_file else self.vocabulary, "lowercase": self.lowercase}
+        for name, value in given.items():
             if value is not None and self.tokens not in LEARNED:
                 raise ValueError(f"{name}={value}: with tokens={self.tokens} nothing is learned; write null")
-        if self.vocabulary is not None:
-            check_whole(BYTES if self.tokens == "byte_bpe" else 2, MAX_VOCABULARY, vocabulary=self.vocabulary)
         if self.tokens == "byte_bpe" and self.lowercase:
             raise ValueError("lowercase=true: with tokens=byte_bpe texts are kept as they are; write null")
+        if self.vocabulary is None:
+            return
+        if not self._of_file:
+            check_whole(BYTES if self.tokens == "byte_bpe" else 2, MAX_VOCABULARY, vocabulary=self.vocabulary)
+        elif isinstance(self.vocabulary, bool) or not 0 < self.vocabulary <= 1:
+            accepted = "with tokens from a file it must be a share of them, above 0 and at most 1; or null"
+            raise ValueError(f"vocabulary={self.vocabulary!r}: {accepted}")
+
+    @property
+    def _of_file(self) -> bool:
+        return self.tokens not in ("bytes", *LEARNED)
 
     @property
     def unit(self) -> str:
@@ -98,7 +116,7 @@ class TokenSettings:
     def varied(
         self,
         tokens: str | None,
-        vocabulary: int | None = None,
+        vocabulary: float | None = None,
         lowercase: bool | None = None,
         special_tokens: bool | None = None,
     ) -> TokenSettings:
@@ -116,9 +134,10 @@ class TokenSettings:
         if self.tokens == "bytes":
             return ByteEncoder()
         if self.tokens in LEARNED:
-            vocabulary = self.vocabulary or DEFAULT_VOCABULARY
+            vocabulary = int(self.vocabulary or DEFAULT_VOCABULARY)
             return LibraryEncoder(learn(self.tokens, vocabulary, texts, lowercase=self.lowercase is not False))
-        return LibraryEncoder(read_tokenizer(self.tokens), special_tokens=self.special_tokens)
+        whole = LibraryEncoder(read_tokenizer(self.tokens), special_tokens=self.special_tokens)
+        return whole if self.vocabulary in (None, 1) else whole.trimmed(self.vocabulary or 1, list(texts))
 
 
 def with_tokens(task: T, tokens: TokenSettings, length: int | None) -> T:
@@ -140,6 +159,7 @@ class ByteEncoder:
     """UTF-8 bytes."""
 
     vocabulary = 256
+    kept_ids: tuple[int, ...] | None = None
     state = "bytes"
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
@@ -157,11 +177,20 @@ class LibraryEncoder:
     Args:
         tokenizer: a ``tokenizers.Tokenizer``.
         special_tokens: whether a text has the special tokens that the tokenizer adds.
+        kept_ids: the ids that are kept, ascending, with that of the unknown token, which stands for the others; None:
+            all. They are renumbered from 0.
     """
 
-    def __init__(self, tokenizer: Any, *, special_tokens: bool = False) -> None:
+    def __init__(self, tokenizer: Any, *, special_tokens: bool = False, kept_ids: Sequence[int] | None = None) -> None:
         self._tokenizer, self._special_tokens = tokenizer, special_tokens
         self.vocabulary: int = max(tokenizer.get_vocab().values()) + 1
+        self.kept_ids = None if kept_ids is None else tuple(kept_ids)
+        if self.kept_ids is not None:
+            new = {old: number for number, old in enumerate(self.kept_ids)}
+            self.unknown_id = new[unknown_id(tokenizer)]
+            self._new_ids = np.full(self.vocabulary, self.unknown_id, np.int32)
+            self._new_ids[list(new)] = list(new.values())
+            self.vocabulary = len(new)
         with_them, without = (len(tokenizer.encode("a", add_special_tokens=add)) for add in (True, False))
         # Trained checkpoints expect the last one, such as [SEP], at the end of a truncated text as well.
         self._ends_special = special_tokens and with_them > without
@@ -179,12 +208,23 @@ class LibraryEncoder:
     @property
     def state(self) -> str:
         """See :class:`Encoder`."""
-        return f"{self.file}{' with special tokens' if self._special_tokens else ''}"
+        kept = "" if self.kept_ids is None else f" with the ids {self.kept_ids}"
+        return f"{self.file}{' with special tokens' if self._special_tokens else ''}{kept}"
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """See :meth:`Encoder.encode`."""
         found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=self._special_tokens)
-        return [np.array(each.ids or [0], np.int32) for each in found]
+        ids = [np.array(each.ids or [0], np.int32) for each in found]
+        return ids if self.kept_ids is None else [self._new_ids[each] for each in ids]
+
+    def trimmed(self, share: float, texts: Sequence[str]) -> LibraryEncoder:
+        """The encoder with a share of the tokens, chosen by :func:`frequent_tokens`.
+
+        Raises:
+            ValueError: the tokenizer has no unknown token.
+        """
+        kept = frequent_tokens(self._tokenizer, self.encode(texts), max(1, round(share * self.vocabulary)))
+        return LibraryEncoder(self._tokenizer, special_tokens=self._special_tokens, kept_ids=kept)
 
     def truncate(self, ids: Ids, length: int) -> Ids:
         """The first ``length``, or the first ``length - 1`` and the special token at the end."""
