@@ -12,7 +12,7 @@ from search.training.average import WeightAverage
 from spaces.batch import Batch
 from spaces.build import build
 from spaces.dimensions import ConfigError
-from spaces.models.quantization import LARGEST, Int8Linear, quantize, quantized
+from spaces.models.quantization import LARGEST, BFloat16Linear, Int8Linear, quantize, quantized
 
 
 def layer(*, bias=True, seed=0):
@@ -35,6 +35,21 @@ def test_outputs_are_those_of_rounded_weights_and_inputs(bias):
         bound = step * rounded.abs().sum(1)
         assert ((int8(x) - expected).abs() <= bound).all()
         assert ((int8(x) - linear(x)).abs() > 0).any()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_in_bfloat16_the_error_is_within_that_of_rounding(bias):
+    linear, _ = layer(bias=bias)
+    rounded, x = BFloat16Linear.of(linear), 10 * torch.randn(3, 5, 24)
+    unit = 2.0**-8  # the largest relative error of rounding to 8 significant bits
+    with torch.no_grad():
+        exact, found = linear(x), rounded(x)
+        products = x.abs() @ linear.weight.abs().T
+        inner = (2 * unit + unit**2) * products + (unit * linear.bias.abs() if bias else 0)
+        bound = inner + unit * (exact.abs() + inner) + 1e-5 * products  # and of the output, and of sums in float32
+    assert found.dtype == torch.float32
+    assert ((found - exact).abs() <= bound).all()
+    assert ((found - exact).abs() > 0).any()
 
 
 def test_a_weight_is_rounded_by_at_most_half_a_step_of_its_row():
@@ -126,19 +141,20 @@ def built(**settings):
     return build({"model": model, "pattern": ["softmax"] * 2, "attention": attention, "train": {}}, FirstToken())
 
 
-def test_an_architecture_in_integers_is_close_to_that_in_floating_point_with_the_same_flops():
-    networks = [built(quantization=each).eval() for each in ("none", "int8")]
+@pytest.mark.parametrize(("quantization", "error"), [("int8", 0.1), ("bf16", 0.03)])
+def test_an_architecture_in_another_format_is_close_to_that_in_float32_with_the_same_flops(quantization, error):
+    networks = [built(quantization=each).eval() for each in ("none", quantization)]
     task = FirstToken()
     batch: Batch = next(task.batches("validation", 8))
     with torch.inference_mode():
         exact, rounded = (network(batch) for network in networks)
     assert not torch.equal(exact, rounded)
-    torch.testing.assert_close(rounded, exact, rtol=0, atol=0.1 * float(exact.std()))
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=error * float(exact.std()))
     counted = {flops(network, task.sample()) for network in networks}
     assert len(counted) == 1
     assert counted.pop() > 0
 
 
 def test_an_unknown_quantization_is_refused():
-    with pytest.raises(ConfigError, match=r"^model\.quantization='int4': it must be one of none, int8, onnx"):
+    with pytest.raises(ConfigError, match=r"^model\.quantization='int4': it must be one of none, int8, bf16, onnx"):
         built(quantization="int4")

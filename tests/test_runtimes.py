@@ -105,7 +105,8 @@ def quantized(quantization):
 
 
 @pytest.mark.parametrize(
-    ("quantization", "only", "other"), [("int8", "eager", "torch"), (INT8, "onnxruntime", "eager")]
+    ("quantization", "only", "other"),
+    [("int8", "eager", "torch"), ("bf16", "eager", "torch"), (INT8, "onnxruntime", "eager")],
 )
 def test_8_bit_integers_are_executed_by_one_run_time_alone(instant, quantization, only, other):
     architecture = quantized(quantization)

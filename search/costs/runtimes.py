@@ -34,7 +34,7 @@ from search.programs.program import ExportError, Program, export_int8, export_on
 from search.programs.sessions import Run, open_onnx, open_openvino, open_torch
 from spaces.architecture import Architecture
 from spaces.dimensions import ConfigError
-from spaces.models.quantization import BY_PROGRAM
+from spaces.models.quantization import BY_PROGRAM, LAYERS
 from spaces.tasks import Task
 
 EAGER = "eager"
@@ -46,7 +46,7 @@ NEEDED = {  # packages by run-time
 
 
 EXECUTED_BY = {  # run-times by quantization, of those that do not execute all
-    "int8": (EAGER, "compile"),  # which alone have the kernels of its layers
+    **dict.fromkeys(LAYERS, (EAGER, "compile")),  # which alone have the kernels of these layers
     BY_PROGRAM: ("onnxruntime",),
 }
 

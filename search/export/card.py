@@ -16,7 +16,7 @@ from search.study.confirmations import Repetition
 from search.study.records import Objectives, Record
 from spaces.architecture import describe
 from spaces.fingerprint import fingerprint
-from spaces.models.quantization import BY_PROGRAM
+from spaces.models.quantization import BY_PROGRAM, LAYERS
 from spaces.tasks import Task
 
 PACKAGES = ("paretoformer", "torch", "onnx", "onnxruntime", "onnxscript", "safetensors", "tokenizers", "numpy")
@@ -180,8 +180,9 @@ def _quantization(trial: Record) -> list[str]:
     quantization = quantization_of(dict(trial.architecture))
     if quantization == BY_PROGRAM:
         text = "The metrics above are those of `model.int8.onnx`, in 8-bit integers, which `inference.py` runs."
-    elif quantization == "int8":
-        text = "The network (eager) computes linear layers in 8-bit integers, `model.onnx` and `model.pt2` do not."
+    elif quantization in LAYERS:
+        kind = "8-bit integers" if quantization == "int8" else "bfloat16"
+        text = f"The network (eager) computes linear layers in {kind}, `model.onnx` and `model.pt2` do not."
     else:
         return []
     return [text, ""]

@@ -28,7 +28,7 @@ from search.training.weights import read_weights
 from spaces.architecture import Architecture
 from spaces.build import task_of
 from spaces.dimensions import ConfigError
-from spaces.models.quantization import BY_PROGRAM
+from spaces.models.quantization import BY_PROGRAM, LAYERS
 from spaces.tasks import Task
 from spaces.tasks.multitask import SubtaskNetwork
 
@@ -166,7 +166,7 @@ def _export_programs(
 
 def _in_floating_point(network: nn.Module, architecture: Architecture, task: Task) -> nn.Module:
     """The network without quantization, for which exporters lack the operations; its weights are the same."""
-    if quantization_of(architecture) != "int8":
+    if quantization_of(architecture) not in LAYERS:
         return network
     made = network_of({**architecture, "model": {**architecture["model"], "quantization": "none"}}, task)
     made.load_state_dict(network.state_dict())
