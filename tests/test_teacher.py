@@ -48,9 +48,29 @@ def test_a_teacher_is_a_trial_of_the_front_by_default_the_best_one(url):
     torch.testing.assert_close(best.network(batch), best.logits[:5])
 
 
+def test_the_predictions_of_an_ensemble_are_the_mean_of_its_members(url):
+    task = FirstToken()
+    with open_read_only(url) as storage:
+        members = front(TrialStore(load_study(storage, "tiny")).records(), OBJECTIVES)
+    numbers = [member.number for member in members]
+    assert len(numbers) > 1
+    together = stored_teacher(url, "tiny:" + "+".join(map(str, numbers)), task)
+    shares = [stored_teacher(url, f"tiny:{number}", task).logits.softmax(-1) for number in numbers]
+    torch.testing.assert_close(together.logits.softmax(-1), torch.stack(shares).mean(0))
+    torch.testing.assert_close(together.logits.exp().sum(-1), torch.ones(len(shares[0])))
+    assert torch.equal(stored_teacher(url, f"tiny:{numbers[0]}+{numbers[0]}", task).logits.softmax(-1), shares[0])
+
+
+def test_a_compression_has_one_parent():
+    tree = {**TREE, "compression": {}, "train": {**TREE["train"], "distillation": 0.5}}
+    with pytest.raises(ConfigError, match=r"teacher='mine:1\+2': with the section compression it must be one trial"):
+        validate_compression(Space(tree), "mine:1+2")
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ("tiny:1+99", "teacher='tiny:1\\+99': '(1|99)' is no member of its front"),
         ("other", "teacher='other': .*no study"),
         ("tiny:99", "teacher='tiny:99': '99' is no member of its front, whose trials are "),
         ("tiny:best", "teacher='tiny:best': 'best' is no member of its front"),

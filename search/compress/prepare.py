@@ -51,6 +51,8 @@ def validate_compression(space: Space, teacher: str | None) -> None:
         if shares and teacher is None:
             raise ConfigError(f"train.distillation={shares[-1]}: there is no teacher; give teacher=STUDY, or 0")
         return
+    if "+" in (teacher or "").rpartition(":")[2]:
+        raise ConfigError(f"teacher={teacher!r}: with the section compression it must be one trial, the parent")
     if teacher is None and not isinstance(space.model.get("checkpoint"), str):
         raise ConfigError("compression: there is no parent; give model.checkpoint, or teacher=STUDY:TRIAL")
     trimmed = {each for corner in space.corners() if (each := (corner.get("input") or {}).get("vocabulary"))} - {1}

@@ -1,4 +1,4 @@
-"""A teacher for any study: a trial of a stored study, whose predictions networks learn from (``teacher=mine:12``)."""
+"""A teacher for any study: trials of a stored study, whose predictions networks learn from (``teacher=mine:12``)."""
 
 from __future__ import annotations
 
@@ -49,6 +49,33 @@ class Teacher:
         """Nothing."""
 
 
+@dataclass(frozen=True)
+class Ensemble:
+    """Several teachers as one: the mean of their probabilities.
+
+    Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
+
+    Args:
+        members: the best one first.
+    """
+
+    members: Sequence[Teacher]
+
+    @property
+    def network(self) -> nn.Module:
+        """That of the first member."""
+        return self.members[0].network
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """The logarithms of the mean probabilities."""
+        logs = torch.stack([member.logits.log_softmax(-1) for member in self.members])
+        return logs.logsumexp(0) - math.log(len(self.members))
+
+    def load_into(self, network: nn.Module, architecture: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+
 @torch.no_grad()
 def predictions(network: nn.Module, task: Task) -> Tensor:
     """The logits of all training examples, ``(examples, *answer)``; beyond the end of an example they are 0."""
@@ -66,12 +93,12 @@ def digest(network: nn.Module) -> str:
     return hashlib.sha256(safetensors.torch.save(weights)).hexdigest()
 
 
-def stored_teacher(url: str, given: str, task: Task) -> Teacher:
-    """The network of a trial.
+def stored_teacher(url: str, given: str, task: Task) -> Teacher | Ensemble:
+    """The network of a trial, or those of several.
 
     Args:
         url: of the storage.
-        given: ``STUDY``, for the best member of its front, or ``STUDY:TRIAL``.
+        given: ``STUDY``, for the best member of its front, ``STUDY:TRIAL``, or ``STUDY:TRIAL+TRIAL`` for several.
         task: of this study; the teacher's must have the same data.
 
     Raises:
@@ -81,13 +108,15 @@ def stored_teacher(url: str, given: str, task: Task) -> Teacher:
     try:
         with open_read_only(url) as storage:
             stored = load_stored(storage, name)
-            record = _chosen(stored.store.records(), number, stored.objectives)
+            every = stored.store.records()
+            numbers = list(dict.fromkeys(number.split("+")))
+            records = [_chosen(every, each, stored.objectives) for each in numbers]
             data = stored.store.data()
     except ConfigError as error:
         raise ConfigError(f"teacher={given!r}: {error}") from None
     if task.spec.subtasks or task.spec.answer_length is not None:
         raise ConfigError(f"teacher={given!r}: it is for tasks with one label per example or per token")
-    if task.spec.per_token and record.architecture.get("input"):
+    if task.spec.per_token and any(record.architecture.get("input") for record in records):
         raise ConfigError(f"teacher={given!r}: it has tokens of its own, so it cannot teach a label per token")
     if data.get("fingerprint") != fingerprint(task):
         raise ConfigError(f"teacher={given!r}: study {name!r} has other data, or was made by an older version")
@@ -97,8 +126,15 @@ def stored_teacher(url: str, given: str, task: Task) -> Teacher:
             f"teacher={given!r}: its predictions for all training examples have {megabytes:.0f} MB; they may have"
             f" {MAX_MEGABYTES} MB"
         )
-    if not record.weights:
-        raise ConfigError(f"teacher={given!r}: the weights of trial {record.number} are not kept; see weights_mb")
+    records.sort(key=lambda record: stored.objectives.loss(record.metric or 0.0))
+    for record in records:
+        if not record.weights:
+            raise ConfigError(f"teacher={given!r}: the weights of trial {record.number} are not kept; see weights_mb")
+    found = [_teacher(record, task) for record in records]
+    return found[0] if len(found) == 1 else Ensemble(found)
+
+
+def _teacher(record: Record, task: Task) -> Teacher:
     architecture = dict(record.architecture)
     network = build(architecture, task)
     network.load_state_dict(read_weights(Path(record.weights), architecture))

@@ -97,7 +97,7 @@ class RunConfig(BaseModel):
     prefer: Annotated[dict[str, Limit], AfterValidator(_known_costs)] = Field(
         description=f"a mapping of costs such as {{latency_ms: 2.0}}; costs are {', '.join(COSTS)}"
     )
-    teacher: Text | None = Field(description="a study, or a trial of its front such as mine:12; or null")
+    teacher: Text | None = Field(description="a study, or trials of its front such as mine:12 or mine:3+7; or null")
     warm_start: Text | None = Field(description="the name of a study, in quotes if it looks like a number; or null")
     baselines: bool = Field(description="true or false")
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,4})?)$")] = Field(
