@@ -1,16 +1,14 @@
 """Which mechanism can be exported to which format, and what is free: the table in search/export/README.md."""
 
 import re
-from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
 from search.export.rebuild import SpecAlone
-from search.programs import program
 from search.programs.interface import Interface
-from search.programs.program import ExportError, export_onnx, export_torch
+from search.programs.program import Exporter, ExportError
 from spaces.build import build
 from spaces.spec import TaskSpec
 
@@ -20,7 +18,7 @@ SPECS = {  # texts are padded, images are not
     "texts": TaskSpec(length=32, classes=3, per_token=False, vocabulary=11),
     "images": TaskSpec(length=32, classes=3, per_token=False, features=5),
 }
-FORMATS = {"pt2": export_torch, "onnx": export_onnx}
+FORMATS = {"pt2": Exporter.write_torch, "onnx": Exporter.write_onnx}
 ROWS = re.findall(r"^\| `(\w+)` \| (.*) \|$", (ROOT / "search" / "export" / "README.md").read_text(), re.MULTILINE)
 TABLE = {name: [cell.strip() for cell in cells.split("|")] for name, cells in ROWS if name in MECHANISMS}
 
@@ -35,33 +33,13 @@ def first_choice(node):
     return node
 
 
-trace = program._exported
-
-
-@cache
-def trace_or_failure(*given):
-    try:
-        return trace(*given), None
-    except Exception as failure:
-        return None, failure
-
-
-def traced(*given):
-    made, failure = trace_or_failure(*given)
-    if failure is not None:
-        raise failure
-    return made
-
-
 @pytest.fixture(autouse=True)
 def small_graphs(monkeypatch):
-    """Fewer repetitions of the same operations, and each network is traced once for both formats."""
+    """Fewer repetitions of the same operations."""
     monkeypatch.setattr("spaces.attention.entmax._Entmax.STEPS", 1)
     monkeypatch.setattr("spaces.attention.delta.CHUNK", 4)
-    monkeypatch.setattr(program, "_exported", traced)
 
 
-@cache
 def network(mechanism, kind):
     settings = first_choice(yaml.safe_load((ROOT / "conf" / "attention" / f"{mechanism}.yaml").read_text()))
     if "pinv_iterations" in settings[mechanism]:
@@ -70,19 +48,20 @@ def network(mechanism, kind):
     return build({"model": model, "pattern": [mechanism], "attention": settings, "train": {}}, SpecAlone(SPECS[kind]))
 
 
-def exported(mechanism, kind, file_format, folder):
-    """What is free in the program; none if there is no program."""
+def exported(mechanism, kind, folder):
+    """What is free in the program of each format; none if there is no program."""
     spec = SPECS[kind]
     interface = Interface(spec.length, 1, kind == "texts", spec.vocabulary, spec.features)
-    try:
-        written = FORMATS[file_format](network(mechanism, kind), interface, folder / f"model.{file_format}")
-    except ExportError:
-        return "none"
-    return ", ".join(written.free)
+    exporter = Exporter(network(mechanism, kind), interface)
+    for name, write in FORMATS.items():
+        try:
+            yield ", ".join(write(exporter, folder / f"model.{name}").free)
+        except ExportError:
+            yield "none"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_the_table_tells_what_is_free(mechanism, tmp_path):
-    found = [exported(mechanism, kind, name, tmp_path) for kind in SPECS for name in FORMATS]
+    found = [free for kind in SPECS for free in exported(mechanism, kind, tmp_path)]
     assert found == TABLE.get(mechanism)

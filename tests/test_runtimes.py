@@ -19,7 +19,7 @@ from search.costs.measured import MeasuredCosts
 from search.costs.meter import Latency, Meter
 from search.costs.runtimes import RUNTIMES, NoRuntimeError, check_runtimes, in_runtimes
 from search.programs.interface import Interface
-from search.programs.program import ExportError, export_onnx
+from search.programs.program import Exporter, ExportError
 from search.study.records import State
 from search.study.store import TrialStore
 from search.training.fit import CPU
@@ -51,10 +51,10 @@ def instant(monkeypatch):
     """Run-times that need no compiler: the network itself, of which ``onnxruntime`` refuses the widths in the set."""
     refused = set()
 
-    def prepare(network, architecture, task, threads):
-        if architecture["model"]["width"] in refused:
+    def prepare(candidate):
+        if candidate.architecture["model"]["width"] in refused:
             raise ExportError("no operator for it")
-        return network
+        return candidate.network
 
     monkeypatch.setattr(runtimes, "RUNTIMES", {**RUNTIMES, "onnxruntime": prepare})
     return refused
@@ -137,9 +137,7 @@ def test_the_metrics_of_a_quantized_trial_are_those_of_the_run_time(tmp_path, mo
         def forward(self, batch):
             return torch.eye(3)[0].expand(len(batch.inputs), -1)
 
-    monkeypatch.setattr(
-        runtimes, "RUNTIMES", {**RUNTIMES, "onnxruntime": lambda network, architecture, task, threads: FirstClass()}
-    )
+    monkeypatch.setattr(runtimes, "RUNTIMES", {**RUNTIMES, "onnxruntime": lambda candidate: FirstClass()})
     record = trained(tmp_path)
     shares = {split: (TASK.data(split).labels == 0).float().mean().item() for split in ("validation", "test")}
     assert record.metric == pytest.approx(shares["validation"]) != record.curve[-1][1]
@@ -154,7 +152,7 @@ def test_the_accuracy_of_a_quantized_trial_is_what_onnxruntime_itself_predicts(t
     architecture = dict(record.architecture)
     network = build(architecture, TASK).eval()
     network.load_state_dict(read_weights(Path(record.weights), architecture))
-    export_onnx(network, Interface.of(architecture, TASK), tmp_path / "exact.onnx")
+    Exporter(network, Interface.of(architecture, TASK)).write_onnx(tmp_path / "exact.onnx")
     options = {"weight_type": QuantType.QInt8, "per_channel": True, "reduce_range": True}
     quantize_dynamic(tmp_path / "exact.onnx", tmp_path / "int8.onnx", **options)
     session = onnxruntime.InferenceSession(tmp_path / "int8.onnx", providers=["CPUExecutionProvider"])

@@ -21,6 +21,8 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,7 +32,7 @@ from torch import nn
 from search.costs.exclusive import torch_threads
 from search.programs.interface import Interface, check_program
 from search.programs.loaded import LoadedProgram
-from search.programs.program import ExportError, Program, export_int8, export_onnx, export_openvino, export_torch
+from search.programs.program import Exporter, ExportError, Program
 from search.programs.sessions import Run, open_onnx, open_openvino, open_torch
 from spaces.architecture import Architecture
 from spaces.dimensions import ConfigError
@@ -38,7 +40,6 @@ from spaces.models.quantization import BY_PROGRAM, LAYERS
 from spaces.tasks import Task
 
 EAGER = "eager"
-Prepare = Callable[[nn.Module, Architecture, Task, int], nn.Module]  # the last one is the number of threads
 NEEDED = {  # packages by run-time
     "onnxruntime": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("onnx", "onnxscript", "openvino"),
@@ -49,6 +50,36 @@ EXECUTED_BY = {  # run-times by quantization, of those that do not execute all
     **dict.fromkeys(LAYERS, (EAGER, "compile")),  # which alone have the kernels of these layers
     BY_PROGRAM: ("onnxruntime",),
 }
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that is to be executed.
+
+    Args:
+        network: in evaluation mode.
+        architecture: of the network.
+        task: with the architecture's settings of the input.
+        threads: that programs use.
+    """
+
+    network: nn.Module
+    architecture: Architecture
+    task: Task
+    threads: int
+
+    @property
+    def quantization(self) -> str:
+        """See :func:`quantization_of`."""
+        return quantization_of(self.architecture)
+
+    @cached_property
+    def exporter(self) -> Exporter:
+        """For all formats."""
+        return Exporter(self.network, Interface.of(self.architecture, self.task))
+
+
+Prepare = Callable[[Candidate], nn.Module]
 
 
 class NoRuntimeError(Exception):
@@ -91,13 +122,13 @@ def in_runtimes(
     Raises:
         NoRuntimeError: there is none.
     """
-    quantization, found, problems = quantization_of(architecture), {}, []
+    candidate, found, problems = Candidate(network, architecture, task, threads), {}, []
     for runtime in runtimes:
         try:
-            if runtime not in EXECUTED_BY.get(quantization, RUNTIMES):
-                raise ExportError(f"it has no kernels for model.quantization={quantization}")
+            if runtime not in EXECUTED_BY.get(candidate.quantization, RUNTIMES):
+                raise ExportError(f"it has no kernels for model.quantization={candidate.quantization}")
             with torch_threads(threads):  # loading a program changes the number
-                found[runtime] = RUNTIMES[runtime](network, architecture, task, threads)
+                found[runtime] = RUNTIMES[runtime](candidate)
         except ExportError as error:
             problems.append(f"{runtime}: {error}")
     if not found:
@@ -110,39 +141,39 @@ def quantization_of(architecture: Architecture) -> str:
     return str(architecture["model"].get("quantization", "none"))
 
 
-def _eager(network: nn.Module, architecture: Architecture, task: Task, threads: int) -> nn.Module:
-    return network
+def _eager(candidate: Candidate) -> nn.Module:
+    return candidate.network
 
 
-def _compiled(network: nn.Module, architecture: Architecture, task: Task, threads: int) -> nn.Module:
-    compiled: nn.Module = torch.compile(network)  # type: ignore[assignment]
+def _compiled(candidate: Candidate) -> nn.Module:
+    compiled: nn.Module = torch.compile(candidate.network)  # type: ignore[assignment]
     try:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            task.predict(compiled, task.sample())
+            candidate.task.predict(compiled, candidate.task.sample())
     except Exception as error:  # the compiler raises whatever its passes raise
         raise ExportError((str(error).splitlines() or [type(error).__name__])[0][:100]) from error
     return compiled
 
 
-def _program(write: Callable[[nn.Module, Interface, Path], Program], load: Callable[[Path, int], Run]) -> Prepare:
+def _program(write: Callable[[Exporter, Path], Program], load: Callable[[Path, int], Run]) -> Prepare:
     """Export to a temporary file, and load it again."""
 
-    def prepare(network: nn.Module, architecture: Architecture, task: Task, threads: int) -> nn.Module:
-        interface = Interface.of(architecture, task)
+    def prepare(candidate: Candidate) -> nn.Module:
+        exporter = candidate.exporter
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "program"
-            chosen = export_int8 if quantization_of(architecture) == BY_PROGRAM else write
-            program = chosen(network, interface, path)
-            return LoadedProgram(load(path, threads), interface, program.free, path.read_bytes())
+            chosen = Exporter.write_int8 if candidate.quantization == BY_PROGRAM else write
+            program = chosen(exporter, path)
+            return LoadedProgram(load(path, candidate.threads), exporter.interface, program.free, path.read_bytes())
 
     return prepare
 
 
 PROGRAMS = {
-    "torch": _program(export_torch, open_torch),
-    "onnxruntime": _program(export_onnx, open_onnx),
-    "openvino": _program(export_openvino, open_openvino),
+    "torch": _program(Exporter.write_torch, open_torch),
+    "onnxruntime": _program(Exporter.write_onnx, open_onnx),
+    "openvino": _program(Exporter.write_openvino, open_openvino),
 }
 RUNTIMES: Mapping[str, Prepare] = {
     EAGER: _eager,

@@ -22,7 +22,7 @@ from search.export.rebuild import network_of, save_network
 from search.programs import encoders, inference, sessions
 from search.programs.interface import Interface
 from search.programs.loaded import LoadedProgram
-from search.programs.program import ExportError, Program, check_in, export_int8, export_onnx, export_torch
+from search.programs.program import Exporter, ExportError, Program, check_in
 from search.training.evaluation import evaluate_split
 from search.training.weights import read_weights
 from spaces.architecture import Architecture
@@ -32,10 +32,10 @@ from spaces.models.quantization import BY_PROGRAM, LAYERS
 from spaces.tasks import Task
 from spaces.tasks.multitask import SubtaskNetwork
 
-FORMATS: Mapping[str, Callable[[nn.Module, Interface, Path], Program]] = {  # by run-time
-    "torch": export_torch,
-    "onnxruntime": export_onnx,
-    "onnxruntime-int8": export_int8,
+FORMATS: Mapping[str, Callable[[Exporter, Path], Program]] = {  # by run-time
+    "torch": Exporter.write_torch,
+    "onnxruntime": Exporter.write_onnx,
+    "onnxruntime-int8": Exporter.write_int8,
 }
 
 
@@ -139,7 +139,7 @@ def _export_programs(
 ) -> list[Result]:
     """Export a network as programs, from ``source``, which has its weights and no quantization."""
     interface = Interface.of(architecture, task)
-    networks, results = [network], [Result("eager")]
+    exporter, networks, results = Exporter(source, interface), [network], [Result("eager")]
 
     def add(runtime: str, make: Callable[[Path], Program]) -> Program | None:
         file, load = sessions.RUNTIMES[runtime]
@@ -154,7 +154,7 @@ def _export_programs(
 
     for runtime, write in FORMATS.items():
         report(f"writing {sessions.RUNTIMES[runtime][0]}")
-        written = add(runtime, partial(write, source, interface))
+        written = add(runtime, partial(write, exporter))
         if written is not None and runtime == "onnxruntime" and find_spec("openvino") is not None:
             add("openvino", lambda _: check_in(sessions.open_openvino, written, source, interface))  # noqa: B023
     _write_preprocessing(folder, architecture, task, interface, results)

@@ -30,6 +30,7 @@ from spaces.tasks import Batch
 TOLERANCE = 1e-4  # largest accepted difference of a logit, relative to the largest logit
 INT8_TOLERANCE = math.inf  # any finite difference in 8-bit integers, as their metrics tell what it costs
 BATCHES = (1, 2, 5)  # sizes that a program is checked with
+Free = tuple[str, ...]  # dimensions that are free
 
 
 class TensorNetwork(nn.Module):
@@ -57,7 +58,7 @@ class Program:
     """
 
     path: Path
-    free: tuple[str, ...]
+    free: Free
     error: float
     logits: float
 
@@ -66,43 +67,92 @@ class ExportError(Exception):
     """A network cannot be exported to a format; the message is the cause in a line."""
 
 
-def export_torch(network: nn.Module, interface: Interface, path: Path) -> Program:
-    """Write a ``torch.export`` program.
+class Exporter:
+    """Exports a network. What formats have in common is made once, so its weights must not change meanwhile.
 
-    Raises:
-        ExportError: no attempt succeeded.
+    Args:
+        network: in evaluation mode.
+        interface: of its programs.
     """
-    return _first_that_works(network, interface, path, _write_torch, open_torch)
 
+    def __init__(self, network: nn.Module, interface: Interface) -> None:
+        self.network, self.interface = network, interface
+        self._graphs: dict[Free, torch.export.ExportedProgram] = {}
+        self._onnx_graphs: dict[Free, torch.onnx.ONNXProgram] = {}
 
-def export_onnx(network: nn.Module, interface: Interface, path: Path) -> Program:
-    """Write an ONNX program.
+    def write_torch(self, path: Path) -> Program:
+        """Write a ``torch.export`` program.
 
-    Raises:
-        ExportError: no attempt succeeded.
-    """
-    return _first_that_works(network, interface, path, _write_onnx, open_onnx)
+        Raises:
+            ExportError: no attempt succeeded.
+        """
+        return self._first_that_works(path, self._save_torch, open_torch)
 
+    def write_onnx(self, path: Path) -> Program:
+        """Write an ONNX program, likewise."""
+        return self._first_that_works(path, self._save_onnx, open_onnx)
 
-def export_openvino(network: nn.Module, interface: Interface, path: Path) -> Program:
-    """Write an ONNX program that OpenVINO executes.
+    def write_openvino(self, path: Path) -> Program:
+        """Write an ONNX program that OpenVINO executes, likewise."""
+        return self._first_that_works(path, self._save_onnx, open_openvino)
 
-    Raises:
-        ExportError: no attempt succeeded.
-    """
-    return _first_that_works(network, interface, path, _write_onnx, open_openvino)
+    def write_int8(self, path: Path) -> Program:
+        """Write an ONNX program that multiplies by weights in 8-bit integers, likewise.
 
+        It is onnxruntime's dynamic quantization. Weights are rounded once, their inputs while the program runs: Jacob
+        et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018.
+        """
+        return self._first_that_works(path, self._save_int8, open_onnx, INT8_TOLERANCE)
 
-def export_int8(network: nn.Module, interface: Interface, path: Path) -> Program:
-    """Write an ONNX program that multiplies by weights in 8-bit integers, as onnxruntime's dynamic quantization does.
+    def _first_that_works(
+        self,
+        path: Path,
+        write: Callable[[Free, Path], None],
+        load: Callable[[Path, int], Run],
+        tolerance: float = TOLERANCE,
+    ) -> Program:
+        problem, interface = "", self.interface
+        attempts: list[Free] = [("batch", "length"), ("batch",)]
+        of_one_length = not (interface.padded or interface.language_model)
+        if of_one_length or interface.length <= interface.least:
+            del attempts[0]
+        for free in attempts:
+            try:
+                with _quiet():
+                    write(free, path)
+                    error, logits = check(load(path, 1), self.network, interface, free)
+            except Exception as failure:  # the exporters raise whatever their passes raise
+                problem = _cause(failure)
+                continue
+            if error <= tolerance * max(1.0, logits):
+                return Program(path, free, error, logits)
+            problem = f"its logits differ by {error:.2g}"
+        path.unlink(missing_ok=True)
+        raise ExportError(problem)
 
-    Weights are rounded once, their inputs while the program runs: Jacob et al., "Quantization and Training of Neural
-    Networks for Efficient Integer-Arithmetic-Only Inference", 2018.
+    def _graph(self, free: Free) -> torch.export.ExportedProgram:
+        if free not in self._graphs:
+            self._graphs[free] = _exported(self.network, self.interface, free)
+        return self._graphs[free]
 
-    Raises:
-        ExportError: no attempt succeeded.
-    """
-    return _first_that_works(network, interface, path, _write_int8, open_onnx, INT8_TOLERANCE)
+    def _save_torch(self, free: Free, path: Path) -> None:
+        torch.export.save(self._graph(free), path)
+
+    def _save_onnx(self, free: Free, path: Path) -> None:
+        if free not in self._onnx_graphs:
+            made = torch.onnx.export(self._graph(free), dynamo=True, verbose=False, output_names=["logits"])
+            assert made is not None
+            self._onnx_graphs[free] = made
+        self._onnx_graphs[free].save(str(path))
+
+    def _save_int8(self, free: Free, path: Path) -> None:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        with tempfile.TemporaryDirectory() as folder:
+            exact = Path(folder) / "exact.onnx"
+            self._save_onnx(free, exact)
+            # Weights of 7 bits: on processors without VNNI instructions, sums of products of 8 bits saturate.
+            quantize_dynamic(exact, path, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
 
 
 def check_in(load: Callable[[Path, int], Run], program: Program, network: nn.Module, interface: Interface) -> Program:
@@ -121,35 +171,7 @@ def check_in(load: Callable[[Path, int], Run], program: Program, network: nn.Mod
     return Program(program.path, program.free, error, logits)
 
 
-def _first_that_works(
-    network: nn.Module,
-    interface: Interface,
-    path: Path,
-    write: Callable[[nn.Module, Interface, tuple[str, ...], Path], None],
-    load: Callable[[Path, int], Run],
-    tolerance: float = TOLERANCE,
-) -> Program:
-    problem = ""
-    attempts: list[tuple[str, ...]] = [("batch", "length"), ("batch",)]
-    of_one_length = not (interface.padded or interface.language_model)
-    if of_one_length or interface.length <= interface.least:
-        del attempts[0]
-    for free in attempts:
-        try:
-            with _quiet():
-                write(network, interface, free, path)
-                error, logits = check(load(path, 1), network, interface, free)
-        except Exception as failure:  # the exporters raise whatever their passes raise
-            problem = _cause(failure)
-            continue
-        if error < tolerance * max(1.0, logits):
-            return Program(path, free, error, logits)
-        problem = f"its logits differ by {error:.2g}"
-    path.unlink(missing_ok=True)
-    raise ExportError(problem)
-
-
-def _exported(network: nn.Module, interface: Interface, free: tuple[str, ...]) -> torch.export.ExportedProgram:
+def _exported(network: nn.Module, interface: Interface, free: Free) -> torch.export.ExportedProgram:
     batch = torch.export.Dim.DYNAMIC
     length: Any = None
     size = interface.length
@@ -163,29 +185,7 @@ def _exported(network: nn.Module, interface: Interface, free: tuple[str, ...]) -
         return torch.export.export(TensorNetwork(network).eval(), (), arguments, dynamic_shapes=shapes, strict=False)
 
 
-def _write_torch(network: nn.Module, interface: Interface, free: tuple[str, ...], path: Path) -> None:
-    torch.export.save(_exported(network, interface, free), path)
-
-
-def _write_onnx(network: nn.Module, interface: Interface, free: tuple[str, ...], path: Path) -> None:
-    program = torch.onnx.export(
-        _exported(network, interface, free), dynamo=True, verbose=False, output_names=["logits"]
-    )
-    assert program is not None
-    program.save(str(path))
-
-
-def _write_int8(network: nn.Module, interface: Interface, free: tuple[str, ...], path: Path) -> None:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with tempfile.TemporaryDirectory() as folder:
-        exact = Path(folder) / "exact.onnx"
-        _write_onnx(network, interface, free, exact)
-        # Weights of 7 bits: on processors without VNNI instructions, sums of products of 8 bits saturate.
-        quantize_dynamic(exact, path, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
-
-
-def check(run: Run, network: nn.Module, interface: Interface, free: tuple[str, ...]) -> tuple[float, float]:
+def check(run: Run, network: nn.Module, interface: Interface, free: Free) -> tuple[float, float]:
     """The largest difference of a logit between a program and its network on random inputs, and the largest logit.
 
     The network gets each batch without superfluous padding, as in evaluation.
