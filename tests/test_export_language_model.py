@@ -40,7 +40,7 @@ def exported(request, tmp_path_factory):
     network = network_of(architecture, fitted)
     write_weights(folder / "weights", network.state_dict(), architecture)
     (folder / "model").mkdir()
-    results = export(architecture, folder / "weights", task, folder / "model")
+    results = export(architecture, folder / "weights", task, folder / "model")[""]
     assert [result.problem for result in results if result.problem] == []
     return folder / "model", network, fitted, results
 

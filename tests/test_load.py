@@ -56,6 +56,7 @@ def test_what_is_lost_is_told(tmp_path):
         ]
 
 
+@pytest.mark.slow
 def test_trials_are_added_as_optuna_adds_them(url, monkeypatch, time_zone):
     monkeypatch.setattr(bulk, "BATCH", 4)
     trials = list(ended_trials(30))

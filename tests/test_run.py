@@ -166,6 +166,7 @@ def test_a_run_prints_its_trials_and_front_and_can_be_continued(command):
     assert not re.search(r"^[* ]   1 ", out, re.MULTILINE), "the first two are not repeated"
 
 
+@pytest.mark.slow
 def test_a_run_prints_json_for_programs(command):
     code, out, error = command(*TINY, "output=json", "n_trials=1")
     assert (code, error) == (0, "")
