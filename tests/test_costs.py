@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from search.config import COSTS
 from search.costs.counted import count, file_mb, flops, memory_mb, parameters, state_mb, training_mb
@@ -84,6 +85,17 @@ def test_flops_of_an_encoder_are_the_sum_over_its_layers():
     attention, feed_forward, head = 4 * 16 * 16 * 8, 2 * 2 * 16 * 8 * 16, 2 * 8 * 3
     projections = 4 * 2 * 16 * 8 * 8
     assert flops(network, task.sample()) == projections + attention + feed_forward + head
+
+
+@pytest.mark.parametrize("mechanism", [SoftmaxAttention, LinearAttention])
+def test_flops_of_generated_text_are_those_that_pytorch_counts(mechanism):
+    task = Text(predict="next_byte", length=16, generate=5)
+    network = Decoder([mechanism(Shape(8, 2, 16, causal=True))], ModelConfig(width=8, ngrams=2), spec=task.spec).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with sdpa_kernel(SDPBackend.MATH):  # for the other kernels it has no formula on a CPU
+            task.predict(network, task.sample())
+        expected = counter.get_total_flops()
+    assert count(network, task)["flops"] == expected > 0
 
 
 SQUARE = torch.ones(100, 100)  # 0.04 MB

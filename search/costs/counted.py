@@ -9,6 +9,7 @@ import math
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,11 +24,11 @@ from spaces.tasks import Task
 
 def count(network: nn.Module, task: Task, also: Collection[str] = ()) -> dict[str, float]:
     """The counted costs by name, for one sequence of the task's full length; of ``ON_REQUEST`` those in ``also``."""
-    batch = task.sample()
+    usage = _usage(network, task.sample(), task.predict)
     return {
         "parameters": float(parameters(network)),
-        "flops": float(flops(network, batch, use=task.predict)),
-        "memory_mb": memory_mb(network, batch, use=task.predict),
+        "flops": float(usage.flops),
+        "memory_mb": usage.peak / 1e6,
         "file_mb": file_mb(network),
         **{name: count(network, task) for name, count in ON_REQUEST.items() if name in also},
     }
@@ -50,9 +51,7 @@ def flops(network: nn.Module, batch: Any, *, use: Callable[[nn.Module, Any], obj
     operations, sorting and indexing are not. They are small in comparison, except when applied to all pairs of tokens,
     as in entmax; compare latencies there.
     """
-    with evaluating(network), torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
-        use(network, batch)
-    return int(counter.get_total_flops())
+    return _usage(network, batch, use).flops
 
 
 def memory_mb(network: nn.Module, batch: Any, *, use: Callable[[nn.Module, Any], object] = forward) -> float:
@@ -60,11 +59,7 @@ def memory_mb(network: nn.Module, batch: Any, *, use: Callable[[nn.Module, Any],
 
     Storages are counted, so views are free. Workspace that a kernel allocates and frees internally is not included.
     """
-    # Not inference_mode: there a dispatch mode sees composite operators as one, without their intermediate tensors.
-    with evaluating(network), torch.no_grad(), _LiveBytes() as counter:
-        counter.track([*network.parameters(), *network.buffers(), batch])
-        use(network, batch)
-    return counter.peak / 1e6
+    return _usage(network, batch, use).peak / 1e6
 
 
 def file_mb(network: nn.Module) -> float:
@@ -79,7 +74,7 @@ def training_mb(network: nn.Module, task: Task) -> float:
     """
     batch = task.sample(task.batch_size)
     before = [parameter.grad for parameter in network.parameters()]
-    with torch.random.fork_rng(), _LiveBytes() as counter, torch.enable_grad():
+    with torch.random.fork_rng(), _Usage() as counter, torch.enable_grad():
         counter.track([*network.parameters(), *network.buffers(), batch])
         task.loss(network(batch), batch).backward()
     for parameter, gradient in zip(network.parameters(), before, strict=True):
@@ -118,35 +113,50 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-class _LiveBytes(TorchDispatchMode):
-    """Tracks the bytes of all live storages that operators returned."""
+class _Usage(TorchDispatchMode):
+    """Counts the FLOPs of operators, and the bytes of all live storages that they returned.
+
+    Both in one pass, and, unlike with PyTorch's ``FlopCounterMode``, not module by module: generating text takes
+    thousands of operators.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.live = self.peak = 0
-        self.known: set[int] = set()
+        self.flops = self.live = self.peak = 0
+        self.known: dict[int, weakref.ref[Any]] = {}  # live storages by address
 
     def track(self, tensors: object) -> None:
         """Count the storages of all tensors in a pytree, until they are freed."""
-        for tensor in tree_leaves(tensors):
+        for tensor in (tensors,) if isinstance(tensors, Tensor) else tree_leaves(tensors):
             if not isinstance(tensor, Tensor):
                 continue
             storage = tensor.untyped_storage()
             address, size = storage._cdata, storage.nbytes()
             if address not in self.known:
-                self.known.add(address)
+                self.known[address] = weakref.ref(storage, partial(self._forget, address, size))
                 self.live += size
-                weakref.finalize(storage, self._forget, address, size)
         self.peak = max(self.peak, self.live)
 
-    def _forget(self, address: int, size: int) -> None:
-        self.known.discard(address)
+    def _forget(self, address: int, size: int, _: object) -> None:
+        del self.known[address]
         self.live -= size
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        formula = _FLOPS.get(func.overloadpacket)
+        if formula is not None:
+            self.flops += formula(*args, **kwargs, out_val=result)
         self.track(result)
         return result
+
+
+def _usage(network: nn.Module, batch: Any, use: Callable[[nn.Module, Any], object]) -> _Usage:
+    # Not inference_mode: there a dispatch mode sees composite operators as one, without what they consist of.
+    with evaluating(network), torch.no_grad(), _Usage() as usage:
+        usage.track([*network.parameters(), *network.buffers(), batch])
+        use(network, batch)
+    return usage
 
 
 def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
@@ -188,3 +198,4 @@ _FORMULAS = {
     torch.ops.aten._fft_r2c: _real_fft,
     torch.ops.aten._fft_c2r: _inverse_real_fft,
 }
+_FLOPS: Mapping[Any, Callable[..., int]] = FlopCounterMode(display=False, custom_mapping=_FORMULAS).flop_registry
