@@ -66,6 +66,10 @@ class TrialStore(SharedAttributes):
         changed = [trial for trial, seen in zip_longest(trials, self._seen) if trial is not seen]
         for number, replacement in requeue.successors(changed).items():
             self._after.setdefault(number, replacement)
+        for trial in changed:
+            if "replaces" in trial.user_attrs:  # in a study of the user's own it is told after the trial has started
+                self._records.pop(trial.number, None)
+                self._changed.discard(trial.number)
         numbers, known = {requeue.chain(trials, trial.number)[-1].number for trial in changed}, len(self._records)
         for number in sorted(numbers):
             trial = requeue.started_last(trials, self._after, trials[number])
