@@ -239,7 +239,8 @@ def check(config: dict, folder: Path, may_cost: int) -> dict:
     experiment = client.get_experiment_by_name("paretoformer")
     runs = list(client.search_runs([experiment.experiment_id], max_results=5000))
     logged = {int(run.data.tags["trial"]): run for run in runs if "trial" in run.data.tags}
-    assert sum("trial" in run.data.tags for run in runs) == len(logged) == len(records), "not one run a trial"
+    numbers = Counter(int(run.data.tags["trial"]) for run in runs if "trial" in run.data.tags)
+    assert numbers == Counter(record.number for record in records), f"not one run a trial: {sorted(numbers.elements())}"
     assert sum("trial" not in run.data.tags for run in runs) == 1, "not one parent run"
     for record in records:
         run = logged[record.number]
