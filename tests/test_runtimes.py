@@ -1,5 +1,7 @@
 """Run-times: the same predictions in each, the fastest one counts, and what cannot be executed is refused or pruned."""
 
+import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from search.costs.latency import MeasuredLatency
 from search.costs.measured import MeasuredCosts
 from search.costs.meter import Latency, Meter
 from search.costs.runtimes import RUNTIMES, NoRuntimeError, check_runtimes, in_runtimes
+from search.programs import program
 from search.programs.interface import Interface
 from search.programs.program import Exporter, ExportError
 from search.study.records import State
@@ -51,10 +54,10 @@ def instant(monkeypatch):
     """Run-times that need no compiler: the network itself, of which ``onnxruntime`` refuses the widths in the set."""
     refused = set()
 
-    def prepare(candidate):
-        if candidate.architecture["model"]["width"] in refused:
+    def prepare(built):
+        if built.architecture["model"]["width"] in refused:
             raise ExportError("no operator for it")
-        return candidate.network
+        return built.network
 
     monkeypatch.setattr(runtimes, "RUNTIMES", {**RUNTIMES, "onnxruntime": prepare})
     return refused
@@ -137,13 +140,25 @@ def test_the_metrics_of_a_quantized_trial_are_those_of_the_run_time(tmp_path, mo
         def forward(self, batch):
             return torch.eye(3)[0].expand(len(batch.inputs), -1)
 
-    monkeypatch.setattr(runtimes, "RUNTIMES", {**RUNTIMES, "onnxruntime": lambda candidate: FirstClass()})
+    monkeypatch.setattr(runtimes, "RUNTIMES", {**RUNTIMES, "onnxruntime": lambda built: FirstClass()})
     record = trained(tmp_path)
     shares = {split: (TASK.data(split).labels == 0).float().mean().item() for split in ("validation", "test")}
     assert record.metric == pytest.approx(shares["validation"]) != record.curve[-1][1]
     assert record.validation_metrics["accuracy"] == record.metric
     assert record.test_metrics["accuracy"] == pytest.approx(shares["test"])
     assert train(dict(record.architecture), Setting(TASK, CPU), seed=1).test == pytest.approx(record.test_metrics)
+
+
+def test_a_quantized_program_may_differ_but_has_finite_logits(tmp_path, monkeypatch):
+    network = nn.Linear(2, 3)
+    network.forward = lambda batch: torch.ones(len(batch.inputs), 3)
+    exporter = Exporter(network, Interface(4, 1, False, None, 2))
+    monkeypatch.setattr(Exporter, "_save_int8", lambda exporter, free, path: path.touch())
+    for value, refused in ((9.0, False), (math.nan, True), (math.inf, True)):
+        run = lambda feed, value=value: np.full((len(feed["inputs"]), 3), value)  # noqa: E731
+        monkeypatch.setattr(program, "open_onnx", lambda path, threads, run=run: run)
+        with pytest.raises(ExportError, match="its logits differ by inf") if refused else nullcontext():
+            assert exporter.write_int8(tmp_path / "program").error == 8.0
 
 
 @pytest.mark.slow

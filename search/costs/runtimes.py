@@ -11,8 +11,8 @@
 A program's logits are compared with the network's on random inputs, see :mod:`search.programs.program`. So a network
 has one metric in all run-times, and only its fastest one can be on a front.
 
-8-bit integers predict otherwise, so they are a dimension of the architecture, ``model.quantization``, which says what
-executes the network, see ``EXECUTED_BY``; its latency and its metrics are those of the integers.
+In 8-bit integers predictions differ, so they are a dimension of the architecture, ``model.quantization``, which says
+what executes the network, see ``EXECUTED_BY``; its latency and its metrics are those of the integers.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ EXECUTED_BY = {  # run-times by quantization, of those that do not execute all
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A network that is to be executed.
+class BuiltNetwork:
+    """A network, and what its export to programs needs.
 
     Args:
         network: in evaluation mode.
@@ -79,7 +79,7 @@ class Candidate:
         return Exporter(self.network, Interface.of(self.architecture, self.task))
 
 
-Prepare = Callable[[Candidate], nn.Module]
+Prepare = Callable[[BuiltNetwork], nn.Module]
 
 
 class NoRuntimeError(Exception):
@@ -122,13 +122,13 @@ def in_runtimes(
     Raises:
         NoRuntimeError: there is none.
     """
-    candidate, found, problems = Candidate(network, architecture, task, threads), {}, []
+    built, found, problems = BuiltNetwork(network, architecture, task, threads), {}, []
     for runtime in runtimes:
         try:
-            if runtime not in EXECUTED_BY.get(candidate.quantization, RUNTIMES):
-                raise ExportError(f"it has no kernels for model.quantization={candidate.quantization}")
+            if runtime not in EXECUTED_BY.get(built.quantization, RUNTIMES):
+                raise ExportError(f"it has no kernels for model.quantization={built.quantization}")
             with torch_threads(threads):  # loading a program changes the number
-                found[runtime] = RUNTIMES[runtime](candidate)
+                found[runtime] = RUNTIMES[runtime](built)
         except ExportError as error:
             problems.append(f"{runtime}: {error}")
     if not found:
@@ -141,16 +141,16 @@ def quantization_of(architecture: Architecture) -> str:
     return str(architecture["model"].get("quantization", "none"))
 
 
-def _eager(candidate: Candidate) -> nn.Module:
-    return candidate.network
+def _eager(built: BuiltNetwork) -> nn.Module:
+    return built.network
 
 
-def _compiled(candidate: Candidate) -> nn.Module:
-    compiled: nn.Module = torch.compile(candidate.network)  # type: ignore[assignment]
+def _compiled(built: BuiltNetwork) -> nn.Module:
+    compiled: nn.Module = torch.compile(built.network)  # type: ignore[assignment]
     try:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            candidate.task.predict(compiled, candidate.task.sample())
+            built.task.predict(compiled, built.task.sample())
     except Exception as error:  # the compiler raises whatever its passes raise
         raise ExportError((str(error).splitlines() or [type(error).__name__])[0][:100]) from error
     return compiled
@@ -159,13 +159,13 @@ def _compiled(candidate: Candidate) -> nn.Module:
 def _program(write: Callable[[Exporter, Path], Program], load: Callable[[Path, int], Run]) -> Prepare:
     """Export to a temporary file, and load it again."""
 
-    def prepare(candidate: Candidate) -> nn.Module:
-        exporter = candidate.exporter
+    def prepare(built: BuiltNetwork) -> nn.Module:
+        exporter = built.exporter
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "program"
-            chosen = Exporter.write_int8 if candidate.quantization == BY_PROGRAM else write
+            chosen = Exporter.write_int8 if built.quantization == BY_PROGRAM else write
             program = chosen(exporter, path)
-            return LoadedProgram(load(path, candidate.threads), exporter.interface, program.free, path.read_bytes())
+            return LoadedProgram(load(path, built.threads), exporter.interface, program.free, path.read_bytes())
 
     return prepare
 

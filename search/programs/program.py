@@ -120,13 +120,9 @@ class Exporter:
             try:
                 with _quiet():
                     write(free, path)
-                    error, logits = check(load(path, 1), self.network, interface, free)
+                    return _checked(load, path, free, self.network, interface, tolerance)
             except Exception as failure:  # the exporters raise whatever their passes raise
                 problem = _cause(failure)
-                continue
-            if error <= tolerance * max(1.0, logits):
-                return Program(path, free, error, logits)
-            problem = f"its logits differ by {error:.2g}"
         path.unlink(missing_ok=True)
         raise ExportError(problem)
 
@@ -163,12 +159,23 @@ def check_in(load: Callable[[Path, int], Run], program: Program, network: nn.Mod
     """
     try:
         with _quiet():
-            error, logits = check(load(program.path, 1), network, interface, program.free)
+            return _checked(load, program.path, program.free, network, interface, TOLERANCE)
     except Exception as failure:  # run-times raise whatever they like
         raise ExportError(_cause(failure)) from failure
-    if error > TOLERANCE * max(1.0, logits):
+
+
+def _checked(
+    load: Callable[[Path, int], Run], path: Path, free: Free, network: nn.Module, interface: Interface, tolerance: float
+) -> Program:
+    """The program in a file.
+
+    Raises:
+        ExportError: its logits differ by more than ``tolerance`` of the largest, or are not finite.
+    """
+    error, logits = check(load(path, 1), network, interface, free)
+    if not math.isfinite(error) or error > tolerance * max(1.0, logits):
         raise ExportError(f"its logits differ by {error:.2g}")
-    return Program(program.path, program.free, error, logits)
+    return Program(path, free, error, logits)
 
 
 def _exported(network: nn.Module, interface: Interface, free: Free) -> torch.export.ExportedProgram:
