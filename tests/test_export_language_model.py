@@ -55,7 +55,7 @@ def logits_after(network, ids):
 def continued(exported, text, count):
     """The slow reference: the network reads the latest tokens again for each new one."""
     folder, network, task, _ = exported
-    spelling = load(folder)._spelling
+    spelling = load(folder)._token_bytes
     ids = task.encoder.encode([text])[0].tolist()
     before = len(ids)
     for _ in range(count):  # bytes, so there are at most as many tokens
@@ -64,9 +64,9 @@ def continued(exported, text, count):
 
 
 @pytest.mark.slow
-def test_the_bytes_of_tokens_spell_texts(exported):
+def test_the_bytes_of_the_tokens_of_a_text_are_the_text(exported):
     folder, _, task, _ = exported
-    spelling = load(folder)._spelling
+    spelling = load(folder)._token_bytes
     assert len(spelling) == task.spec.vocabulary
     for text in ("".join(map(chr, range(0x800))), "the end of a text", "한국어 \N{SNOWMAN} \N{PARTY POPPER}"):
         (ids,) = task.encoder.encode([text])
@@ -104,7 +104,7 @@ def test_draws_follow_the_softmax_and_the_seed(exported):
     assert drawn[:20] == [model.generate(["de"], 1, temperature=2.0, seed=seed)[0] for seed in range(20)]
     assert model.generate(["de"], 5, temperature=1e-6) == model.generate(["de"], 5)
     shares = (logits_after(network, task.encoder.encode(["de"])[0].tolist()) / 2.0).softmax(-1)
-    spelt_ascii = [at for at, spelling in enumerate(model._spelling) if spelling[:1].isascii()]
+    spelt_ascii = [at for at, spelling in enumerate(model._token_bytes) if spelling[:1].isascii()]
     ascii_share = sum(each.isascii() for each in drawn) / len(drawn)
     assert ascii_share == pytest.approx(float(shares[spelt_ascii].sum()), abs=0.12)  # four standard deviations
 

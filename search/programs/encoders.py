@@ -39,8 +39,8 @@ def _texts(settings: dict[str, Any], folder: Path) -> Callable[[Any], Array]:
     return encode
 
 
-def spelling(settings: dict[str, Any], folder: Path) -> list[bytes]:
-    """The bytes that each id stands for: bytes themselves, or those of a byte-pair encoding over bytes."""
+def token_bytes(settings: dict[str, Any], folder: Path) -> list[bytes]:
+    """The bytes of each token by id: a single one, or those of a byte-pair encoding over bytes."""
     if settings["tokens"] == "bytes":
         return [bytes([number]) for number in range(256)]
     from tokenizers import Tokenizer

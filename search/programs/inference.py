@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 if __package__:
-    from search.programs.encoders import ENCODERS, Array, spelling
+    from search.programs.encoders import ENCODERS, Array, token_bytes
     from search.programs.sessions import RUNTIMES
 else:  # in an exported folder
-    from encoders import ENCODERS, Array, spelling  # type: ignore[import-not-found,no-redef,unused-ignore]
+    from encoders import ENCODERS, Array, token_bytes  # type: ignore[import-not-found,no-redef,unused-ignore]
     from sessions import RUNTIMES  # type: ignore[import-not-found,no-redef,unused-ignore]
 
 CONTINUATION = 100  # bytes
@@ -39,7 +39,7 @@ class Model:
         self.class_names: list[str] = settings["class_names"]
         most = None if settings["language_model"] else settings["length"]  # what a classifier reads of a text
         self._run, self._encode = run, ENCODERS[settings["kind"]](settings | {"length": most}, folder)
-        self._spelling = spelling(settings, folder) if settings["language_model"] else []
+        self._token_bytes = token_bytes(settings, folder) if settings["language_model"] else []
 
     def encode(self, examples: Iterable[Any]) -> list[Array]:
         """The tokens of each example: ids ``(length,)`` or frames ``(length, features)``."""
@@ -74,7 +74,7 @@ class Model:
         """Continue each text by ``count`` bytes: the most probable ones, or with a temperature above 0 random ones.
 
         Tokens are drawn from the softmax of the logits, divided by the temperature, each after as many before it as the
-        model takes, until they spell ``count`` bytes or more, which are cut off.
+        model takes, until they have ``count`` bytes; the rest is cut off.
         """
         random, continuations = np.random.default_rng(seed), []
         for ids in self.encode(texts):
@@ -84,7 +84,7 @@ class Model:
                 # The largest of the logits plus Gumbel noise is a draw from their softmax.
                 noise = random.gumbel(size=len(logits)) if temperature else 0.0
                 ids = np.append(ids, np.argmax(logits / (temperature or 1.0) + noise))
-                written += self._spelling[ids[-1]]
+                written += self._token_bytes[ids[-1]]
             continuations.append(written[:count].decode(errors="replace"))
         return continuations
 
@@ -98,8 +98,8 @@ class Model:
             logits -= logits.max(-1, keepdims=True)
             nats = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(following)), following]
             bits += float(nats.sum() / np.log(2))
-        spelt = sum(len(self._spelling[at]) for at in ids[1:])
-        return bits / spelt if spelt else None
+        size = sum(len(self._token_bytes[at]) for at in ids[1:])
+        return bits / size if size else None
 
     def _batch(self, tokens: Sequence[Array]) -> Array:
         settings = self.settings

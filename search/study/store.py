@@ -67,7 +67,7 @@ class TrialStore(SharedAttributes):
         for number, replacement in requeue.successors(changed).items():
             self._after.setdefault(number, replacement)
         for trial in changed:
-            if "replaces" in trial.user_attrs:  # in a study of the user's own it is told after the trial has started
+            if "replaces" in trial.user_attrs:  # in other Optuna studies it is set after the start
                 self._records.pop(trial.number, None)
                 self._changed.discard(trial.number)
         numbers, known = {requeue.chain(trials, trial.number)[-1].number for trial in changed}, len(self._records)

@@ -78,7 +78,7 @@ class Text(Task):
             raise ValueError(f"generate={generate}: with length={length} it must be 0..{length - 1}")
         self.tokens = TokenSettings(tokens, vocabulary, lowercase)
         if predict == "next_byte":
-            _check_spells_bytes(self.tokens)
+            _check_lossless(self.tokens)
         self._encoders: dict[TokenSettings, Encoder] = {}  # shared with variants, which may differ in length alone
         self._rows: dict[Split, list[tuple[int, bytes]]] = {}  # shared with variants
         self.target, self.generate, self.length, self.window = predict, generate, length, length
@@ -126,7 +126,7 @@ class Text(Task):
         """The same windows as other tokens, or cut to the first ``length``; what is not given stays."""
         varied = self.tokens.varied(tokens, vocabulary, lowercase, special_tokens)
         if self.target == "next_byte":
-            _check_spells_bytes(varied)
+            _check_lossless(varied)
             if length is not None:
                 raise ValueError(f"length={length}: with predict=next_byte it is that of the task, task.length")
         return with_tokens(self, varied, length)
@@ -195,16 +195,16 @@ class Text(Task):
 
     @cached_property
     def generated_tokens(self) -> int:
-        """The number of tokens that spell ``generate`` bytes in the mean."""
+        """The number of tokens of ``generate`` bytes on average."""
         if self.tokens.tokens == "bytes":
             return self.generate
         tokens = sum(map(len, self.ids["train"]))
-        spelt = sum(int(self._bytes_of[torch.from_numpy(ids)].sum()) for ids in self.ids["train"])
-        return max(1, round(self.generate * tokens / spelt))
+        size = sum(int(self._bytes_of[torch.from_numpy(ids)].sum()) for ids in self.ids["train"])
+        return max(1, round(self.generate * tokens / size))
 
     @cached_property
     def _bytes_of(self) -> Tensor:
-        """The number of bytes that each token spells."""
+        """The number of bytes of each token."""
         if isinstance(self.encoder, LibraryEncoder):
             return torch.from_numpy(self.encoder.bytes_per_token)
         return torch.ones(self.encoder.vocabulary, dtype=torch.int32)
@@ -214,7 +214,7 @@ class Text(Task):
         return (NGram(),) if self.spec.per_token else super().baselines()
 
     def eval_step(self, network: nn.Module, batch: Batch) -> Any:
-        """Predictions; or the sum of bits over the next tokens, and the number of bytes that these spell."""
+        """Predictions; or the sum of bits over the next tokens, and the number of their bytes."""
         if not self.spec.per_token:
             return super().eval_step(network, batch)
         logits = network(batch).flatten(0, -2)
@@ -223,6 +223,6 @@ class Text(Task):
         return nats.item() / math.log(2), int(self._bytes_of[following.cpu()].sum())
 
 
-def _check_spells_bytes(tokens: TokenSettings) -> None:
+def _check_lossless(tokens: TokenSettings) -> None:
     if tokens.tokens not in ("bytes", "byte_bpe"):
         raise ValueError(f"tokens={tokens.tokens!r}: with predict=next_byte they are bytes or byte_bpe")

@@ -63,9 +63,9 @@ def learn(kind: str, vocabulary: int, texts: Iterable[str], *, lowercase: bool =
 
 
 def _learn_byte_pairs(vocabulary: int, texts: Iterable[str]) -> Any:
-    """A byte-pair encoding over bytes, whose tokens spell any text as it is, white space included.
+    """A byte-pair encoding over bytes. It is lossless: any text is decoded as it was, white space included.
 
-    In the vocabulary each byte is one character, so a token spells as many bytes as its name has characters.
+    In the vocabulary each byte is one character, so a token has as many bytes as its name has characters.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

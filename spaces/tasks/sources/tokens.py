@@ -197,7 +197,7 @@ class LibraryEncoder:
 
     @property
     def bytes_per_token(self) -> Ids:
-        """Of a byte-pair encoding over bytes, the number of bytes that each token spells, ``(vocabulary,)``."""
+        """Of a byte-pair encoding over bytes, the number of bytes of each token, ``(vocabulary,)``."""
         return np.array([len(self._tokenizer.id_to_token(number)) for number in range(self.vocabulary)], np.int32)
 
     @property
