@@ -145,6 +145,19 @@ def test_a_perfect_translation_has_bleu_100(ids, bleu, exact):
     assert score["chrf"] == pytest.approx(100) or score["chrf"] < 60
 
 
+def test_a_translation_that_does_not_end_is_as_long_as_the_model_has_positions_whatever_its_reference():
+    task, limits = Translation(**SMALL), set()
+
+    class Endless(torch.nn.Module):
+        def generate(self, batch, tokens, *, ignore_eos=False):
+            limits.add(tokens)
+            return torch.full((batch.size, tokens), FIRST)
+
+    for batch in task.batches("test", 1):
+        task.eval_step(Endless(), batch)
+    assert limits == {task.spec.answer_length}
+
+
 @pytest.fixture
 def parallel(tmp_path):
     for name, lines in (("train", 60), ("val", 6), ("test", 6)):

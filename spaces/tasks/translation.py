@@ -224,8 +224,8 @@ class Translation(Task):
         return (CopiedSource(), NearestPair())
 
     def eval_step(self, network: nn.Module, batch: Batch) -> list[tuple[str, str]]:
-        """Translations and their references."""
-        generated = network.generate(batch, batch.labels.shape[1] + 4)  # type: ignore[operator]
+        """Translations and their references. How long a translation may get does not depend on its reference."""
+        generated = network.generate(batch, self.spec.answer_length)  # type: ignore[operator]
         return [(self.text(ids), self.text(label)) for ids, label in zip(generated, batch.labels, strict=True)]
 
     def compute_metrics(self, outputs: Sequence[list[tuple[str, str]]]) -> dict[str, float]:
