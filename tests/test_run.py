@@ -167,6 +167,16 @@ def test_a_run_prints_its_trials_and_front_and_can_be_continued(command):
 
 
 @pytest.mark.slow
+def test_a_run_whose_trials_all_failed_says_how_to_find_out_why(command, monkeypatch):
+    def fail(self, outputs):
+        raise KeyError("no such metric")
+
+    monkeypatch.setattr("spaces.tasks.Task.compute_metrics", fail)
+    code, out, _ = command(*TINY)
+    assert (code, "KeyError: 'no such metric'" in out) == (1, True)
+    assert "Why trial 1 failed: python -m search.front smoke-digits --why 1" in out
+
+
 def test_a_run_prints_json_for_programs(command):
     code, out, error = command(*TINY, "output=json", "n_trials=1")
     assert (code, error) == (0, "")

@@ -129,6 +129,7 @@ def _search(
     from search.report.intervals import test_examples
     from search.report.json_lines import JsonReporter
     from search.report.progress import ProgressReporter
+    from search.study.records import State
     from search.study.storage import GRACE_S
     from search.worker import RepeatedFailureError, Stopped, work
 
@@ -224,7 +225,13 @@ def _search(
     tracking.finish(records, why, lambda: importance(store.study, search.objectives))
     tracked_s += time.monotonic() - finishing
     reporter.print_seconds(deadline.elapsed_s(), tracking_s=tracked_s, workers=workers)
-    reporter.note(f"As one page: python -m search.report {shlex.quote(config['study'])}")
+    name = shlex.quote(config["study"])
+    failed = [record.number for record in records if record.state == State.FAILED]
+    if failed:
+        reporter.note(f"Why trial {failed[-1]} failed: python -m search.front {name} --why {failed[-1]}")
+    if len(failed) == len(records):  # fewer than end a run
+        code = code or int(bool(failed))
+    reporter.note(f"As one page: python -m search.report {name}")
     if tracking.ui_command():
         reporter.note(f"See every trial and the front: {tracking.ui_command()}")
     if tracking.url():
