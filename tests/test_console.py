@@ -14,7 +14,7 @@ from search.report.baselines import describe_baselines, describe_defeat
 from search.report.characters import character_plot
 from search.report.json_lines import JsonReporter
 from search.report.progress import ProgressReporter
-from search.report.status import StatusLine, TimedConsole
+from search.report.status import SEPARATOR, StatusLine, TimedConsole, wrapped
 from search.study.records import Record, Stop, Timing
 from spaces.baselines import BaselineResult
 
@@ -179,6 +179,22 @@ def test_a_phase_is_printed_at_once_unless_the_run_is_quiet(level):
         "json": '{"event": "phase", "text": "reading the data"}\n',
     }
     assert console.file.getvalue() == expected[level]
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (60, ["0:48 · 7/10 trials · front 4 · 0:11 to n_trials", "  trial 7: linformer · epoch 2/9 accuracy 0.5"]),
+        (80, ["0:48 · 7/10 trials · front 4 · 0:11 to n_trials · trial 7: linformer", "  epoch 2/9 accuracy 0.5"]),
+        (100, ["0:48 · 7/10 trials · front 4 · 0:11 to n_trials · trial 7: linformer · epoch 2/9 accuracy 0.5"]),
+        (10, ["0:48", "  7/10 trials", "  front 4", "  0:11 to n_trials", "  trial 7: linformer"]),
+    ],
+)
+def test_a_status_that_is_wider_than_the_terminal_is_shown_whole(width, shown):
+    text = "0:48 · 7/10 trials · front 4 · 0:11 to n_trials · trial 7: linformer · epoch 2/9 accuracy 0.5"
+    lines = wrapped(text, width)
+    assert lines[: len(shown)] == shown
+    assert SEPARATOR.join(line.strip() for line in lines) == text
 
 
 def test_the_live_view_shows_what_each_worker_trains_and_the_front_so_far():

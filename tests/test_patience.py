@@ -104,4 +104,5 @@ def test_the_gain_is_that_of_the_later_half_of_the_trials_per_hour_of_their_work
 
 
 def test_a_gain_is_described_in_short():
-    assert [describe_gain(gain) for gain in (None, 0.0, 0.01234)] == ["", "+0 an hour", "+0.012 an hour"]
+    described = {None: "", 0.0: "+0 an hour", 0.01234: "+0.012 an hour", 14.0: "+0.23 a minute"}
+    assert {gain: describe_gain(gain) for gain in described} == described

@@ -35,4 +35,7 @@ def gain_per_hour(records: Sequence[Record], objectives: Objectives) -> float | 
 
 def describe_gain(gain: float | None) -> str:
     """The gain in short; empty if it is unknown."""
-    return "" if gain is None else f"{gain:+.2g} an hour"
+    if gain is None:
+        return ""
+    # The hypervolume is at most 1: the trials of a small study take minutes.
+    return f"{gain:+.2g} an hour" if gain < 1 else f"{gain / 60:+.2g} a minute"

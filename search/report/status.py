@@ -20,6 +20,7 @@ from search.budget.deadline import Deadline
 from search.config import Output
 from search.report.events import event
 
+SEPARATOR = " · "  # of the parts of a status
 MIN_ROWS = 20  # of a terminal, for the live view
 FILE_WIDTH = 160  # characters per line if the output is not a terminal
 SILENT_S = 4.0  # after which the status is printed if the output is not a terminal
@@ -111,7 +112,7 @@ class StatusLine:
             when = f"{format_seconds(max(0.0, self._deadline.total_left_s()))} left"
         else:
             when = format_seconds(self._deadline.elapsed_s())
-        return f"{when} · {self.text()}"
+        return f"{when}{SEPARATOR}{self.text()}"
 
     def print_if_silent(self) -> None:
         """Print the status unless something was printed within the last ``SILENT_S`` seconds.
@@ -134,10 +135,22 @@ class StatusLine:
             self.print_if_silent()
 
     def _renderable(self) -> Group:
-        lines = [Text(self.line(), style="cyan", overflow="ellipsis", no_wrap=True)]
+        status = wrapped(self.line(), self.console.width)
+        lines = [Text(line, style="cyan", overflow="ellipsis", no_wrap=True) for line in status]
         if self.console.height >= MIN_ROWS:
             lines += [Text(line, style="cyan", overflow="crop", no_wrap=True) for line in self.view()]
         return Group(*lines)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """The lines of a status: each has as many parts as fit ``width`` characters; all but the first are indented."""
+    lines: list[str] = []
+    for part in text.split(SEPARATOR):
+        if lines and len(lines[-1] + SEPARATOR + part) <= width:
+            lines[-1] += SEPARATOR + part
+        else:
+            lines.append(f"  {part}" if lines else part)
+    return lines
 
 
 def format_seconds(seconds: float) -> str:
