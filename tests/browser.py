@@ -54,7 +54,7 @@ class Visit:
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
     def visible_text(self) -> str:
-        """The text within the window: elements that are rendered whole, not scrolled away, not folded, not hidden."""
+        """The text within the window: elements that are rendered whole, not scrolled away, folded, hidden or faded."""
         return str(self.page.evaluate(_VISIBLE_TEXT))
 
 
@@ -67,6 +67,12 @@ _VISIBLE_TEXT = """() => {
     }
     return false;
   };
+  // MLflow lets the end of a long description fade to nothing. Until it has faded by 70 % it can be read.
+  const fades = [...document.querySelectorAll('[data-testid=truncation-gradient]')].map(each => [
+    each.parentElement, each.getBoundingClientRect()
+  ]);
+  const isFaded = (range, element) => fades.some(([faded, box]) => faded.contains(element)
+    && [...range.getClientRects()].some(line => (line.top + line.bottom) / 2 > box.top + 0.7 * box.height));
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   const found = [];
   while (walker.nextNode()) {
@@ -77,7 +83,7 @@ _VISIBLE_TEXT = """() => {
     const box = range.getBoundingClientRect();
     const parent = walker.currentNode.parentElement;
     const isInside = box.width && box.bottom > 0 && box.top < innerHeight && box.left < innerWidth;
-    if (isInside && parent.checkVisibility() && !isClipped(box, parent)) found.push(text);
+    if (isInside && parent.checkVisibility() && !isClipped(box, parent) && !isFaded(range, parent)) found.push(text);
   }
   return found.join(' ');
 }"""

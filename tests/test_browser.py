@@ -18,7 +18,7 @@ from tiny_task import OBJECTIVES, close_opened
 
 from search.costs.remeasure import remeasure
 from search.report.__main__ import main as write_page
-from search.study.records import State, front
+from search.study.records import State, Stop, front
 from search.study.storage import load_study
 from search.study.store import TrialStore
 from search.tracking.client import connect
@@ -39,14 +39,28 @@ OVERLAPS = """selector => {
 NO_DATA_YET = "Expected number"  # of an attribute of a drawing
 POINTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => plot.data.filter(trace => trace.y)
   .flatMap(trace => Array.from(trace.x, (x, at) => [x, trace.y[at]])))"""
+FIRST_PLOT = """() => {
+  const traces = (document.querySelector('.js-plotly-plot')?.data ?? []).map(trace =>
+    Array.from(trace.x ?? [], (x, at) => [x, trace.y[at]]));
+  return traces.some(points => points.length) ? traces : null;
+}"""
+
+
+class Stays(PausesOnce):
+    """Pauses every trial after its first epoch, as trial 0 is better, and resumes none."""
+
+    def decide(self, row, epoch, history):
+        return Stop("paused by the test", epoch, beaten_by=(0,)) if epoch == 1 else None
+
+    def resumes(self, history, *, last):
+        return None
 
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):
     """The studies in one database: one as it ran, one with pauses, and one that was continued."""
     folder = tmp_path_factory.mktemp("studies")
-    stays = PausesOnce()
-    stays.resumes = lambda history, *, last: None
+    stays = Stays()
     made = {name: Study(folder, name) for name in STUDIES}
     made["default"].run(5)
     made["paused"].run(3)
@@ -117,14 +131,14 @@ def test_the_parent_run_answers_what_was_searched_and_found_why_and_what_next(ch
         visit.page.get_by_text(f"#{best(study).number} ").first.wait_for()
         text = visit.visible_text()  # before a click on "Show more"
         visit.shoot(f"mlflow-{name}-{size}")
-    assert "Searched: FirstToken, 2 mechanisms, 9 trials; a processor, 2 cores." in text
+    assert "Searched: FirstToken, 2 mechanisms; AMD EPYC 7763, 2 cores." in text
     assert f"Found: accuracy {best(study).metric:.4f} (test " in text
-    assert f"(#{best(study).number}); {len(members)} points" in text
+    assert f"(#{best(study).number}). " in text
     assert " wins from " in text[text.index("Why: ") : text.index("Next: ")]
     for command in (
         f"Next: python -m search.export {name} --knee --to model",
-        f"python -m search.front {name} --confirm 5 (or --why {members[0].number})",
-        f"continue: python -m search.run +space=tiny study={name}",
+        f"search.front {name} --confirm 5 (or --why {members[0].number})",
+        f"continue: {study.command}",
     ):
         assert command in text
     assert float(re.search(r"\bhypervolume ([\d.]+)", text)[1]) == OBJECTIVES.hypervolume(members)
@@ -150,8 +164,9 @@ def test_the_first_page_says_where_to_click_and_leads_to_the_runs(chromium, mlfl
         visit.shoot(f"mlflow-home-{size}")
         visit.page.get_by_text("Model training", exact=True).first.click()
         visit.page.get_by_role("link", name="paretoformer", exact=True).first.click()
+        table = visit.page.get_by_role("gridcell")  # not the links above it
         for name in STUDIES:
-            visit.page.get_by_role("link", name=name, exact=True).first.wait_for()
+            table.get_by_role("link", name=name, exact=True).first.wait_for()
         visit.shoot(f"mlflow-runs-{size}")
 
 
@@ -218,7 +233,11 @@ def test_a_paused_trial_says_why_and_leads_to_a_better_one(chromium, mlflow, stu
     path = study.tracking._runs.addresses()[paused]
     with clean_visit(chromium, f"{mlflow}/{path}", size, wait_for="paused after 1 of 3 epochs") as visit:
         visit.page.get_by_text(f"#{paused} ").first.wait_for()
+        text = visit.visible_text()
         visit.shoot(f"mlflow-paused-{size}")
+        visit.page.get_by_role("link", name="#0", exact=True).click()
+        visit.page.get_by_text(f"complete: accuracy {study.store.record(0).metric:.4f}").wait_for()
+    assert "paused after 1 of 3 epochs; 0 does better" in text
 
 
 @pytest.mark.parametrize(("name", "size"), [("default", "phone"), ("paused", "desktop"), ("continued", "laptop")])
@@ -250,6 +269,7 @@ def test_optuna_dashboard_shows_the_names_of_the_objectives_and_the_same_front(c
         with clean_visit(chromium, address, size, wait_for="Pareto") as visit:
             for name in ("accuracy", "latency_ms"):
                 visit.page.get_by_text(name).first.wait_for()
+            shown = visit.page.wait_for_function(FIRST_PLOT, timeout=60_000).json_value()
             visit.shoot(f"optuna-dashboard-{size}")
     finally:
         server.shutdown()
@@ -257,6 +277,10 @@ def test_optuna_dashboard_shows_the_names_of_the_objectives_and_the_same_front(c
         server.server_close()
     store = TrialStore(fresh)
     found = [store.record(trial.number) for trial in fresh.best_trials]
-    ours = {member.number for member in front(store.records(), OBJECTIVES)}
-    assert {record.number if record.duplicate_of is None else record.duplicate_of for record in found} == ours
+    members = front(store.records(), OBJECTIVES)
+    assert {record.number if record.duplicate_of is None else record.duplicate_of for record in found} == {
+        member.number for member in members
+    }
+    drawn = [{tuple(point) for point in points} for points in shown]
+    assert {(each.metric, each.costs["latency_ms"]) for each in members} in drawn, "in a colour of its own"
     fresh._storage._backend.engine.dispose()

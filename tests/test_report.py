@@ -119,13 +119,13 @@ def test_the_note_in_mlflow_says_what_the_page_says(folder):
         assert command in page
         assert command in note
     assert "mechanisms: softmax, linformer" in plain
-    assert plain.splitlines()[:2] == [
-        "**Searched:** FirstToken, 2 mechanisms, 36 trials, seed 7; a processor, 2 cores. "
-        "**Found:** accuracy 0.9000 (test 0.8900 ±0.085) at 0.5 ms ±0.0% (#1); 2 points; baseline 0.6500. "
-        "**Why:** linformer wins from 0.2 ms.  ",
+    assert plain.splitlines()[0] == (
+        "**Searched:** FirstToken, 2 mechanisms, 36 trials; a processor, 2 cores. "
+        "**Found:** accuracy 0.9000 (test 0.8900 ±0.085) at 0.5 ms (#1), baseline 0.6500. "
+        "**Why:** linformer wins from 0.2 ms. "
         "**Next:** python -m search.export tiny --knee --to model · "
-        "python -m search.front tiny --confirm 5 (or --why 0) · continue: python -m search.run +space=mine seed=7",
-    ]
+        "search.front tiny --confirm 5 (or --why 0) · continue: search.run +space=mine seed=7"
+    )
     for text in ("accuracy: model.width 60%, train.lr 40%", "The latest run ended: the space is exhausted."):
         assert text in plain
     assert "Trained again with fresh seeds, mean and 95% interval: trial 1 0.8700 ±0.1271 on test (2 seeds)." in plain
@@ -243,9 +243,9 @@ def test_importance_finds_the_dimension_that_decides(folder):
 @pytest.mark.parametrize(
     ("names", "why"),
     [
-        ("aab", "a wins from 0.5 ms, b from 0.7"),
-        ("abcd", "a wins from 0.5 ms, b from 0.6, c from 0.7, d from 0.8"),
-        ("abcaba", "a wins from 0.5 ms, b from 0.6, c from 0.7, ..., a from 1"),
+        ("aab", "a wins from 0.5 ms, b 0.7"),
+        ("abcd", "a wins from 0.5 ms, b 0.6, c 0.7, d 0.8"),
+        ("abcaba", "a wins from 0.5 ms, b 0.6, c 0.7, ..., a 1"),
     ],
 )
 def test_the_short_answer_tells_which_mechanism_wins_at_which_latency(names, why):
@@ -255,3 +255,18 @@ def test_the_short_answer_tells_which_mechanism_wins_at_which_latency(names, why
     ]
     description = Description("s", [("task", "T"), ("mechanisms", "a, b, c")], set())
     assert dict(in_short(description, trials, OBJECTIVES, []))["Why"] == why
+
+
+@pytest.mark.parametrize(
+    ("command", "searched"),
+    [
+        ("", "T, 1 mechanism, 36 trials, seed 3"),
+        ("python -m search.run +space=nlp budget=1min", "T, 1 mechanism, seed 3"),
+        ("python -m search.run +space=nlp seed=3 n_trials=36", "T, 1 mechanism"),
+    ],
+)
+def test_the_short_answer_tells_once_what_the_command_tells(command, searched):
+    known = [("task", "T"), ("mechanisms", "a"), ("seed", "3"), ("budget", "36 trials")]
+    short = dict(in_short(Description("s", known, set(), command), [], OBJECTIVES, []))
+    assert short["Searched"] == searched
+    assert short["Next"].endswith(command.removeprefix("python -m "))

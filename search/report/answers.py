@@ -174,39 +174,41 @@ def in_short(
     objectives: Objectives,
     baselines: Sequence[BaselineResult],
 ) -> list[tuple[str, str]]:
-    """The four answers in short: what was searched, what was found, why, and what to do next."""
+    """The four answers in short: what was searched, what was found, why, and what to do next.
+
+    The last command, which continues the study, also says what the first answer leaves out, such as the space and the
+    data. A seed and a number of trials that it has are not told twice.
+    """
     metric, cost, members = objectives.metric, objectives.costs[0], front(records, objectives)
-    known = dict(description.rows)
+    known, given = dict(description.rows), {word.partition("=")[0] for word in description.command.split()}
     count = len(known["mechanisms"].split(", "))
     searched = [known["task"], f"{count} mechanism{'s' * (count != 1)}"]
-    searched += [known["budget"]] if "budget" in known else []
-    searched += [f"seed {known['seed']}"] if "seed" in known else []
+    searched += [known["budget"]] if "budget" in known and not given & {"budget", "n_trials"} else []
+    searched += [f"seed {known['seed']}"] if "seed" in known and "seed" not in given else []
     hosts = sorted({member.timing.host for member in members if member.timing})
     where = known.get("machine", ", ".join(hosts))
     lines = [("Searched", ", ".join(searched) + (f"; {where}" if where else ""))]
     if members:
         best = objectives.best_of(members)
-        spread = f" ±{best.timing.spread:.1%}" if best.timing and cost == "latency_ms" else ""
         reached = with_test(best, objectives, description.test_examples)
-        found = f"{metric} {reached} at {_amount(cost, best.costs[cost])}{spread} (#{best.number})"
-        found += f"; {len(members)} points" if len(members) > 1 else ""
+        found = f"{metric} {reached} at {_amount(cost, best.costs[cost])} (#{best.number})"
         if baseline := best_baseline(baselines, objectives):
-            found += f"; baseline {baseline.metrics[metric]:.4f}"
+            found += f", baseline {baseline.metrics[metric]:.4f}"
         lines.append(("Found", found))
     if spans := winners(members, objectives):
         (first, low, _), *rest = spans
-        others = [f", {name} from {low:.3g}" for name, low, _ in rest]
+        others = [f", {name} {low:.3g}" for name, low, _ in rest]
         if len(others) > MOST_WINNERS:
             others[MOST_WINNERS - 1 : -1] = [", ..."]
         lines.append(("Why", f"{first} wins from {_amount(cost, low)}{''.join(others)}"))
     name = shlex.quote(description.study)
-    after = [f"python -m search.report {name}"]
+    after = [f"search.report {name}"]
     if members:
-        after = [f"python -m search.export {name} --knee --to model"]
-        after += [f"python -m search.front {name} --confirm 5 (or --why {members[0].number})"]
+        after = [f"search.export {name} --knee --to model"]
+        after += [f"search.front {name} --confirm 5 (or --why {members[0].number})"]
     if description.command:
-        after += [f"continue: {description.command}"]
-    lines.append(("Next", " · ".join(after)))
+        after += [f"continue: {description.command.removeprefix('python -m ')}"]
+    lines.append(("Next", f"python -m {' · '.join(after)}"))
     return lines
 
 
