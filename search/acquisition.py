@@ -62,6 +62,22 @@ class BoxDecomposition:
             volumes = (volumes[:, :, None] * widths[:, None, :]).reshape(len(costs), -1)
         return volumes
 
+    def upper_bound(self, costs: Floats, mean: Floats, std: Floats) -> Floats:
+        """``(n,)``: what EHVI does not exceed: that if in all cells the best loss were as high as in the trial's own.
+
+        The arguments are those of :meth:`expected_hypervolume_improvement`, which takes as many times longer as there
+        are cells.
+        """
+        cells = [
+            np.clip(np.searchsorted(edge, column, side="right") - 1, 0, len(edge) - 2)
+            for edge, column in zip(self.edges, costs.T, strict=True)
+        ]
+        own = self.best_loss[np.ravel_multi_index(cells, [len(edge) - 1 for edge in self.edges])]
+        improvement = _expected_improvement(own[:, None], mean, std)
+        improvement -= _expected_improvement(self.ideal[:1], mean, std)
+        shares = np.clip((self.reference[1:] - costs) / (self.reference - self.ideal)[1:], 0.0, 1.0)
+        return np.asarray(improvement[:, 0] * shares.prod(axis=1) / (self.reference - self.ideal)[0])
+
     @property
     def hypervolume(self) -> float:
         """Hypervolume of the complete trials, as a share of the reference box."""
@@ -84,7 +100,10 @@ class BoxDecomposition:
 
 
 def _expected_improvement(best_loss: Floats, mean: Floats, std: Floats) -> Floats:
-    """``(n, cells)``: ``E[max(b - y, 0)] = std (z Phi(z) + phi(z))`` with ``z = (b - mean) / std``."""
+    """``E[max(b - y, 0)] = std (z Phi(z) + phi(z))``, ``z = (b - mean) / std``, ``(n, cells)``.
+
+    ``best_loss`` is ``(cells,)``, or ``(n, cells)``.
+    """
     z = (best_loss - mean[:, None]) / std[:, None]
     density = np.square(z)
     density *= -0.5

@@ -8,7 +8,7 @@ from search.costs import predicted
 from search.costs.__main__ import main
 from search.costs.predicted import least_squares, proportional, score
 from search.samplers.cost_model import fit_cost, predict_cost
-from search.samplers.gaussian_process import encode
+from search.samplers.encoding import encode
 
 
 def networks(count, seed=0):

@@ -12,15 +12,14 @@ from sklearn.gaussian_process.kernels import RBF
 
 from search.acquisition import _expected_improvement
 from search.samplers.candidates import Candidate
+from search.samplers.encoding import CATEGORY_DISTANCE, Encoder, encode
 from search.samplers.gaussian_process import (
-    CATEGORY_DISTANCE,
     JITTER,
     LENGTHSCALE,
     LENGTHSCALE_BOUNDS,
     MIN_FIT,
     NUGGET,
     NUGGET_BOUNDS,
-    encode,
     fit_hyperparameters,
     gp_posterior,
     rbf_kernel,
@@ -65,6 +64,22 @@ def test_settings_of_other_mechanisms_lists_and_constant_settings_are_encoded():
     assert encode([{}, {}])[2] == 0
 
 
+def test_what_was_encoded_before_gets_the_features_of_a_new_encoder():
+    values = [1, 2, 0.5, 7, None, "a", [1, 2], ("a",), ("a", "b"), -1]
+    random, encoder = np.random.default_rng(0), Encoder()
+    held = []
+    for step in range(60):
+        kinds = [values[:4], values[4:], values, [1, 1], ["a", "b", ("a", "c")]]
+        table = {
+            name: kinds[i][random.integers(len(kinds[i]))] for i, name in enumerate("edcba") if random.random() < 0.9
+        }
+        held = [*held, table][-12:] if step % 20 else [table, table]
+        some = [held[i] for i in random.permutation(len(held))]
+        found, expected = encoder.encode(some), encode(some)
+        assert [np.asarray(each).tolist() for each in found] == [np.asarray(each).tolist() for each in expected]
+        assert len(encoder._tables) <= 4 * len(some), "others are forgotten"
+
+
 def test_the_distance_of_two_patterns_is_the_share_of_blocks_that_differ():
     patterns = [("a",), ("a", "a"), ("b",), ("a", "b"), ("a", "b", "c", "b"), ("c", "b", "b", "a"), None]
     features, owners, count = encode([{"pattern": each} for each in patterns])
@@ -97,7 +112,9 @@ def test_the_posterior_equals_that_of_scikit_learn(nugget):
     points, losses, noise = random_points(20)
     lengthscales, train = np.array([0.5, 1.0, 2.0]), 12
     kernel = rbf_kernel(points, points[:train], lengthscales)
-    mean, variance = gp_posterior(kernel, kernel[:train], losses[:train], noise[:train], nugget)
+    mean, variance = gp_posterior(
+        [kernel[:5].copy(), kernel[5:].copy()], kernel[:train], losses[:train], noise[:train], nugget
+    )
     reference = GaussianProcessRegressor(RBF(lengthscales), alpha=noise[:train] + nugget + JITTER, optimizer=None)
     expected_mean, expected_std = reference.fit(points[:train], losses[:train]).predict(points, return_std=True)
     np.testing.assert_allclose(mean, expected_mean, rtol=0, atol=1e-8)

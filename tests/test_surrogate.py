@@ -16,10 +16,10 @@ from search.costs.measured import MeasuredCosts
 from search.lifecycle import Done, Resume, Sample, Start, proposer_of
 from search.pruning.gain_rate import GainRate
 from search.pruning.none import NoPruner
-from search.samplers import candidates
+from search.samplers import candidates, surrogate
 from search.samplers.candidates import Candidate, Draw, Pool
 from search.samplers.posterior import Posterior, clip_outliers, standardization
-from search.samplers.surrogate import MIN_COMPLETE, SurrogateSampler, ehvi_per_second, preference
+from search.samplers.surrogate import MIN_COMPLETE, SurrogateSampler, ehvi_per_second, most_per_second, preference
 from search.study.history import History
 from search.study.records import Record
 from spaces.architecture import key, network_key
@@ -171,6 +171,23 @@ def test_what_takes_longer_than_the_time_left_is_not_chosen():
     seconds = gains / ehvi_per_second(known, NO_PAUSED, unseen)
     known.budget_used, known.available_s = 1.0, 0.999 * seconds[np.argmax(gains)]
     assert seconds[np.argmax(ehvi_per_second(known, NO_PAUSED, unseen))] <= known.available_s
+
+
+@pytest.mark.parametrize("evaluated", [1, 3, 1000])
+def test_the_choice_is_the_highest_ehvi_per_second_of_all_candidates(monkeypatch, evaluated):
+    """Whatever is not evaluated because of its upper bound; of equal candidates it is the first one."""
+    monkeypatch.setattr(surrogate, "EVALUATED", evaluated)
+    random = np.random.default_rng(0)
+    for complete in (MIN_COMPLETE, 10, 20):
+        rows = random.permutation(48)
+        unseen = [candidate(row) for row in rows[complete:] for _ in range(2)]
+        for paused in ([], rows[complete : complete + 3].tolist()):
+            known = history(rows[:complete].tolist(), paused)
+            paused_rows = np.flatnonzero(known.paused)
+            for known.budget_used in (0.0, 1.0):
+                known.available_s = random.choice([math.inf, 30.0])
+                expected = int(np.argmax(ehvi_per_second(known, paused_rows, unseen)))
+                assert most_per_second(known, paused_rows, unseen) == expected
 
 
 def test_preferred_costs_weigh_the_gains_and_nothing_else():

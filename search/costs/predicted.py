@@ -15,7 +15,7 @@ from scipy.stats import kendalltau
 from search.costs.stored import measured_costs, random_networks
 from search.pareto import Floats
 from search.samplers.cost_model import fit_cost, predict_cost
-from search.samplers.gaussian_process import encode
+from search.samplers.encoding import encode
 from search.study.stored import StoredStudy
 from spaces.architecture import features as settings_of
 from spaces.space import Space

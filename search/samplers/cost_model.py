@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.pareto import Floats
-from search.samplers.gaussian_process import fit_hyperparameters, rbf_kernel
+from search.samplers.gaussian_process import fit_hyperparameters, kernel_blocks, rbf_kernel
 
 SLOPES = (0.2, 1.5)  # bounds of the exponent of the FLOPs
 LEAST_STD = 0.05  # of the residuals, so that a few equal ones do not become certainty
@@ -24,7 +24,7 @@ def fit_cost(
     """The hyperparameters of the residuals' process.
 
     Args:
-        features: ``(all, features)``, of :func:`~search.samplers.gaussian_process.encode`.
+        features: ``(all, features)``, of :func:`~search.samplers.encoding.encode`.
         owners: ``(features,)``, of the same.
         count: of settings, of the same.
         size: ``(all,)`` log FLOPs.
@@ -42,9 +42,10 @@ def predict_cost(
     n = len(log_y)
     lengthscales, nugget = fitted
     slope, middle, scale, residuals = _standardized(size, log_y)
-    kernel = rbf_kernel(features, features[:n], lengthscales[owners])
-    weights = np.linalg.solve(kernel[:n] + nugget * np.eye(n), (residuals - middle) / scale)
-    return np.asarray(slope * size + middle + scale * kernel @ weights)
+    known, scales = features[:n], lengthscales[owners]
+    weights = np.linalg.solve(rbf_kernel(known, known, scales) + nugget * np.eye(n), (residuals - middle) / scale)
+    mean = np.concatenate([block @ weights for block in kernel_blocks(features, known, scales)])
+    return np.asarray(slope * size + middle + scale * mean)
 
 
 def _standardized(size: Floats, log_y: Floats) -> tuple[float, float, float, Floats]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,8 @@ from search.pareto import Floats
 from search.samplers.candidates import Candidate
 from search.samplers.cost_model import fit_cost, predict_cost
 from search.samplers.curves import extrapolate_final_loss
-from search.samplers.gaussian_process import encode, fit_hyperparameters, gp_posterior, rbf_kernel
+from search.samplers.encoding import Encoder
+from search.samplers.gaussian_process import fit_hyperparameters, gp_posterior, kernel_blocks, rbf_kernel
 from search.study.history import History
 from search.study.records import Objectives, Record
 
@@ -61,7 +63,8 @@ class Posterior:
         self._history, self._train = history, train if forget is None else train[train != forget]
         known, records = np.concatenate([self._train, rows]), history.records()
         self._described = [*(records[row] for row in known), *unseen]
-        self._features, self._owners, self._count = encode([each.settings for each in self._described])
+        encoder = history.derived("settings", 0, Encoder)
+        self._features, self._owners, self._count = encoder.encode([each.settings for each in self._described])
         n = len(self._train)
         mean, std = self._final_losses(known)
         self.mean, self.std = mean[n:], std[n:]
@@ -79,7 +82,8 @@ class Posterior:
             len(finals),
             lambda: fit_hyperparameters(features[:n][complete], self._owners, self._count, (finals - middle) / scale),
         )
-        kernel = rbf_kernel(features, features[:n], lengthscales[self._owners])
+        scales = lengthscales[self._owners]
+        kernel = rbf_kernel(features[: len(known)], features[:n], scales)
         similarity = np.zeros((n, len(history)))
         similarity[:, train[complete]] = kernel[:n, complete]
         y, y_std = extrapolate_final_loss(history, train, similarity)
@@ -87,8 +91,9 @@ class Posterior:
         middle, scale = standardization(y, history.objectives)
         between_trials = kernel[:n].copy()
         # An observation of a trial also tells what its settings do not explain: the nugget is shared with itself alone.
-        kernel[: len(known)] += nugget * (known[:, None] == train)
-        mean, variance = gp_posterior(kernel, between_trials, (y - middle) / scale, (y_std / scale) ** 2, nugget)
+        kernel += nugget * (known[:, None] == train)
+        blocks = chain([kernel], kernel_blocks(features[len(known) :], features[:n], scales))
+        mean, variance = gp_posterior(blocks, between_trials, (y - middle) / scale, (y_std / scale) ** 2, nugget)
         return middle + scale * mean, scale * np.sqrt(variance)
 
     def _unseen_costs(self, unseen: Sequence[Candidate | Record]) -> Floats:
@@ -107,9 +112,9 @@ class Posterior:
         """``(unseen,)``: seconds of a whole training: at a trial's own speed, or predicted."""
         history = self._history
         most = history.losses.shape[1]
-        last = np.array([each.architecture.get("train", {}).get("epochs", most) for each in unseen])
-        own = [history.row(each.number) if isinstance(each, Record) else -1 for each in unseen]
-        if all(row >= 0 for row in own):
+        last = np.array([each.settings.get("train.epochs", most) for each in unseen])
+        if all(isinstance(each, Record) for each in unseen):
+            own = [history.row(each.number) for each in unseen if isinstance(each, Record)]
             return np.asarray(history.seconds[own] / np.maximum(history.epochs[own], 1) * last)
         with np.errstate(divide="ignore"):
             log_epoch_s = np.log(history.seconds[self._train] / np.maximum(history.epochs[self._train], 1))
