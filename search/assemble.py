@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from search.budget.deadline import Deadline
 from search.budget.epochs import plan_epochs
-from search.compress.prepare import predicted_parameters, prepared_parent, validate_compression
+from search.compress.prepare import predicted_front, prepared_parent, validate_compression
 from search.compress.teacher import stored_teacher
 from search.config import hide_passwords
 from search.costs.exclusive import cores
@@ -150,8 +150,7 @@ def build_search(
             threads=min(config["workers"], cores()) if command else 1,
             report=phase,
         )
-        if not store.records():
-            initial_params = predicted_parameters(space, library, costs, deadline, phase)
+        initial_params = predicted_front(space, store, library, costs, deadline, phase)
     store.enqueue_first(initial_params)
     if type(tracking) is not Tracking:
         tracking = BackgroundTracking(tracking)

@@ -1,6 +1,7 @@
 """Post-training search: options, blockwise distillation, damages, and the predicted front against brute force."""
 
 import itertools
+import json
 import random
 import shutil
 from functools import partial
@@ -32,6 +33,7 @@ from search.compress.prediction import (
     spread,
 )
 from search.compress.prepare import prepared_parent, validate_compression
+from search.compress.prior import library_prior
 from search.training.device import Device
 from search.training.loss import distillation_loss
 from spaces.architecture import describe
@@ -306,6 +308,20 @@ def test_the_predicted_front_contains_the_best_of_all_mixes(library, space):
         setting = settings[architecture["model"]["quantization"] == "int8"]
         again = predict(options, library, setting, options.chosen(architecture))
         assert (again.damage, again.latency_ms) == pytest.approx((each.damage, each.latency_ms))
+
+
+def test_the_prior_of_the_sampler_is_the_sum_of_the_library(library, space):
+    options, draw = Options(space), random.Random(2)
+    stored = json.loads(json.dumps([each.as_plain() for each in settings_of(options)]))
+    settings = [Setting.of_plain(each) for each in stored]
+    assert settings == settings_of(options)
+    prior = library_prior(options, library, settings)
+    for setting in settings:
+        for replacements in [[], *(random_mix(options, draw) for _ in range(20))]:
+            parameters = {**options.parameters(replacements, setting.parameters), "train.lr": 0.1}
+            slow = predict(options, library, setting, options.chosen(options.architecture(parameters)))
+            assert prior(parameters).damage == pytest.approx(slow.damage)
+            assert prior(parameters).latency_ms == pytest.approx(max(slow.latency_ms, 0.05 * setting.latency_ms))
 
 
 def test_equal_sums_are_kept_once():

@@ -16,11 +16,11 @@ from search.costs.measured import MeasuredCosts
 from search.lifecycle import Done, Resume, Sample, Start, proposer_of
 from search.pruning.gain_rate import GainRate
 from search.pruning.none import NoPruner
-from search.samplers import candidates, surrogate
+from search.samplers import candidates, posterior, surrogate
 from search.samplers.candidates import Candidate, Draw, Pool
-from search.samplers.posterior import Posterior, clip_outliers, standardization
+from search.samplers.posterior import Posterior, clip_outliers, linear_mean, standardization
 from search.samplers.surrogate import MIN_COMPLETE, SurrogateSampler, ehvi_per_second, most_per_second, preference
-from search.study.history import History
+from search.study.history import History, Prediction
 from search.study.records import Record
 from spaces.architecture import key, network_key
 from spaces.space import Space
@@ -226,6 +226,58 @@ def test_a_partial_curve_is_a_noisy_observation_of_its_final_loss():
     assert unseen.seconds[0] == pytest.approx(6 / 4 * paused.seconds[0])  # 2 of its 6 epochs are trained
     without = history(range(0, 48, 2))
     assert Posterior(without, NO_PAUSED, [candidate(1)]).mean == pytest.approx(unseen.mean)
+
+
+def test_the_mean_of_the_model_is_linear_in_the_predicted_damage(monkeypatch):
+    """Against a slow reference: a line fitted by NumPy is subtracted from the metrics, and added to the posterior."""
+    monkeypatch.setattr(posterior, "OUTLIERS", 1e9)  # clipped losses minus a line are not the clipped differences
+    rows, unseen = list(range(0, 48, 2)), [candidate(row) for row in range(1, 48, 2)]
+    finals, described = -TABLE.finals(0)[rows], [TABLE.parameters[row] for row in rows]
+    scores = {str(each): float(at % 7) for at, each in enumerate(TABLE.parameters)}
+    known = history(rows)
+    known.prior = lambda parameters: Prediction(scores[str(parameters)] ** 2, 1.0)
+    records = [dataclasses.replace(known.record(n), parameters=each) for n, each in enumerate(described)]
+    for each in records:
+        known.add(each)
+    x = np.array([scores[str(each)] for each in described])
+    slope = np.polyfit(x, finals, 1)[0] * len(rows) / (len(rows) + 1)
+    line = {name: slope * (score - x.mean()) for name, score in scores.items()}
+    flat = [
+        dataclasses.replace(each, metric=-value, curve=[*each.curve[:-1], (each.epochs, -value)])
+        for each, value in zip(records, finals - [line[str(each)] for each in described], strict=True)
+    ]
+    assert slope > 0, "the reference has a slope that is not clipped"
+    residuals = Posterior(History.of(flat, TABLE.objectives), NO_PAUSED, unseen)
+    found = Posterior(known, NO_PAUSED, unseen)
+    expected = residuals.mean + [line[str(each.parameters)] for each in unseen]
+    np.testing.assert_allclose(found.mean, expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found.std, residuals.std, rtol=0, atol=1e-9)
+
+
+def test_a_prior_that_knows_the_losses_predicts_unseen_ones_better_and_one_that_does_not_changes_little():
+    rows, unseen = list(range(0, 48, 6)), [row for row in range(48) if row % 6]
+    order = np.random.default_rng(0).permutation(48)
+    scores = {"none": np.zeros(48), "shuffled": 1 + TABLE.finals(0)[order], "knowing": 1 - TABLE.finals(0)}
+    errors = {}
+    for name, each in scores.items():
+        damages = {str(TABLE.parameters[row]): each[row] for row in range(48)}
+        known = history(rows)
+        known.prior = lambda parameters, damages=damages: Prediction(damages[str(parameters)], 1.0)
+        for n, row in enumerate(rows):
+            known.add(dataclasses.replace(known.record(n), parameters=TABLE.parameters[row]))
+        mean = Posterior(known, NO_PAUSED, [candidate(row) for row in unseen]).mean
+        errors[name] = float(np.abs(mean + TABLE.finals(0)[unseen]).mean())
+    assert errors["knowing"] < 0.5 * errors["none"]
+    assert errors["shuffled"] < 1.5 * errors["none"]
+
+
+def test_a_mean_has_no_slope_without_observations_or_against_the_prediction():
+    predicted = np.array([0.0, 1.0, 2.0, 5.0])
+    assert linear_mean(predicted, np.empty(0, dtype=np.intp), np.empty(0)).tolist() == [0.0] * 4
+    assert linear_mean(predicted, np.arange(2), np.array([1.0, -1.0])).tolist() == [0.0] * 4
+    assert linear_mean(np.ones(4), np.arange(2), np.array([1.0, -1.0])).tolist() == [0.0] * 4
+    line = linear_mean(predicted, np.arange(3), np.array([0.0, 2.0, 4.0]))
+    np.testing.assert_allclose(line, 2 * 3 / 4 * (predicted - 1))
 
 
 def test_few_final_losses_have_the_prior_deviation_and_many_their_own():

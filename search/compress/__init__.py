@@ -27,7 +27,8 @@ class CompressionSettings:
         lr: its learning rate.
         tokens: of the training examples that it learns from, and of the validation examples that damages are measured
             on, at most.
-        predicted: how many networks of the predicted front open the study.
+        predicted: how many networks of the predicted front open the study; with 0 nothing is predicted, and the sampler
+            has no prior.
     """
 
     parent: Mapping[str, Any] = field(default_factory=dict)

@@ -135,12 +135,18 @@ class Options:
         """The parameters, by name, of a network with global parameters ``given``; those of ``train`` are left open."""
         chosen = {(each.block, each.part): each.option for each in replacements}
         found = dict(given)
+        for name, (block, part) in self.sub_blocks().items():
+            found[name] = chosen.get((block, part), self.whole(part, block))
+        return found
+
+    def sub_blocks(self) -> dict[str, tuple[int, Part]]:
+        """The parameters that choose an option, by name, each with its sub-block."""
+        found: dict[str, tuple[int, Part]] = {}
+        names: Mapping[str, Part] = {"pattern": "attention", FEED_FORWARD: "feed_forward"}
         for name, _ in dimensions_in({"pattern": self.space.pattern, "model": self.space.model}, ""):
             base, _, block = name.removeprefix(".").rpartition(".")
-            part = {"pattern": "attention", FEED_FORWARD: "feed_forward"}.get(base)
-            if part is not None:
-                at = int(block)
-                found[name.removeprefix(".")] = chosen.get((at, part), self.whole(part, at))  # type: ignore[arg-type]
+            if (part := names.get(base)) is not None:
+                found[name.removeprefix(".")] = int(block), part
         return found
 
     def architecture(self, parameters: Mapping[str, Any]) -> Architecture:

@@ -56,6 +56,15 @@ class Setting:
     latency_ms: float
     added_ms: Mapping[tuple[Part, Any], float]  # by an option in one block
 
+    def as_plain(self) -> dict[str, Any]:
+        """For JSON, see :meth:`of_plain`."""
+        return {**vars(self), "added_ms": [[*kind, ms] for kind, ms in self.added_ms.items()]}
+
+    @classmethod
+    def of_plain(cls, given: Mapping[str, Any]) -> Setting:
+        """What :meth:`as_plain` gave."""
+        return cls(**{**given, "added_ms": {(part, option): ms for part, option, ms in given["added_ms"]}})
+
 
 def measure_settings(
     options: Options,
@@ -107,7 +116,7 @@ def predict_front(options: Options, library: Library, settings: Sequence[Setting
 
 def predict(options: Options, library: Library, setting: Setting, replacements: Sequence[Replacement]) -> Sum:
     """The predicted damage and latency of some replacements."""
-    damage = setting.damage + sum(_damage(library, each) for each in replacements)
+    damage = setting.damage + sum(damage_of(library, each) for each in replacements)
     added = sum(setting.added_ms[each.part, each.option] for each in replacements)
     return Sum(damage, setting.latency_ms + added, tuple(replacements))
 
@@ -158,11 +167,12 @@ def _choices(options: Options, library: Library, setting: Setting, block: int, p
     found = [Choice(None, 0.0, 0.0)]
     for option in options.of_block(part, block)[1:]:
         replacement = Replacement(block, part, option)
-        found.append(Choice(replacement, _damage(library, replacement), setting.added_ms[part, option]))
+        found.append(Choice(replacement, damage_of(library, replacement), setting.added_ms[part, option]))
     return found
 
 
-def _damage(library: Library, replacement: Replacement) -> float:
+def damage_of(library: Library, replacement: Replacement) -> float:
+    """The damage of a replacement that has been made, at least 0."""
     entry = library.entry(replacement)
     assert entry is not None, f"{replacement.name} has not been made"
     return max(entry.damage, 0.0)

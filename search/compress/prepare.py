@@ -14,7 +14,8 @@ from search.compress import CompressionSettings
 from search.compress.library import Library
 from search.compress.options import Options
 from search.compress.parent import taught_parent, trained_parent
-from search.compress.prediction import measure_settings, predict_front, spread
+from search.compress.prediction import Setting, measure_settings, predict_front, spread
+from search.compress.prior import library_prior
 from search.compress.teacher import digest, stored_teacher
 from search.costs.exclusive import torch_threads
 from search.costs.measured import MeasuredCosts
@@ -147,18 +148,31 @@ def stored_parent(
     )
 
 
-def predicted_parameters(
+def predicted_front(
     space: Space,
+    store: TrialStore,
     library: Library,
     costs: MeasuredCosts,
     deadline: Deadline,
     report: Callable[[str], None] = lambda text: None,
 ) -> list[dict[str, Any]]:
-    """The parameters of the networks of the predicted front that open a study, the parent's own first."""
+    """Predict what the networks of a study reach, as the prior of its sampler; latencies are measured once a study.
+
+    Returns:
+        The parameters of the networks of the predicted front that open the study, the parent's own first.
+    """
     options, settings = Options(space), _settings(space)
     if not settings.predicted or not library.is_complete:
         return []
-    measured = measure_settings(options, library, latencies_by(costs), report, deadline.is_over)
+
+    def measure() -> list[dict[str, Any]] | None:
+        found = measure_settings(options, library, latencies_by(costs), report, deadline.is_over)
+        return None if deadline.is_over() else [each.as_plain() for each in found]
+
+    if (stored := store.replacements(measure)) is None:
+        return []
+    measured = [Setting.of_plain(each) for each in stored]
+    store.prior = library_prior(options, library, measured)
     front = predict_front(options, library, measured)
     return [dict(each.parameters) for each in spread(front, settings.predicted)]
 

@@ -3,8 +3,9 @@
 A Gaussian process (GP) over the settings of architectures learns final losses from all learning curves: a partial curve
 is a noisy observation of its final loss (:mod:`search.samplers.curves`), as in freeze-thaw Bayesian optimisation
 (Swersky et al. 2014, arXiv:1406.3896). Costs and seconds are predicted by regression on FLOPs with a GP on the
-residuals. What is started, paused and resumed follows from this one posterior; its mathematics are on one page of
-``search/samplers/README.md``.
+residuals. Where the history has a prior, the GP's mean is linear in the predicted damage, and the regression of latency
+is on the predicted latency. What is started, paused and resumed follows from this one posterior; its mathematics are on
+one page of ``search/samplers/README.md``.
 
 Limits: O(n^3) time in the number of trials, of which at most ``MAX_TRIALS`` are used.
 """
@@ -24,7 +25,7 @@ from search.samplers.cost_model import fit_cost, predict_cost
 from search.samplers.curves import extrapolate_final_loss
 from search.samplers.encoding import Encoder
 from search.samplers.gaussian_process import fit_hyperparameters, gp_posterior, kernel_blocks, rbf_kernel
-from search.study.history import History
+from search.study.history import History, Prediction
 from search.study.records import Objectives, Record
 
 MAX_TRIALS = 150
@@ -76,6 +77,8 @@ class Posterior:
         history, train, features = self._history, self._train, self._features
         n, complete = len(train), history.complete[train]
         finals = clip_outliers(history.finals[train[complete]])
+        trend = linear_mean(self._damages, np.flatnonzero(complete), finals)
+        finals = finals - trend[:n][complete]
         middle, scale = standardization(finals, history.objectives)
         lengthscales, nugget = history.derived(
             f"loss over {self._count} settings",
@@ -87,14 +90,25 @@ class Posterior:
         similarity = np.zeros((n, len(history)))
         similarity[:, train[complete]] = kernel[:n, complete]
         y, y_std = extrapolate_final_loss(history, train, similarity)
-        y = clip_outliers(y)
+        y = clip_outliers(y) - trend[:n]
         middle, scale = standardization(y, history.objectives)
         between_trials = kernel[:n].copy()
         # An observation of a trial also tells what its settings do not explain: the nugget is shared with itself alone.
         kernel += nugget * (known[:, None] == train)
         blocks = chain([kernel], kernel_blocks(features[len(known) :], features[:n], scales))
         mean, variance = gp_posterior(blocks, between_trials, (y - middle) / scale, (y_std / scale) ** 2, nugget)
-        return middle + scale * mean, scale * np.sqrt(variance)
+        return trend + middle + scale * mean, scale * np.sqrt(variance)
+
+    @cached_property
+    def _predictions(self) -> Sequence[Prediction]:
+        """Of all that is described; empty without a prior."""
+        prior = self._history.prior
+        return [] if prior is None else [prior(each.parameters) for each in self._described]
+
+    @property
+    def _damages(self) -> Floats:
+        """``(all,)``: predicted; zeros without a prior. On a scale on which large ones count less: see the README."""
+        return np.sqrt([each.damage for each in self._predictions] or np.zeros(len(self._described)))
 
     def _unseen_costs(self, unseen: Sequence[Candidate | Record]) -> Floats:
         """``(unseen, costs)``: as counted, or predicted where they must be measured."""
@@ -131,6 +145,8 @@ class Posterior:
         ``log_y`` ``(train,)`` are observed logarithms.
         """
         size = self._size
+        if name == "latency_ms" and self._predictions:
+            size = np.log([each.latency_ms for each in self._predictions])
         first = np.argsort(self._train)[: len(log_y) - len(log_y) % REFIT_COSTS]  # the same, whenever it is fitted
         fitted = self._history.derived(
             f"{name} over {self._count} settings",
@@ -145,6 +161,21 @@ def training_rows(history: History) -> NDArray[np.intp]:
     last = history.losses[np.arange(len(history)), np.maximum(history.epochs, 1) - 1]
     rows = np.flatnonzero((history.epochs > 0) & np.isfinite(last) & np.isfinite(history.costs).all(axis=1))
     return rows[np.argsort(-history.epochs[rows], kind="stable")][:MAX_TRIALS]
+
+
+def linear_mean(predicted: Floats, rows: NDArray[np.intp], y: Floats) -> Floats:
+    """A linear function ``(all,)`` of what is predicted, which is 0 on average over ``rows``.
+
+    Its slope is that of least squares on the observations ``y`` ``(rows,)``, with one more for a slope of 0, and not
+    below 0: ``S_py / S_pp * n / (n + 1)``. Without observations it is 0.
+    """
+    n = len(rows)
+    if not n:
+        return np.zeros_like(predicted)
+    centred = predicted - predicted[rows].mean()
+    squares = float((centred[rows] ** 2).sum())
+    slope = float(centred[rows] @ (y - y.mean())) / squares if squares > 0 else 0.0
+    return np.asarray(max(slope, 0.0) * n / (n + 1) * centred)
 
 
 def clip_outliers(y: Floats) -> Floats:

@@ -6,8 +6,8 @@ Rows are added and updated one at a time, so that a decision does not read all r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,15 @@ from search.pareto import Floats, Mask
 from search.study.records import Objectives, Record, State
 
 T = TypeVar("T")
+
+
+class Prediction(NamedTuple):
+    """What is predicted of an architecture before any trial."""
+
+    damage: float  # the larger, the worse the final loss; in a unit of its own
+    latency_ms: float
+
+
 COLUMNS: dict[str, Any] = {  # columns besides costs and losses, with their initial values
     "numbers": np.intp(0),
     "finals": math.inf,
@@ -35,10 +44,12 @@ class History:
     Attributes:
         available_s: seconds left for training; a paused trial that needs more is not resumed.
         budget_used: share of the run's time budget that is used up; 0 if there is none.
+        prior: what is predicted of an architecture, by its parameters; None where nothing is.
     """
 
     def __init__(self, objectives: Objectives) -> None:
         self.objectives, self.available_s, self.budget_used = objectives, math.inf, 0.0
+        self.prior: Callable[[Mapping[str, Any]], Prediction] | None = None
         self._rows: dict[int, int] = {}
         self._records: dict[int, Record] = {}
         self._columns = {name: np.full(0, value) for name, value in COLUMNS.items()}

@@ -86,6 +86,16 @@ class SharedAttributes:
         )
         return epochs
 
+    def replacements(self, compute: Callable[[], list[dict[str, Any]] | None]) -> list[dict[str, Any]] | None:
+        """What replacements of sub-blocks do, measured for a compression; None where ``compute()`` has no result yet.
+
+        ``compute()`` if it is not stored yet, and then stored.
+        """
+        found = self.study.user_attrs.get("replacements")
+        if found is None and (found := compute()) is not None:
+            found = get_or_set_attr(self.study, "replacements", lambda: found)
+        return found
+
     def hardware(self, compute: Callable[[], str]) -> str:
         """The name of the hardware that latencies are measured on; ``compute()`` if not stored yet, and then stored."""
         return str(get_or_set_attr(self.study, "hardware", compute))

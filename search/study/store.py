@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from itertools import pairwise, zip_longest
 from typing import Any
@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.study import requeue
 from search.study.attributes import OpenTrial, lost, read_record
-from search.study.history import History
+from search.study.history import History, Prediction
 from search.study.processes import WORKER, worker_name
 from search.study.records import COUNTED, Objectives, Record, State, Timing
 from search.study.shared import SharedAttributes
@@ -32,10 +32,14 @@ class TrialStore(SharedAttributes):
 
     Args:
         study: in any storage.
+
+    Attributes:
+        prior: of its histories; see there.
     """
 
     def __init__(self, study: optuna.Study) -> None:
         super().__init__(study)
+        self.prior: Callable[[Mapping[str, Any]], Prediction] | None = None
         self._ended: dict[int, Record] = {}
         self._history: History | None = None
         self._lock = threading.Lock()  # of what follows, which the thread of the status line reads too
@@ -106,6 +110,7 @@ class TrialStore(SharedAttributes):
         """
         if self._history is None:
             self._history = History(objectives)
+        self._history.prior = self.prior
         with self._lock:
             self._update()
             for number in sorted(self._changed):
