@@ -27,6 +27,7 @@ from search.pruning import Pruner
 from search.report.answers import Description
 from search.report.environment import environment
 from search.report.imbalance import describe_imbalance
+from search.report.sparsity import describe_sparsity
 from search.samplers.candidates import Pool
 from search.samplers.seeded import seeded_sampler
 from search.study import warm_start
@@ -186,7 +187,7 @@ def build_search(
         learner=learner,
         deadline=deadline,
     )
-    notes = [*describe_imbalance(task), *notes]
+    notes = [*describe_imbalance(task), *describe_sparsity(space), *notes]
     return Components(store, search, costs, tracking, learner.weights, measuring, baselines, notes)
 
 

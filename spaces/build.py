@@ -15,12 +15,13 @@ from spaces.dimensions import ConfigError, check_whole
 from spaces.instantiate import check_arguments, instantiate
 from spaces.models.config import EMBEDDING_SETTINGS
 from spaces.models.quantization import quantize
+from spaces.models.sparsity import DENSE, sparsify
 from spaces.relative import in_tokens
 from spaces.schema import shown
 from spaces.space import ROLES, Space
 from spaces.tasks import Task
 
-OF_BLOCKS = ("depth", "heads", "causal", "quantization")  # settings of model that its class does not take
+OF_BLOCKS = ("depth", "heads", "causal", "quantization", "sparsity")  # settings of model that its class does not take
 
 
 def build(architecture: Architecture, task: Task, *, seed: int = 0) -> nn.Module:
@@ -209,6 +210,6 @@ def _model(architecture: Architecture, task: Task, mechanism: Callable[[str, str
     mechanisms = {f"{role}_mechanisms" if role else "mechanisms": blocks[role] for role in blocks}
     network = instantiate(nn.Module, settings, "model", spec=task.spec, **mechanisms)
     try:
-        return quantize(network, given.get("quantization", "none"))
+        return quantize(sparsify(network, given.get("sparsity", DENSE)), given.get("quantization", "none"))
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error

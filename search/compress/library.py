@@ -27,6 +27,7 @@ from spaces.build import build, task_of
 from spaces.models.block import Block
 from spaces.models.inheritance import copy_matching, inherit, inherit_attention, keep_neurons
 from spaces.models.network import BlockNetwork
+from spaces.models.sparsity import DENSE, prune
 from spaces.tasks import Batch, Split, Task
 
 log = logging.getLogger(__name__)
@@ -130,6 +131,7 @@ class Library:
         for replacement in self._options.chosen(architecture):
             if (entry := self.entry(replacement)) is not None:
                 copy_matching(network.blocks[replacement.block], entry.weights)
+        prune(network, architecture["model"].get("sparsity", DENSE))
 
     @torch.no_grad()
     def damage_of(self, architecture: Mapping[str, Any]) -> float:

@@ -19,6 +19,7 @@ from spaces.tree import bounds_of, dimensions_in, draw
 Part = Literal["attention", "feed_forward"]
 PARTS: tuple[Part, ...] = ("attention", "feed_forward")
 FEED_FORWARD = "model.feed_forward"
+PRECISION = ("quantization", "sparsity")  # settings of model that the parent, which is in full precision, lacks
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ class Options:
 
     @cached_property
     def parent(self) -> Architecture:
-        """The network that nothing is left out of: its own mechanisms, the largest values, floating point."""
+        """The network that nothing is left out of: its own mechanisms, the largest values, floating point, dense."""
         largest, given = next(self.space.largest()), self.space.compression or {}
-        model = {name: value for name, value in largest["model"].items() if name != "quantization"}
+        model = {name: value for name, value in largest["model"].items() if name not in PRECISION}
         train = {**largest["train"], **(given.get("parent") or {}), "distillation": 0.0}
         pattern = list(given.get("pattern") or largest["pattern"])
         return {**largest, "model": model, "pattern": pattern, "attention": self._attention(pattern), "train": train}

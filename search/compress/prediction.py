@@ -15,7 +15,7 @@ from search.compress.library import Library
 from search.compress.options import PARTS, Options, Part, Replacement
 from spaces.architecture import Architecture, key
 
-VOCABULARY = "input.vocabulary"
+SAME_LATENCY = ("input.vocabulary", "model.sparsity")  # a smaller table is not read, nor zeros multiplied, faster
 MAX_SUMS = 5000  # kept per sub-block; of more, evenly spaced ones are
 
 
@@ -93,8 +93,7 @@ def measure_settings(
             break
         report(f"measuring the latency of replacements, {number} of {len(every)}")
         networks = [options.architecture(options.parameters(each, given)) for each in ([], *placed)]
-        # A smaller table of embeddings is not read faster.
-        network = key({name: value for name, value in given.items() if name != VOCABULARY})
+        network = key({name: value for name, value in given.items() if name not in SAME_LATENCY})
         if network not in measured:
             measured[network] = latencies(networks)
         whole, *others = measured[network]

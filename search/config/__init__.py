@@ -39,6 +39,7 @@ COSTS = {
     "memory_mb": CostText("memory", "MB", "peak memory (MB)"),
     "training_mb": CostText("memory of training", "MB", "peak memory of a training step (MB)"),
     "state_mb": CostText("state of decoding", "MB", "state of decoding after the last token (MB)"),
+    "nonzero": CostText("number of parameters that are not 0", "non-zero", "parameters that are not 0"),
     "file_mb": CostText("size of the weights", "MB", "weights (MB)"),
 }
 Output = Literal["quiet", "text", "verbose", "json"]  # how much a run prints

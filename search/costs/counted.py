@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from spaces.models.decoder import Decoder
+from spaces.models.sparsity import zeros
 from spaces.tasks import Task
 
 
@@ -95,9 +96,15 @@ def state_mb(network: nn.Module, task: Task) -> float:
     return sum(storages.values()) / 1e6
 
 
-ON_REQUEST: Mapping[str, Callable[[nn.Module, Task], float]] = {  # those that take longer than a forward pass
+def nonzero(network: nn.Module, task: Task) -> float:
+    """Parameters without those that ``model.sparsity`` has set to 0."""
+    return float(parameters(network) - zeros(network))
+
+
+ON_REQUEST: Mapping[str, Callable[[nn.Module, Task], float]] = {  # those that take long, or that few ask for
     "training_mb": training_mb,
     "state_mb": state_mb,
+    "nonzero": nonzero,
 }
 
 

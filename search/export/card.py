@@ -7,6 +7,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from search.costs.runtimes import quantization_of
@@ -14,9 +15,11 @@ from search.export.folder import Result
 from search.report.intervals import Sample
 from search.study.confirmations import Repetition
 from search.study.records import Objectives, Record
+from search.training.weights import read_tensors
 from spaces.architecture import describe
 from spaces.fingerprint import fingerprint
 from spaces.models.quantization import BY_PROGRAM, LAYERS
+from spaces.models.sparsity import DENSE
 from spaces.tasks import Task
 
 PACKAGES = ("paretoformer", "torch", "onnx", "onnxruntime", "onnxscript", "safetensors", "tokenizers", "numpy")
@@ -80,6 +83,7 @@ def card(origin: Origin, task: Task, settings: Mapping[str, Any], results: Seque
         "",
         *_without_cache(settings, results),
         *_quantization(trial),
+        *_sparsity(trial),
         "## Use",
         "",
         "```sh",
@@ -186,6 +190,19 @@ def _quantization(trial: Record) -> list[str]:
     else:
         return []
     return [text, ""]
+
+
+def _sparsity(trial: Record) -> list[str]:
+    sparsity = trial.architecture["model"].get("sparsity", DENSE)
+    if sparsity == DENSE:
+        return []
+    weights = read_tensors(Path(trial.weights))[0].values()
+    zeros, total = sum(int((each == 0).sum()) for each in weights), sum(each.numel() for each in weights)
+    return [
+        f"`model.sparsity={sparsity}`: {zeros} of the {total} weights are 0 ({zeros / total:.1%}). They are stored and"
+        " multiplied like others, so the latencies above do not follow.",
+        "",
+    ]
 
 
 def _latency(trial: Record) -> str:
