@@ -59,6 +59,7 @@ ONLY_IN = {  # a package and the files that may import it
         "search/study/database.py",
         "search/study/postgresql.py",
         "search/study/retrying.py",
+        "search/study/set_once.py",
         "search/study/storage.py",
     },
 }

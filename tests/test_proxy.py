@@ -15,7 +15,6 @@ import grpc
 import optuna
 import pytest
 from conftest import POSTGRESQL
-from optuna.storages import RDBStorage
 from optuna.storages._grpc.server import make_server
 from optuna.trial import TrialState
 from tiny_task import Reports, run_trials, tiny_search, tiny_study
@@ -27,6 +26,7 @@ from search.study.database import open_database
 from search.study.proxy import HEARTBEAT, ProxyStorage, address
 from search.study.requeue import fail_stale
 from search.study.retrying import StorageUnavailableError
+from search.study.set_once import SetOnceStorage
 from search.study.storage import open_read_only
 from spaces.dimensions import ConfigError
 
@@ -43,7 +43,7 @@ def free_port():
 @contextlib.contextmanager
 def served(database, port):
     """A server in this process."""
-    storage = open_database(database, RDBStorage)
+    storage = open_database(database, SetOnceStorage)
     server = make_server(optuna.storages.get_storage(storage), "127.0.0.1", port, ThreadPoolExecutor(4))
     server.start()
     try:
@@ -188,7 +188,7 @@ def test_a_server_that_does_not_answer_a_call_is_away(url, monkeypatch):
     study, answer = tiny_study(url), threading.Event()
     study._storage.wait_s = 0
     monkeypatch.setattr(proxy, "CALL_S", 0.05)
-    monkeypatch.setattr(RDBStorage, "set_study_user_attr", lambda *_: answer.wait())
+    monkeypatch.setattr(SetOnceStorage, "set_study_user_attr", lambda *_: answer.wait())
     with pytest.raises(StorageUnavailableError, match="Deadline Exceeded"):
         study.set_user_attr("a", 1)
     answer.set()

@@ -94,6 +94,22 @@ def test_a_shared_attribute_is_computed_once(url):
     assert get_or_set_attr(second, "ceilings", lambda: [9.9]) == [1.5]
 
 
+@pytest.mark.slow
+def test_of_workers_that_compute_a_shared_attribute_at_the_same_time_the_first_one_sets_it(url):
+    first, second = tiny_study(url, identity={"seed": 0}), tiny_study(url, identity={"seed": 0})
+
+    def compute():
+        get_or_set_attr(first, "id", lambda: "first")
+        return "second"
+
+    assert get_or_set_attr(second, "id", compute) == "first"
+    second.set_user_attr("identity", '{"seed": 1}')
+    assert first.user_attrs["identity"] == '{"seed": 0}'
+    second.set_user_attr("run_end", 1)
+    second.set_user_attr("run_end", 2)  # the latest one counts
+    assert first.user_attrs["run_end"] == 2
+
+
 def test_parameters_are_queued_for_new_studies_only(url):
     study = tiny_study(url)
     TrialStore(study).enqueue_first([{"depth": 7}, {"depth": 3}])

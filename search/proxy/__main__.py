@@ -27,12 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import optuna
 
     from search.study.database import open_database
+    from search.study.set_once import SetOnceStorage
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         # Not retried here: each worker retries its own calls, and notices when it takes too long.
         url = asked.storage or default_storage()
-        storage = open_database(url, optuna.storages.RDBStorage, connections=THREADS)
+        storage = open_database(url, SetOnceStorage, connections=THREADS)
     except ConfigError as error:
         return refuse(error)
     print(f"Workers reach it by storage.url=grpc://{asked.host}:{asked.port}; Ctrl-C ends it.", flush=True)  # noqa: T201

@@ -15,9 +15,10 @@ from typing import Any
 
 import sqlalchemy
 from optuna.distributions import json_to_distribution
-from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
+
+from search.study.set_once import SetOnceStorage
 
 PAGE = 250  # trials
 MAX_INCLUDED = 500  # ids in one condition, of which databases accept only so many
@@ -31,7 +32,7 @@ CHILDREN: dict[Any, tuple[str, ...]] = {  # the tables of a trial's fields, and 
 distribution_of = lru_cache(maxsize=1024)(json_to_distribution)
 
 
-class PagedStorage(RDBStorage):
+class PagedStorage(SetOnceStorage):
     """See :class:`optuna.storages.RDBStorage`."""
 
     def _get_trials(

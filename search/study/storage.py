@@ -19,6 +19,7 @@ from search.study.database import connect, open_database, parse
 from search.study.paged import PagedStorage
 from search.study.records import Direction
 from search.study.retrying import Retrying, RetryingStorage
+from search.study.set_once import SET_ONCE
 from spaces.dimensions import ConfigError
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def open_study(
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(list(directions))
         study.set_user_attr("identity", json.dumps(identity))
-        known = study.user_attrs["identity"]  # read again: another worker may have written it first
+        known = study.user_attrs["identity"]  # read again: another worker may have set it first
     differing = list(_differences(json.loads(known), json.loads(json.dumps(identity))))
     if differing:
         lines = "\n".join(f"  {line}" for line in differing)
@@ -166,11 +167,10 @@ def _differences(stored: object, given: object, where: str = "") -> Iterable[str
 
 
 def get_or_set_attr(study: optuna.Study, name: str, compute: Callable[[], Any]) -> Any:
-    """An attribute that all workers of a study share; set to ``compute()`` if it is missing."""
+    """An attribute, one of ``SET_ONCE``, that all workers of a study share; set to ``compute()`` if it is missing."""
+    assert name in SET_ONCE, name
     if name not in study.user_attrs:
-        value = compute()
-        if name not in study.user_attrs:
-            study.set_user_attr(name, value)
+        study.set_user_attr(name, compute())  # unless another worker was faster
     return study.user_attrs[name]
 
 
