@@ -88,7 +88,8 @@ FILES = [  # the content of a space's file, and parts of the message
     (b"null: 4", ["mine.yaml: a key is null or of another type that no key can have; write text"]),
     (b"model: 1\nmodel: 2", ["mine.yaml: line 2: found duplicate key model"]),
     (b"model: '${a: <}'", ["model: token recognition error at: '<'; write an interpolation such as ${seed}, or"]),
-    (b"model: ${nope}", ["space.model: Interpolation key 'nope' not found"]),
+    (b"model: ${nope}", ["space.model: Interpolation key 'nope' not found; write that of a key, such as ${seed}, "]),
+    (b"model: ${nope:1}", ["space.model: Unsupported interpolation type nope; write that of a key, such as ${seed}, "]),
     (b"model: '${scale:1,2}'", ["${scale:...}: 2 values; it takes one for each of tiny, small, base"]),
 ]
 # Each takes up to a second; every sixth does so in the quick suite.

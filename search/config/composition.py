@@ -10,7 +10,14 @@ from typing import Any
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import GrammarParseError, KeyValidationError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    GrammarParseError,
+    InterpolationKeyError,
+    KeyValidationError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    UnsupportedInterpolationType,
+)
 
 from search.config import GROUPS, check_no_password, option_names
 from spaces.dimensions import ConfigError
@@ -88,8 +95,10 @@ def _in_one_line(error: BaseException) -> str:
     first, *_ = str(error).strip().splitlines() or [type(error).__name__]
     if not isinstance(error, OmegaConfBaseException):
         return _DETAILS.sub("", str(error)).strip() or first
+    place = f"{error.full_key}: " if error.full_key else ""
+    if isinstance(error, InterpolationKeyError | UnsupportedInterpolationType):
+        return f"{place}{first}; write that of a key, such as ${{seed}}, ${{oc.env:NAME}} or ${{scale:1,2,3}}"
     if isinstance(error, GrammarParseError):
-        place = f"{error.full_key}: " if error.full_key else ""
         return f"{place}{first}; write an interpolation such as ${{seed}}, or \\${{ for the characters themselves"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}=???: it must have a value"
@@ -97,7 +106,7 @@ def _in_one_line(error: BaseException) -> str:
     if kind == ConfigError.__name__ and reason:  # which names the key that is the cause
         return reason
     reason = reason.strip("'\"") or first
-    return f"{error.full_key}: {reason}" if error.full_key else reason
+    return f"{place}{reason}"
 
 
 def invalid_files(arguments: Sequence[str]) -> Iterator[str]:
