@@ -21,7 +21,8 @@ from spaces.schema import shown
 from spaces.space import ROLES, Space
 from spaces.tasks import Task
 
-OF_BLOCKS = ("depth", "heads", "causal", "quantization", "sparsity")  # settings of model that its class does not take
+# Settings of model that its class does not take.
+OF_BLOCKS = ("depth", "heads", "causal", "class_tokens", "quantization", "sparsity")
 
 
 def build(architecture: Architecture, task: Task, *, seed: int = 0) -> nn.Module:
@@ -164,7 +165,9 @@ def _shape(architecture: Architecture, task: Task, role: str = "") -> Shape:
     model, spec = _model_settings(architecture), task.spec
     stride = model.get("stride", 1)
     check_whole(1, stride=stride)
-    length = -(-spec.length // stride)
+    class_tokens = model.get("class_tokens", 0)
+    check_whole(0, class_tokens=class_tokens)
+    length = -(-spec.length // stride) + class_tokens
     if role == "decoder":
         length = spec.answer_length or length
     causal = role == "decoder" or ((spec.causal or model.get("causal") is True) and not role)

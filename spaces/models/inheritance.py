@@ -74,7 +74,7 @@ def copy_positions(network: BlockNetwork, weights: Mapping[str, Tensor]) -> None
 @torch.no_grad()
 def copy_tokens(network: PretrainedEncoder, parent: PretrainedEncoder) -> None:
     """Copy the embeddings of the tokens that a network with a trimmed vocabulary has in common with its parent."""
-    if network.kept_ids == parent.kept_ids or network.kept_ids is None:
+    if network.kept_ids == parent.kept_ids or network.kept_ids is None or not network.tokens or not parent.tokens:
         return
     rows = {number: row for row, number in enumerate(parent.kept_ids or range(parent.tokens.num_embeddings))}
     for row, number in enumerate(network.kept_ids):

@@ -23,6 +23,7 @@ from spaces.models.block import Block, FeedForward
 from spaces.models.checkpoint import Checkpoint
 from spaces.models.encoder import pool
 from spaces.models.network import BlockNetwork
+from spaces.models.patch_embedding import PatchEmbedding
 from spaces.tasks import Batch, TaskSpec
 
 Weights = tuple[Tensor, Tensor | None]  # weight and bias
@@ -71,10 +72,11 @@ class PretrainedEncoder(BlockNetwork):
                 raise ValueError(f"{name}={value!r}: it must be {', '.join(accepted)}")
         _check_fit(source, spec, mechanisms, width)
         self.pooling = pooling
-        self.kept_ids = spec.kept_ids
-        rows = source.vocabulary if spec.kept_ids is None else len(spec.kept_ids)
-        self.tokens = nn.Embedding(rows, width)
-        self.positions = nn.Parameter(torch.zeros(spec.length, width)) if source.family.positions else None
+        self.kept_ids, rows = spec.kept_ids, source.vocabulary if spec.kept_ids is None else len(spec.kept_ids)
+        self.patches = PatchEmbedding(source, spec) if source.image else None
+        self.tokens = None if source.image else nn.Embedding(rows, width)
+        positions = source.family.positions and not source.image
+        self.positions = nn.Parameter(torch.zeros(spec.length, width)) if positions else None
         self.embedding_norm = _norm(source) if source.family.embedding_norm else None
         self.layers: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
             _block(mechanism, source, kept_features(share, source.hidden), dropout)
@@ -85,16 +87,20 @@ class PretrainedEncoder(BlockNetwork):
         self.head = nn.Linear(width, spec.classes)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
-        self.tokens.weight.requires_grad_(train_embeddings)
+        if self.tokens is not None:
+            self.tokens.weight.requires_grad_(train_embeddings)
         if not self.head.weight.is_meta:
             self._load(source, kept_layers(source.depth, len(mechanisms), layers))
 
     @torch.no_grad()
     def _load(self, source: Checkpoint, numbers: Sequence[int]) -> None:
-        tokens, positions = source.embeddings()
-        self.tokens.weight.copy_(tokens if self.kept_ids is None else tokens[list(self.kept_ids)])
-        if self.positions is not None and positions is not None:
-            self.positions.copy_(positions[: len(self.positions)])
+        if self.patches is not None:
+            self.patches.load(source)
+        if self.tokens is not None:
+            tokens, positions = source.embeddings()
+            self.tokens.weight.copy_(tokens if self.kept_ids is None else tokens[list(self.kept_ids)])
+            if self.positions is not None and positions is not None:
+                self.positions.copy_(positions[: len(self.positions)])
         for norm, name in (
             (self.embedding_norm, source.family.embedding_norm),
             (self.final_norm, source.family.final_norm),
@@ -111,6 +117,9 @@ class PretrainedEncoder(BlockNetwork):
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """See :class:`BlockNetwork`."""
+        if self.tokens is None:
+            assert self.patches is not None
+            return self.dropout(self.patches(batch.inputs)), None
         x = self.tokens(batch.inputs)
         if self.positions is not None:
             x = x + self.positions[: batch.inputs.shape[1]]
@@ -198,32 +207,38 @@ def important_neurons(up: Tensor, down: Tensor, count: int, *, gate: Tensor | No
 
 
 def _check_fit(source: Checkpoint, spec: TaskSpec, mechanisms: Sequence[Mechanism], width: int) -> None:
-    if spec.vocabulary is None or spec.per_token or spec.answer_length is not None or spec.subtasks:
-        raise ValueError("a pretrained encoder classifies texts: this task is another one")
-    if max(spec.vocabulary, 1 + max(spec.kept_ids or [0])) > source.vocabulary:
-        sizes = f"{spec.vocabulary} tokens, the checkpoint's table has {source.vocabulary}"
-        raise ValueError(
-            f"the task has {sizes}; take the checkpoint's tokenizer, space.input.tokens={source.tokenizer}"
-        )
-    if spec.length > source.positions:
-        raise ValueError(f"length={spec.length}: the checkpoint has {source.positions} positions")
+    if source.image is None:
+        _check_texts(source, spec)
     if len(mechanisms) > source.depth:
         raise ValueError(f"depth={len(mechanisms)}: the checkpoint has {source.depth} layers")
     if width != source.width:
         raise ValueError(f"width={width}: it must be the checkpoint's, {source.width}")
     for mechanism in mechanisms:
+        if mechanism.length != spec.length + source.class_tokens:
+            given = f"class_tokens={mechanism.length - spec.length}"
+            raise ValueError(f"{given}: it must be the checkpoint's, {source.class_tokens}")
         heads = mechanism.width // mechanism.head_dim
         if heads != source.heads:
             raise ValueError(f"heads={heads}: it must be the checkpoint's, {source.heads}")
         if isinstance(mechanism, QKVMechanism) and mechanism.kv_heads not in (mechanism.heads, source.kv_heads):
-            raise ValueError(
-                f"kv_heads={mechanism.kv_heads}: the checkpoint has {source.kv_heads} heads of keys and values"
-            )
+            has = f"the checkpoint has {source.kv_heads} heads of keys and values"
+            raise ValueError(f"kv_heads={mechanism.kv_heads}: {has}")
         if mechanism.causal < source.causal:
             raise ValueError("causal=False: the checkpoint attends to earlier tokens only; give model.causal=true")
         if isinstance(mechanism, PairsAttention) and is_rotary(mechanism.rotary) != source.rotary:
             wanted = str(source.rotary).lower()
             raise ValueError(f"rope={str(not source.rotary).lower()}: for this checkpoint it must be {wanted}")
+
+
+def _check_texts(source: Checkpoint, spec: TaskSpec) -> None:
+    if spec.vocabulary is None or spec.per_token or spec.answer_length is not None or spec.subtasks:
+        raise ValueError("this checkpoint classifies texts: this task is another one")
+    if max(spec.vocabulary, 1 + max(spec.kept_ids or [0])) > source.vocabulary:
+        sizes = f"{spec.vocabulary} tokens, the checkpoint's table has {source.vocabulary}"
+        advice = f"take the checkpoint's tokenizer, space.input.tokens={source.tokenizer}"
+        raise ValueError(f"the task has {sizes}; {advice}")
+    if spec.length > source.positions:
+        raise ValueError(f"length={spec.length}: the checkpoint has {source.positions} positions")
 
 
 def _copy(module: nn.Linear | nn.LayerNorm | nn.RMSNorm, weights: Weights) -> None:
