@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from csv_files import table
@@ -73,11 +75,16 @@ def test_what_was_encoded_before_gets_the_features_of_a_new_encoder():
         table = {
             name: kinds[i][random.integers(len(kinds[i]))] for i, name in enumerate("edcba") if random.random() < 0.9
         }
-        held = [*held, table][-12:] if step % 20 else [table, table]
+        if step % 3:
+            table["train.epochs"] = step % 5
+        each = SimpleNamespace(settings=table, costs={"flops": 1.0 + step})
+        held = [*held, each][-12:] if step % 20 else [each, each]
         some = [held[i] for i in random.permutation(len(held))]
-        found, expected = encoder.encode(some), encode(some)
-        assert [np.asarray(each).tolist() for each in found] == [np.asarray(each).tolist() for each in expected]
-        assert len(encoder._tables) <= 4 * len(some), "others are forgotten"
+        found, expected = encoder.encode(some), encode([each.settings for each in some])
+        assert [np.asarray(each).tolist() for each in found[:3]] == [np.asarray(each).tolist() for each in expected]
+        assert found.flops.tolist() == [each.costs["flops"] for each in some]
+        np.testing.assert_array_equal(found.epochs, [each.settings.get("train.epochs", np.nan) for each in some])
+        assert len(encoder._described) <= 4 * len(some), "others are forgotten"
 
 
 def test_the_distance_of_two_patterns_is_the_share_of_blocks_that_differ():
@@ -151,12 +158,12 @@ def test_hyperparameters_are_not_fitted_to_few_observations():
     assert (lengthscales.tolist(), nugget) == ([LENGTHSCALE] * 3, NUGGET)
 
 
-def test_what_is_computed_in_place_and_once_has_the_bits_of_the_formulas():
+def test_what_is_computed_in_place_and_once_equals_the_formulas():
     random = np.random.default_rng(0)
     x, scales = random.normal(size=(40, 5)), random.uniform(0.3, 3, 5)
     a, b = x / scales, x[:7] / scales
     squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
-    assert np.array_equal(rbf_kernel(x, x[:7], scales), np.exp(-0.5 * np.maximum(squared, 0.0)))
+    np.testing.assert_allclose(rbf_kernel(x, x[:7], scales), np.exp(-0.5 * np.maximum(squared, 0.0)), rtol=1e-12)
 
     mean, std, best = random.normal(size=40), random.uniform(0.1, 2, 40), random.normal(size=9)
     z = (best - mean[:, None]) / std[:, None]

@@ -18,7 +18,14 @@ from search.pruning.gain_rate import GainRate
 from search.pruning.none import NoPruner
 from search.samplers import candidates, posterior, surrogate
 from search.samplers.candidates import Candidate, Draw, Pool
-from search.samplers.posterior import Posterior, clip_outliers, linear_mean, standardization
+from search.samplers.posterior import (
+    Posterior,
+    clip_outliers,
+    linear_mean,
+    standardization,
+    trainable_rows,
+    training_rows,
+)
 from search.samplers.surrogate import MIN_COMPLETE, SurrogateSampler, ehvi_per_second, most_per_second, preference
 from search.study.history import History, Prediction
 from search.study.records import Record
@@ -141,6 +148,51 @@ def test_the_model_generalises_to_unseen_settings():
 
 def _network(row):
     return network_key(TABLE.architectures[row])
+
+
+@pytest.mark.parametrize("most", [10, 20, 47, 48])
+def test_of_many_trials_the_model_learns_from_the_best_and_evenly_from_the_others(monkeypatch, most):
+    monkeypatch.setattr(posterior, "MAX_TRIALS", most)
+    known = history(range(40), paused=range(40, 48))
+    rows = training_rows(known, trainable_rows(known))
+    assert len(rows) == len(set(rows.tolist())) == most
+    assert (np.diff(known.epochs[rows]) <= 0).all(), "the longest trained come first"
+    losses = known.losses[np.arange(48), known.epochs - 1]
+    left, best = set(range(48)), []
+    while left and most < 48:  # non-dominated sorting
+        front = [
+            row
+            for row in sorted(left)
+            if not any(
+                losses[other] <= losses[row]
+                and known.costs[other, 0] <= known.costs[row, 0]
+                and (losses[other], known.costs[other, 0]) != (losses[row], known.costs[row, 0])
+                for other in left
+            )
+        ]
+        best.append(front)
+        left -= set(front)
+    sorted_rows = [row for front in best for row in front]
+    inside = [front for front in best if sorted_rows.index(front[-1]) < most // 2]
+    assert {row for front in inside for row in front} <= set(rows.tolist())
+    others = np.flatnonzero(~np.isin(np.arange(48), sorted_rows[: most // 2]))
+    assert {others[0], others[-1]} <= set(rows.tolist()), "the oldest and the newest trial"
+
+
+def test_hyperparameters_are_fitted_again_however_many_trials_there_are(monkeypatch):
+    monkeypatch.setattr(posterior, "MAX_TRIALS", 10)
+    fits = []
+    fit = posterior.fit_hyperparameters
+    monkeypatch.setattr(posterior, "fit_hyperparameters", lambda *given: fits.append(len(given[-1])) or fit(*given))
+    known, unseen = history(range(20)), [candidate(47)]
+    before = [Posterior(known, NO_PAUSED, unseen).mean for _ in range(3)]
+    assert fits == [10]
+    best = int(np.argmax(TABLE.finals(0)))
+    known.add(record(99, best))
+    after = Posterior(known, NO_PAUSED, [candidate(best)])
+    assert fits == [10, 10]
+    assert abs(after.mean[0] - TABLE.objectives.loss(TABLE.finals(0)[best])) < 0.1, "the newest trial is learned from"
+    assert (before[0] == before[2]).all()
 
 
 def test_unmeasured_costs_are_predicted_from_flops():

@@ -27,11 +27,12 @@ BLOCK = 512  # candidates at a time, so that their covariances stay in the proce
 def rbf_kernel(a: Floats, b: Floats, scales: Floats) -> Floats:
     """``k(x, x') = exp(-1/2 sum_j (x_j - x'_j)^2 / l_j^2)`` ``(a, b)``, with a length scale for each feature."""
     a, b = a / scales, b / scales
-    values: Floats = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)
-    values -= 2 * a @ b.T
-    np.maximum(values, 0.0, out=values)
-    values *= -0.5
-    return np.exp(values, out=values)
+    # One product has the whole exponent, a.b - |a|^2 / 2 - |b|^2 / 2: passes over the memory would take longer.
+    left = np.column_stack([a, -0.5 * (a**2).sum(axis=1), np.ones(len(a))])
+    right = np.column_stack([b, np.ones(len(b)), -0.5 * (b**2).sum(axis=1)])
+    exponent: Floats = left @ right.T
+    np.minimum(exponent, 0.0, out=exponent)
+    return np.exp(exponent, out=exponent)
 
 
 def kernel_blocks(a: Floats, b: Floats, scales: Floats) -> Iterator[Floats]:

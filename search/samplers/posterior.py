@@ -7,7 +7,7 @@ residuals. Where the history has a prior, the GP's mean is linear in the predict
 is on the predicted latency. What is started, paused and resumed follows from this one posterior; its mathematics are on
 one page of ``search/samplers/README.md``.
 
-Limits: O(n^3) time in the number of trials, of which at most ``MAX_TRIALS`` are used.
+Limits: O(n^3) time in the number of trials, of which at most ``MAX_TRIALS`` are used, chosen anew for each decision.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from search.pareto import Floats
+from search.pareto import Floats, iter_fronts
 from search.samplers.candidates import Candidate
 from search.samplers.cost_model import fit_cost, predict_cost
 from search.samplers.curves import extrapolate_final_loss
@@ -28,7 +28,7 @@ from search.samplers.gaussian_process import fit_hyperparameters, gp_posterior, 
 from search.study.history import History, Prediction
 from search.study.records import Objectives, Record
 
-MAX_TRIALS = 150
+MAX_TRIALS = 150  # that the model is fitted to
 PRIOR_STD = 0.25  # of final losses, as a share of the metric's range, counted as PRIOR_TRIALS observations
 PRIOR_TRIALS = 4.0
 PRIOR_MEAN_TRIALS = 1.0  # observations that the prior mean counts as, which is the middle of the metric's range
@@ -60,12 +60,17 @@ class Posterior:
         *,
         forget: int | None = None,
     ) -> None:
-        train = training_rows(history)
-        self._history, self._train = history, train if forget is None else train[train != forget]
+        trainable = trainable_rows(history)
+        self._trainable = trainable if forget is None else trainable[trainable != forget]
+        self._history, self._train = history, training_rows(history, self._trainable)
         known, records = np.concatenate([self._train, rows]), history.records()
-        self._described = [*(records[row] for row in known), *unseen]
         encoder = history.derived("settings", 0, Encoder)
-        self._features, self._owners, self._count = encoder.encode([each.settings for each in self._described])
+        self._described = [*(records[row] for row in known), *unseen]
+        encoded = encoder.encode(self._described)
+        self._features, self._owners, self._count = encoded[:3]
+        self._size = np.log(np.nan_to_num(encoded.flops, nan=1.0))
+        most = history.losses.shape[1]
+        self._epochs = np.nan_to_num(encoded.epochs, nan=most)[len(known) :]
         n = len(self._train)
         mean, std = self._final_losses(known)
         self.mean, self.std = mean[n:], std[n:]
@@ -82,7 +87,7 @@ class Posterior:
         middle, scale = standardization(finals, history.objectives)
         lengthscales, nugget = history.derived(
             f"loss over {self._count} settings",
-            len(finals),
+            int(np.count_nonzero(history.complete)),
             lambda: fit_hyperparameters(features[:n][complete], self._owners, self._count, (finals - middle) / scale),
         )
         scales = lengthscales[self._owners]
@@ -124,20 +129,13 @@ class Posterior:
 
     def _unseen_seconds(self, unseen: Sequence[Candidate | Record]) -> Floats:
         """``(unseen,)``: seconds of a whole training: at a trial's own speed, or predicted."""
-        history = self._history
-        most = history.losses.shape[1]
-        last = np.array([each.settings.get("train.epochs", most) for each in unseen])
+        history, last = self._history, self._epochs
         if all(isinstance(each, Record) for each in unseen):
             own = [history.row(each.number) for each in unseen if isinstance(each, Record)]
             return np.asarray(history.seconds[own] / np.maximum(history.epochs[own], 1) * last)
         with np.errstate(divide="ignore"):
             log_epoch_s = np.log(history.seconds[self._train] / np.maximum(history.epochs[self._train], 1))
         return np.asarray(np.exp(self._predict_from_size(log_epoch_s, "seconds")[-len(unseen) :]) * last)
-
-    @cached_property
-    def _size(self) -> Floats:
-        """``(all,)``: log FLOPs."""
-        return np.asarray(np.log([each.costs.get("flops", 1.0) for each in self._described]))
 
     def _predict_from_size(self, log_y: Floats, name: str) -> Floats:
         """``(all,)``: a quantity on a log scale, see :mod:`search.samplers.cost_model`.
@@ -147,20 +145,45 @@ class Posterior:
         size = self._size
         if name == "latency_ms" and self._predictions:
             size = np.log([each.latency_ms for each in self._predictions])
-        first = np.argsort(self._train)[: len(log_y) - len(log_y) % REFIT_COSTS]  # the same, whenever it is fitted
+        order = np.argsort(self._train)
+        count = len(self._trainable) - len(self._trainable) % REFIT_COSTS
+        first = order[self._train[order] <= np.sort(self._trainable)[count - 1]] if count else order[:0]
         fitted = self._history.derived(
             f"{name} over {self._count} settings",
-            len(first),
+            count,
             lambda: fit_cost(self._features, self._owners, self._count, size, log_y, first),
         )
         return predict_cost(self._features, self._owners, size, log_y, fitted)
 
 
-def training_rows(history: History) -> NDArray[np.intp]:
-    """Rows to fit the model to: those with a finite metric and known costs, the longest trained first."""
-    last = history.losses[np.arange(len(history)), np.maximum(history.epochs, 1) - 1]
+def trainable_rows(history: History) -> NDArray[np.intp]:
+    """Rows that a model can be fitted to: those with a finite metric and known costs, the longest trained first."""
+    last = _last_losses(history)
     rows = np.flatnonzero((history.epochs > 0) & np.isfinite(last) & np.isfinite(history.costs).all(axis=1))
-    return rows[np.argsort(-history.epochs[rows], kind="stable")][:MAX_TRIALS]
+    return rows[np.argsort(-history.epochs[rows], kind="stable")]
+
+
+def training_rows(history: History, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Those of ``rows`` that the model is fitted to, in the same order: all, or ``MAX_TRIALS`` of more.
+
+    Half of these are the first ones in non-dominated sorting by loss and costs, among which the next trials are
+    searched for; the others are spread evenly over the rest, so that the model knows what is worse, too.
+    """
+    if len(rows) <= MAX_TRIALS:
+        return rows
+    points = np.column_stack([_last_losses(history)[rows], history.costs[rows]])
+    chosen = np.zeros(len(rows), dtype=np.bool_)
+    for front in iter_fronts(points):
+        chosen[front[: MAX_TRIALS // 2 - np.count_nonzero(chosen)]] = True
+        if np.count_nonzero(chosen) == MAX_TRIALS // 2:
+            break
+    rest = np.flatnonzero(~chosen)
+    chosen[rest[np.linspace(0, len(rest) - 1, MAX_TRIALS - np.count_nonzero(chosen)).round().astype(np.intp)]] = True
+    return rows[chosen]
+
+
+def _last_losses(history: History) -> Floats:
+    return history.losses[np.arange(len(history)), np.maximum(history.epochs, 1) - 1]
 
 
 def linear_mean(predicted: Floats, rows: NDArray[np.intp], y: Floats) -> Floats:
