@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from search.costs.meter import Meter
-from search.costs.modes import check_decodes
+from search.costs.modes import check_mode
 from search.costs.runtimes import EXECUTED_BY, check_runtimes, quantization_of
 from search.training.check import validate_settings
 from search.training.divergence import reason_to_prune
@@ -52,8 +52,8 @@ def validate_latency(meter: Meter, space: Space, task: Task) -> None:
                 f"model.quantization={quantization} is executed by the run-time {' or '.join(needed)} alone, and"
                 f" latency.runtimes has {', '.join(meter.runtimes)}; add it, or choose latency=fastest"
             )
-    if meter.mode == "decode":
-        check_decodes(build(next(space.largest()), task))
+    if meter.mode != "forward":
+        check_mode(meter.mode, build(next(space.largest()), task))
     if meter.length is None:
         return
     for given in {key(corner.get("input") or {}): corner for corner in space.corners()}.values():

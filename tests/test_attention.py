@@ -6,6 +6,7 @@ Exceptions are fields of its row, with the reason, never an ``if`` in a test.
 from __future__ import annotations
 
 import cmath
+import copy
 import functools
 import importlib
 import inspect
@@ -390,6 +391,43 @@ def test_decode_step_gives_the_outputs_of_forward(row):
 
 
 @decoding_rows
+@pytest.mark.parametrize("n", [1, 7, 32, LENGTH])
+def test_prefill_equals_decoding_token_by_token(row, n):
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 2e-5)):
+        mechanism, x = row.build(), tokens(LENGTH, dtype=dtype)
+        mechanism = mechanism.double() if dtype == torch.float64 else mechanism  # not to(), which casts complex numbers
+        expected, expected_cache = Mechanism.prefill(_token_by_token(mechanism), x[:, :n])
+        outputs, cache = mechanism.prefill(x[:, :n])
+        close(outputs, expected, tolerance)
+        assert cache.position == expected_cache.position == n
+        for tensor, each in zip(cache.tensors, expected_cache.tensors, strict=True):
+            close(tensor, each, tolerance)
+        for token in x[:, n:].unbind(1):
+            y, cache = mechanism.decode_step(token, cache)
+            expected_y, expected_cache = mechanism.decode_step(token, expected_cache)
+            close(y, expected_y, tolerance)
+
+
+def _token_by_token(mechanism):
+    """A shallow copy that reads a prompt token by token, as a mechanism without ``mix_prompt`` does."""
+    plain = copy.copy(mechanism)
+    plain.mix_prompt = functools.partial(Mechanism.mix_prompt, plain)
+    return plain
+
+
+@parametrize(
+    [row for row in ROWS if row.causal and not row.no_decoding and row.mechanism.mix_prompt is not Mechanism.mix_prompt]
+)
+def test_a_prompt_is_read_without_steps(row):
+    calls, mechanism = [], row.build()
+    mechanism.mix_step = calls.append
+    mechanism.prefill(tokens(9))
+    assert not calls
+    with pytest.raises(ValueError, match=f"{LENGTH + 1} tokens: .* length={LENGTH}"):
+        mechanism.prefill(tokens(LENGTH + 1))
+
+
+@decoding_rows
 def test_a_decode_cache_is_immutable_and_can_be_indexed_by_sample(row):
     mechanism, x = row.build(), tokens(9, batch=3)
     cache = mechanism.init_cache(3)
@@ -428,6 +466,8 @@ def test_a_mechanism_without_decoding_raises_the_reason(row):
     reason = row.no_decoding or "causal=False: only a causal mechanism can decode token by token"
     with pytest.raises(ValueError, match=reason):
         row.build().init_cache(2)
+    with pytest.raises(ValueError, match=reason):
+        row.build().prefill(tokens(2))
 
 
 def test_a_mechanism_with_mix_only_refuses_decoding_and_cross_attention():

@@ -250,8 +250,10 @@ def test_delta_scan_in_chunks_and_step_by_step_equals_the_recurrence_with_gradie
     ]
     expected = torch.stack(heads).unflatten(0, (2, 2))
     expected_grads = torch.autograd.grad((expected * towards).sum(), leaves)
+    states = []
     for chunk in CHUNKS:
-        out = delta_scan(*leaves, chunk=chunk)
+        out, state = delta_scan(*leaves, chunk=chunk)
+        states.append(state)
         close(out, expected)
         for grad, expected_grad in zip(torch.autograd.grad((out * towards).sum(), leaves), expected_grads, strict=True):
             close(grad, expected_grad)
@@ -261,14 +263,16 @@ def test_delta_scan_in_chunks_and_step_by_step_equals_the_recurrence_with_gradie
         out, memory = delta_step(*(y[:, :, i : i + 1] for y in leaves), memory)
         outs.append(out)
     close(torch.cat(outs, dim=2), expected)
+    for state in states:
+        close(state, memory)
 
 
 def test_the_delta_rule_overwrites_the_value_of_one_key_only():
     written, asked = (torch.eye(4, dtype=torch.float64)[keys] for keys in ([0, 1, 0, 2, 0, 1], [0, 0, 1, 0, 2, 0]))
     q, k, values = asked[None, None], written[None, None], normal(6, E)
     ones, zeros = torch.ones(1, 1, 6, dtype=torch.float64), torch.zeros(1, 1, 6, dtype=torch.float64)
-    close(delta_scan(q, k, values[None, None], ones, zeros, chunk=4)[0, 0], values[[0, 0, 1, 2, 3, 4]])
-    halves = delta_scan(q, k, values[None, None], ones / 2, zeros, chunk=4)[0, 0]
+    close(delta_scan(q, k, values[None, None], ones, zeros, chunk=4)[0][0, 0], values[[0, 0, 1, 2, 3, 4]])
+    halves = delta_scan(q, k, values[None, None], ones / 2, zeros, chunk=4)[0][0, 0]
     close(halves[3], values[0] / 4 + values[2] / 2)
 
 
@@ -276,7 +280,7 @@ def test_the_delta_rule_with_orthogonal_keys_equals_the_scan():
     keys = torch.eye(N, dtype=torch.float64).expand(2, 2, N, N)
     queries, decay = normal(2, 2, N, N), DECAYS["mild"]
     close(
-        delta_scan(queries, keys, VALUES, STRENGTHS, decay, chunk=5),
+        delta_scan(queries, keys, VALUES, STRENGTHS, decay, chunk=5)[0],
         scan(queries, keys, STRENGTHS[..., None] * VALUES, decay),
     )
 
@@ -284,7 +288,7 @@ def test_the_delta_rule_with_orthogonal_keys_equals_the_scan():
 def test_the_delta_rule_is_stable_with_identical_keys():
     keys = torch.nn.functional.normalize(torch.ones(1, 1, 500, D), dim=-1)
     values, ones = normal(1, 1, 500, E, dtype=torch.float32), torch.ones(1, 1, 500)
-    close(delta_scan(keys, keys, values, ones, torch.zeros(1, 1, 500)), values, 1e-4)
+    close(delta_scan(keys, keys, values, ones, torch.zeros(1, 1, 500))[0], values, 1e-4)
 
 
 @pytest.mark.parametrize("decay", ["token", "none"])

@@ -252,6 +252,18 @@ def test_decode_step_gives_the_logits_of_forward(kind, knobs, settings):
 
 
 @decoding
+@pytest.mark.parametrize("settings", [{}, {"positions": "sinusoidal"}, {"positions": "none"}, {"ngrams": 3}])
+@pytest.mark.parametrize("n", [1, 2, LENGTH])
+def test_prefill_equals_decoding_token_by_token(kind, knobs, settings, n):
+    network = model(Decoder, mechanisms(kind, causal=True, **knobs), CAUSAL, **settings)
+    ids = torch.randint(CLASSES, (3, n))
+    cache = network.init_cache(3)
+    for token in ids.unbind(1):
+        logits, cache = network.decode_step(token, cache)
+    torch.testing.assert_close(network.prefill(ids), (logits, cache), atol=1e-5, rtol=1e-5)
+
+
+@decoding
 def test_greedy_generation_takes_the_argmax_of_forward(kind, knobs):
     network = model(Decoder, mechanisms(kind, causal=True, **knobs), CAUSAL)
     ids = prompt = torch.randint(CLASSES, (3, 4))

@@ -5,7 +5,7 @@ import torch
 from tiny_task import FirstToken
 
 from search.costs.latency import MeasuredLatency
-from search.costs.modes import MODES, check_decodes
+from search.costs.modes import MODES, check_mode
 from spaces.attention import Shape
 from spaces.attention.softmax import SoftmaxAttention
 from spaces.dimensions import ConfigError
@@ -42,6 +42,13 @@ def test_decode_gives_the_logits_of_the_last_token_after_all_others_every_time()
         torch.testing.assert_close(use()[0], expected)
 
 
+def test_prefill_gives_the_logits_of_the_token_after_the_last_one():
+    network, batch = decoder(), TASK.sample(3)
+    with torch.inference_mode():
+        expected = network(batch)[:, -1]
+    torch.testing.assert_close(MODES["prefill"](network, TASK, batch)()[0], expected)
+
+
 def test_a_training_step_has_gradients_and_restores_the_mode():
     network = encoder()
     use = MODES["train_step"](network, TASK, TASK.sample(3))
@@ -57,8 +64,9 @@ def test_a_training_step_is_slower_than_a_prediction_and_other_networks_than_lan
         mode: MeasuredLatency(mode=mode, **settings).measure(encoder(), TASK).ms for mode in ("forward", "train_step")
     }
     assert ms["train_step"] > ms["forward"]
-    with pytest.raises(ConfigError, match=r"latency.mode=decode: Encoder is no language model"):
-        check_decodes(encoder())
-    check_decodes(decoder())
-    with pytest.raises(ValueError, match="mode='sleep': it must be forward, decode or train_step"):
+    for mode in ("prefill", "decode"):
+        with pytest.raises(ConfigError, match=rf"latency.mode={mode}: Encoder is no language model"):
+            check_mode(mode, encoder())
+        check_mode(mode, decoder())
+    with pytest.raises(ValueError, match="mode='sleep': it must be forward, prefill, decode or train_step"):
         MeasuredLatency(mode="sleep")

@@ -88,10 +88,8 @@ def state_mb(network: nn.Module, task: Task) -> float:
     """What a language model keeps of a sequence of full length to decode the next token, in megabytes; 0 of others."""
     if not isinstance(network, Decoder):
         return 0.0
-    cache = network.init_cache(1)
     with evaluating(network), torch.no_grad():
-        for ids in task.sample().inputs.unbind(1):
-            _, cache = network.decode_step(ids, cache)
+        _, cache = network.prefill(task.sample().inputs)
     storages = {tensor.data_ptr(): tensor.nbytes for tensor in tree_leaves(cache) if isinstance(tensor, Tensor)}
     return sum(storages.values()) / 1e6
 

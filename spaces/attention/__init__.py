@@ -14,7 +14,7 @@ only, so a decoder may pass all its tokens or one at a time, needs no causal mas
 **Decoding token by token** (optional, causal mechanisms only): ``init_cache`` gives the :class:`DecodeCache` before the
 first token, ``decode_step`` maps a token and a cache to an output and the next cache. The outputs are those of
 ``forward``. Caches are immutable: a step does not change the cache it was given, so several continuations may share
-one.
+one. ``prefill`` reads several tokens at once, from the first one on, and gives the cache after them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from spaces.dimensions import check_whole
@@ -77,7 +78,7 @@ class Mechanism(nn.Module, ABC):
 
     A subclass implements :meth:`mix`; for cross-attention also :meth:`source_tensors` and :meth:`mix_source`, or else
     the class attribute ``no_cross_attention`` gives the reason; for decoding :meth:`initial_tensors` and
-    :meth:`mix_step`, or else ``no_decoding``.
+    :meth:`mix_step`, or else ``no_decoding``, and :meth:`mix_prompt`, if it can read several tokens at once.
 
     Args:
         shape: the sizes, and whether it is causal.
@@ -169,6 +170,23 @@ class Mechanism(nn.Module, ABC):
         y, tensors = self.mix_step(x[:, None], cache)
         return y[:, 0], DecodeCache(cache.position + 1, tensors)
 
+    def prefill(self, x: Tensor) -> tuple[Tensor, DecodeCache]:
+        """Read a prompt, whose tokens are the first ones.
+
+        Args:
+            x: ``(batch, n, width)`` with ``1 <= n <= length``, without padding.
+
+        Returns:
+            The outputs of :meth:`forward`, up to rounding, and the cache after the last token.
+
+        Raises:
+            ValueError: the prompt is too long, or the mechanism cannot decode token by token.
+        """
+        self._check_length(x)
+        self.init_cache(len(x))
+        y, tensors = self.mix_prompt(x)
+        return y, DecodeCache(x.shape[1], tensors)
+
     def initial_tensors(self, batch: int) -> tuple[Tensor, ...]:
         """The tensors of :meth:`init_cache`.
 
@@ -180,6 +198,14 @@ class Mechanism(nn.Module, ABC):
     def mix_step(self, x: Tensor, cache: DecodeCache) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Implement :meth:`decode_step` for ``x`` ``(batch, 1, width)``: the output and the next tensors."""
         raise NotImplementedError
+
+    def mix_prompt(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Implement :meth:`prefill`: the outputs and the tensors of the cache; token by token unless overridden."""
+        cache, outputs = self.init_cache(len(x)), []
+        for token in x.unbind(1):
+            y, cache = self.decode_step(token, cache)
+            outputs.append(y)
+        return torch.stack(outputs, dim=1), cache.tensors
 
     def new_zeros(self, *shape: int) -> Tensor:
         """Zeros on the device and in the precision of the parameters."""

@@ -13,12 +13,10 @@ from torch import Tensor, nn
 
 from spaces.attention import DecodeCache, Shape
 from spaces.attention.kernels.blocks import in_blocks, joined, listed_keys, masked_keys, neighbours_plan
-from spaces.attention.kernels.pairs import appended
-from spaces.attention.kernels.rotary import rotary
-from spaces.attention.projections import QKVMechanism
+from spaces.attention.kernels.kv_cache import KVCacheMechanism
 
 
-class AdaptiveSpanAttention(QKVMechanism):
+class AdaptiveSpanAttention(KVCacheMechanism):
     """Windowed attention whose soft mask falls to 0 with distance; the spans are initialised to half of ``max_span``.
 
     Args:
@@ -37,7 +35,7 @@ class AdaptiveSpanAttention(QKVMechanism):
         ramp: int = 32,
         rope: bool = False,
     ) -> None:
-        super().__init__(shape)
+        super().__init__(shape, rope=rope)
         length = shape.length
         if not 0 <= max_span < length:
             raise ValueError(f"max_span={max_span}: with length {length} it must be 0..{length - 1}")
@@ -45,7 +43,6 @@ class AdaptiveSpanAttention(QKVMechanism):
             raise ValueError(f"ramp={ramp}: it must be at least 1")
         self.max_span, self.ramp = max_span, ramp
         self.span_logits = nn.Parameter(torch.zeros(shape.heads))
-        self.rotary = rotary(shape.head_dim, length, enabled=rope)
         # Queries are processed in blocks, each against the blocks of keys that its window covers. Longer blocks compute
         # more masked logits, shorter ones make less efficient matrix products.
         self.block_size = min(length, max(16, min(64, max_span)))
@@ -72,15 +69,13 @@ class AdaptiveSpanAttention(QKVMechanism):
         output: Tensor = self.output(joined(mixed, x).flatten(2))
         return output
 
-    def initial_tensors(self, batch: int) -> tuple[Tensor, ...]:
-        """Empty keys and values, ``(batch, heads, 0, head_dim)``."""
-        return (self.new_zeros(batch, self.heads, 0, self.head_dim),) * 2
+    def kept_tokens(self, n: int) -> int:
+        """The last ``max_span`` tokens before the last one, and itself."""
+        return self.max_span + 1
 
     def mix_step(self, x: Tensor, cache: DecodeCache) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Attend to the last ``max_span`` tokens and to itself; older keys and values are dropped."""
-        q, k = (self.split_heads(self.rotary(each(x), cache.position)) for each in (self.query, self.key))
-        v = self.split_heads(self.value(x))
-        keys, values = (cached[:, :, -self.max_span - 1 :] for cached in appended(cache.tensors, (k, v)))
+        """Attend to the last ``max_span`` tokens and to itself."""
+        q, (keys, values) = self.queries(x, cache.position), self.with_token(x, cache)
         distance = torch.arange(keys.shape[2] - 1, -1, -1, device=x.device)[None]
         masked = torch.zeros_like(distance, dtype=torch.bool)
         return self.output(self.merge_heads(self._attend(q, keys, values, distance, masked))), (keys, values)

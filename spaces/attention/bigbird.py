@@ -15,13 +15,11 @@ from torch import Tensor
 
 from spaces.attention import DecodeCache, Shape
 from spaces.attention.kernels.blocks import ABSENT, attend_to_blocks, count_blocks, neighbours_plan
-from spaces.attention.kernels.pairs import appended
-from spaces.attention.kernels.rotary import rotary
-from spaces.attention.projections import QKVMechanism
+from spaces.attention.kernels.kv_cache import KVCacheMechanism
 from spaces.attention.softmax import softmax_attention
 
 
-class BigBirdAttention(QKVMechanism):
+class BigBirdAttention(KVCacheMechanism):
     """Attention to neighbouring, random and global blocks.
 
     Args:
@@ -45,13 +43,12 @@ class BigBirdAttention(QKVMechanism):
         global_blocks: int = 2,
         rope: bool = False,
     ) -> None:
-        super().__init__(shape)
+        super().__init__(shape, rope=rope)
         blocks = count_blocks(shape.length, block_size)
         for name, value in (("random_blocks", random_blocks), ("global_blocks", global_blocks)):
             if not 0 <= value <= blocks:
                 raise ValueError(f"{name}={value}: with {blocks} blocks it must be 0..{blocks}")
         self.block_size, self.global_tokens = block_size, global_blocks * block_size
-        self.rotary = rotary(shape.head_dim, shape.length, enabled=rope)
         self.plan: Tensor
         self.register_buffer("plan", _plan(blocks, random_blocks, global_blocks, causal=shape.causal))
 
@@ -66,15 +63,12 @@ class BigBirdAttention(QKVMechanism):
         output: Tensor = self.output(mixed.flatten(2))
         return output
 
-    def initial_tensors(self, batch: int) -> tuple[Tensor, ...]:
-        """Empty keys and values, ``(batch, heads, 0, head_dim)``; all are kept, as later blocks may attend to any."""
-        return (self.new_zeros(batch, self.heads, 0, self.head_dim),) * 2
-
     def mix_step(self, x: Tensor, cache: DecodeCache) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Attend to the blocks that the plan lists for the token's block; for a global block, to all tokens so far."""
-        q, k = (self.split_heads(self.rotary(each(x), cache.position)) for each in (self.query, self.key))
-        v = self.split_heads(self.value(x))
-        tensors = appended(cache.tensors, (k, v))
+        """Attend to the blocks that the plan lists for the token's block; for a global block, to all tokens so far.
+
+        All keys and values are kept, as later blocks may attend to any.
+        """
+        q, tensors = self.queries(x, cache.position), self.with_token(x, cache)
         listed = self.plan[cache.position // self.block_size, :, None]
         at = (listed * self.block_size + torch.arange(self.block_size, device=x.device)).flatten()
         seen = (at >= 0) & (at <= cache.position)  # absent blocks have negative positions

@@ -50,15 +50,20 @@ class DeltaAttention(QKVMechanism):
             k = self.zero_padding(k, padding)
             log_decay = log_decay.masked_fill(padding[:, None], 0.0)
         if self.causal:
-            return self._project_output(delta_scan(q, k, v, strength, log_decay))
+            return self._project_output(delta_scan(q, k, v, strength, log_decay)[0])
         # Both directions as one batch: the loop over chunks is sequential, the batch dimension is parallel.
         q, k, v, strength, log_decay = (torch.cat([y, y.flip(2)]) for y in (q, k, v, strength, log_decay))
-        forward, backward = delta_scan(q, k, v, strength, log_decay).chunk(2)
+        forward, backward = delta_scan(q, k, v, strength, log_decay)[0].chunk(2)
         return self._project_output(forward + backward.flip(2))
 
     def initial_tensors(self, batch: int) -> tuple[Tensor, ...]:
         """The state ``S``, ``(batch, heads, head_dim, head_dim)``."""
         return (self.new_zeros(batch, self.heads, self.head_dim, self.head_dim),)
+
+    def mix_prompt(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The outputs of ``mix``, and the state."""
+        out, state = delta_scan(*self._inputs(x))
+        return self._project_output(out), (state,)
 
     def mix_step(self, x: Tensor, cache: DecodeCache) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One step of the recurrence."""
@@ -80,8 +85,10 @@ class DeltaAttention(QKVMechanism):
         return self.output(self.merge_heads(F.rms_norm(out, (self.head_dim,), eps=1e-6)))
 
 
-def delta_scan(q: Tensor, k: Tensor, v: Tensor, strength: Tensor, log_decay: Tensor, *, chunk: int = CHUNK) -> Tensor:
-    """The outputs ``q_t S_t`` of all tokens, ``(batch, heads, n, e)``, in chunks.
+def delta_scan(
+    q: Tensor, k: Tensor, v: Tensor, strength: Tensor, log_decay: Tensor, *, chunk: int = CHUNK
+) -> tuple[Tensor, Tensor]:
+    """The outputs ``q_t S_t`` of all tokens, ``(batch, heads, n, e)``, in chunks; the last state, as a second result.
 
     A token adds ``k_i u_i^T`` to the state, with ``u_i = b_i (v_i - the value stored under k_i)``. Within a chunk these
     ``u`` depend on each other through a triangular system (the paper's WY representation), which is solved in all
@@ -113,7 +120,7 @@ def delta_scan(q: Tensor, k: Tensor, v: Tensor, strength: Tensor, log_decay: Ten
         updates.append(from_values[:, :, i] - from_state[:, :, i] @ state)
         state = left[:, :, i, -1:] * state + k_to_end[:, :, i] @ updates[i]
     out = (q @ k.mT * between) @ torch.stack(updates, dim=2) + (q * left) @ torch.stack(states, dim=2)
-    return out.flatten(2, 3)[:, :, :n]
+    return out.flatten(2, 3)[:, :, :n], state
 
 
 def _solve_unit_lower(lower: Tensor, right: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.attention import DecodeCache, Shape
-from spaces.attention.kernels.scan import TokenDecay, scan, scan_step
+from spaces.attention.kernels.scan import TokenDecay, scan, scan_state, scan_step
 from spaces.attention.projections import QKVMechanism
 
 Decay = Literal["token", "constant"]
@@ -58,6 +58,11 @@ class GatedAttention(QKVMechanism):
     def initial_tensors(self, batch: int) -> tuple[Tensor, ...]:
         """The state, ``(batch, heads, head_dim, head_dim)``."""
         return (self.new_zeros(batch, self.heads, self.head_dim, self.head_dim),)
+
+    def mix_prompt(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The outputs of ``mix``, and the state."""
+        q, k, v, log_decay = self._inputs(x)
+        return self._project_output(scan(q, k, v, log_decay)), (scan_state(k, v, log_decay),)
 
     def mix_step(self, x: Tensor, cache: DecodeCache) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One step of the recurrence."""

@@ -45,7 +45,9 @@ class LinearAttention(QKVMechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """The weighted mean of the values."""
-        k, v = self._keys_and_values(x, padding)
+        return self._mix(x, *self._keys_and_values(x, padding))
+
+    def _mix(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q = self._queries(x)
         return self._project_output(scan(q, k, v) if self.causal else q @ (k.mT @ v))
 
@@ -88,6 +90,11 @@ class LinearAttention(QKVMechanism):
     def initial_tensors(self, batch: int) -> tuple[Tensor, ...]:
         """The sum over keys of features times values, ``(batch, heads, feature_dim, head_dim + 1)``."""
         return (self.new_zeros(batch, self.heads, self.feature_dim, self.head_dim + 1),)
+
+    def mix_prompt(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The outputs of ``mix``, and the state."""
+        k, v = self._keys_and_values(x, None)
+        return self._mix(x, k, v), (k.mT @ v,)
 
     def mix_step(self, x: Tensor, cache: DecodeCache) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One step of the recurrence."""

@@ -11,13 +11,11 @@ from torch import Tensor
 
 from spaces.attention import DecodeCache, Shape
 from spaces.attention.kernels.blocks import attend_to_blocks, count_blocks, neighbours_plan
-from spaces.attention.kernels.pairs import appended
-from spaces.attention.kernels.rotary import rotary
-from spaces.attention.projections import QKVMechanism
+from spaces.attention.kernels.kv_cache import KVCacheMechanism
 from spaces.attention.softmax import softmax_attention
 
 
-class LocalAttention(QKVMechanism):
+class LocalAttention(KVCacheMechanism):
     """Attention of each block to itself and to its neighbours.
 
     Args:
@@ -38,12 +36,11 @@ class LocalAttention(QKVMechanism):
         neighbours: int = 0,
         rope: bool = False,
     ) -> None:
-        super().__init__(shape)
+        super().__init__(shape, rope=rope)
         blocks = count_blocks(shape.length, block_size)
         if not 0 <= neighbours < blocks:
             raise ValueError(f"neighbours={neighbours}: with {blocks} blocks it must be 0..{blocks - 1}")
         self.block_size = block_size
-        self.rotary = rotary(shape.head_dim, shape.length, enabled=rope)
         plan = neighbours_plan(blocks, before=neighbours, after=0 if shape.causal else neighbours)
         self.plan: Tensor
         self.register_buffer("plan", plan, persistent=False)
@@ -56,17 +53,11 @@ class LocalAttention(QKVMechanism):
         output: Tensor = self.output(mixed.flatten(2))
         return output
 
-    def initial_tensors(self, batch: int) -> tuple[Tensor, ...]:
-        """Empty keys and values, ``(batch, heads, 0, head_dim)``."""
-        return (self.new_zeros(batch, self.heads, 0, self.head_dim),) * 2
+    def kept_tokens(self, n: int) -> int:
+        """The tokens so far of the last token's block, and the neighbours before."""
+        return (n - 1) % self.block_size + 1 + (self.plan.shape[1] - 1) * self.block_size
 
     def mix_step(self, x: Tensor, cache: DecodeCache) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Attend to the tokens so far of its block and to the neighbours before; older keys and values are dropped."""
-        q, k = (self.split_heads(self.rotary(each(x), cache.position)) for each in (self.query, self.key))
-        v = self.split_heads(self.value(x))
-        seen = cache.position % self.block_size + 1 + (self.plan.shape[1] - 1) * self.block_size
-        keys, values = (cached[:, :, -seen:] for cached in appended(cache.tensors, (k, v)))
-        return self.output(self.merge_heads(softmax_attention(q, keys, values, padding=None, causal=False))), (
-            keys,
-            values,
-        )
+        """Attend to the tokens so far of its block and to the neighbours before."""
+        q, tensors = self.queries(x, cache.position), self.with_token(x, cache)
+        return self.output(self.merge_heads(softmax_attention(q, *tensors, padding=None, causal=False))), tensors

@@ -13,12 +13,10 @@ from torch import Tensor, nn
 
 from spaces.attention import DecodeCache, Shape
 from spaces.attention.kernels.blocks import overlapping
-from spaces.attention.kernels.pairs import appended
-from spaces.attention.kernels.rotary import rotary
-from spaces.attention.projections import QKVMechanism
+from spaces.attention.kernels.kv_cache import KVCacheMechanism, appended
 
 
-class LongformerAttention(QKVMechanism):
+class LongformerAttention(KVCacheMechanism):
     """Sliding-window (banded) attention, plus attention to and from global tokens.
 
     Args:
@@ -41,7 +39,7 @@ class LongformerAttention(QKVMechanism):
         global_tokens: int = 0,
         rope: bool = False,
     ) -> None:
-        super().__init__(shape)
+        super().__init__(shape, rope=rope)
         width, length = shape.width, shape.length
         if not 0 <= window < length:
             raise ValueError(f"window={window}: with length {length} it must be 0..{length - 1}")
@@ -51,7 +49,6 @@ class LongformerAttention(QKVMechanism):
         if not 0 <= global_tokens <= length:
             raise ValueError(f"global_tokens={global_tokens}: with length {length} it must be 0..{length}")
         self.window, self.dilation, self.global_tokens, self.rope = window, dilation, global_tokens, rope
-        self.rotary = rotary(shape.head_dim, length, enabled=rope)
         if global_tokens:
             self.global_query = nn.Linear(width, width, bias=False)
             self.global_key = nn.Linear(width, width, bias=False)
@@ -62,6 +59,7 @@ class LongformerAttention(QKVMechanism):
         # Queries are processed in blocks, each against one slice of keys that covers all their windows. Measured for
         # windows of 8 to 32: blocks of 16 to 32 are fastest; larger ones compute more masked logits.
         self.block = max(16, window)
+        self.reach = window * dilation + 1  # tokens up to the farthest one of the window on the left
         self.ahead = 0 if shape.causal else window
         self.slice = window + self.block + self.ahead
         offset = torch.arange(self.slice) - torch.arange(self.block)[:, None]
@@ -89,21 +87,30 @@ class LongformerAttention(QKVMechanism):
         """Keys and values of the window; local and global ones of the global tokens."""
         return (self.new_zeros(batch, self.heads, 0, self.head_dim),) * (6 if self.global_tokens else 2)
 
+    def mix_prompt(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The outputs of ``mix``; keys and values as in :meth:`initial_tensors`."""
+        start = max(self.global_tokens, x.shape[1] - self.reach)
+        tensors: tuple[Tensor, ...] = self.keys_and_values(x[:, start:], start)
+        if self.global_tokens:
+            leading = x[:, : self.global_tokens]
+            tensors = *tensors, *self.keys_and_values(leading), *self._global_keys_and_values(leading)
+        return self.mix(x, None), tensors
+
+    def _global_keys_and_values(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
+        return self.split_heads(self.rotary(self.global_key(x), start)), self.split_heads(self.global_value(x))
+
     def mix_step(self, x: Tensor, cache: DecodeCache) -> tuple[Tensor, tuple[Tensor, ...]]:
         """A global token attends to the global tokens so far, any other token to all global tokens and its window."""
         recent, leading, leading_global = cache.tensors[:2], cache.tensors[2:4], cache.tensors[4:]
-        token = self.split_heads(self.rotary(self.key(x), cache.position)), self.split_heads(self.value(x))
+        token = self.keys_and_values(x, cache.position)
         if cache.position < self.global_tokens:
-            q, k = (
-                self.split_heads(self.rotary(each(x), cache.position)) for each in (self.global_query, self.global_key)
-            )
+            q = self.split_heads(self.rotary(self.global_query(x), cache.position))
             leading = appended(leading, token)
-            leading_global = appended(leading_global, (k, self.split_heads(self.global_value(x))))
+            leading_global = appended(leading_global, self._global_keys_and_values(x, cache.position))
             k, v = leading_global
         else:
-            q = self.split_heads(self.rotary(self.query(x), cache.position))
-            reach = self.window * self.dilation + 1
-            recent = tuple(cached[:, :, -reach:] for cached in appended(recent, token))
+            q = self.queries(x, cache.position)
+            recent = tuple(cached[:, :, -self.reach :] for cached in appended(recent, token))
             first = (recent[0].shape[2] - 1) % self.dilation  # the oldest whose distance is a multiple of the dilation
             k, v = (cached[:, :, first :: self.dilation] for cached in recent)
             if self.global_tokens:
@@ -148,11 +155,8 @@ class LongformerAttention(QKVMechanism):
         """Full attention of the global tokens, ``(batch, global_tokens, width)``."""
         leading = x[:, : self.global_tokens]
         seen = leading if self.causal else x  # all tokens before a global one are global
-        q, k = (
-            self.split_heads(self.rotary(self.global_query(leading))),
-            self.split_heads(self.rotary(self.global_key(seen))),
-        )
-        v = self.split_heads(self.global_value(seen))
+        q = self.split_heads(self.rotary(self.global_query(leading)))
+        k, v = self._global_keys_and_values(seen)
         mask = mask[:, None, None, : seen.shape[1]]
         if self.causal:
             mask = mask + mask.new_full((seen.shape[1], seen.shape[1]), -torch.inf).triu(1)

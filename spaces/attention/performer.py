@@ -48,9 +48,11 @@ class PerformerAttention(QKVMechanism):
         """The weighted mean of the values."""
         if not self.causal:
             return self._estimated(x, padding)
-        q = self._query_features(x)
-        k, v, largest = self._keys_and_values(x, padding)
-        largest = largest.cummax(-1).values
+        return self._mix_causally(x, *self._keys_and_values(x, padding))
+
+    def _mix_causally(self, x: Tensor, k: Tensor, v: Tensor, largest: Tensor) -> Tensor:
+        """Attention to earlier tokens, given :meth:`_keys_and_values`."""
+        q, largest = self._query_features(x), largest.cummax(-1).values
         # The maximum is minus infinity before the first token that is not padding; the state is 0 until then.
         log_decay = (-largest.diff(prepend=largest[..., :1])).nan_to_num(nan=0.0, neginf=0.0)
         return self._project_output(scan(q, _divided(k, largest), v, log_decay))
@@ -67,6 +69,11 @@ class PerformerAttention(QKVMechanism):
         """The state, ``(batch, heads, features, head_dim + 1)``, and the running maximum, ``(batch, heads, 1)``."""
         sums = self.new_zeros(batch, self.heads, self.directions.shape[1], self.head_dim + 1)
         return sums, self.new_zeros(batch, self.heads, 1) - torch.inf
+
+    def mix_prompt(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The outputs of ``mix``, the state and the maximum."""
+        k, v, largest = self._keys_and_values(x, None)
+        return self._mix_causally(x, k, v, largest), (_sums(k, v, largest), largest.amax(-1, keepdim=True))
 
     def mix_step(self, x: Tensor, cache: DecodeCache) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One step of the recurrence."""

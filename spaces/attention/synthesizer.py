@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.attention import DecodeCache, Mechanism, Shape
-from spaces.attention.kernels.pairs import appended, mask_logits
+from spaces.attention.kernels.kv_cache import appended
+from spaces.attention.kernels.pairs import mask_logits
 from spaces.attention.projections import init_key_from_query
 from spaces.attention.softmax import softmax_attention
 
@@ -79,25 +80,33 @@ class SynthesizerAttention(Mechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """The values, weighted by the synthesized weights."""
-        n, v = x.shape[1], self.split_heads(self.value(x))
+        return self._mix(x, self.split_heads(self.value(x)), self._dot_keys(x), padding)
+
+    def _mix(self, x: Tensor, v: Tensor, dot_keys: Sequence[Tensor], padding: Tensor | None) -> Tensor:
+        n = x.shape[1]
         if self.parts == ["random"]:
             mixed = _attend_by_table(self.table[:, :n, :n], v, padding=padding, causal=self.causal)
         elif self.parts == ["factorised"] and padding is None:
             mixed = _attend_by_factors(self.factors[0, :, :n], self.factors[1, :, :n], v, causal=self.causal)
         elif not {"random", "factorised_dense"} & set(self.parts):
             # Logits that are a matrix product are attention with the two factors as queries and keys.
-            q, k = self._queries_and_keys(x, self._dot_keys(x))
+            q, k = self._queries_and_keys(x, dot_keys)
             d = max(q.shape[-1], self.head_dim)  # the fused kernel needs equal head dims
             q, k, v = _zero_pad(q, d), _zero_pad(k, d), _zero_pad(v, d)
             mixed = softmax_attention(q, k, v, padding=padding, causal=self.causal, scale=1.0)[..., : self.head_dim]
         else:
-            mixed = mask_logits(self._logits(x, self._dot_keys(x)), padding, causal=self.causal).softmax(-1) @ v
+            mixed = mask_logits(self._logits(x, dot_keys), padding, causal=self.causal).softmax(-1) @ v
         output: Tensor = self.output(self.merge_heads(mixed))
         return output
 
     def initial_tensors(self, batch: int) -> tuple[Tensor, ...]:
         """Empty values and, for ``dot``, keys, ``(batch, heads, 0, head_dim)``."""
         return (self.new_zeros(batch, self.heads, 0, self.head_dim),) * (2 if "dot" in self.parts else 1)
+
+    def mix_prompt(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The outputs of ``mix``; values and, for ``dot``, keys."""
+        values, keys = self.split_heads(self.value(x)), self._dot_keys(x)
+        return self._mix(x, values, keys, None), (values, *keys)
 
     def mix_step(self, x: Tensor, cache: DecodeCache) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Attend to the cached tokens and to itself."""

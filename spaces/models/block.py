@@ -31,6 +31,10 @@ class NoAttention(Mechanism):
         """Zeros."""
         return torch.zeros_like(x), ()
 
+    def mix_prompt(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Zeros."""
+        return torch.zeros_like(x), ()
+
 
 class FeedForward(nn.Module):
     """Two projections with a nonlinearity between them, on ``(..., width)``.
@@ -123,6 +127,11 @@ class Block(nn.Module):
         """One token ``(batch, width)`` of a causal block, with norms first, to its output and the next cache."""
         mixed, cache = self.mechanism.decode_step(self.mechanism_input(x), cache)
         return self._after_mechanism((x + self.dropout(mixed))[:, None], source)[:, 0], cache
+
+    def prefill(self, x: Tensor, source: SourceCache | None = None) -> tuple[Tensor, DecodeCache]:
+        """The first tokens ``(batch, n, width)`` of a causal block, with norms first, and the cache after them."""
+        mixed, cache = self.mechanism.prefill(self.mechanism_input(x))
+        return self._after_mechanism(x + self.dropout(mixed), source), cache
 
     def _after_mechanism(self, x: Tensor, source: SourceCache | None) -> Tensor:
         if self.cross_mechanism is not None:

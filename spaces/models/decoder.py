@@ -53,6 +53,11 @@ class Decoder(Encoder):
         x, trunk = self.trunk.decode_step(self.embedding(recent, None)[0][:, -1], cache.trunk)
         return self.head(x), DecoderCache(recent, trunk)
 
+    def prefill(self, prompt: Tensor) -> tuple[Tensor, DecoderCache]:
+        """The first token ids, ``(batch, n)``, to the logits of the next token, ``(batch, classes)``, and the cache."""
+        x, trunk = self.trunk.prefill(self.embedding(prompt, None)[0])
+        return self.head(x), DecoderCache(prompt[:, -self.ngrams :], trunk)
+
     @torch.no_grad()
     def generate(
         self,
@@ -67,9 +72,7 @@ class Decoder(Encoder):
         With ``temperature`` 0 decoding is greedy; otherwise it samples, using ``generator``, from the softmax of the
         logits divided by the temperature.
         """
-        cache = self.init_cache(len(prompt))
-        for ids in prompt.unbind(1):
-            logits, cache = self.decode_step(ids, cache)
+        logits, cache = self.prefill(prompt)
         generated: list[Tensor] = []
         while len(generated) < max_new_tokens:
             if temperature:

@@ -132,6 +132,16 @@ class Trunk(nn.Module):
             caches.append(block_cache)
         return self.norm(x), TrunkCache(cache.position + 1, padded[:, 1:], tuple(caches))
 
+    def prefill(self, x: Tensor, sources: Sequence[SourceCache] = ()) -> tuple[Tensor, TrunkCache]:
+        """The first embedded tokens ``(batch, n, width)`` to the features of the last one, and the cache after it."""
+        x = self.positions(x)
+        context = F.pad(x, (0, 0, 2, 0))[:, -2:]
+        x, caches = self.short_convolution(x), []
+        for block, source in self._with(sources):
+            x, cache = block.prefill(x, source)
+            caches.append(cache)
+        return self.norm(x[:, -1]), TrunkCache(x.shape[1], context, tuple(caches))
+
     def _with(self, sources: Sequence[SourceCache]) -> Iterator[tuple[Block, SourceCache | None]]:
         """The blocks, each with its source cache, if there are any."""
         caches: Sequence[SourceCache | None] = sources or [None] * len(self.blocks)

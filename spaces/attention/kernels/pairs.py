@@ -7,26 +7,16 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from spaces.attention import DecodeCache, Shape, SourceCache
-from spaces.attention.kernels.rotary import refuse_cross_attention, rotary
-from spaces.attention.projections import QKVMechanism
+from spaces.attention import DecodeCache, SourceCache
+from spaces.attention.kernels.kv_cache import KVCacheMechanism
+from spaces.attention.kernels.rotary import refuse_cross_attention
 
 
-class PairsAttention(QKVMechanism):
+class PairsAttention(KVCacheMechanism):
     """Projections, rotary positions, decoding and cross-attention around :meth:`attend`, which a subclass implements.
 
-    Args:
-        kv_heads: heads of the keys and values, which groups of ``heads / kv_heads`` query heads share; ``heads`` unless
-            given.
-        rope: whether to apply rotary position embeddings; see :mod:`spaces.attention.kernels.rotary`.
-        kept_heads: share of the heads that exist.
+    The arguments are those of :class:`~spaces.attention.kernels.kv_cache.KVCacheMechanism`.
     """
-
-    def __init__(
-        self, shape: Shape, *, kv_heads: int | None = None, rope: bool = False, kept_heads: float = 1.0
-    ) -> None:
-        super().__init__(shape, kv_heads=kv_heads, kept_heads=kept_heads)
-        self.rotary = rotary(shape.head_dim, shape.length, enabled=rope)
 
     @abstractmethod
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool) -> Tensor:
@@ -42,40 +32,33 @@ class PairsAttention(QKVMechanism):
 
     def mix(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Attention to all tokens that are not padding."""
-        return self._attend(x, *self._keys_and_values(x), padding=padding, causal=self.causal)
+        return self._attend(x, *self.keys_and_values(x), padding=padding, causal=self.causal)
 
     def source_tensors(self, source: Tensor, padding: Tensor | None) -> tuple[Tensor, ...]:
         """The keys and values of the source, ``(batch, kv_heads, n, head_dim)``."""
         refuse_cross_attention(self.rotary)
-        return self._keys_and_values(source)
+        return self.keys_and_values(source)
 
     def mix_source(self, x: Tensor, cache: SourceCache) -> Tensor:
         """Attention to all tokens of the source that are not padding."""
         return self._attend(x, *cache.tensors, padding=cache.padding, causal=False)
 
-    def initial_tensors(self, batch: int) -> tuple[Tensor, ...]:
-        """Empty keys and values, ``(batch, kv_heads, 0, head_dim)``."""
-        return (self.new_zeros(batch, self.kv_heads, 0, self.head_dim),) * 2
+    def mix_prompt(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Attention to all tokens; their keys and values."""
+        tensors = self.keys_and_values(x)
+        return self._attend(x, *tensors, padding=None, causal=True), tensors
 
     def mix_step(self, x: Tensor, cache: DecodeCache) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Attend to the cached tokens and to itself."""
-        tensors = appended(cache.tensors, self._keys_and_values(x, cache.position))
+        tensors = self.with_token(x, cache)
         return self._attend(x, *tensors, padding=None, causal=False, start=cache.position), tensors
-
-    def _keys_and_values(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-        return self.split_heads(self.rotary(self.key(x), start)), self.split_heads(self.value(x))
 
     def _attend(
         self, x: Tensor, k: Tensor, v: Tensor, *, padding: Tensor | None, causal: bool, start: int = 0
     ) -> Tensor:
-        q = self.split_heads(self.rotary(self.query(x), start))
+        q = self.queries(x, start)
         output: Tensor = self.output(self.merge_heads(self.attend(q, k, v, padding=padding, causal=causal)))
         return output
-
-
-def appended(cached: tuple[Tensor, ...], token: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """A KV cache ``(batch, heads, n, d)`` with the keys and values ``(batch, heads, 1, d)`` of a token appended."""
-    return tuple(torch.cat(pair, dim=2) for pair in zip(cached, token, strict=True))
 
 
 def mask_logits(logits: Tensor, padding: Tensor | None, *, causal: bool) -> Tensor:

@@ -72,6 +72,13 @@ def _carried(states: Tensor, keep: Tensor) -> Tensor:
     return torch.stack(carried, dim=2)
 
 
+def scan_state(k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
+    """The state ``(batch, heads, d, e)`` after the last token, given the arguments of :func:`scan`."""
+    # Summed from the end: the weights of the latest tokens, the largest, have the smallest rounding errors.
+    until_end = F.pad(log_decay[..., 1:], (0, 1)).flip(-1).cumsum(-1).flip(-1)
+    return k.mT @ (v * until_end.exp()[..., None])
+
+
 def scan_step(q: Tensor, k: Tensor, v: Tensor, state: Tensor, log_decay: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """One token of :func:`scan`: its output, and the next ``state`` ``(batch, heads, d, e)``.
 
