@@ -1,8 +1,15 @@
 """Energy from counters, in a folder like that of Linux."""
 
+from itertools import count
+
 import pytest
+from tiny_task import SOFTMAX, TREE, FirstToken
 
 from search.costs.energy import millijoules, packages
+from search.costs.latency import FlopsLatency
+from search.costs.measured import MeasuredCosts, largest_costs
+from spaces.dimensions import ConfigError
+from spaces.space import Space
 
 
 @pytest.fixture
@@ -46,3 +53,31 @@ def test_the_energy_is_the_mean_over_the_calls(powercap):
 
 def test_without_counters_there_are_no_packages(tmp_path):
     assert packages(tmp_path / "nothing") == []
+
+
+@pytest.fixture
+def spending(powercap, monkeypatch):
+    """The counters of this machine: each reading is 2,000 microjoules, 2 mJ, above the one before."""
+    readings = count(step=2000)
+    monkeypatch.setattr("search.costs.energy.POWERCAP", powercap)
+    monkeypatch.setattr("search.costs.energy._microjoules", lambda folder: next(readings))
+    monkeypatch.setattr(millijoules, "__kwdefaults__", {"seconds": 0.0})
+
+
+def measured_energy():
+    return MeasuredCosts(FirstToken(), FlopsLatency(), also={"energy_mj"})
+
+
+def test_energy_is_a_cost_of_an_architecture_and_of_the_largest_ones(spending):
+    model = measured_energy()
+    assert model.costs(SOFTMAX).counted["energy_mj"] == pytest.approx(2 * 4.0)  # of two packages, 4 mJ each
+    assert "parameters" in model.costs(SOFTMAX).counted
+    assert "energy_mj" not in model.counted(SOFTMAX), "candidates are not measured"
+    assert largest_costs(Space(TREE), model, ["energy_mj"]) == [pytest.approx(8.0)]
+    assert "energy_mj" not in MeasuredCosts(FirstToken(), FlopsLatency()).costs(SOFTMAX).counted
+
+
+def test_energy_without_counters_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("search.costs.energy.POWERCAP", tmp_path / "nothing")
+    with pytest.raises(ConfigError, match=r"energy_mj: there are no energy counters \(RAPL\) in .*nothing that this"):
+        measured_energy()

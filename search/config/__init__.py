@@ -41,6 +41,7 @@ COSTS = {
     "state_mb": CostText("state of decoding", "MB", "state of decoding after the last token (MB)"),
     "nonzero": CostText("number of parameters that are not 0", "non-zero", "parameters that are not 0"),
     "file_mb": CostText("size of the weights", "MB", "weights (MB)"),
+    "energy_mj": CostText("energy", "mJ", "energy of a prediction (mJ)"),
 }
 Output = Literal["quiet", "text", "verbose", "json"]  # how much a run prints
 OUTPUTS = get_args(Output)

@@ -10,14 +10,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from spaces.dimensions import ConfigError
+
 POWERCAP = Path("/sys/class/powercap")
 SECONDS = 0.5  # of repeats between two readings, as counters are updated about every millisecond
 
 
-def packages(folder: Path = POWERCAP) -> list[Path]:
+def packages(folder: Path | None = None) -> list[Path]:
     """The folders of the processor packages whose counters can be read; empty where there are none."""
     found = []
-    for package in sorted(folder.glob("intel-rapl:*")):
+    for package in sorted((folder or POWERCAP).glob("intel-rapl:*")):
         if package.name.count(":") > 1:  # a part of a package
             continue
         try:
@@ -25,6 +27,20 @@ def packages(folder: Path = POWERCAP) -> list[Path]:
         except OSError:
             continue
         found.append(package)
+    return found
+
+
+def needed_packages() -> list[Path]:
+    """As :func:`packages`, of which there must be one.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not (found := packages()):
+        raise ConfigError(
+            f"energy_mj: there are no energy counters (RAPL) in {POWERCAP} that this user may read;"
+            " on most systems root alone may"
+        )
     return found
 
 

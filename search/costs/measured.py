@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from search.costs import Costs
-from search.costs.counted import count
+from search.costs.counted import count, evaluating
+from search.costs.energy import millijoules, needed_packages
+from search.costs.exclusive import measurement_lock
 from search.costs.latency import FlopsLatency
 from search.costs.meter import Latency, Meter
+from search.costs.modes import MODES
 from search.costs.runtimes import EAGER, NoRuntimeError, in_runtimes
 from search.study.records import Timing
 from spaces.architecture import Architecture, describe, network_key
@@ -20,6 +23,7 @@ from spaces.dimensions import ConfigError
 from spaces.space import Space
 from spaces.tasks import Task
 
+ENERGY = "energy_mj"
 MAX_PROGRAMS = 16  # networks whose programs are kept: enough for most fronts, which are measured again
 
 
@@ -31,7 +35,11 @@ class MeasuredCosts:
         task: provides the inputs.
         meter: measures or computes latency.
         host: name of the machine that is measured; empty for that of ``meter``.
-        also: costs that are counted on request alone, see :data:`search.costs.counted.ON_REQUEST`.
+        also: costs that are counted on request alone, see :data:`search.costs.counted.ON_REQUEST`, or ``energy_mj``,
+            which is measured.
+
+    Raises:
+        ConfigError: the energy cannot be measured.
     """
 
     task: Task
@@ -43,11 +51,21 @@ class MeasuredCosts:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "host", self.host or self.meter.host)
+        if ENERGY in self.also:
+            needed_packages()
 
     def costs(self, architecture: Architecture) -> Costs:
         """See :class:`~search.costs.CostModel`."""
         (timing,) = self.timings([architecture])
-        return Costs(self.counted(architecture), timing)
+        return Costs({**self.counted(architecture), **self.energy(architecture)}, timing)
+
+    def energy(self, architecture: Architecture) -> dict[str, float]:
+        """The energy of a prediction in PyTorch on this machine's CPU, if it was asked for."""
+        if ENERGY not in self.also:
+            return {}
+        network, task = build(dict(architecture), self.task), task_of(architecture, self.task)
+        with evaluating(network), measurement_lock():
+            return {ENERGY: millijoules(MODES["forward"](network, task, task.sample()), needed_packages())}
 
     def counted(self, architecture: Architecture) -> dict[str, float]:
         """Parameters, FLOPs and memory; counted once per network."""
@@ -112,12 +130,12 @@ def largest_costs(space: Space, model: MeasuredCosts, names: Sequence[str]) -> l
         ConfigError: none of them can be executed in any of the run-times.
     """
     largest, problem = [], ""
-    counts = set(names) != {"latency_ms"}  # of a generation, counting takes ten times as long as timing
+    counts = bool(set(names) - {"latency_ms", ENERGY})  # of a generation, counting takes ten times as long as timing
     for architecture in space.largest():
         try:
             (timing,) = model.timings([architecture])
             counted = model.counted(architecture) if counts else {}
-            largest.append({"latency_ms": timing.ms, **counted})
+            largest.append({"latency_ms": timing.ms, **counted, **model.energy(architecture)})
         except NoRuntimeError as error:
             problem = f"{describe(architecture)}: {error}"
     if not largest:
