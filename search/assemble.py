@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +51,7 @@ from spaces.instantiate import check_arguments, instantiate
 from spaces.space import Space
 from spaces.tasks import SPLITS, Task
 
+MEASURING_LARGEST = "measuring the largest networks"
 SPEED_SHARE = 0.03  # of the budget, for measuring the speed of training
 
 
@@ -64,7 +64,6 @@ class Components:
     costs: MeasuredCosts
     tracking: Tracking
     weights: WeightsFolder
-    measuring_s: float  # seconds of measuring the largest networks
     baselines: Sequence[BaselineResult]
     notes: Sequence[str]  # for the user
 
@@ -126,10 +125,9 @@ def build_search(
         raise ConfigError(f"storage: {error}") from None
     directions: dict[str, Direction] = {task.metric: task.direction, **dict.fromkeys(config["costs"], "minimize")}
     study = open_study(storage, config["study"], directions=directions, sampler=sampler, identity=identity_of(config))
-    store, measuring = TrialStore(study), time.perf_counter()
+    store = TrialStore(study)
     check_hardware(config["hardware"], meter.hardware, store.hardware)
     ceilings = store.ceilings(lambda: _ceilings(space, costs, config["costs"], phase))
-    measuring = time.perf_counter() - measuring
     objectives = Objectives.of(task, config["costs"], ceilings, config["prefer"])
     baselines = store.baselines((lambda: _baselines(task, phase)) if config["baselines"] else None)
     data = store.data(lambda: _data(task, phase))
@@ -188,7 +186,7 @@ def build_search(
         deadline=deadline,
     )
     notes = [*describe_imbalance(task), *describe_sparsity(space), *notes]
-    return Components(store, search, costs, tracking, learner.weights, measuring, baselines, notes)
+    return Components(store, search, costs, tracking, learner.weights, baselines, notes)
 
 
 def _warm_start(config: Mapping[str, Any], space: Space, task: Task) -> list[Mapping[str, Any]]:
@@ -246,5 +244,5 @@ def _baselines(task: Task, phase: Callable[[str], None]) -> list[BaselineResult]
 
 
 def _ceilings(space: Space, costs: MeasuredCosts, names: Sequence[str], phase: Callable[[str], None]) -> list[float]:
-    phase("measuring the largest networks")
+    phase(MEASURING_LARGEST)
     return largest_costs(space, costs, names)

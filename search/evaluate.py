@@ -115,8 +115,11 @@ def _train(own: OpenTrial, store: TrialStore, search: Search) -> Iterator[Record
                 overhead=training.overhead,
             )
             if epoch == training.epochs:  # stopping it now would only throw its result away
-                own.write(validation_metrics=training.evaluate("validation"), test_metrics=training.evaluate("test"))
-                own.write(weights=training.save_weights())
+                with deadline.stopwatch.measured("final metrics and weights"):
+                    own.write(
+                        validation_metrics=training.evaluate("validation"), test_metrics=training.evaluate("test")
+                    )
+                    own.write(weights=training.save_weights())
                 yield own.write(metric=training.metric, state=State.COMPLETE)
                 return
             if stop := _should_stop(own.record, store, search):

@@ -13,6 +13,7 @@ import optuna
 
 from search.budget.deadline import OUT_OF_TIME, TrialSeconds, was_cut
 from search.budget.patience import Patience
+from search.budget.stopwatch import RUNNING
 from search.evaluate import Search, evaluate, values
 from search.lifecycle import queue_next
 from search.study.attributes import OpenTrial, write_error, write_interruption
@@ -90,14 +91,17 @@ def work(
                 return OUT_OF_TIME
             if patience is not None and (reason := patience.reason_to_end(records, search.objectives)):
                 return reason
-            if not _queue(store, search, records, n_trials):
+            with search.deadline.stopwatch.measured("choosing trials"):
+                queued = _queue(store, search, records, n_trials)
+            if not queued:
                 running = sum(record.state == State.RUNNING for record in records)
                 if not running:
                     return _nothing_left(search, records, n_trials)
                 reporter.waiting(running)
                 time.sleep(1.0)
                 continue
-            record = _run_one(store, search, n_trials, reporter, signals)
+            with search.deadline.stopwatch.measured(RUNNING):
+                record = _run_one(store, search, n_trials, reporter, signals)
             if record is None:
                 continue
             ended(record)

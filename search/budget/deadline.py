@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from search.budget.stopwatch import Stopwatch
 from search.study.records import Record, State
 
 OUT_OF_TIME = "the time budget is used up"  # the reason of a trial that is paused at the deadline
@@ -18,6 +19,7 @@ class Deadline:
 
     Attributes:
         reserve_s: seconds kept for what follows the last trial: measuring the front again, printing and tracking.
+        stopwatch: of what is done besides training and measuring.
 
     Args:
         budget_s: seconds of the whole run; infinite for no limit.
@@ -30,6 +32,9 @@ class Deadline:
     ) -> None:
         self.budget_s, self.reserve_s = budget_s, 0.0
         self._clock, self._start = clock, clock() - used_s
+        self.stopwatch = Stopwatch(clock)
+        if used_s:
+            self.stopwatch.seconds["starting Python, reading the configuration"] = used_s
 
     @property
     def limited(self) -> bool:

@@ -6,10 +6,11 @@ Events: ``phase``, ``status`` (after some silence), ``message``, ``trial_progres
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
+from search.budget.stopwatch import NO_PARTS
 from search.report.endings import describe_ending
 from search.report.events import START, event
 from search.report.rows import export_rows
@@ -118,6 +119,8 @@ class JsonReporter:
         """Why the run ends, a clause."""
         self._write(event("run_ended", reason=why))
 
-    def print_seconds(self, total: float, *, tracking_s: float, workers: int = 1) -> None:
-        """The duration of the run."""
-        self._write(event("seconds", total=total, tracking=tracking_s, workers=workers))
+    def print_seconds(
+        self, total: float, *, tracking_s: float, parts: Mapping[str, float] = NO_PARTS, workers: int = 1
+    ) -> None:
+        """The duration of the run, and of its parts besides training, measuring and tracking."""
+        self._write(event("seconds", total=total, tracking=tracking_s, parts=dict(parts), workers=workers))

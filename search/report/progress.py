@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from search.budget.gain import describe_gain, gain_per_hour
+from search.budget.stopwatch import NO_PARTS, RUNNING
 from search.report import lines
 from search.report.characters import character_plot
 from search.report.console import FrontPrinter
@@ -21,6 +22,7 @@ from spaces.baselines import BaselineResult
 
 READ_EVERY_S = 2.0  # the trials of other workers, for the live view
 MAX_WORKERS = 8  # shown
+DATABASE = "starting and storing trials"  # what RUNNING is besides training and measuring
 STYLES: Mapping[State, str] = {State.PRUNED: "dim", State.PAUSED: "dim", State.FAILED: "red"}
 
 
@@ -56,6 +58,7 @@ class ProgressReporter(FrontPrinter):
         self._study_status, self._trial_status = "", ""
         self._view: Sequence[str] = ()
         self._seconds, self._overhead_s = {"training_s": 0.0, "latency_s": measuring_s}, 0.0
+        self._within_trials_s = 0.0  # training and measuring
         self._begun: dict[int, Record] = {}  # the trials that this worker runs, as they began
         self._level, self.console = status.level, status.console
         status.text, status.view = self.status_text, lambda: self._view
@@ -104,6 +107,7 @@ class ProgressReporter(FrontPrinter):
         training_s = trial.training_s - begun.training_s  # of a resumed trial, not those before it was paused
         self._seconds["training_s"] += training_s
         self._seconds["latency_s"] += trial.latency_s - begun.latency_s
+        self._within_trials_s += training_s + trial.latency_s - begun.latency_s
         self._overhead_s += trial.overhead * training_s
         self.update_status(records)
         if self._level == "quiet":
@@ -155,20 +159,33 @@ class ProgressReporter(FrontPrinter):
         """Print why the run ends, a clause."""
         self.print(f"The run ends: {why}.")
 
-    def print_seconds(self, total: float, *, tracking_s: float, workers: int = 1) -> None:
-        """Print the seconds of training, measuring latency, tracking and the rest, of the first of ``workers``."""
+    def print_seconds(
+        self, total: float, *, tracking_s: float, parts: Mapping[str, float] = NO_PARTS, workers: int = 1
+    ) -> None:
+        """Print the seconds of training, measuring latency, tracking and the rest, of the first of ``workers``.
+
+        ``parts`` are the parts of the rest that are known, by name; of ``RUNNING`` training and measuring are
+        subtracted. Those that round to 0 s are left out.
+        """
         rest = total - tracking_s - sum(self._seconds.values())
-        parts = {
+        shown = {
             "training": self._seconds["training_s"],
             "measuring latency": self._seconds["latency_s"],
             "tracking": tracking_s,
             "other": rest,
         }
-        shares = ", ".join(f"{name} {seconds:.0f} s ({seconds / total:.0%})" for name, seconds in parts.items())
+        shares = ", ".join(f"{name} {seconds:.0f} s ({seconds / total:.0%})" for name, seconds in shown.items())
         training = self._seconds["training_s"]
         share = f"; training overhead {self._overhead_s / training:.0%}" if training else ""
         first = f", the first of {workers} workers" if workers > 1 else ""
         self.print(f"{total:.0f} s{first}: {shares}{share}")
+        known = {DATABASE if name == RUNNING else name: seconds for name, seconds in parts.items()}
+        if RUNNING in parts:
+            known[DATABASE] -= self._within_trials_s
+        known["the rest"] = rest - sum(known.values())
+        listed = sorted((item for item in known.items() if item[1] >= 0.5), key=lambda item: -item[1])
+        if parts and listed:
+            self.print(f"Of the other {rest:.0f} s: {', '.join(f'{name} {s:.0f} s' for name, s in listed)}.")
 
 
 def _doing(trial: Record, objectives: Objectives) -> str:

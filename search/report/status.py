@@ -97,6 +97,7 @@ class StatusLine:
     def phase(self, text: str) -> None:
         """Show that the next phase of the run begins, such as "reading the data"."""
         self.text = lambda: text
+        self._deadline.stopwatch.phase(text)
         if self._announces and self.level == "json":
             self.write(event("phase", text=text))
         elif self._shown and not self.console.is_terminal:

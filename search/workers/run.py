@@ -121,7 +121,7 @@ def _search(
     further: bool,
 ) -> int:
     """Everything that needs heavy imports; returns the exit code."""
-    from search.assemble import build_search
+    from search.assemble import MEASURING_LARGEST, build_search
     from search.budget.reserve import closing_s, remeasuring_s
     from search.costs.remeasure import remeasure
     from search.report.baselines import describe_baselines
@@ -147,6 +147,8 @@ def _search(
         budget=_described_budget(config, n_trials),
     )
     store, search, tracking = built.store, built.search, built.tracking
+    deadline.stopwatch.phase("")
+    measuring_s = deadline.stopwatch.seconds.pop(MEASURING_LARGEST, 0.0)
     reporter: ProgressReporter | JsonReporter
     if status.level == "json":
         reporter = JsonReporter(search.objectives, n_trials, built.baselines, write=status.write)
@@ -158,7 +160,7 @@ def _search(
             space.dimension_names(),
             built.baselines,
             test_examples=test_examples(store.data()),
-            measuring_s=built.measuring_s,
+            measuring_s=measuring_s,
             status=status,
             read=None if further else store.records,
         )
@@ -224,7 +226,8 @@ def _search(
     finishing = time.monotonic()
     tracking.finish(records, why, lambda: importance(store.study, search.objectives))
     tracked_s += time.monotonic() - finishing
-    reporter.print_seconds(deadline.elapsed_s(), tracking_s=tracked_s, workers=workers)
+    parts = deadline.stopwatch.seconds
+    reporter.print_seconds(deadline.elapsed_s(), tracking_s=tracked_s, parts=parts, workers=workers)
     name = shlex.quote(config["study"])
     failed = [record.number for record in records if record.state == State.FAILED]
     if failed:
