@@ -105,7 +105,9 @@ def _train(own: OpenTrial, store: TrialStore, search: Search) -> Iterator[Record
     deadline = search.deadline
     last_s = deadline.elapsed_s()
     start_s = last_s - own.record.training_s  # as if it had not been interrupted
-    with search.learner.train(own.record, resume=bool(own.record.curve)) as training:
+    resume = bool(own.record.curve)
+    trained = None if resume else _trained_alike(own.record, store)
+    with search.learner.train(own.record, resume=resume, trained=trained) as training:
         for epoch, metric, cpu_s in training:
             # Written before the other trials are read: of two workers that race, one sees the other.
             own.write(
@@ -153,6 +155,12 @@ def _duplicated(record: Record, store: TrialStore) -> Record | None:
     """The first earlier trial of the same architecture that has a result or may get one."""
     earlier = (other for other in store.records() if other.number < record.number and other.state != State.FAILED)
     return next((other for other in earlier if other.key == record.key), None)
+
+
+def _trained_alike(record: Record, store: TrialStore) -> Record | None:
+    """The latest complete trial with the same trained weights, which differs in the quantization only."""
+    alike = (other for other in reversed(store.records()) if other.trained_key == record.trained_key)
+    return next((other for other in alike if other.state == State.COMPLETE and other.weights), None)
 
 
 def _write_costs(own: OpenTrial, replaced: Sequence[Record], store: TrialStore, search: Search) -> None:

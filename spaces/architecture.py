@@ -28,6 +28,12 @@ def network_key(architecture: Mapping[str, Any]) -> str:
     return key({section: settings for section, settings in architecture.items() if section != "train"})
 
 
+def trained_key(architecture: Mapping[str, Any]) -> str:
+    """A string that is equal for architectures with the same trained weights: the quantization follows the training."""
+    model = {name: value for name, value in architecture.get("model", {}).items() if name != "quantization"}
+    return key({**architecture, "model": model})
+
+
 def pattern(architecture: Mapping[str, Any]) -> str:
     """The mechanisms block by block, such as ``longformer+softmax*2``; one name if all blocks have the same."""
     names = architecture.get("pattern", [])

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from tiny_task import OBJECTIVES
 
+from search.budget import stopwatch
 from search.budget.deadline import Deadline
-from search.budget.stopwatch import RUNNING, Stopwatch
 from search.report.baselines import describe_baselines, describe_defeat
 from search.report.characters import character_plot
 from search.report.json_lines import JsonReporter
@@ -333,7 +333,7 @@ def test_seconds_are_printed_by_activity(reporter):
 def test_the_parts_of_the_other_seconds_are_named_the_largest_first(reporter):
     trained = replace(COMPLETE, training_s=60.0, latency_s=15.0)
     reporter.trial_ended(trained, [trained])
-    parts = {"reading the data": 0.4, "fitting baselines": 3.0, RUNNING: 80.0, "choosing trials": 6.0}
+    parts = {"reading the data": 0.4, "fitting baselines": 3.0, stopwatch.RUNNING: 80.0, "choosing trials": 6.0}
     reporter.print_seconds(100.0, tracking_s=2.0, parts=parts)
     named = "the rest 9 s, choosing trials 6 s, starting and storing trials 5 s, fitting baselines 3 s"
     *_, total, other = printed(reporter).splitlines()
@@ -343,20 +343,20 @@ def test_the_parts_of_the_other_seconds_are_named_the_largest_first(reporter):
 
 def test_a_stopwatch_counts_inner_activities_apart():
     seconds = [0.0]
-    stopwatch = Stopwatch(lambda: seconds[0])
-    stopwatch.phase("import")
+    counted = stopwatch.Stopwatch(lambda: seconds[0])
+    counted.phase("import")
     seconds[0] = 2.0
-    stopwatch.phase("read")
+    counted.phase("read")
     seconds[0] = 5.0
-    stopwatch.phase("")
+    counted.phase("")
     seconds[0] = 6.0  # nothing
     for _ in range(2):
-        with stopwatch.measured("run"):
+        with counted.measured("run"):
             seconds[0] += 1.0
-            with stopwatch.measured("inner"):
+            with counted.measured("inner"):
                 seconds[0] += 10.0
             seconds[0] += 1.0
-    assert stopwatch.seconds == {"import": 2.0, "read": 3.0, "run": 4.0, "inner": 20.0}
+    assert counted.seconds == {"import": 2.0, "read": 3.0, "run": 4.0, "inner": 20.0}
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_task import OBJECTIVES, TREE, FirstToken, run_trials, tiny_search, tiny_study
+from tiny_task import OBJECTIVES, SOFTMAX, TREE, FirstToken, run_trials, tiny_search, tiny_study
 
 from search.study.records import Record, State, Timing, front
+from search.study.store import TrialStore
 from search.training.evaluation import evaluate_split
 from search.training.weights import WeightsFolder, read_weights, write_weights
 from spaces.build import build
@@ -52,6 +53,50 @@ def test_the_weights_of_a_trial_give_its_metrics(study, tmp_path, recipe):
         assert evaluate_split(network, FirstToken(), "validation")["accuracy"] == pytest.approx(trial.metric)
         assert evaluate_split(network, FirstToken(), "test") == pytest.approx(trial.test_metrics)
         assert trial.weights == str(tmp_path / "weights" / f"{trial.number}.safetensors")
+
+
+class CountingTask(FirstToken):
+    """Counts the training steps."""
+
+    steps_done = 0
+
+    def loss(self, logits, batch):
+        self.steps_done += 1
+        return super().loss(logits, batch)
+
+
+def quantizations(*choice, **recipe):
+    """A space of an architecture in several quantizations."""
+    model = {**SOFTMAX["model"], "quantization": {"choice": list(choice)}}
+    train = {"epochs": 2, "batch_size": 16, "lr": 0.01, **recipe}
+    return {"model": model, "attention": SOFTMAX["attention"], "train": train}
+
+
+def quantized_trials(folder, choice, **recipe):
+    """Trials in the order of the quantizations, and the training steps of all."""
+    study, task = tiny_study(f"sqlite:///{folder / 'studies.db'}"), CountingTask()
+    TrialStore(study).enqueue_first({"model.quantization": each} for each in choice)
+    search = tiny_search(quantizations(*choice, **recipe), task=task, checkpoints=folder)
+    return run_trials(study, search, len(choice)), task.steps_done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [["int8", "none"], ["none", "bf16"]])
+def test_a_trial_that_differs_in_the_quantization_alone_is_not_trained(tmp_path, order):
+    folders = [tmp_path / name for name in ("both", "alone", "best")]
+    for folder in folders:
+        folder.mkdir()
+    (_, reused), steps = quantized_trials(folders[0], order)
+    (alone,), steps_alone = quantized_trials(folders[1], order[1:])
+    assert steps == steps_alone
+    for name in ("state", "metric", "validation_metrics", "test_metrics"):
+        assert getattr(reused, name) == getattr(alone, name)
+    assert reused.curve == list(alone.curve)[-1:]
+    assert reused.cpu_seconds[-1] > 0
+    weights = [read_weights(Path(each.weights), each.architecture) for each in (reused, alone)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
+    _, steps = quantized_trials(folders[2], order, keep_best=True)
+    assert steps == 2 * steps_alone, "which epoch is best depends on the quantization"
 
 
 def test_a_search_that_keeps_no_weights_writes_none(study, tmp_path):

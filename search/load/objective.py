@@ -71,7 +71,7 @@ class FakeLearner:
     def discard(self, number: int) -> None:
         """See :class:`~search.training.Learner`."""
 
-    def train(self, record: Record, *, resume: bool) -> nullcontext[FakeTraining]:
+    def train(self, record: Record, *, resume: bool, trained: Record | None = None) -> nullcontext[FakeTraining]:
         """See :class:`~search.training.Learner`."""
         return nullcontext(FakeTraining(record.architecture))
 

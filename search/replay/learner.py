@@ -55,7 +55,7 @@ class TableLearner:
         """See :class:`~search.training.Learner`."""
         self._saved.pop(number, None)
 
-    def train(self, record: Record, *, resume: bool) -> nullcontext[TableTraining]:
+    def train(self, record: Record, *, resume: bool, trained: Record | None = None) -> nullcontext[TableTraining]:
         """See :class:`~search.training.Learner`."""
         row = self.row(record.key)
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from search import pareto
-from spaces.architecture import features, key, network_key
+from spaces.architecture import features, key, network_key, trained_key
 
 if TYPE_CHECKING:
     from spaces.tasks import Task
@@ -106,6 +106,11 @@ class Record:
     def network_key(self) -> str:
         """Equal for architectures that differ in training settings only, so have the same costs."""
         return network_key(self.architecture)
+
+    @cached_property
+    def trained_key(self) -> str:
+        """Equal for architectures with the same trained weights, which differ in the quantization only."""
+        return trained_key(self.architecture)
 
     @property
     def timing(self) -> Timing | None:

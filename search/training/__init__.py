@@ -74,5 +74,8 @@ class Learner(Protocol):
     def discard(self, number: int) -> None:
         """Delete the checkpoint of a trial that has ended for good."""
 
-    def train(self, record: Record, *, resume: bool) -> AbstractContextManager[Training]:
-        """The training of a trial that has begun, from its checkpoint or from the start."""
+    def train(self, record: Record, *, resume: bool, trained: Record | None = None) -> AbstractContextManager[Training]:
+        """The training of a trial that has begun, from its checkpoint or from the start.
+
+        ``trained`` is a complete trial with the same weights, which are taken from it if they were kept.
+        """

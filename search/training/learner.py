@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from torch import nn
+from torch import Tensor, nn
 
 from search.study.records import Record
-from search.training import Epoch, Parent, fit
+from search.training import Epoch, Parent, Training, fit
 from search.training.checkpoint import Checkpoint
 from search.training.device import Device
 from search.training.evaluation import evaluate_split, program_of
+from search.training.known import known_training
 from search.training.remote import RemoteFile
 from search.training.settings import TrainSettings
 from search.training.weights import WeightsFolder
@@ -71,9 +73,21 @@ class LightningLearner:
         """See :class:`~search.training.Learner`."""
         Checkpoint(self._file(number), {}).discard()
 
-    def train(self, record: Record, *, resume: bool) -> LightningTraining:
+    def train(self, record: Record, *, resume: bool, trained: Record | None = None) -> AbstractContextManager[Training]:
         """See :class:`~search.training.Learner`."""
+        if trained is not None and (known := known_training(self.task, record, trained, self.device, self.keep)):
+            return nullcontext(known)
         return LightningTraining(self, record, self.checkpoint(record), resume=resume)
+
+    def keep(self, number: int, weights: Mapping[str, Tensor], architecture: Mapping[str, Any]) -> str:
+        """See :meth:`~search.training.Training.save_weights`."""
+        if not self.keeps_weights:
+            return ""
+        try:
+            return self.weights.write(number, weights, architecture)
+        except OSError as error:  # such as a full disk: the trial's result counts without them
+            log.warning("the weights of trial %d cannot be written: %s", number, error)
+            return ""
 
 
 class LightningTraining:
@@ -131,14 +145,7 @@ class LightningTraining:
 
     def save_weights(self) -> str:
         """See :class:`~search.training.Training`."""
-        learner = self._learner
-        if not learner.keeps_weights:
-            return ""
-        try:
-            return learner.weights.write(self._number, self._fit.weights(), self._architecture)
-        except OSError as error:  # such as a full disk: the trial's result counts without them
-            log.warning("the weights of trial %d cannot be written: %s", self._number, error)
-            return ""
+        return self._learner.keep(self._number, self._fit.weights(), self._architecture)
 
     def evaluate(self, split: Split) -> dict[str, float]:
         """See :class:`~search.training.Training`."""
