@@ -34,6 +34,7 @@ from spaces.models.quantization import BY_PROGRAM as INT8
 from spaces.space import Space
 from spaces.tasks.multitask import Multitask
 from spaces.tasks.translation import Translation
+from spaces.tasks.tts import Tts
 
 TASK = FirstToken()
 
@@ -203,11 +204,10 @@ def test_a_run_time_that_is_not_installed_is_refused_before_anything_is_measured
         check_runtimes(["compile"], TASK)
 
 
-def test_programs_are_for_classifiers():
-    with pytest.raises(
-        ConfigError, match=r"latency.runtimes: Translation cannot be exported yet: .*; eager and compile"
-    ):
-        check_runtimes(["eager", "torch"], Translation())
+def test_programs_are_for_classes_and_texts():
+    with pytest.raises(ConfigError, match=r"latency.runtimes: Tts cannot be exported yet: .*; eager and compile"):
+        check_runtimes(["eager", "torch"], Tts())
+    check_runtimes(["eager", "torch"], Translation())
     with pytest.raises(ConfigError, match="it has several tasks"):
         check_runtimes(["eager", "torch"], Multitask(tasks={"a": FirstToken(), "b": FirstToken()}))
-    check_runtimes(["eager", "compile"], Translation())
+    check_runtimes(["eager", "compile"], Tts())

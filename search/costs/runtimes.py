@@ -31,7 +31,7 @@ from torch import nn
 
 from search.costs.exclusive import torch_threads
 from search.programs.interface import Interface, check_program
-from search.programs.loaded import LoadedProgram
+from search.programs.loaded import loaded
 from search.programs.program import Exporter, ExportError, Program
 from search.programs.sessions import Run, open_onnx, open_openvino, open_torch
 from spaces.architecture import Architecture
@@ -165,7 +165,7 @@ def _program(write: Callable[[Exporter, Path], Program], load: Callable[[Path, i
             path = Path(folder) / "program"
             chosen = Exporter.write_int8 if built.quantization == BY_PROGRAM else write
             program = chosen(exporter, path)
-            return LoadedProgram(load(path, built.threads), exporter.interface, program.free, path.read_bytes())
+            return loaded(load(path, built.threads), exporter.interface, program.free, path.read_bytes())
 
     return prepare
 

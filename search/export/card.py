@@ -56,7 +56,7 @@ def card(origin: Origin, task: Task, settings: Mapping[str, Any], results: Seque
         "",
         f"{_article(settings)}, exported by Paretoformer: {describe(trial.architecture)}.",
         "",
-        *([] if language_model else [f"- Classes: {listed}"]),
+        *([f"- Classes: {listed}"] if names and not language_model else []),
         f"- Input: {_describe_input(settings)}",
         f"- Data: `{_given(origin.identity['task'])}`",
         f"- Fingerprint of the data (SHA-256 of all examples as tokens, with their labels): `{fingerprint(task)}`",
@@ -126,7 +126,12 @@ def _given(task: Mapping[str, Any]) -> str:
 
 def _article(settings: Mapping[str, Any]) -> str:
     names = {"text": "texts", "image": "images", "audio": "recordings", "tokens": "sequences"}
-    return f"A {'language model' if settings['language_model'] else 'classifier'} of {names[settings['kind']]}"
+    of = names[settings["kind"]]
+    if settings["answer_length"] is not None:
+        return f"A translator of {of}"
+    if settings.get("alphabet"):
+        return f"A speech recogniser of {of}"
+    return f"A {'language model' if settings['language_model'] else 'classifier'} of {of}"
 
 
 def _describe_input(settings: Mapping[str, Any]) -> str:
@@ -175,7 +180,11 @@ def _program_row(result: Result, metric: str) -> str:
 
 
 def _without_cache(settings: Mapping[str, Any], results: Sequence[Result]) -> list[str]:
-    if not settings["language_model"] or all(result.problem for result in results[1:]):
+    if all(result.problem for result in results[1:]):
+        return []
+    if settings["answer_length"] is not None:
+        return ["The programs have no cache: for each token they read the source and the translation again.", ""]
+    if not settings["language_model"]:
         return []
     return ["The programs have no cache of earlier tokens: for each new one they read the whole text again.", ""]
 

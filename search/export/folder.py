@@ -17,11 +17,11 @@ from torch import nn
 from search.costs.latency import MeasuredLatency
 from search.costs.meter import Latency
 from search.costs.runtimes import quantization_of
-from search.export.preprocessing import preprocessing
+from search.export.preprocessing import check_no_neighbours, preprocessing
 from search.export.rebuild import network_of, save_network
-from search.programs import encoders, inference, sessions
+from search.programs import decoding, encoders, inference, sessions
 from search.programs.interface import Interface
-from search.programs.loaded import LoadedProgram
+from search.programs.loaded import loaded
 from search.programs.program import Exporter, ExportError, Program, check_in
 from search.training.evaluation import evaluate_split
 from search.training.weights import read_weights
@@ -111,9 +111,10 @@ def export(
         first.
 
     Raises:
-        ConfigError: the weights cannot be read.
+        ConfigError: the weights cannot be read, or the network reads more than the raw input.
     """
     fitted = task_of(architecture, task)
+    check_no_neighbours(fitted)
     network = network_of(architecture, fitted)
     network.load_state_dict(read_weights(weights, architecture))
     save_network(folder, network, architecture, fitted.spec)
@@ -148,7 +149,7 @@ def _export_programs(
         except ExportError as error:
             results.append(Result(runtime, file, problem=str(error)))
             return None
-        networks.append(LoadedProgram(load(folder / file, 1), interface, program.free))
+        networks.append(loaded(load(folder / file, 1), interface, program.free))
         results.append(Result(runtime, file, program.free, program.error))
         return program
 
@@ -158,7 +159,7 @@ def _export_programs(
         if written is not None and runtime == "onnxruntime" and find_spec("openvino") is not None:
             add("openvino", lambda _: check_in(sessions.open_openvino, written, source, interface))  # noqa: B023
     _write_preprocessing(folder, architecture, task, interface, results)
-    for module in (inference, encoders, sessions):
+    for module in (inference, decoding, encoders, sessions):
         shutil.copyfile(str(module.__file__), folder / f"{module.__name__.split('.')[-1]}.py")
     report("scoring on the test split, and measuring latency")
     return _measured(results, networks, task)
@@ -178,7 +179,7 @@ def _write_preprocessing(
 ) -> None:
     settings, tokenizer = preprocessing(task)
     settings |= {"length": interface.length, "multiple": interface.multiple, "least": interface.least}
-    settings["padded"] = interface.padded
+    settings |= {"padded": interface.padded, "answer_length": interface.answer_length}
     settings["runtime"] = BY_PROGRAM if quantization_of(architecture) == BY_PROGRAM else None  # the first that runs
     settings["free"] = {result.runtime: result.free for result in results if result.free}
     (folder / "preprocessing.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")

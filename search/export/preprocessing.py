@@ -5,21 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from search.programs.interface import is_language_model
+from spaces.dimensions import ConfigError
 from spaces.tasks import Task
 from spaces.tasks.arrays import Arrays
+from spaces.tasks.asr_recordings import AsrRecordings
 from spaces.tasks.cifar10 import Cifar10
 from spaces.tasks.digits import Digits
 from spaces.tasks.images import Images
 from spaces.tasks.recordings import Recordings
 from spaces.tasks.sources.labelled_texts import LabelledTexts
+from spaces.tasks.sources.pair_tokens import Subwords, Words
 from spaces.tasks.sources.tokens import LibraryEncoder
+from spaces.tasks.sources.transcription import Transcription
 from spaces.tasks.text import Text
+from spaces.tasks.translation import FIRST, Translation
 
 IMAGES = (Images, Cifar10, Digits, Arrays)  # tasks whose tokens are those of their grid
 
 
 def preprocessing(task: Task) -> tuple[dict[str, Any], str | None]:
-    """The settings of ``inference.py``, and the content of ``tokenizer.json`` if there is one."""
+    """The settings of ``inference.py``, and the content of ``tokenizer.json`` if there is one.
+
+    Raises:
+        ConfigError: the input of the network is more than the raw input.
+    """
     spec, tokenizer = task.spec, None
     settings: dict[str, Any] = {
         "kind": "tokens",
@@ -29,7 +38,20 @@ def preprocessing(task: Task) -> tuple[dict[str, Any], str | None]:
         "features": spec.features,
         "language_model": is_language_model(task),
     }
-    if isinstance(task, LabelledTexts | Text):
+    if isinstance(task, Translation):
+        check_no_neighbours(task)
+        pair_tokens = task.encoder
+        settings |= {"kind": "text", "class_names": [], "first_id": FIRST, "tokens": "bytes"}
+        if isinstance(pair_tokens, Words):
+            settings |= {"tokens": "words", "words": "\n".join(pair_tokens.words)}
+        elif isinstance(pair_tokens, Subwords):
+            tokenizer = pair_tokens.file
+            settings |= {"tokens": "tokenizer.json", "special_tokens": False}
+    elif isinstance(task, Transcription):
+        settings |= {"class_names": [], "alphabet": task.alphabet}
+        if isinstance(task, AsrRecordings):
+            settings |= {"kind": "audio", "rate": task.rate}
+    elif isinstance(task, LabelledTexts | Text):
         encoder = task.encoder if isinstance(task.encoder, LibraryEncoder) else None
         tokenizer = None if encoder is None else encoder.file
         settings |= {"kind": "text", "tokens": "bytes" if tokenizer is None else "tokenizer.json"}
@@ -44,3 +66,12 @@ def preprocessing(task: Task) -> tuple[dict[str, Any], str | None]:
     elif isinstance(task, Recordings):
         settings |= {"kind": "audio", "rate": task.rate}
     return settings, tokenizer
+
+
+def check_no_neighbours(task: Task) -> None:
+    """Raise :class:`ConfigError` if a network reads translations of similar training sentences as well."""
+    if isinstance(task, Translation) and task.neighbours:
+        raise ConfigError(
+            f"input.neighbours={task.neighbours}: a network that reads the translations of similar training sentences"
+            " cannot be exported yet; choose a member without, or search with space.input.neighbours=0"
+        )

@@ -20,10 +20,13 @@ WINDOW_S, HOP_S, FLOOR, SILENCE = 0.025, 0.010, 1e-6, 1e-4  # of log-mel spectro
 
 
 def _texts(settings: dict[str, Any], folder: Path) -> Callable[[Any], Array]:
-    """Texts as bytes, or as the tokens of ``tokenizer.json``, truncated."""
-    length = settings["length"]
+    """Texts as bytes, as words, or as the tokens of ``tokenizer.json``, truncated."""
+    length, first = settings["length"], settings.get("first_id", 0)
     if settings["tokens"] == "bytes":
-        return lambda text: np.frombuffer((text.encode() or b" ")[:length], np.uint8)
+        return lambda text: np.frombuffer((text.encode() or b" ")[:length], np.uint8) + np.int64(first)
+    if settings["tokens"] == "words":
+        number_of = {word: number for number, word in enumerate(settings["words"].split("\n"))}
+        return lambda text: np.array([number_of.get(word, 0) for word in text.split()[:length] or [""]]) + first
     from tokenizers import Tokenizer
 
     tokenizer, special = Tokenizer.from_file(str(folder / "tokenizer.json")), settings["special_tokens"]
@@ -34,7 +37,8 @@ def _texts(settings: dict[str, Any], folder: Path) -> Callable[[Any], Array]:
         ids = tokenizer.encode(text, add_special_tokens=special).ids or [0]
         if special and with_them > without and len(ids) > length:  # the special token at the end is kept
             ids = [*ids[: length - 1], ids[-1]]
-        return np.array([kept.get(each, settings["unknown_id"]) for each in ids[:length]] if kept else ids[:length])
+        ids = [kept.get(each, settings["unknown_id"]) for each in ids[:length]] if kept else ids[:length]
+        return np.array(ids) + first
 
     return encode
 
@@ -100,6 +104,8 @@ def _recordings(settings: dict[str, Any], _: Path) -> Callable[[Any], Array]:
         if np.abs(samples).max(initial=0) < SILENCE:
             raise ValueError("a silent recording")
         samples = _resample(samples, own_rate, rate)
+        if settings.get("alphabet") and len(samples) >= longest + hop:
+            raise ValueError(f"{len(samples) / rate:.1f} seconds; the model transcribes {longest / rate:.1f} at most")
         samples = samples[max(0, len(samples) - longest) // 2 :][:longest]
         if len(samples) < window:
             raise ValueError(f"{len(samples)} samples, shorter than a window of {window}")

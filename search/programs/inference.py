@@ -3,10 +3,12 @@
     model = load("FOLDER")
     model.predict(["a text", "another one"])    # [{"label": ..., "probability": ..., "probabilities": {...}}, ...]
 
-That of a language model gives each text's continuation and bits per byte; see also :meth:`Model.generate`.
+That of a language model gives each text's continuation and bits per byte, see also :meth:`Model.generate`; that of a
+translator its translation, and of a speech recogniser the transcript of a recording.
 
-Copies of this file, ``encoders.py`` and ``sessions.py`` are in every exported folder, where ``python inference.py
-FILE`` predicts too. They need numpy and onnxruntime, or numpy and torch; what ``encoders.py`` needs besides, it says.
+Copies of this file, ``decoding.py``, ``encoders.py`` and ``sessions.py`` are in every exported folder, where ``python
+inference.py FILE`` predicts too. They need numpy and onnxruntime, or numpy and torch; what ``encoders.py`` needs
+besides, it says.
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ from typing import Any
 import numpy as np
 
 if __package__:
+    from search.programs.decoding import greedy, text_decoder, transcript
     from search.programs.encoders import ENCODERS, Array, token_bytes
     from search.programs.sessions import RUNTIMES
 else:  # in an exported folder
+    from decoding import greedy, text_decoder, transcript  # type: ignore[import-not-found,no-redef,unused-ignore]
     from encoders import ENCODERS, Array, token_bytes  # type: ignore[import-not-found,no-redef,unused-ignore]
     from sessions import RUNTIMES  # type: ignore[import-not-found,no-redef,unused-ignore]
 
@@ -40,6 +44,8 @@ class Model:
         most = None if settings["language_model"] else settings["length"]  # what a classifier reads of a text
         self._run, self._encode = run, ENCODERS[settings["kind"]](settings | {"length": most}, folder)
         self._token_bytes = token_bytes(settings, folder) if settings["language_model"] else []
+        self._translates = settings.get("answer_length") is not None
+        self._text_of = text_decoder(settings, folder) if self._translates else None
 
     def encode(self, examples: Iterable[Any]) -> list[Array]:
         """The tokens of each example: ids ``(length,)`` or frames ``(length, features)``."""
@@ -60,8 +66,12 @@ class Model:
         """The label, its probability and the probabilities of all classes; lists of them for an output per token.
 
         Of a language model, the most probable continuation by ``CONTINUATION`` bytes, and the bits per byte of the
-        text, None where it has only one.
+        text, None where it has only one. Of a translator, the translation; of a speech recogniser, the transcript.
         """
+        if self._translates:
+            return [{"translation": text} for text in self.translate(examples)]
+        if alphabet := self.settings.get("alphabet"):
+            return [{"transcript": transcript(logits, alphabet)} for logits in self.logits(examples)]
         if not self.settings["language_model"]:
             return [self._answer(logits) for logits in self.logits(examples)]
         texts = list(examples)
@@ -88,6 +98,16 @@ class Model:
             continuations.append(written[:count].decode(errors="replace"))
         return continuations
 
+    def translate(self, texts: Iterable[str], batch_size: int = 32) -> list[str]:
+        """The most probable translation of each text, token by token."""
+        tokens, length, found = self.encode(texts), self.settings["answer_length"], list[str]()
+        assert self._text_of is not None
+        for start in range(0, len(tokens), batch_size):
+            feed = self._feed(tokens[start : start + batch_size])
+            ids = greedy(lambda ids: self._run({**feed, "decoder_input_ids": ids}), len(feed["inputs"]), length, length)  # noqa: B023
+            found += map(self._text_of, ids)
+        return found
+
     def bits_per_byte(self, text: str) -> float | None:
         """-log2 of the probability of all tokens but the first, per byte, in windows as long as the model takes."""
         (ids,), length = self.encode([text]), self.settings["length"]
@@ -102,6 +122,10 @@ class Model:
         return bits / size if size else None
 
     def _batch(self, tokens: Sequence[Array]) -> Array:
+        return self._run(self._feed(tokens))
+
+    def _feed(self, tokens: Sequence[Array]) -> dict[str, Array]:
+        """The inputs of the program."""
         settings = self.settings
         longest, multiple = max(1, *map(len, tokens)), settings["multiple"]
         if longest > settings["length"]:
@@ -118,7 +142,7 @@ class Model:
         feed: dict[str, Array] = {"inputs": inputs}
         if settings["padded"]:
             feed["padding"] = np.arange(length) >= np.array([len(each) for each in tokens])[:, None]
-        return self._run(feed)
+        return feed
 
     def _answer(self, logits: Array) -> dict[str, Any]:
         weights = np.exp(logits - logits.max(-1, keepdims=True))
@@ -206,6 +230,10 @@ def main(arguments: Sequence[str] | None = None, *, folder: str | None = None, p
             print(json.dumps({"input": name, **answer}, ensure_ascii=False))  # noqa: T201
         elif "continuation" in answer:
             print(name + answer["continuation"])  # noqa: T201
+        elif "translation" in answer:
+            print(answer["translation"])  # noqa: T201
+        elif "transcript" in answer:
+            print(f"{answer['transcript']}\t{name}")  # noqa: T201
         elif isinstance(answer["label"], list):
             print(f"{' '.join(answer['label'])}\t{name}")  # noqa: T201
         else:

@@ -13,6 +13,8 @@ from spaces.architecture import Architecture
 from spaces.dimensions import ConfigError
 from spaces.metrics import METRICS
 from spaces.tasks import SPLITS, Task
+from spaces.tasks.sources.transcription import Transcription
+from spaces.tasks.translation import Translation
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,9 @@ class Interface:
         features: of a frame.
         language_model: whether logits are of the next token, and depend on no later ones, so that examples may be
             padded without an input ``padding``.
+        answer_length: of the longest translation; there is an input ``decoder_input_ids`` ``(batch, answer_length)``
+            then, and logits are of the token after each of them. None: answers are no sequences of their own.
+        classes: the ids of a translation are 0..classes-1.
     """
 
     length: int
@@ -35,6 +40,8 @@ class Interface:
     vocabulary: int | None
     features: int | None
     language_model: bool = False
+    answer_length: int | None = None
+    classes: int = 0
 
     @property
     def least(self) -> int:
@@ -53,7 +60,8 @@ class Interface:
         if is_language_model(task):
             return cls(length, stride, False, spec.vocabulary, spec.features, language_model=True)
         padded = any(task.data(split).lengths is not None for split in SPLITS) or length > spec.length
-        return cls(length, stride, padded, spec.vocabulary, spec.features)
+        answers = spec.answer_length, spec.classes
+        return cls(length, stride, padded, spec.vocabulary, spec.features, False, *answers)
 
     def random_feed(self, batch: int, length: int, generator: np.random.Generator) -> Feed:
         """Random inputs, of which, if there is padding, all but the first are padded to a random degree."""
@@ -61,12 +69,15 @@ class Interface:
             inputs: NDArray[Any] = generator.integers(self.vocabulary, size=(batch, length))
         else:
             inputs = generator.standard_normal((batch, length, self.features or 1)).astype(np.float32)
+        feed = {"inputs": inputs}
+        if self.answer_length is not None:
+            feed["decoder_input_ids"] = generator.integers(self.classes, size=(batch, self.answer_length))
         if not self.padded:
-            return {"inputs": inputs}
+            return feed
         lengths = np.concatenate([[length], generator.integers(1, length + 1, size=batch - 1)])
         padding = np.arange(length) >= lengths[:, None]
         inputs[padding] = 0
-        return {"inputs": inputs, "padding": padding}
+        return {**feed, "padding": padding}
 
 
 def is_language_model(task: Task) -> bool:
@@ -82,14 +93,14 @@ def check_exportable(task: Task) -> None:
 
 
 def check_program(task: Task) -> None:
-    """Raise :class:`ConfigError` unless the task's answers are classes, one per example or token, or next tokens."""
+    """Raise :class:`ConfigError` unless the task's answers are classes, next tokens, translations or transcripts."""
     name = type(task).__name__
     problem = ""
     if task.spec.subtasks:
         problem = "it has several tasks"
-    elif task.spec.answer_length is not None:
-        problem = "its answers are sequences of their own, such as translations"
-    elif task.metric not in METRICS and not is_language_model(task):
-        problem = f"its answers are not classes (its metric is {task.metric})"
+    elif not (task.metric in METRICS or is_language_model(task) or isinstance(task, Translation | Transcription)):
+        problem = f"its answers are not classes or texts (its metric is {task.metric})"
     if problem:
-        raise ConfigError(f"{name} cannot be exported yet: {problem}; classifiers and language models can")
+        raise ConfigError(
+            f"{name} cannot be exported yet: {problem}; classifiers, language models, translation and transcription can"
+        )

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from search.programs.decoding import greedy
 from search.programs.interface import Interface
 from search.programs.sessions import Feed, Run
 from spaces.tasks import Batch
@@ -48,3 +49,36 @@ class LoadedProgram(nn.Module):
         if interface.padded:
             feed["padding"] = padding.numpy()
         return feed
+
+
+class LoadedTranslator(LoadedProgram):
+    """That of a network from one sequence to another; it reads source and translation again for each token."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The logits of the token after each of ``batch.decoder_input_ids``, as of the network."""
+        ids = batch.decoder_input_ids
+        assert ids is not None
+        missing = (self._interface.answer_length or 0) - ids.shape[1]
+        logits = self._run({**self.feed(batch), "decoder_input_ids": F.pad(ids, (0, missing)).numpy()})
+        return torch.from_numpy(logits[:, : ids.shape[1]])
+
+    def generate(  # type: ignore[override]
+        self, batch: Batch, max_new_tokens: int, *, ignore_eos: bool = False
+    ) -> Tensor:
+        """See :meth:`spaces.models.seq2seq.Seq2Seq.generate`."""
+        feed, length = self.feed(batch), self._interface.answer_length or 0
+        return torch.from_numpy(
+            greedy(
+                lambda ids: self._run({**feed, "decoder_input_ids": ids}),
+                batch.size,
+                min(max_new_tokens, length),
+                length,
+                ignore_eos=ignore_eos,
+            )
+        )
+
+
+def loaded(run: Run, interface: Interface, free: tuple[str, ...], content: bytes = b"") -> LoadedProgram:
+    """A program in place of its network; the arguments are those of :class:`LoadedProgram`."""
+    kind = LoadedProgram if interface.answer_length is None else LoadedTranslator
+    return kind(run, interface, free, content)

@@ -1,7 +1,8 @@
 """Programs of a network that run without its Python code: ``torch.export`` and ONNX, checked against the network.
 
 A program takes ``inputs``, ids ``(batch, length)`` int64 or frames ``(batch, length, features)`` float32, and, where
-examples are padded, ``padding`` ``(batch, length)`` bool, and returns logits. Its batch is free. Its length is free too
+examples are padded, ``padding`` ``(batch, length)`` bool, and returns logits; that of a translator also takes the
+translation so far, ``decoder_input_ids`` ``(batch, answer_length)`` int64. Its batch is free. Its length is free too
 where the mechanism allows, otherwise it is that of the longest example, to which shorter ones are padded.
 """
 
@@ -40,10 +41,15 @@ class TensorNetwork(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, inputs: Tensor, padding: Tensor | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, padding: Tensor | None = None, decoder_input_ids: Tensor | None = None) -> Tensor:
         """The logits."""
-        logits: Tensor = self.network(Batch(inputs, padding, inputs))
+        logits: Tensor = self.network(_batch(inputs, padding, decoder_input_ids))
         return logits
+
+
+def _batch(inputs: Tensor, padding: Tensor | None = None, decoder_input_ids: Tensor | None = None) -> Batch:
+    """A batch with any labels."""
+    return Batch(inputs, padding, inputs if decoder_input_ids is None else decoder_input_ids, decoder_input_ids)
 
 
 @dataclass(frozen=True)
@@ -186,7 +192,8 @@ def _exported(network: nn.Module, interface: Interface, free: Free) -> torch.exp
         positions = torch.export.Dim("length", min=2, max=interface.length // interface.multiple)
         length = interface.multiple * positions if interface.multiple > 1 else positions
     feed = interface.random_feed(3, size, np.random.default_rng(0))
-    shapes = {name: {0: batch, 1: length} if length is not None else {0: batch} for name in feed}
+    every = {0: batch, 1: length} if length is not None else {0: batch}
+    shapes = {name: {0: batch} if name == "decoder_input_ids" else every for name in feed}
     arguments = {name: torch.from_numpy(array) for name, array in feed.items()}
     with torch.no_grad():
         return torch.export.export(TensorNetwork(network).eval(), (), arguments, dynamic_shapes=shapes, strict=False)
@@ -205,11 +212,12 @@ def check(run: Run, network: nn.Module, interface: Interface, free: Free) -> tup
         for batch in BATCHES:
             feed = interface.random_feed(batch, min(positions, most) * interface.multiple, generator)
             tensors = {name: torch.from_numpy(array) for name, array in feed.items()}
-            padding = tensors.get("padding")
             with torch.no_grad():
-                expected = eager(Batch(tensors["inputs"], padding, tensors["inputs"]).trim_padding()).numpy()
+                expected = eager(_batch(**tensors).trim_padding()).numpy()
             found = run(feed)
-            if found.ndim == 3 and padding is not None:  # logits at padding do not count
+            if (
+                found.ndim == 3 and "padding" in feed and interface.answer_length is None
+            ):  # logits at padding do not count
                 shown = ~feed["padding"][:, : expected.shape[1]]
                 found, expected = found[:, : expected.shape[1]][shown], expected[shown]
             if found.shape != expected.shape or not np.isfinite(found).all():

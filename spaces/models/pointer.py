@@ -83,8 +83,10 @@ class PointerGenerator(nn.Module):
     def _match(self, source: Tensor, latest: Tensor) -> Tensor:
         """The scores of source tokens for the tokens before them, ``(batch, m, n)``."""
         before = latest_ids(F.pad(source, (1, 0), value=OUTSIDE)[:, :-1])
-        equal = (before[:, None] == latest[:, :, None]).cumprod(-1)  # (batch, m, n, MATCHES)
-        return equal.to(self.match_scores.dtype) @ self.match_scores
+        equal = before[:, None] == latest[:, :, None]  # (batch, m, n, MATCHES)
+        # Whether all up to one are equal: their number is that of the comparisons (ONNX has no cumulative product).
+        all_equal = equal.cumsum(-1) == torch.arange(1, MATCHES + 1, device=equal.device)
+        return all_equal.to(self.match_scores.dtype) @ self.match_scores
 
 
 def latest_ids(ids: Tensor) -> Tensor:

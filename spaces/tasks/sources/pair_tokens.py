@@ -107,6 +107,12 @@ class Subwords:
         self._tokenizer = tokenizer
         self.vocabulary: int = max(tokenizer.get_vocab().values()) + 1
 
+    @property
+    def file(self) -> str:
+        """The content of ``tokenizer.json``."""
+        content: str = self._tokenizer.to_str()
+        return content
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """See :meth:`PairTokens.encode`."""
         return [found.ids for found in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
