@@ -2,6 +2,7 @@
 
 import html
 import re
+import shlex
 from html.parser import HTMLParser
 
 import optuna
@@ -16,7 +17,7 @@ from search.report.pauses import describe_pauses, predict_paused
 from search.study.records import Record, front
 from search.study.storage import open_read_only
 from search.study.stored import load_stored
-from search.tracking.note import study_data
+from search.tracking.note import CODE_WIDTH, study_data
 
 BASELINE = {"name": "linear", "metrics": {"accuracy": 0.65}, "test_metrics": {"accuracy": 0.64}, "latency_ms": 1.0}
 SHARES = {"accuracy": {"model.width": 0.6, "train.lr": 0.4}, "latency_ms": {"train.lr": 1.0}}
@@ -270,3 +271,15 @@ def test_the_short_answer_tells_once_what_the_command_tells(command, searched):
     short = dict(in_short(Description("s", known, set(), command), [], OBJECTIVES, []))
     assert short["Searched"] == searched
     assert short["Next"].endswith(command.removeprefix("python -m "))
+
+
+@pytest.mark.parametrize(
+    "command", ["python -m search.run +space=nlp", "python -m search.run a='b c' " + "d='e f' " * 20]
+)
+def test_a_long_command_in_the_note_is_continued_in_further_lines(command):
+    shown = study_data(
+        [], OBJECTIVES, {}, description=Description("s", [("task", "T"), ("mechanisms", "a")], [], command)
+    )
+    code = shown.tags["mlflow.note.content"].split("```sh\n")[1].split("\n```")[0]
+    assert max(map(len, code.splitlines())) <= CODE_WIDTH + len(" \\")
+    assert shlex.split(command) in [shlex.split(line) for line in code.replace("\\\n", "").splitlines()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -15,6 +16,8 @@ from search.report.timings import describe_timings
 from search.study.records import Objectives, Record, State, front
 from search.tracking.summaries import NOTE_LIMIT, MetricValue, RunData
 from spaces.baselines import BaselineResult
+
+CODE_WIDTH = 70  # characters of a line of code that fit the column of descriptions at 1280 pixels
 
 
 def study_data(
@@ -99,5 +102,19 @@ def _fold(short: Sequence[tuple[str, str]]) -> str:
 def _sections(description: Description, members: Sequence[Record]) -> list[str]:
     """What was searched and what to do next, as Markdown."""
     question = "; ".join(f"{name}: {rows.markdown_text(value)}" for name, value in description.rows if value)
-    commands = "\n".join(f"# {what}\n{command}" for what, command in next_commands(description, members))
+    commands = "\n".join(f"# {what}\n{_continued(command)}" for what, command in next_commands(description, members))
     return [f"**Searched.** {question}.", f"**Next.**\n\n```sh\n{commands.replace('```', '')}\n```"]
+
+
+def _continued(command: str) -> str:
+    """A command in lines that MLflow's column has room for: a longer one pushes the other column out of the window."""
+    if len(command) <= CODE_WIDTH:
+        return command
+    words = [shlex.quote(word) for word in shlex.split(command)]
+    lines = words[:1]
+    for word in words[1:]:
+        if len(f"{lines[-1]} {word}") <= CODE_WIDTH:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"  {word}")
+    return " \\\n".join(lines)
