@@ -14,7 +14,7 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 
-SET_ONCE = frozenset({"baselines", "ceilings", "data", "epochs", "hardware", "id", "identity"})
+SET_ONCE = frozenset({"baselines", "ceilings", "data", "epochs", "hardware", "id", "identity", "replacements"})
 
 
 class SetOnceStorage(RDBStorage):
