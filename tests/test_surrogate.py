@@ -150,6 +150,17 @@ def _network(row):
     return network_key(TABLE.architectures[row])
 
 
+def test_far_from_all_trials_the_model_expects_the_mean_of_all_not_of_those_it_is_fitted_to(monkeypatch):
+    far = dataclasses.replace(candidate(0), architecture={"model": {"width": 1e9}})
+    means = []
+    for most in (48, 12):
+        monkeypatch.setattr(posterior, "MAX_TRIALS", most)
+        monkeypatch.setattr(posterior, "rbf_kernel", lambda a, b, scales: (a[:, None] == b).all(axis=2).astype(float))
+        monkeypatch.setattr(posterior, "kernel_blocks", lambda a, b, scales: [np.zeros((len(a), len(b)))])
+        means.append(Posterior(history(range(48)), NO_PAUSED, [far]).mean[0])
+    assert means[0] == pytest.approx(means[1])
+
+
 @pytest.mark.parametrize("most", [10, 20, 47, 48])
 def test_of_many_trials_the_model_learns_from_the_best_and_evenly_from_the_others(monkeypatch, most):
     monkeypatch.setattr(posterior, "MAX_TRIALS", most)
@@ -342,8 +353,10 @@ def test_few_final_losses_have_the_prior_deviation_and_many_their_own():
 
 def test_far_worse_losses_are_clipped_and_the_order_of_the_others_stays():
     losses = np.array([-0.9, -0.8, -0.7, -0.6, 3.0])
-    assert clip_outliers(losses).tolist() == pytest.approx([-0.9, -0.8, -0.7, -0.6, -0.7 + 2 * 0.2])
-    assert clip_outliers(np.empty(0)).tolist() == []
+    for own in range(6):
+        clipped = np.concatenate(clip_outliers(losses[:own], losses[own:]))
+        assert clipped.tolist() == pytest.approx([-0.9, -0.8, -0.7, -0.6, -0.7 + 2 * 0.2])
+    assert [each.tolist() for each in clip_outliers(np.empty(0), np.empty(0))] == [[], []]
 
 
 def next_step(sampler, pruner, known, *, fresh=(), may_start=True, repeats=False):

@@ -81,10 +81,12 @@ class Posterior:
         """Mean and standard deviation ``(all,)`` of the final losses of all that is described."""
         history, train, features = self._history, self._train, self._features
         n, complete = len(train), history.complete[train]
-        finals = clip_outliers(history.finals[train[complete]])
+        left_out = history.finals[self._trainable[~np.isin(self._trainable, train)]]
+        left_out = left_out[np.isfinite(left_out)]  # of complete trials: the prior is that of all
+        finals, others = clip_outliers(history.finals[train[complete]], left_out)
         trend = linear_mean(self._damages, np.flatnonzero(complete), finals)
         finals = finals - trend[:n][complete]
-        middle, scale = standardization(finals, history.objectives)
+        middle, scale = standardization(np.append(finals, others), history.objectives)
         lengthscales, nugget = history.derived(
             f"loss over {self._count} settings",
             int(np.count_nonzero(history.complete)),
@@ -95,8 +97,9 @@ class Posterior:
         similarity = np.zeros((n, len(history)))
         similarity[:, train[complete]] = kernel[:n, complete]
         y, y_std = extrapolate_final_loss(history, train, similarity)
-        y = clip_outliers(y) - trend[:n]
-        middle, scale = standardization(y, history.objectives)
+        y, others = clip_outliers(y, left_out)
+        y = y - trend[:n]
+        middle, scale = standardization(np.append(y, others), history.objectives)
         between_trials = kernel[:n].copy()
         # An observation of a trial also tells what its settings do not explain: the nugget is shared with itself alone.
         kernel += nugget * (known[:, None] == train)
@@ -201,15 +204,17 @@ def linear_mean(predicted: Floats, rows: NDArray[np.intp], y: Floats) -> Floats:
     return np.asarray(max(slope, 0.0) * n / (n + 1) * centred)
 
 
-def clip_outliers(y: Floats) -> Floats:
+def clip_outliers(y: Floats, others: Floats) -> tuple[Floats, Floats]:
     """Final losses without the far worse ones, such as of failed trainings: where exactly they are tells nothing.
 
-    They are clipped at the median plus ``OUTLIERS`` times the distance from the best to the median.
+    All are clipped at their median plus ``OUTLIERS`` times the distance from the best to it.
     """
-    if not len(y):
-        return y
-    middle = float(np.median(y))
-    return np.minimum(y, middle + OUTLIERS * max(middle - float(y.min()), 1e-12))
+    together = np.append(y, others)
+    if not len(together):
+        return y, others
+    middle = float(np.median(together))
+    highest = middle + OUTLIERS * max(middle - float(together.min()), 1e-12)
+    return np.minimum(y, highest), np.minimum(others, highest)
 
 
 def standardization(y: Floats, objectives: Objectives) -> tuple[float, float]:
