@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import HEADS, HIDDEN, LAYERS, POSITIONS, WIDTH, WORDS, write_checkpoint
+from checkpoints import HEADS, HIDDEN, LAYERS, POSITIONS, WIDTH, WORDS, write_checkpoint, write_tokenizer
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors.torch import load_file, save_file
@@ -14,6 +16,8 @@ from tokenizers import Tokenizer, models
 from torch import nn
 
 from search.budget.scale import register_resolvers
+from search.compress.library import Library
+from search.compress.options import Options
 from search.export.folder import export
 from search.export.rebuild import load_network
 from search.programs.inference import load
@@ -24,15 +28,18 @@ from spaces.attention.linear import LinearAttention
 from spaces.attention.linformer import LinformerAttention
 from spaces.attention.longformer import LongformerAttention
 from spaces.attention.softmax import SoftmaxAttention
-from spaces.build import build, task_of
+from spaces.build import build, invalid_corners, task_of
+from spaces.instantiate import instantiate
 from spaces.models.block import NoAttention
 from spaces.models.checkpoint import Checkpoint
 from spaces.models.families import FAMILIES
 from spaces.models.pretrained import PretrainedEncoder, important_neurons, kept_layers
-from spaces.tasks import Batch, TaskSpec
+from spaces.space import Space
+from spaces.tasks import Batch, Task, TaskSpec
 from spaces.tasks.sources.tokens import TokenSettings
 from spaces.tasks.table import Table
 
+CONF = Path(__file__).parents[1] / "conf"
 LENGTH = 10
 SPEC = TaskSpec(length=LENGTH, vocabulary=len(WORDS), classes=2, per_token=False)
 PADDING = torch.arange(LENGTH) >= torch.tensor([LENGTH, 4, 1])[:, None]
@@ -459,3 +466,39 @@ def test_a_space_names_its_checkpoint_in_errors():
     config = OmegaConf.create({"space": {"model": {"checkpoint": "nope", "width": "${checkpoint:width}"}}})
     with pytest.raises(OmegaConfBaseException, match=r"space\.model\.checkpoint='nope': not found"):
         OmegaConf.to_container(config, resolve=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+def test_a_checkpoint_is_searched_with_the_space_pretrained(family, tmp_path):
+    transformers = pytest.importorskip("transformers", exc_type=ImportError)
+    transformers.AutoModel.from_config(transformers.AutoConfig.for_model(family, **SMALL[family])).save_pretrained(
+        tmp_path / "model"
+    )
+    write_tokenizer(tmp_path / "model" / "tokenizer.json")
+    words = ["a good book", "a bad book", "good books", "bad books"]
+    table = write_table(tmp_path / "a.csv", [(f"{words[at % 4]} {'a ' * at}", at % 2) for at in range(40)])
+    mechanisms = ["softmax", "half_heads", "longformer", "linear", "none"]
+    given = [
+        "+space=pretrained",
+        f"space.model.checkpoint={tmp_path / 'model'}",
+        f"space.pattern.each.choice=[{','.join(mechanisms)}]",
+        "space.input.length=8",
+        "task=table",
+        f"task.file={table}",
+        "task.text=review",
+        "task.label=stars",
+    ]
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_container(compose("config", overrides=given), resolve=True)
+    space, task = Space(config["space"]), instantiate(Task, config["task"], "task")
+    assert invalid_corners(space, task) == []
+    options = Options(space)
+    library = Library(tmp_path / "a", options, task, build(options.parent, task), tokens=100, steps=1, lr=1e-3, seed=0)
+    library.make()
+    assert len(list(options.replacements())) == 3 * (len(mechanisms) - 1 + 3)
+    assert library.damage_of(options.parent) == pytest.approx(0, abs=1e-6)
+    for replacement in options.replacements():
+        single = library.damage_of(options.replaced([replacement]))
+        assert single == pytest.approx(library.entry(replacement).damage, abs=1e-5), replacement.name
