@@ -107,10 +107,11 @@ def visit(browser, url: str, size: str, *, wait_for: str) -> Iterator[Visit]:
     width, height = (SIZES | PHONE)[size]
     context = browser.new_context(viewport={"width": width, "height": height})
     context.add_init_script(VISITED)
+    context.set_default_timeout(120_000)  # ms; the machine may be busy
     try:
         visited = Visit(context.new_page())
         visited.page.goto(url)
-        visited.page.get_by_text(wait_for).first.wait_for(timeout=120_000)
+        visited.page.get_by_text(wait_for).first.wait_for()
         yield visited
     finally:
         context.close()

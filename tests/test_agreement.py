@@ -8,7 +8,7 @@ from test_checkpoint import Dies
 from test_front import IDENTITY
 from test_remeasure import Drifting
 from test_worker import PausesOnce
-from tiny_task import OBJECTIVES, close_opened, run_trials, tiny_search, tiny_study
+from tiny_task import OBJECTIVES, TREE, close_opened, run_trials, tiny_search, tiny_study
 
 from search import front as front_command
 from search.budget.deadline import Deadline
@@ -30,10 +30,10 @@ def table(text):
 
 
 class Study:
-    """A study with all that is shown of it."""
+    """A study with all that is shown of it; ``dimensions`` are those of the space ``tree`` that are shown."""
 
-    def __init__(self, folder, name="tiny"):
-        self.folder, self.url = folder, f"sqlite:///{folder}/paretoformer.db"
+    def __init__(self, folder, name="tiny", *, tree=TREE, dimensions=frozenset({"model.width"})):
+        self.tree, self.folder, self.url = tree, folder, f"sqlite:///{folder}/paretoformer.db"
         self.study = tiny_study(self.url, identity=IDENTITY, name=name)
         self.study.set_user_attr("ceilings", [1.0])
         self.store, self.meter = TrialStore(self.study), Drifting()
@@ -47,13 +47,13 @@ class Study:
             versions={},
             checkpoints=folder,
         )
-        description = Description.of(self.store, OBJECTIVES, {"model.width"})
+        description = Description.of(self.store, OBJECTIVES, dimensions)
         self.tracking.start(
             name, identity=self.store.study_id(), objectives=OBJECTIVES, config="", description=description
         )
 
     def search(self, pruner=None):
-        return tiny_search(pruner=pruner, meter=self.meter, checkpoints=self.folder / self.study.study_name)
+        return tiny_search(self.tree, pruner=pruner, meter=self.meter, checkpoints=self.folder / self.study.study_name)
 
     def run(self, n_trials, *, pruner=None, reporter=None):
         def ended(trial):

@@ -14,7 +14,7 @@ import pytest
 from test_agreement import Study
 from test_ui import free_port
 from test_worker import PausesOnce
-from tiny_task import OBJECTIVES, close_opened
+from tiny_task import OBJECTIVES, TREE, close_opened
 
 from search.costs.remeasure import remeasure
 from search.report.__main__ import main as write_page
@@ -36,6 +36,14 @@ OVERLAPS = """selector => {
   const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
   return boxes.flatMap(([one, a], at) => boxes.slice(at + 1).filter(([, b]) => meet(a, b)).map(([two]) => [one, two]));
 }"""
+SETTINGS = ("clip", "decay", "ema", "label_smoothing", "temperature", "token_dropout", "warmup", "weight_decay")
+MANY = {**TREE, "train": {**TREE["train"], **{name: {"float": [0.1, 0.2]} for name in SETTINGS}}}
+FAULTY = """<p>Seen</p><p hidden>hidden</p><div style="height: 9px; overflow: hidden"><p>folded</p></div>
+<div style="position: relative; height: 40px"><p>faded</p>
+<div data-testid="truncation-gradient" style="position: absolute; top: -20px; height: 40px; width: 100%"></div></div>
+<svg><text y="20">one</text><text x="5" y="20">two</text><text x="99" y="20">three</text></svg>
+<p style="margin-top: 2000px">scrolled away</p>
+<script>console.error("reported"); throw new Error("thrown")</script><img src="http://example.com/a.png">"""
 NO_DATA_YET = "Expected number"  # of an attribute of a drawing
 POINTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => plot.data.filter(trace => trace.y)
   .flatMap(trace => Array.from(trace.x, (x, at) => [x, trace.y[at]])))"""
@@ -63,6 +71,8 @@ def studies(tmp_path_factory):
     stays = Stays()
     made = {name: Study(folder, name) for name in STUDIES}
     made["default"].run(5)
+    made["many"] = Study(folder, "many", tree=MANY, dimensions={"model.width", *(f"train.{name}" for name in SETTINGS)})
+    made["many"].run(4)
     made["paused"].run(3)
     made["paused"].run(5, pruner=stays)
     made["continued"].run(3)
@@ -101,6 +111,16 @@ def clean_visit(chromium, url, size, *, wait_for, redrawn=False):
     assert visit.foreign == []
 
 
+def test_each_fault_of_a_page_is_found(chromium, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text(FAULTY)
+    with browser.visit(chromium, file.as_uri(), "laptop", wait_for="Seen") as visit:
+        assert visit.visible_text() == "Seen one two three"
+        assert visit.page.evaluate(OVERLAPS, "text") == [["one", "two"]]
+        assert visit.errors == ["reported", "thrown"]
+        assert visit.foreign == ["http://example.com/a.png"]
+
+
 def best(study):
     return max(front(study.store.records(), OBJECTIVES), key=lambda member: member.metric)
 
@@ -108,7 +128,7 @@ def best(study):
 def points(visit, count):
     """The points of the plot that has ``count``, once it is drawn."""
     drawn = f"() => ({POINTS})().some(each => each.length == {count})"
-    visit.page.wait_for_function(drawn, timeout=60_000)
+    visit.page.wait_for_function(drawn)
     return next(found for found in visit.page.evaluate(POINTS) if len(found) == count)
 
 
@@ -141,7 +161,7 @@ def test_the_parent_run_answers_what_was_searched_and_found_why_and_what_next(ch
         f"continue: {study.command}",
     ):
         assert command in text
-    assert float(re.search(r"\bhypervolume ([\d.]+)", text)[1]) == OBJECTIVES.hypervolume(members)
+    assert OBJECTIVES.hypervolume(members) in map(float, re.findall(r"\bhypervolume ([\d.]+)", text))
     assert f" front_size {len(members)} " in text
 
 
@@ -170,9 +190,9 @@ def test_the_first_page_says_where_to_click_and_leads_to_the_runs(chromium, mlfl
         visit.shoot(f"mlflow-runs-{size}")
 
 
-@both_sizes
-def test_the_charts_of_the_saved_view_show_every_complete_trial(chromium, mlflow, studies, size):
-    study = studies["continued"]
+@pytest.mark.parametrize(("name", "size"), [("continued", "desktop"), ("continued", "laptop"), ("many", "desktop")])
+def test_the_charts_of_the_saved_view_show_every_complete_trial(chromium, mlflow, studies, name, size):
+    study = studies[name]
     runs = study.tracking._runs
     path = url_path(runs.experiment_id, runs.study_id)
     complete = [record for record in study.store.records() if record.state == State.COMPLETE]
@@ -181,7 +201,7 @@ def test_the_charts_of_the_saved_view_show_every_complete_trial(chromium, mlflow
         visit.page.get_by_text(f"#{complete[0].number} ").first.wait_for()
         shown = points(visit, len(complete))
         text = visit.visible_text()
-        visit.shoot(f"mlflow-charts-{size}")
+        visit.shoot(f"mlflow-charts-{name}-{size}")
         overlapping = visit.page.evaluate(OVERLAPS, ".xtick text, .ytick text")
         if size == "desktop":  # in a lower window MLflow does not draw the other chart yet
             visit.page.get_by_text("Parallel Coordinates").first.scroll_into_view_if_needed()
@@ -190,7 +210,7 @@ def test_the_charts_of_the_saved_view_show_every_complete_trial(chromium, mlflow
             visit.page.wait_for_function("() => !document.querySelector('[transform*=NaN]')")  # it is drawn with data
             assert labels.count() >= 3
             overlapping += visit.page.evaluate(OVERLAPS, "text.label")
-            visit.shoot("mlflow-parallel")
+            visit.shoot(f"mlflow-parallel-{name}")
     assert [each.number for each in complete if f"#{each.number} " not in text] == []
     assert sorted(shown) == sorted([each.costs["latency_ms"], each.metric] for each in complete)
     assert overlapping == []
@@ -235,8 +255,9 @@ def test_a_paused_trial_says_why_and_leads_to_a_better_one(chromium, mlflow, stu
         visit.page.get_by_text(f"#{paused} ").first.wait_for()
         text = visit.visible_text()
         visit.shoot(f"mlflow-paused-{size}")
-        visit.page.get_by_role("link", name="#0", exact=True).click()
-        visit.page.get_by_text(f"complete: accuracy {study.store.record(0).metric:.4f}").wait_for()
+        with visit.page.expect_popup() as opened:
+            visit.page.get_by_role("link", name="#0", exact=True).click()
+        opened.value.get_by_text(f"complete: accuracy {study.store.record(0).metric:.4f}").first.wait_for()
     assert "paused after 1 of 3 epochs; 0 does better" in text
 
 
@@ -269,7 +290,7 @@ def test_optuna_dashboard_shows_the_names_of_the_objectives_and_the_same_front(c
         with clean_visit(chromium, address, size, wait_for="Pareto") as visit:
             for name in ("accuracy", "latency_ms"):
                 visit.page.get_by_text(name).first.wait_for()
-            shown = visit.page.wait_for_function(FIRST_PLOT, timeout=60_000).json_value()
+            shown = visit.page.wait_for_function(FIRST_PLOT).json_value()
             visit.shoot(f"optuna-dashboard-{size}")
     finally:
         server.shutdown()
