@@ -45,7 +45,7 @@ def assert_alike(task, raw, folder, *, atol=0.0):
         np.testing.assert_allclose(found, expected.numpy(), atol=atol, rtol=0)
 
 
-TOKENS = ["bytes", "characters", "words", "bpe", "wordpiece", "unigram"]
+TOKENS = ["bytes", "characters", "words", "bpe", "wordpiece", "unigram", "subwords"]
 ROWS = [(f"Nº {at} Ünï-code、猫が{at}匹, GOOD\u00a0or_bad? {'x' * at}", at % 3) for at in range(60)]
 
 

@@ -97,7 +97,7 @@ def test_a_patch_of_the_task_on_the_command_line_replaces_that_of_the_space(over
 @pytest.mark.parametrize(
     ("overrides", "branches"),
     [
-        ([], {"words": ("words", 8192), "wordpiece": ("wordpiece", 8192), "bytes": ("bytes", None)}),
+        ([], {"words": ("words", 8192), "subwords": ("subwords", 8192), "bytes": ("bytes", None)}),
         (["task.tokens=bytes"], {"bytes": (None, None)}),
         (["task.tokens=words", "task.vocabulary=99"], {"words": (None, None)}),
         (["task.tokens=unigram"], {"words": (None, None)}),

@@ -33,6 +33,7 @@ ROWS = [(f"{TEXTS[at % 4]} {at % 7} words of {'praise' if at % 3 else 'blame'}",
         ("characters", "A, b 书", "a , b 书"),
         ("bpe", "The cats sat", "the cats sat"),
         ("wordpiece", "The cats sat", "the cats sat"),
+        ("subwords", "The cats sat", "the cats sat"),
     ],
 )
 def test_texts_are_split_into_tokens_without_case_and_white_space(kind, text, tokens):
@@ -64,6 +65,20 @@ def test_subwords_join_frequent_neighbours_of_scripts_without_spaces():
         assert learn(kind, 100, ["这本书很好", "这本书不好", "我的这本书", "这本书"]).encode("这本书").tokens == [
             "这本书"
         ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind"),
+    [
+        (["这本书很好", "这本书不好。", "我的 book", "这本书"], "unigram"),
+        (["この本はとても良い", "良い本"], "unigram"),
+        (["the book 书", "no good book"], "wordpiece"),
+        (["좋은 책", "이 책"], "wordpiece"),
+    ],
+)
+def test_subwords_suit_scripts_with_and_without_spaces(texts, kind):
+    found, expected = (learn(each, 100, texts * 9) for each in ("subwords", kind))
+    assert found.to_str() == expected.to_str()
 
 
 def learned_from(texts):
@@ -149,7 +164,7 @@ def test_a_tokenizer_file_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tokens": "sentences"}, "tokens='sentences': it must be bytes, characters, words, bpe, wordpiece, unigram"),
+        ({"tokens": "sentences"}, "tokens='sentences': it must be bytes, characters, words, bpe"),
         ({"vocabulary": 100}, "vocabulary=100: with tokens=bytes nothing is learned"),
         ({"lowercase": False}, "lowercase=False: with tokens=bytes nothing is learned"),
         ({"tokens": "bpe", "lowercase": "no"}, "lowercase='no': it must be true or false"),

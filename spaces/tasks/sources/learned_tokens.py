@@ -9,6 +9,7 @@ WordPiece (Schuster and Nakajima, "Japanese and Korean Voice Search", 2012) or o
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -17,22 +18,28 @@ from typing import Any
 
 from spaces.models.checkpoint import checkpoint_folder
 
-LEARNED = ("characters", "words", "bpe", "wordpiece", "unigram", "byte_bpe")
+LEARNED = ("characters", "words", "bpe", "wordpiece", "unigram", "subwords", "byte_bpe")
 BYTES = 256  # tokens of byte_bpe before any are joined
 UNKNOWN = "[UNK]"  # the token, of id 0, of what is not in the vocabulary
 # Scripts that write no spaces between words: in words each of their characters is one, subwords may join them.
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 SPACED = rf"[\p{{L}}\p{{M}}\p{{N}}_&&[^{UNSPACED}]]+"
 MARK = r"[^\s\p{L}\p{M}\p{N}_]"
+MOST_COUNTED = 1000  # texts from which it is told whether they are written without spaces
 
 
 def learn(kind: str, vocabulary: int, texts: Iterable[str], *, lowercase: bool = True) -> Any:
     """A ``tokenizers.Tokenizer`` of one of the kinds ``LEARNED``, with at most ``vocabulary`` tokens.
 
-    It is the same in every process, as a trial may be resumed by another one.
+    It is the same in every process, as a trial may be resumed by another one. ``subwords`` are ``unigram`` in texts
+    that are written without spaces, otherwise ``wordpiece``: without spaces a whole sentence is one word, and WordPiece
+    would tell the pieces at its beginning from equal ones within it.
     """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+    texts = list(texts)
+    if kind == "subwords":
+        kind = "unigram" if _have_no_spaces(texts[:MOST_COUNTED]) else "wordpiece"
     if kind == "byte_bpe":
         return _learn_byte_pairs(vocabulary, texts)
     model: Any
@@ -50,7 +57,6 @@ def learn(kind: str, vocabulary: int, texts: Iterable[str], *, lowercase: bool =
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])])
     # What matches no piece, white space, is removed: inverted, the pieces are the delimiters that are kept.
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), behavior="removed", invert=True)
-    texts = list(texts)
     if kind in ("bpe", "wordpiece", "unigram"):
         normalized = [tokenizer.normalizer.normalize_str(text) for text in texts]
         texts = _without_rare_characters(normalized, limit=vocabulary // 2)
@@ -59,7 +65,15 @@ def learn(kind: str, vocabulary: int, texts: Iterable[str], *, lowercase: bool =
         # The library's own trainer for WordPiece, also by byte-pair encoding, breaks ties at random.
         pieces_of = _word_pieces(tokenizer, texts, vocabulary)
         tokenizer.model = models.WordPiece(pieces_of, unk_token=UNKNOWN)
-    return _with_sorted_ids(tokenizer) if kind == "unigram" else tokenizer
+    return _reestimated(tokenizer, texts) if kind == "unigram" else tokenizer
+
+
+def _have_no_spaces(texts: Sequence[str]) -> bool:
+    """Whether most characters of the texts are of scripts that write no spaces between words."""
+    from tokenizers import Regex, normalizers
+
+    text = "".join("".join(texts).split())
+    return 2 * len(normalizers.Replace(Regex(f"[{UNSPACED}]"), "").normalize_str(text)) < len(text)
 
 
 def _learn_byte_pairs(vocabulary: int, texts: Iterable[str]) -> Any:
@@ -100,15 +114,20 @@ def _word_pieces(tokenizer: Any, texts: Sequence[str], vocabulary: int) -> dict[
     return {token: number for number, token in enumerate([UNKNOWN, *ordered][:vocabulary])}
 
 
-def _with_sorted_ids(tokenizer: Any) -> Any:
-    """A unigram model with ids in the order of the tokens; the library's order differs between two runs."""
+def _reestimated(tokenizer: Any, texts: Sequence[str]) -> Any:
+    """A unigram model with the frequencies of its tokens in the texts, and ids in the order of the tokens.
+
+    The order of the library's tokens, and the last digits of its scores, differ between two runs.
+    """
     from tokenizers import Tokenizer
 
     state = json.loads(tokenizer.to_str())
-    # The last digits of the scores depend on the order of a parallel sum.
-    scores = {token: round(score, 6) for token, score in state["model"]["vocab"]}
-    tokens = [UNKNOWN, *sorted(scores.keys() - {UNKNOWN})]
-    state["model"] |= {"vocab": [[token, scores[token]] for token in tokens], "unk_id": 0}
+    counts = Counter(token for encoding in tokenizer.encode_batch(texts) for token in encoding.tokens)
+    tokens = sorted({token for token, _ in state["model"]["vocab"]} - {UNKNOWN})
+    # A token that occurs within others alone counts less than one that occurs once.
+    scores = [math.log(max(counts[token], 0.5) / counts.total()) for token in (UNKNOWN, *tokens)]
+    vocabulary = [list(each) for each in zip((UNKNOWN, *tokens), scores, strict=True)]
+    state["model"] |= {"vocab": vocabulary, "unk_id": 0}
     return Tokenizer.from_str(json.dumps(state))
 
 

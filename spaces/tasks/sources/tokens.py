@@ -61,8 +61,9 @@ class TokenSettings:
     """What the tokens of a text are.
 
     Args:
-        tokens: ``bytes``, ``characters``, ``words``, ``bpe``, ``wordpiece``, ``unigram``, ``byte_bpe``, or a file
-            ``tokenizer.json`` of the library ``tokenizers``.
+        tokens: ``bytes``, ``characters``, ``words``, ``bpe``, ``wordpiece``, ``unigram``, ``subwords``, which is the
+            one of the last two that suits the script, ``byte_bpe``, or a file ``tokenizer.json`` of the library
+            ``tokenizers``.
         vocabulary: number of tokens that are learned at most; null: ``DEFAULT_VOCABULARY``. Of ``byte_bpe`` 256 are
             bytes. Of a file: share of its tokens that is kept, see :func:`frequent_tokens`; null: all. Bytes have none.
         lowercase: whether texts are converted to lower case before tokens are learned; null: true. In lower case fewer
