@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy
 from optuna.trial import TrialState
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
-from tiny_task import tiny_study
+from tiny_task import OBJECTIVES, tiny_study
 
 from search.study import processes
 from search.study.attributes import TRAINING
@@ -108,6 +108,25 @@ def test_of_workers_that_compute_a_shared_attribute_at_the_same_time_the_first_o
     second.set_user_attr("run_end", 1)
     second.set_user_attr("run_end", 2)  # the latest one counts
     assert first.user_attrs["run_end"] == 2
+
+
+def test_rows_are_in_the_order_of_first_starts_whenever_the_history_is_read(url):
+    """The first trial is interrupted and queued again, while the second one, queued before that, is started."""
+    study = tiny_study(url)
+    goes_on, goes_on_history = TrialStore(study), None
+    TrialStore(study).enqueue_first([{"depth": 7}, {"depth": 3}])
+    first = sample(study)
+    goes_on_history = goes_on.history(OBJECTIVES)
+    study.tell(first, state=TrialState.FAIL)
+    requeue_interrupted(study)
+    second = sample(study)
+    started_again = TrialStore(study)
+    assert started_again.history(OBJECTIVES).numbers.tolist() == [0, 1]
+    study.tell(second, state=TrialState.PRUNED)
+    sample(study)
+    for store in (goes_on, started_again, TrialStore(study)):
+        assert store.history(OBJECTIVES).numbers.tolist() == [0, 1]
+    assert goes_on.history(OBJECTIVES) is goes_on_history
 
 
 def test_parameters_are_queued_for_new_studies_only(url):

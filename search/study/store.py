@@ -104,9 +104,9 @@ class TrialStore(SharedAttributes):
         return requeue.chain(self._trials(), trial_number)[-1].number
 
     def history(self, objectives: Objectives) -> History:
-        """The trials as arrays, updated. A requeued trial keeps its row until it has started again.
+        """The trials as arrays, updated. A requeued trial has its row before it has started again.
 
-        Rows are in the order of first starts, whichever trials were interrupted.
+        Rows are in the order of first starts, whichever trials were interrupted and whenever this worker has begun.
         """
         if self._history is None:
             self._history = History(objectives)
@@ -114,7 +114,7 @@ class TrialStore(SharedAttributes):
         with self._lock:
             self._update()
             for number in sorted(self._changed):
-                if self._records[number].state in COUNTED or number in self._history:
+                if self._records[number].state in {*COUNTED, State.REPLACED} or number in self._history:
                     self._history.add(self._records[number])
             self._changed.clear()
         return self._history
