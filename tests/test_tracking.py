@@ -343,6 +343,20 @@ def test_finish_logs_the_trials_of_killed_workers(server):
     assert parent.info.status == "FINISHED"
 
 
+def test_of_workers_that_end_at_the_same_time_one_run_of_each_trial_stays(server, monkeypatch):
+    one, two, trials = server.tracker(), server.tracker(), [record(0), record(1)]
+    log_trial = runs.StudyRuns.log_trial
+
+    def both(self, trial, *args, **settings):
+        if self is one._runs and trial.number == 0:  # after it has seen that no trial has a run
+            two.finish(trials)
+        log_trial(self, trial, *args, **settings)
+
+    monkeypatch.setattr(runs.StudyRuns, "log_trial", both)
+    one.finish(trials)
+    assert sorted(run.data.tags.get("trial", "") for run in server.runs()) == ["", "0", "1"]
+
+
 def test_finish_keeps_the_oldest_of_duplicate_runs(server):
     tracking = server.tracker()
     tracking.log(0, [record(0)])

@@ -144,9 +144,11 @@ class MlflowTracking(Tracking):
 
     def _finish(self, records: Sequence[Record], reason: str, importance: Callable[[], Importance]) -> None:
         self._connect()
-        shares = importance()
-        self._runs.delete_surplus({record.number for record in records})
-        self._log_trials(records, {record.number for record in records}, reason, shares)
+        shares, numbers = importance(), {record.number for record in records}
+        self._runs.delete_surplus(numbers)
+        self._log_trials(records, numbers, reason, shares)
+        self._connect()  # another worker that ends at the same time may have logged the same trials
+        self._runs.delete_surplus(numbers)
         others, addresses = {record.number: record for record in records}, self._runs.addresses()
         for record in records:
             if len(record.timings) > 1:  # measured again after it was logged

@@ -69,8 +69,11 @@ class StudyRuns:
         """Find the study's runs; create the experiment and the parent run, with its data sets, if they are missing."""
         self._client = client.connect(self.uri)
         self.experiment_id = client.experiment_id(self._client, self.experiment, self.artifacts)
-        runs = self._search()
-        parents = [run for run in runs if STUDY in run.data.tags] or [self._new_parent(objectives)]
+        parents = [run for run in self._search() if STUDY in run.data.tags]
+        if not parents:
+            created = self._new_parent(objectives)
+            # Another worker may have created one at the same time.
+            parents = [run for run in self._search() if STUDY in run.data.tags] or [created]
         if self._created not in ("", parents[0].info.run_id):
             self._client.delete_run(self._created)
             parents = [run for run in parents if run.info.run_id != self._created]
