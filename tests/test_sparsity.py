@@ -81,6 +81,7 @@ def test_a_training_that_is_resumed_keeps_the_zeros_of_its_checkpoint():
         list(resumed)
     for name, tensor in other.state_dict().items():
         assert torch.equal(tensor, weights[name]), name
+    assert all(zeros.double().mean() == 0.5 for zeros in zero_weights(other))
 
 
 def test_zeros_survive_files_and_programs(tmp_path):
