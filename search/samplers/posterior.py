@@ -28,7 +28,7 @@ from search.samplers.gaussian_process import fit_hyperparameters, gp_posterior, 
 from search.study.history import History, Prediction
 from search.study.records import Objectives, Record
 
-MAX_TRIALS = 150  # that the model is fitted to
+MAX_TRIALS = 300  # that the model is fitted to
 PRIOR_STD = 0.25  # of final losses, as a share of the metric's range, counted as PRIOR_TRIALS observations
 PRIOR_TRIALS = 4.0
 PRIOR_MEAN_TRIALS = 1.0  # observations that the prior mean counts as, which is the middle of the metric's range
