@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any, get_args
 
 import pytest
@@ -380,6 +381,24 @@ def test_text_splits_are_disjoint_and_cover_every_file(library: Path) -> None:
     assert [len(split) for split in names] == [33, 3, 3]
 
 
+@pytest.mark.parametrize("files", [1, 2])
+@pytest.mark.parametrize("length", [16, 1000])
+def test_one_or_two_text_files_are_split_into_consecutive_parts(tmp_path: Path, files: int, length: int) -> None:
+    contents = {f"{number}.txt": Random(number).randbytes(997 + number) for number in range(files)}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    limits: dict[str, Any] = dict.fromkeys(SPLITS, 10**6)
+    task = Text(folder=str(tmp_path), length=length, predict="next_byte", **limits)
+    for name, content in contents.items():
+        read = dict.fromkeys(SPLITS, b"")
+        for split in SPLITS:
+            for window, (_, found) in zip(task.windows[split], task.rows(split), strict=True):
+                if window.file.name == name:
+                    read[split] += found[: length if len(found) > length else None]
+        assert b"".join(read.values()) == content
+        assert list(map(len, read.values())) == pytest.approx([0.8 * len(content), *[0.1 * len(content)] * 2], abs=1)
+
+
 def test_text_splits_depend_on_relative_file_names_only(
     library: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -606,7 +625,7 @@ def test_patches_reconstruct_the_upsampled_image() -> None:
             {"folder": "{}/a/chapter0"},
             "predict=label needs two subfolders.*predict=next_byte needs no subfolders",
         ),
-        (Text, {"folder": "{}/small", "predict": "next_byte"}, "2 text files; splitting by file needs 3"),
+        (Text, {"folder": "{}/small", "predict": "next_byte"}, "8 bytes of text are too few for three splits"),
     ],
 )
 def test_invalid_settings_are_refused(

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from spaces.tasks.sources.splits import MIN_TO_SPLIT, digest, split_by_hash
 
 log = logging.getLogger(__name__)
 SUFFIXES = (".py", ".txt", ".md", ".rst")
+PARTS: Mapping[Split, tuple[int, int]] = {"train": (0, 8), "validation": (8, 9), "test": (9, 10)}  # tenths
 SKIPPED_DIRS = {"site-packages", "dist-packages", "node_modules", "__pycache__"}  # installed or generated files
 
 
@@ -26,11 +27,20 @@ class File(NamedTuple):
     size: int  # bytes
 
 
-class Window(NamedTuple):
-    """At most ``length`` consecutive bytes of a file; ``label`` is the index of its subfolder."""
+class Part(NamedTuple):
+    """The bytes of a file from ``start`` on and before ``stop``, all in the same split."""
 
     file: File
     start: int
+    stop: int
+
+
+class Window(NamedTuple):
+    """Consecutive bytes of a file from ``start`` on, all before ``stop``; ``label`` is the index of its subfolder."""
+
+    file: File
+    start: int
+    stop: int
     label: int
 
 
@@ -48,23 +58,36 @@ def choose_windows(
         end: bytes at the end of a file in which no window starts.
 
     Raises:
-        ValueError: there are too few files, or ``limit`` is below the number of groups.
+        ValueError: there is too little text, or ``limit`` is below the number of groups.
     """
     if limit < len(groups):
         raise ValueError(f"{split}={limit}: with {len(groups)} classes it must be at least {len(groups)}")
     chosen = []
     for label, group in enumerate(groups):
-        if len(group) < MIN_TO_SPLIT:
-            found = f"{len(group)} text files; splitting by file needs {MIN_TO_SPLIT}"
-            raise ValueError(f"folder={str(folder)!r}: {found}")
-        files = sorted(split_by_hash(group, key=_name)[split], key=lambda file: digest(file.name))
-        ends = list(accumulate(math.ceil((file.size - end) / length) for file in files))
+        parts = _parts(group, split)
+        ends = list(accumulate(math.ceil((part.stop - part.start - end) / length) for part in parts))
         kept = min(ends[-1], limit // len(groups))
+        if not kept:
+            size = sum(file.size for file in group)
+            raise ValueError(f"folder={str(folder)!r}: {size} bytes of text are too few for three splits")
         for number in (index * ends[-1] // kept for index in range(kept)):
             at = bisect_right(ends, number)
             before = ends[at - 1] if at else 0
-            chosen.append(Window(files[at], (number - before) * length, label))
+            part = parts[at]
+            chosen.append(Window(part.file, part.start + (number - before) * length, part.stop, label))
     return chosen
+
+
+def _parts(files: Sequence[File], split: Split) -> list[Part]:
+    """What belongs to a split: whole files, by their names; of too few files a part of each.
+
+    Parts are consecutive: examples from all over a file would be neighbours of those in the other splits.
+    """
+    if len(files) >= MIN_TO_SPLIT:
+        own = sorted(split_by_hash(files, key=_name)[split], key=lambda file: digest(file.name))
+        return [Part(file, 0, file.size) for file in own]
+    first, last = PARTS[split]
+    return [Part(file, first * file.size // 10, last * file.size // 10) for file in files]
 
 
 def read_windows(folder: Path, windows: Sequence[Window], size: int, split: Split) -> list[tuple[int, bytes]]:
@@ -91,7 +114,7 @@ def _read(folder: Path, file: File, windows: Sequence[Window], size: int) -> lis
             raise OSError("its size has changed since the folder was listed")
         for window in windows:
             source.seek(window.start)
-            rows.append((window.label, source.read(size)))
+            rows.append((window.label, source.read(min(size, window.stop - window.start))))
     return rows
 
 
