@@ -130,7 +130,7 @@ def _print_study(
 
     store, objectives = stored.store, stored.objectives
     described = Description.of(store, objectives, stored.dimensions)
-    printer = FrontPrinter(objectives, stored.dimensions, store.baselines(), test_examples=described.test_examples)
+    printer = FrontPrinter(objectives, stored.dimensions, store.baselines())
     if number is None:
         printer.print_front(store.records())
         if again := trained_again(front(store.records(), objectives), described.repetitions, objectives):

@@ -15,7 +15,7 @@ from search.confirm.statistics import confirmed
 from search.confirm.training import Setting, repeat, train
 from search.front import main
 from search.report.figure import draw
-from search.report.intervals import Sample, margin, samples
+from search.report.intervals import Sample, samples
 from search.study.confirmations import Repetition, read_repetitions, write_repetition
 from search.study.records import Objectives, Record, State, front
 from search.study.store import TrialStore
@@ -46,16 +46,6 @@ def test_intervals_hold_the_mean_and_a_further_value_as_often_as_they_claim():
         further.append(values[5] <= sample.mean + sample.reach)
     assert np.mean(means) == pytest.approx(0.95, abs=0.012)
     assert np.mean(further) == pytest.approx(0.95, abs=0.012)
-
-
-@pytest.mark.parametrize("share", [0.5, 0.9, 0.99, 1.0])
-def test_the_margin_of_a_share_reaches_the_true_one_at_least_as_often_as_it_claims(share):
-    found = np.random.default_rng(0).binomial(100, share, size=4000) / 100
-    reached = np.mean([abs(each - share) <= margin(each, 100, OBJECTIVES) for each in found])
-    assert 0.93 <= reached <= 1.0
-    assert margin(share, 0, OBJECTIVES) is None
-    assert margin(share, 10_000, OBJECTIVES) < 0.011
-    assert margin(share, 100, replace(OBJECTIVES, metric="bleu")) is None
 
 
 @pytest.mark.parametrize(

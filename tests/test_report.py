@@ -19,7 +19,12 @@ from search.study.storage import open_read_only
 from search.study.stored import load_stored
 from search.tracking.note import CODE_WIDTH, study_data
 
-BASELINE = {"name": "linear", "metrics": {"accuracy": 0.65}, "test_metrics": {"accuracy": 0.64}, "latency_ms": 1.0}
+BASELINE = {
+    "name": "linear",
+    "metrics": {"accuracy": 0.65},
+    "test_metrics": {"accuracy": 0.64, "accuracy_margin": 0.11},
+    "latency_ms": 1.0,
+}
 SHARES = {"accuracy": {"model.width": 0.6, "train.lr": 0.4}, "latency_ms": {"train.lr": 1.0}}
 VOID = {"meta", "br"}
 
@@ -68,7 +73,12 @@ def written(name="tiny", *, trials=((0.2, 0.6), (0.5, 0.9), (0.6, 0.7)), baselin
     for name, value in attributes.items():
         study.set_user_attr(name, value)
     for latency_ms, accuracy in trials:
-        add(study, latency_ms, [accuracy / 2, accuracy], test_metrics={"accuracy": accuracy - 0.01})
+        add(
+            study,
+            latency_ms,
+            [accuracy / 2, accuracy],
+            test_metrics={"accuracy": accuracy - 0.01, "accuracy_margin": 0.0852},
+        )
     close_opened()
 
 
@@ -83,9 +93,9 @@ def test_the_page_has_the_numbers_of_the_study(folder, capsys):
         members = front(stored.store.records(), stored.objectives)
         reached = stored.objectives.hypervolume(members)
     assert [member.number for member in members] == [0, 1]
-    assert "The best accuracy is 0.9000 (test 0.8900), by trial 1 at latency_ms 0.5" in text
-    assert "At 0.40 of its latency_ms it is 0.6000 (test 0.5900), by trial 0" in text
-    assert "The best baseline, linear, has 0.6500 (test 0.6400)." in text
+    assert "The best accuracy is 0.9000 (test 0.8900 ±0.085), by trial 1 at latency_ms 0.5" in text
+    assert "At 0.40 of its latency_ms it is 0.6000 (test 0.5900 ±0.085), by trial 0" in text
+    assert "The best baseline, linear, has 0.6500 (test 0.6400 ±0.11)." in text
     assert "Trials: 3 complete. They were trained for 6 of 9 epochs." in text
     assert f"it has reached {reached:.4f} of 1" in text
     for each in ("+space=mine", "torch 9.9", "the space is exhausted", "search.front tiny --why 0"):

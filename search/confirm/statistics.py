@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 
 from scipy import stats
 
-from search.report.intervals import LEVEL, Sample, sample
+from search.report.intervals import Sample, sample
 from search.study.confirmations import Repetition
 from search.study.records import Objectives, Record, front
+from spaces.evaluation import LEVEL
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from search.report.baselines import best_baseline
 from search.report.importance import Importance, describe_importance
-from search.report.intervals import sample, test_examples
+from search.report.intervals import sample
 from search.report.rows import mechanism, with_margin
 from search.study.confirmations import Repetition, read_repetitions
 from search.study.records import Objectives, Record, State, front
@@ -48,11 +48,6 @@ class Description:
     data: Mapping[str, Any] = field(default_factory=dict)
     task: Mapping[str, Any] = field(default_factory=dict)
     repetitions: Mapping[int, Mapping[int, Repetition]] = field(default_factory=dict)
-
-    @property
-    def test_examples(self) -> int:
-        """See :func:`search.report.intervals.test_examples`."""
-        return test_examples(self.data)
 
     @classmethod
     def of(cls, store: TrialStore, objectives: Objectives, dimensions: Collection[str]) -> Self:
@@ -104,10 +99,7 @@ def answers(
     """
     metric, cost = objectives.metric, objectives.costs[0]
     members = front(records, objectives)
-    dimensions, examples = (None, 0) if description is None else (description.dimensions, description.test_examples)
-
-    def reached(member: Record) -> str:
-        return with_test(member, objectives, examples)
+    dimensions = None if description is None else description.dimensions
 
     def named(member: Record) -> str:
         text = describe(member.architecture, dimensions)
@@ -117,14 +109,14 @@ def answers(
         yield "No trial is complete yet."
         return
     best = objectives.best_of(members)
-    yield f"The best {metric} is {reached(best)}, by {named(best)}."
+    yield f"The best {metric} is {with_test(best, objectives)}, by {named(best)}."
     if len(members) > 1:
         cheap = [member for member in members if member.costs[cost] <= TENTH * best.costs[cost]]
         chosen = cheap[-1] if cheap else members[0]
         share = chosen.costs[cost] / best.costs[cost]
-        yield f"At {share:.2f} of its {cost} it is {reached(chosen)}, by {named(chosen)}."
+        yield f"At {share:.2f} of its {cost} it is {with_test(chosen, objectives)}, by {named(chosen)}."
     if baseline := best_baseline(baselines, objectives):
-        on_test = with_margin(baseline.test_metrics.get(metric), objectives, examples)
+        on_test = with_margin(baseline.test_metrics, objectives)
         in_brackets = f" (test {on_test})" if on_test else ""
         yield f"The best baseline, {baseline.name}, has {baseline.metrics[metric]:.4f}{in_brackets}."
     if spans := winners(members, objectives):
@@ -190,7 +182,7 @@ def in_short(
     lines = [("Searched", ", ".join(searched) + (f"; {where}" if where else ""))]
     if members:
         best = objectives.best_of(members)
-        reached = with_test(best, objectives, description.test_examples)
+        reached = with_test(best, objectives)
         found = f"{metric} {reached} at {_amount(cost, best.costs[cost])} (#{best.number})"
         if baseline := best_baseline(baselines, objectives):
             found += f", baseline {baseline.metrics[metric]:.4f}"
@@ -216,9 +208,9 @@ def _amount(cost: str, value: float) -> str:
     return f"{value:.3g} ms" if cost == "latency_ms" else f"{cost} {value:.3g}"
 
 
-def with_test(member: Record, objectives: Objectives, test_examples: int = 0) -> str:
+def with_test(member: Record, objectives: Objectives) -> str:
     """The metric of a member of the front on validation and, if it is known, on test."""
-    on_test = with_margin(member.test_metrics.get(objectives.metric), objectives, test_examples)
+    on_test = with_margin(member.test_metrics, objectives)
     return f"{member.metric:.4f}" + (f" (test {on_test})" if on_test else "")
 
 

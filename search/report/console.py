@@ -28,7 +28,6 @@ class FrontPrinter:
         objectives: the metric and the costs.
         dimensions: dotted names of the settings to show: the dimensions of the space.
         baselines: results of the task's baselines.
-        test_examples: size of the test split; 0 if it is unknown.
     """
 
     def __init__(
@@ -36,12 +35,9 @@ class FrontPrinter:
         objectives: Objectives,
         dimensions: Collection[str],
         baselines: Sequence[BaselineResult] = (),
-        *,
-        test_examples: int = 0,
     ) -> None:
         self.console = stdout_console()
         self._objectives, self._dimensions, self._baselines = objectives, dimensions, baselines
-        self._test_examples = test_examples
 
     def print(self, text: str, *, style: str | None = None) -> None:
         """Print a line, on a terminal wrapped between words; an address or a path is not broken."""
@@ -62,7 +58,6 @@ class FrontPrinter:
             self._objectives,
             self._dimensions,
             baselines=self._baselines,
-            test_examples=self._test_examples,
         )
         table = Table(title=f"The front: {len(members)} of {len(records)} trials", title_justify="left")
         names = columns(rows)

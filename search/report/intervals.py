@@ -1,18 +1,16 @@
-"""Intervals of 95 %: of means of repeated trainings, and of a share of finitely many examples."""
+"""Intervals of 95 % of means of repeated trainings."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, stdev
-from typing import Any, Literal
+from statistics import fmean, stdev
+from typing import Literal
 
 from search.study.confirmations import Repetition
 from search.study.records import Objectives
-
-LEVEL = 0.05
-SHARES = ("accuracy", "error_rate")  # metrics that are shares of examples or of their labels
+from spaces.evaluation import LEVEL
 
 
 @dataclass(frozen=True)
@@ -64,27 +62,3 @@ def samples(repetitions: Mapping[int, Mapping[int, Repetition]], objectives: Obj
     """The metrics on validation by trial, from repetitions by trial and seed."""
     found = {number: sample(by_seed.values(), "validation", objectives) for number, by_seed in repetitions.items()}
     return {number: each for number, each in found.items() if each is not None}
-
-
-def test_examples(data: Mapping[str, Any]) -> int:
-    """The number of independent labels in the test split; 0 if it is unknown, or if an example has several labels.
-
-    Args:
-        data: of the study; see :meth:`search.study.shared.SharedAttributes.data`.
-    """
-    return 0 if data.get("per_token", True) else int(data["examples"]["test"])
-
-
-def margin(metric: float, count: int, objectives: Objectives) -> float | None:
-    """The larger side of the 95 % interval of a metric on ``count`` examples; None if it is no share, or of none.
-
-    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927. The examples must be
-    independent.
-    """
-    if objectives.metric not in SHARES or count < 1:
-        return None
-    z = NormalDist().inv_cdf(1 - LEVEL / 2)
-    scale = 1 + z**2 / count
-    centre = (metric + z**2 / (2 * count)) / scale
-    half = z / scale * math.sqrt(metric * (1 - metric) / count + z**2 / (4 * count**2))
-    return max(centre + half - metric, metric - centre + half)

@@ -39,7 +39,6 @@ def page(stored: StoredStudy) -> str:
         objectives,
         stored.dimensions,
         baselines=baselines,
-        test_examples=description.test_examples,
     )
     timings = describe_timings(members, records, objectives)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
@@ -110,7 +109,7 @@ def _card(member: Record, stored: StoredStudy, description: Description) -> dict
     rows.append(("blocks", pattern(member.architecture)))
     rows += [(name, format_value(value)) for name, value in settings(member.architecture).items()]
     cost = objectives.costs[0]
-    reached = with_test(member, objectives, description.test_examples)
+    reached = with_test(member, objectives)
     numbers = f"{objectives.metric} {reached}, {cost} {member.costs[cost]:.4g}"
     return {
         "number": member.number,

@@ -34,7 +34,6 @@ class ProgressReporter(FrontPrinter):
         n_trials: total of the study; None for no limit.
         dimensions: as of :class:`FrontPrinter`.
         baselines: as of :class:`FrontPrinter`.
-        test_examples: as of :class:`FrontPrinter`.
         measuring_s: seconds of measuring latency before the first trial.
         status: shows the status line and the live view.
         read: returns the trials of the study, for the live view.
@@ -47,12 +46,11 @@ class ProgressReporter(FrontPrinter):
         dimensions: Collection[str],
         baselines: Sequence[BaselineResult] = (),
         *,
-        test_examples: int = 0,
         measuring_s: float = 0.0,
         status: StatusLine,
         read: Callable[[], Sequence[Record]] | None = None,
     ) -> None:
-        super().__init__(objectives, dimensions, baselines, test_examples=test_examples)
+        super().__init__(objectives, dimensions, baselines)
         self._n_trials, self._read = n_trials, read
         self._start, self._n_ended, self._read_at = time.monotonic(), 0, 0.0
         self._study_status, self._trial_status = "", ""

@@ -6,11 +6,11 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from search.report.intervals import margin
 from search.report.timings import format_time
 from search.study.records import Objectives, Record, State
 from spaces.architecture import describe, format_value, pattern, short_settings
 from spaces.baselines import BaselineResult
+from spaces.evaluation import margin_name
 
 BASELINE = "baseline"  # in the place of a trial's number
 
@@ -26,7 +26,6 @@ def front_rows(
     dimensions: Collection[str] | None,
     *,
     baselines: Sequence[BaselineResult] = (),
-    test_examples: int = 0,
 ) -> list[dict[str, str]]:
     """The members of a front, then the baselines, as cells by column; a row lacks the columns that it has no value of.
 
@@ -38,16 +37,13 @@ def front_rows(
         objectives: the metric and the costs.
         dimensions: dotted names of the settings to show; None for all.
         baselines: results of the task's baselines.
-        test_examples: size of the test split; 0 if it is unknown.
     """
     measured = any(member.timing and member.timing.reference_ms for member in members)
-    rows = [_member_row(member, objectives, dimensions, test_examples) for member in members]
-    return rows + [_baseline_row(each, objectives, test_examples, measured=measured) for each in baselines]
+    rows = [_member_row(member, objectives, dimensions) for member in members]
+    return rows + [_baseline_row(each, objectives, measured=measured) for each in baselines]
 
 
-def _member_row(
-    member: Record, objectives: Objectives, dimensions: Collection[str] | None, test_examples: int
-) -> dict[str, str]:
+def _member_row(member: Record, objectives: Objectives, dimensions: Collection[str] | None) -> dict[str, str]:
     row = {"trial": str(member.number)}
     for name in objectives.costs:
         spread = f" ±{member.timing.spread:.1%}" if name == "latency_ms" and member.timing else ""
@@ -55,33 +51,31 @@ def _member_row(
     if member.timing and member.timing.runtimes_ms:
         row["run-time"] = member.timing.runtime
     row[objectives.metric] = f"{member.metric:.4f}"
-    row |= _on_test(member.test_metrics, objectives, test_examples)
+    row |= _on_test(member.test_metrics, objectives)
     if "parameters" in member.costs:
         row["parameters"] = f"{member.costs['parameters']:.0f}"
     row["architecture"] = describe(member.architecture, dimensions)
     return row
 
 
-def _baseline_row(
-    baseline: BaselineResult, objectives: Objectives, test_examples: int, *, measured: bool
-) -> dict[str, str]:
+def _baseline_row(baseline: BaselineResult, objectives: Objectives, *, measured: bool) -> dict[str, str]:
     """Its latency is left out where that of networks is computed, not ``measured``."""
     row = {"trial": BASELINE, objectives.metric: f"{baseline.metrics[objectives.metric]:.4f}"}
-    row |= {"architecture": baseline.name, **_on_test(baseline.test_metrics, objectives, test_examples)}
+    row |= {"architecture": baseline.name, **_on_test(baseline.test_metrics, objectives)}
     return row | ({"latency_ms": f"{baseline.latency_ms:.4g}"} if measured else {})
 
 
-def _on_test(metrics: Mapping[str, float], objectives: Objectives, examples: int) -> dict[str, str]:
-    text = with_margin(metrics.get(objectives.metric), objectives, examples)
+def _on_test(test_metrics: Mapping[str, float], objectives: Objectives) -> dict[str, str]:
+    text = with_margin(test_metrics, objectives)
     return {"on test": text} if text else {}
 
 
-def with_margin(test_metric: float | None, objectives: Objectives, examples: int) -> str:
-    """A metric on the test split with the margin of its 95 % interval, if it has one; empty without a metric."""
-    if test_metric is None:
+def with_margin(test_metrics: Mapping[str, float], objectives: Objectives) -> str:
+    """The metric on the test split with the margin of its 95 % interval, if it has one; empty without a metric."""
+    if objectives.metric not in test_metrics:
         return ""
-    half = margin(test_metric, examples, objectives)
-    return f"{test_metric:.4f}" + ("" if half is None else f" ±{half:.2g}")
+    half = test_metrics.get(margin_name(objectives.metric))
+    return f"{test_metrics[objectives.metric]:.4f}" + ("" if half is None else f" ±{half:.2g}")
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -55,7 +55,7 @@ def study_data(
     if best := best_baseline(baselines, objectives):
         tags["baseline"] = best.name  # its metrics are those of its own run
     arrow = "↑" if objectives.direction == "maximize" else "↓"
-    dimensions, examples = (None, 0) if description is None else (description.dimensions, description.test_examples)
+    dimensions = None if description is None else description.dimensions
     lines = (
         *answers(records, objectives, baselines, description, importance),
         describe_baselines(baselines, objectives),
@@ -78,7 +78,7 @@ def study_data(
         )
     )
     shown = baselines if members else ()
-    table = rows.front_rows(members, objectives, dimensions, baselines=shown, test_examples=examples)
+    table = rows.front_rows(members, objectives, dimensions, baselines=shown)
     text = head + rows.markdown(table, limit=NOTE_LIMIT - len(head))
     worked_s = round(sum(map(work_s, in_order_of_end(records))))
     return RunData(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,8 +13,9 @@ from search.costs.runtimes import EXECUTED_BY, in_runtimes, quantization_of
 from search.training.divergence import check_metric
 from spaces.architecture import Architecture
 from spaces.build import build, task_of
+from spaces.evaluation import metrics_on
 from spaces.models.quantization import BY_PROGRAM
-from spaces.tasks import Split, Task
+from spaces.tasks import Batch, Split, Task
 
 EVAL_BATCH_FACTOR = 4  # evaluation batches are this much larger than training batches, which is faster
 
@@ -22,9 +23,12 @@ EVAL_BATCH_FACTOR = 4  # evaluation batches are this much larger than training b
 def evaluate_split(network: nn.Module, task: Task, split: Split) -> dict[str, float]:
     """The metrics of a network on a split, by name; computed on the network's device, of a program on the CPU."""
     device = next((each.device for each in network.eval().parameters()), torch.device("cpu"))
-    batches = task.batches(split, EVAL_BATCH_FACTOR * task.batch_size)
+
+    def step(batch: Batch) -> Any:
+        return task.eval_step(network, move_data_to_device(batch, device))
+
     with torch.inference_mode():
-        return checked_metrics(task, [task.eval_step(network, move_data_to_device(batch, device)) for batch in batches])
+        return checked(task, metrics_on(task, split, EVAL_BATCH_FACTOR * task.batch_size, step))
 
 
 def program_of(weights: Mapping[str, Tensor], architecture: Architecture, task: Task) -> nn.Module | None:
@@ -46,7 +50,6 @@ def program_of(weights: Mapping[str, Tensor], architecture: Architecture, task: 
     return program
 
 
-def checked_metrics(task: Task, outputs: Sequence[Any]) -> dict[str, float]:
-    """The metrics of outputs of :meth:`spaces.tasks.Task.eval_step`; all are numbers, and the objective is finite."""
-    metrics = task.compute_metrics(outputs)
+def checked(task: Task, metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics, if all are numbers and the objective is finite."""
     return {name: check_metric(name, value, finite=name == task.metric) for name, value in metrics.items()}

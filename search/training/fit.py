@@ -32,7 +32,7 @@ from search.costs.exclusive import WaitWhileMeasuring
 from search.training.best import BestEpoch
 from search.training.check import check_settings
 from search.training.device import Device
-from search.training.evaluation import EVAL_BATCH_FACTOR, checked_metrics, evaluate_split
+from search.training.evaluation import EVAL_BATCH_FACTOR, checked, evaluate_split
 from search.training.module import EpochLoader, TrainingModule
 from search.training.settings import TrainSettings
 from spaces.tasks import Split, Task
@@ -145,7 +145,7 @@ class LightningFit:
     def evaluate(self, split: Split) -> dict[str, float]:
         """The metrics on a split, by name, of the weights that :attr:`metric` is of; only while the fit waits."""
         if split == "validation" and self._best is None:
-            return checked_metrics(self._task, self._module.outputs)
+            return checked(self._task, self._task.compute_metrics(self._module.outputs))
         weights = nullcontext() if self._best is None else self._best.loaded_into(self._module.evaluated)
         with weights, self._module.trainer.precision_plugin.forward_context():
             return evaluate_split(self._module.evaluated, self._task, split)

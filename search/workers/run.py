@@ -126,7 +126,6 @@ def _search(
     from search.costs.remeasure import remeasure
     from search.report.baselines import describe_baselines
     from search.report.importance import importance
-    from search.report.intervals import test_examples
     from search.report.json_lines import JsonReporter
     from search.report.progress import ProgressReporter
     from search.study.records import State
@@ -159,7 +158,6 @@ def _search(
             n_trials,
             space.dimension_names(),
             built.baselines,
-            test_examples=test_examples(store.data()),
             measuring_s=measuring_s,
             status=status,
             read=None if further else store.records,

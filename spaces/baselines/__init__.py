@@ -18,6 +18,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from spaces.evaluation import metrics_on
 from spaces.tasks import IGNORE_INDEX, Batch, Split, Task
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Baseline(nn.Module, ABC):
         """The task's metrics on a split."""
         numbers = max(task.spec.length * (task.spec.features or 1), math.prod(task.spec.answer_shape))
         batch_size = max(1, EVAL_NUMBERS // numbers)
-        return task.compute_metrics([task.eval_step(self, batch) for batch in task.batches(split, batch_size)])
+        return metrics_on(task, split, batch_size, lambda batch: task.eval_step(self, batch))
 
     @torch.no_grad()
     def latency_ms(self, task: Task) -> float:

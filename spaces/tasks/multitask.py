@@ -6,6 +6,7 @@ each. To average the metrics, each is normalized: 0 is the task's chance level, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice, zip_longest
 from typing import Any
@@ -84,9 +85,11 @@ class Multitask(Task):
         ]
 
     def compute_objective(self, outputs: Sequence[list[Any]]) -> float:
-        """The mean of the normalized metrics."""
+        """The mean of the normalized metrics; NaN without an example of some task, as in the last batches."""
         progress = []
         for task, column in self._columns(outputs):
+            if not column:
+                return math.nan
             chance = task.objective_chance
             progress.append((task.compute_objective(column) - chance) / (task.best - chance))
         return sum(progress) / len(progress)
