@@ -221,7 +221,7 @@ def test_a_failed_trial_that_is_not_requeued_counts(url):
 @pytest.mark.parametrize("sampled", [True, False])
 def test_the_trial_of_a_killed_worker_is_requeued_until_three_have_died(url, sampled, monkeypatch):
     """The dead worker's last heartbeat is moved into the past, which saves waiting; it is this process, which runs."""
-    monkeypatch.setattr(processes, "runs_here", lambda worker, since: False)
+    monkeypatch.setattr(processes, "process_state", lambda worker: processes.ProcessState.UNKNOWN)
     study = tiny_study(url, heartbeat_s=1, grace_s=60)
     storage = backend(study)
     for tries in (1, 2, 3):

@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from search.study.processes import shown_name
 from search.study.records import Record, State, Stop, Timing
 
 MAX_TRIES = 3  # workers that may die running a trial: it may be the cause
@@ -77,6 +78,7 @@ def read_record(trial: FrozenTrial) -> Record:
     timings = () if timing is None else (Timing(**timing),)
     training = {"curve": [], **known, **known.get(TRAINING, {})}  # up to version 0.2 they were stored one by one
     plain = {name: training[name] for name in (*_PLAIN_FIELDS, *_TRAINING_FIELDS) if name in training}
+    plain["worker"] = shown_name(plain.get("worker", ""))
     plain["curve"] = [(int(epoch), float(metric)) for epoch, metric in plain["curve"]]
     if trial.state == TrialState.FAIL and lost(known):
         plain["error"] = died()

@@ -20,7 +20,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.study.attributes import died, lost, read_record
-from search.study.processes import WORKER
+from search.study.processes import WORKER, ProcessState, state_of_process
 from search.study.records import UNUSABLE, State, Stop
 from search.study.retrying import is_recovering
 
@@ -138,7 +138,11 @@ def requeue_interrupted(study: optuna.Study) -> None:
 
 
 def fail_stale(study: optuna.Study, grace_s: float) -> None:
-    """Fail and requeue trials without a heartbeat for ``grace_s`` seconds, also those that never had one."""
+    """Fail and requeue trials without a heartbeat for ``grace_s`` seconds, also those that never had one.
+
+    Those whose process has ended on this machine are not waited for: otherwise a run that is killed and started again
+    at once would begin with other trials.
+    """
     requeue_interrupted(study)
     if is_recovering(study):
         return
@@ -147,9 +151,9 @@ def fail_stale(study: optuna.Study, grace_s: float) -> None:
         optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         # A trial has the attribute WORKER only once its heartbeat has started.
-        if WORKER in trial.user_attrs or trial.datetime_start is None:
-            continue
-        if (datetime.now() - trial.datetime_start).total_seconds() > grace_s:
+        since = None if WORKER in trial.user_attrs else trial.datetime_start
+        late = since is not None and (datetime.now() - since).total_seconds() > grace_s
+        if late or state_of_process(trial) == ProcessState.ENDED:
             try:
                 study.tell(trial.number, state=TrialState.FAIL)
             except (ValueError, optuna.exceptions.UpdateFinishedTrialError):

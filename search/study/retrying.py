@@ -23,7 +23,7 @@ from optuna.trial import TrialState
 from sqlalchemy import exc
 
 from search.study.paged import PagedStorage
-from search.study.processes import runs_trial
+from search.study.processes import ProcessState, state_of_process
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -127,7 +127,7 @@ class Retrying(BaseStorage):
         return [
             trial_id
             for trial_id, since in self._stale_since.items()
-            if now - since > HANGING * self.grace_s or not runs_trial(self.get_trial(trial_id))
+            if now - since > HANGING * self.grace_s or state_of_process(self.get_trial(trial_id)) != ProcessState.RUNS
         ]
 
     def is_recovering(self) -> bool:
