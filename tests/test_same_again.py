@@ -11,6 +11,7 @@ from search.samplers.candidates import MAX_REJECTIONS, Pool
 from search.samplers.surrogate import SurrogateSampler
 from search.study.attributes import OpenTrial
 from search.study.history import History
+from search.study.processes import worker_name
 from search.study.records import Record
 from search.study.requeue import ordinals
 from search.study.store import TrialStore
@@ -71,6 +72,8 @@ def test_interruptions_at_random_moments_change_nothing(tmp_path, monkeypatch, s
         return written
 
     monkeypatch.setattr(OpenTrial, "write", interrupted)
+    # This process runs on, but each trial is that of one which has ended: of the same number, started at another time.
+    monkeypatch.setattr("search.study.store.worker_name", lambda: f"{worker_name()}0")
     monkeypatch.setattr("search.study.attributes.MAX_TRIES", 100)
     while True:
         study = tiny_study(f"sqlite:///{tmp_path / 'interrupted.db'}")
