@@ -164,7 +164,8 @@ def build_search(
         description=Description.of(store, objectives, space.dimension_names()),
         config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": hide_passwords(config["storage"]["url"])})),
     )
-    pool = Pool(space, costs.counted, size=getattr(sampler.base, "candidates", 1), limits=limits, seed=seed)
+    size = getattr(sampler.base, "candidates", 1)
+    pool = Pool(space, costs.counted, size=size, limits=limits, seed=seed, trainable=True)
     learner = LightningLearner(
         task,
         seed,

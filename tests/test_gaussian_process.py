@@ -39,7 +39,7 @@ def tables():
 @pytest.mark.parametrize("names", [["softmax"], ["softmax", "linear"]])
 def test_a_trial_and_a_candidate_of_the_same_architecture_have_the_same_features(names):
     architecture = {"pattern": names, "model": {"depth": len(names)}, "attention": {}, "train": {}}
-    trial, candidate = Record(0, State.COMPLETE, architecture=architecture), Candidate({}, architecture, {})
+    trial, candidate = Record(0, State.COMPLETE, architecture=architecture), Candidate({}, architecture, lambda _: {})
     encoded, _, count = encode([trial.settings, candidate.settings])
     assert (encoded[0] == encoded[1]).all()
     assert count == 0, "nothing differs"

@@ -52,7 +52,7 @@ def record(number, row, epochs=6, state="complete"):
 
 
 def candidate(row):
-    return Candidate(TABLE.parameters[row], dict(TABLE.architectures[row]), TABLE.costs[row])
+    return Candidate(TABLE.parameters[row], dict(TABLE.architectures[row]), lambda _: TABLE.costs[row])
 
 
 def history(rows, paused=()):
@@ -93,6 +93,20 @@ def test_unused_candidates_are_kept_and_limits_respected(pool):
     limited = pool(size=6, limits={"parameters": most, "latency_ms": 1.0}).unseen(started())
     assert 0 < len(limited) <= 3
     assert all(each.costs["parameters"] <= most for each in limited)
+
+
+@pytest.mark.parametrize(("limits", "calls"), [({}, 0), ({"flops": None}, 0), ({"flops": 3.0}, 4)])
+def test_costs_are_counted_when_they_are_needed_unless_one_is_limited(limits, calls):
+    counted = []
+
+    def count(architecture):
+        counted.append(architecture)
+        return {"flops": 1.0}
+
+    found = Pool(Space(TREE), count, size=4, limits=limits, seed=0, trainable=True).unseen(started())
+    assert (len(found), len(counted)) == (4, calls)
+    assert [each.costs["flops"] for each in found] * 2 == [1.0] * 8
+    assert len(counted) == 4, "each once"
 
 
 def test_memory_is_bounded_by_draws_that_are_no_candidates_any_more(monkeypatch):
@@ -209,7 +223,8 @@ def test_hyperparameters_are_fitted_again_however_many_trials_there_are(monkeypa
 def test_unmeasured_costs_are_predicted_from_flops():
     """Of two candidates with the same settings the one with fewer FLOPs has a higher EHVI per second."""
     rows = list(range(0, 48, 2))
-    expensive = dataclasses.replace(candidate(1), costs={**TABLE.costs[1], "flops": 20 * TABLE.costs[1]["flops"]})
+    twenty = {**TABLE.costs[1], "flops": 20 * TABLE.costs[1]["flops"]}
+    expensive = dataclasses.replace(candidate(1), counted=lambda _: twenty)
     cheap, costly = ehvi_per_second(history(rows), NO_PAUSED, [candidate(1), expensive])
     assert cheap > 2 * costly
 

@@ -105,7 +105,7 @@ def tiny_search(
     space, task, limits, pruner = Space(tree), task or FirstToken(), limits or {}, pruner or NoPruner()
     deadline = deadline or Deadline()
     costs = MeasuredCosts(task, meter or FlopsLatency())
-    pool = Pool(space, costs.counted, size=8, limits=limits, seed=seed)
+    pool = Pool(space, costs.counted, size=8, limits=limits, seed=seed, trainable=True)
     return Search(
         space=space,
         objectives=OBJECTIVES,

@@ -53,7 +53,7 @@ def main(trials: int = TRIALS, counts: tuple[int, ...] = (64, DEFAULT, 1024, 10_
     random, sampler = np.random.default_rng(0), SurrogateSampler(candidates=1)
     *records, last = study(trials + 1, random)
     drawn = [architecture(random) for _ in range(max(counts))]
-    candidates = [Candidate({}, each, counted(each)) for each in drawn]
+    candidates = [Candidate({}, each, counted) for each in drawn]
     for count in counts:
         times, history = [], History.of(records, OBJECTIVES)
         sampler.choose(history, candidates[:count], pauses=True)  # the model is fitted, and settings are listed

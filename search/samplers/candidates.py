@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -27,11 +27,16 @@ MIN_DRAWS = 4096  # candidates that are drawn in a period at least, so that all 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An architecture without a trial; ``costs`` are parameters, flops and memory_mb."""
+    """An architecture without a trial; ``counted`` returns its parameters, flops and memory_mb."""
 
     parameters: Mapping[str, Any]
     architecture: Architecture
-    costs: Mapping[str, float]
+    counted: Callable[[Architecture], Mapping[str, float]]
+
+    @cached_property
+    def costs(self) -> Mapping[str, float]:
+        """What ``counted`` returns: counted at first use, as the first trials are chosen without it."""
+        return self.counted(self.architecture)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -91,6 +96,8 @@ class Pool:
     Args:
         space: they are drawn from.
         counted: the costs of an architecture that are known without measuring; None if it cannot be trained.
+        trainable: whether all can be trained. Costs are then counted when a candidate's are needed, unless one of them
+            is limited: counting networks that generate takes long, and the first trials are chosen without costs.
         size: of a draw.
         limits: upper bounds of costs; those of measured costs are ignored.
         seed: of the draws.
@@ -104,7 +111,9 @@ class Pool:
         size: int,
         limits: Mapping[str, float | None],
         seed: int,
+        trainable: bool = False,
     ) -> None:
+        self._counts_at_once = not trainable or any(limit is not None for limit in limits.values())
         self._space, self._counted, self._size, self._limits, self._seed = space, counted, size, limits, seed
         self._period = max(math.ceil(MIN_DRAWS / size), 4 * MAX_POOL)  # steps
         self._begin(0)
@@ -163,7 +172,10 @@ class Pool:
     def _draw(self, trial: Draw) -> tuple[str, Candidate | None]:
         """An architecture's key, and the candidate unless it is over a limit or cannot be trained."""
         architecture = self._space.suggest(trial)
+        if not self._counts_at_once:
+            counted = cast(Callable[[Architecture], Mapping[str, float]], self._counted)
+            return key(architecture), Candidate(trial.parameters, architecture, counted)
         costs = self._counted(architecture)
         if costs is None or any(value > 0 for value in excess_over_limits(costs, self._limits).values()):
             return key(architecture), None
-        return key(architecture), Candidate(trial.parameters, architecture, costs)
+        return key(architecture), Candidate(trial.parameters, architecture, lambda _: costs)
