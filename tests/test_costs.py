@@ -239,5 +239,5 @@ def test_costs_that_take_long_to_count_are_counted_on_request_alone():
     task = FirstToken()
     network = Encoder([SoftmaxAttention(Shape(8, 2, 8))], ModelConfig(width=8), spec=task.spec)
     always = count(network, task)
-    assert set(always) | {"training_mb", "state_mb", "nonzero", "latency_ms"} == set(COSTS)
+    assert set(always) | {"training_mb", "state_mb", "nonzero", "latency_ms", "energy_mj"} == set(COSTS)
     assert set(count(network, task, also=["training_mb"])) - set(always) == {"training_mb"}

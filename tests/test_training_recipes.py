@@ -211,7 +211,7 @@ def test_a_trial_counts_with_its_best_epoch_and_keeps_the_measured_curve(tmp_pat
     (trial,) = run_trials(tiny_study(f"sqlite:///{tmp_path}/db"), search, 1)
     assert trial.state == "complete"
     assert trial.curve == [(1, 0.3), (2, 0.9), (3, 0.4)]
-    assert (trial.metric, trial.test_metrics) == (0.9, {"accuracy": 0.8})
+    assert (trial.metric, trial.test_metrics["accuracy"]) == (0.9, 0.8)
 
 
 def test_the_moving_average_of_the_weights_is_evaluated():
