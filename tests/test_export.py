@@ -184,6 +184,9 @@ def test_the_command_predicts_the_rows_of_a_table(exported, folder):
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     labels = [line.split("\t")[0] for line in run.stdout.splitlines()]
     assert labels == [each["label"] for each in load(exported).predict([text for text, _ in ROWS])]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as unread:
+        unread.stdout.close()
+        assert unread.stderr.read() == ""
     refused = subprocess.run([*command[:-1], "text"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "no column 'text'; it has id, review, source, stars" in refused.stderr
