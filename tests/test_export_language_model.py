@@ -6,13 +6,10 @@ import sys
 
 import pytest
 import torch
+from exported import export_network
 
-from search.export.folder import export
-from search.export.rebuild import network_of
 from search.programs.inference import load, main
 from search.training.evaluation import evaluate_split
-from search.training.weights import write_weights
-from spaces.build import task_of
 from spaces.tasks import Batch
 from spaces.tasks.text import Text
 
@@ -35,14 +32,9 @@ def exported(request, tmp_path_factory):
     for number in range(20):
         (folder / "texts" / f"{number}.txt").write_text(f"line {number} of a text\n" * (number % 5) + "the end")
     task = Text(folder=str(folder / "texts"), predict="next_byte", length=LENGTH, generate=4)
-    torch.manual_seed(0)
-    fitted = task_of(architecture, task)
-    network = network_of(architecture, fitted)
-    write_weights(folder / "weights", network.state_dict(), architecture)
-    (folder / "model").mkdir()
-    results = export(architecture, folder / "weights", task, folder / "model")[""]
-    assert [result.problem for result in results if result.problem] == []
-    return folder / "model", network, fitted, results
+    found = export_network(architecture, task, folder)
+    assert [result.problem for result in found[-1] if result.problem] == []
+    return found
 
 
 def logits_after(network, ids):

@@ -7,15 +7,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from exported import export_network
 from tiny_task import SOFTMAX
 
 from search.export.folder import export
-from search.export.rebuild import network_of
 from search.programs.decoding import greedy, transcript
 from search.programs.inference import load, main
 from search.training.evaluation import evaluate_split
-from search.training.weights import write_weights
-from spaces.build import task_of
 from spaces.dimensions import ConfigError
 from spaces.tasks import BOS, EOS
 from spaces.tasks.asr import Asr
@@ -39,17 +37,11 @@ EXPORTS = {
 @pytest.fixture(scope="module", params=EXPORTS)
 def exported(request, tmp_path_factory):
     """The folder, the network, the task and the results."""
-    (architecture, make), folder = EXPORTS[request.param], tmp_path_factory.mktemp(request.param)
-    task = make()
-    torch.manual_seed(0)
-    fitted = task_of(architecture, task)
-    network = network_of(architecture, fitted)
-    write_weights(folder / "weights", network.state_dict(), architecture)
-    (folder / "model").mkdir()
-    results = export(architecture, folder / "weights", task, folder / "model")[""]
+    architecture, make = EXPORTS[request.param]
+    folder, network, task, results = export_network(architecture, make(), tmp_path_factory.mktemp(request.param))
     # Of a network that copies and whose tables are tied, onnxruntime cannot load the program in integers.
     assert {result.runtime for result in results if result.problem} <= {"onnxruntime-int8"}
-    return folder / "model", network, fitted, results
+    return folder, network, task, results
 
 
 def examples_and_answers(network, task):
