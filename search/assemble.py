@@ -236,7 +236,7 @@ def _with_epochs(
 def _data(task: Task, phase: Callable[[str], None]) -> dict[str, Any]:
     phase("computing the fingerprint of the data")
     examples = {split: task.data(split).size for split in SPLITS}
-    return {"fingerprint": fingerprint(task), "examples": examples, "per_token": task.spec.per_token}
+    return {"fingerprint": fingerprint(task), "examples": examples}
 
 
 def _baselines(task: Task, phase: Callable[[str], None]) -> list[BaselineResult]:

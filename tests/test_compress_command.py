@@ -186,7 +186,7 @@ def test_a_finished_front_is_compressed_and_shown_beside_the_old_one(tmp_path, m
     study.set_user_attr("ceilings", [1.0])
     store = run_trials(study, tiny_search(checkpoints=tmp_path), 3)
     assert len(store) == 3
-    study.set_user_attr("data", {"fingerprint": fingerprint(FirstToken()), "examples": {}, "per_token": False})
+    study.set_user_attr("data", {"fingerprint": fingerprint(FirstToken()), "examples": {}})
     GlobalHydra.instance().clear()
     quick = ["n_trials=3", "tracking=none", "sampler=random", "baselines=false"]
     assert main(["tiny", "--storage", url, *quick]) == 0

@@ -109,7 +109,7 @@ def test_the_note_in_mlflow_says_what_the_page_says(folder):
     run = {"command": "python -m search.run +space=mine seed=7", "versions": {"torch": "9.9"}, "at": 0.0}
     run |= {"budget": "36 trials", "machine": "a processor, 2 cores"}
     again = {f"confirmed:1:{seed}": {"validation": {}, "test": {"accuracy": 0.86 + seed / 50}} for seed in (0, 1)}
-    data = {"fingerprint": "f" * 64, "per_token": False, "examples": {"train": 0, "validation": 0, "test": 84}}
+    data = {"fingerprint": "f" * 64, "examples": {"train": 0, "validation": 0, "test": 84}}
     written(baselines=[BASELINE], run_start=run, data=data, identity={**IDENTITY, "seed": 7}, **again)
     assert main(["tiny"]) == 0
     _, page = read(folder / "tiny.html")

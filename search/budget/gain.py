@@ -37,5 +37,5 @@ def describe_gain(gain: float | None) -> str:
     """The gain in short; empty if it is unknown."""
     if gain is None:
         return ""
-    # The hypervolume is at most 1: the trials of a small study take minutes.
+    # The hypervolume is at most 1, so faster growth than 1 an hour is that of a study which has lasted minutes.
     return f"{gain:+.2g} an hour" if gain < 1 else f"{gain / 60:+.2g} a minute"

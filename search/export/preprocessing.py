@@ -26,8 +26,7 @@ IMAGES = (Images, Cifar10, Digits, Arrays)  # tasks whose tokens are those of th
 def preprocessing(task: Task) -> tuple[dict[str, Any], str | None]:
     """The settings of ``inference.py``, and the content of ``tokenizer.json`` if there is one.
 
-    Raises:
-        ConfigError: the input of the network is more than the raw input.
+    The task must fulfil :func:`check_no_neighbours`.
     """
     spec, tokenizer = task.spec, None
     settings: dict[str, Any] = {
@@ -39,7 +38,6 @@ def preprocessing(task: Task) -> tuple[dict[str, Any], str | None]:
         "language_model": is_language_model(task),
     }
     if isinstance(task, Translation):
-        check_no_neighbours(task)
         pair_tokens = task.encoder
         settings |= {"kind": "text", "class_names": [], "first_id": FIRST, "tokens": "bytes"}
         if isinstance(pair_tokens, Words):

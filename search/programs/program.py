@@ -215,9 +215,8 @@ def check(run: Run, network: nn.Module, interface: Interface, free: Free) -> tup
             with torch.no_grad():
                 expected = eager(_batch(**tensors).trim_padding()).numpy()
             found = run(feed)
-            if (
-                found.ndim == 3 and "padding" in feed and interface.answer_length is None
-            ):  # logits at padding do not count
+            logits_of_inputs = found.ndim == 3 and interface.answer_length is None
+            if logits_of_inputs and "padding" in feed:  # those at padding do not count
                 shown = ~feed["padding"][:, : expected.shape[1]]
                 found, expected = found[:, : expected.shape[1]][shown], expected[shown]
             if found.shape != expected.shape or not np.isfinite(found).all():

@@ -63,7 +63,7 @@ class SharedAttributes:
         return [BaselineResult(**result) for result in stored]
 
     def data(self, compute: Callable[[], Mapping[str, Any]] | None = None) -> dict[str, Any]:
-        """``fingerprint``, ``examples`` by split, and whether these have several labels, ``per_token``, of the data.
+        """``fingerprint`` of the data, and ``examples``, the number by split.
 
         ``compute()`` if they are not stored yet, and then stored.
 

@@ -230,8 +230,8 @@ def _search(
     failed = [record.number for record in records if record.state == State.FAILED]
     if failed:
         reporter.note(f"Why trial {failed[-1]} failed: python -m search.front {name} --why {failed[-1]}")
-    if len(failed) == len(records):  # fewer than end a run
-        code = code or int(bool(failed))
+    if failed and len(failed) == len(records):  # too few to have ended the run by RepeatedFailureError
+        code = code or 1
     reporter.note(f"As one page: python -m search.report {name}")
     if tracking.ui_command():
         reporter.note(f"See every trial and the front: {tracking.ui_command()}")
