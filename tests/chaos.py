@@ -218,7 +218,8 @@ def check(config: dict, folder: Path, may_cost: int) -> dict:
         states = Counter(trial.state.name for trial in store.study.trials)
     ended = {State.COMPLETE, State.PRUNED, State.PAUSED}
     assert len(records) == config["n_trials"], f"{len(records)} trials instead of {config['n_trials']}"
-    assert {record.state for record in records} <= ended, Counter(record.state for record in records)
+    unexpected = [record for record in records if record.state not in ended]
+    assert not unexpected, unexpected
     assert not {"RUNNING", "WAITING"} & set(states), states
     assert len({key(record.architecture) for record in records}) == len(records), "an architecture was tried twice"
     for record in records:

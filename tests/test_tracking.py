@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from search.report import picture
 from search.report.answers import Description
@@ -477,6 +478,22 @@ def test_of_two_workers_creating_the_database_one_succeeds(tmp_path):
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("fast",)]
         assert database.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_only_the_file_that_is_created_does_without_waiting_for_the_disk(tmp_path):
+    def synchronous(file):
+        engine = sqlalchemy.create_engine(f"sqlite:///{file}")
+        with engine.connect() as connection:
+            found = connection.execute(sqlalchemy.text("PRAGMA synchronous")).scalar()
+        engine.dispose()
+        return found
+
+    full, found = synchronous(tmp_path / "before.db"), []
+    client.create_database(
+        tmp_path / "mlflow.db", lambda new: found.extend(map(synchronous, [new, tmp_path / "other.db"]))
+    )
+    assert [*found, synchronous(tmp_path / "mlflow.db")] == [0, full, full]
+    assert full != 0
 
 
 def test_the_folder_of_a_start_that_was_killed_is_deleted_by_the_next_one(tmp_path):
