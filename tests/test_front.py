@@ -79,7 +79,7 @@ def database(tmp_path_factory):
     add(study, 0.9, [], **stop(0, "before training: no gain is possible", 0.9, [1]))  # 9
     add(study, 0.4, [0.5, float("nan")], **stop(2, "epoch 2: accuracy is nan"))  # 10
     add(study, 0.4, [], state=TrialState.PRUNED, outcome="over_quota")  # 11
-    study.set_user_attr(REMEASURED, {"complete": 4, "timings": {"1": timing(0.45, 0.01)}})
+    study.set_user_attr(f"{REMEASURED}:1", timing(0.45, 0.01))
     close_opened()
     return file
 

@@ -108,20 +108,33 @@ def test_timings_of_other_hosts_are_kept(study):
     ],
 )
 def test_trials_near_the_front_and_of_the_same_networks_are_measured_again(ms, host, state, depth, again):
-    store = TrialStore(optuna.create_study(directions=["maximize", "minimize"]))
-    for timing, ended, layers in [
-        (Timing(1.0, 0.0, "here", 1.0), State.COMPLETE, 1),
-        (Timing(ms, 0.0, host, 1.0), state, depth),
-    ]:
-        trial = store.study.ask()
-        metric = {"metric": 0.9} if ended == State.COMPLETE else {}
-        costs = {"latency_ms": timing.ms}
-        own = store.begin(trial, {"pattern": ["a"], "model": {"depth": layers}, "attention": {"a": {}}})
-        own.write(timings=(timing,), costs=costs, state=ended, **metric)
-        values = [0.9, timing.ms] if metric else None
-        store.study.tell(
-            trial, values, state=optuna.trial.TrialState.COMPLETE if metric else optuna.trial.TrialState.PRUNED
-        )
-    meter = SimpleNamespace(host="here", timings=lambda given: [Timing(2.0, 0.0, "here", 2.0) for _ in given])
-    assert remeasure(store, meter, OBJECTIVES) == (2 if again and depth == 2 else 1)
+    timings = Timing(1.0, 0.0, "here", 1.0), Timing(ms, 0.0, host, 1.0)
+    store = ended([(timings[0], State.COMPLETE, 1), (timings[1], state, depth)])
+    assert remeasure(store, meter("here"), OBJECTIVES) == (2 if again and depth == 2 else 1)
     assert [record.costs["latency_ms"] for record in store.records()] == [2.0, 2.0 if again else ms]
+
+
+def test_each_host_measures_its_own_trials_again():
+    """Workers on several hosts end with the same number of complete trials."""
+    store = ended([(Timing(1.0, 0.0, host, 1.0), State.COMPLETE, at) for at, host in enumerate(("here", "there"), 1)])
+    for host, expected in (("here", [2.0, 1.0]), ("there", [2.0, 2.0])):
+        assert [remeasure(store, meter(host), OBJECTIVES) for _ in range(2)] == [1, 0]
+        assert [record.costs["latency_ms"] for record in store.records()] == expected
+
+
+def ended(trials):
+    """The store of a study with trials of the same metric, each given by its timing, state and depth."""
+    store = TrialStore(optuna.create_study(directions=["maximize", "minimize"]))
+    for timing, state, depth in trials:
+        trial = store.study.ask()
+        metric = {"metric": 0.9} if state == State.COMPLETE else {}
+        own = store.begin(trial, {"pattern": ["a"], "model": {"depth": depth}, "attention": {"a": {}}})
+        own.write(timings=(timing,), costs={"latency_ms": timing.ms}, state=state, **metric)
+        told = {"values": [0.9, timing.ms]} if metric else {"state": optuna.trial.TrialState.PRUNED}
+        store.study.tell(trial, **told)
+    return store
+
+
+def meter(host):
+    """Of a host on which every network takes 2 ms."""
+    return SimpleNamespace(host=host, timings=lambda given: [Timing(2.0, 0.0, host, 2.0) for _ in given])

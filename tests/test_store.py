@@ -1,6 +1,6 @@
 """The typed store: what is written of a trial is what any other worker reads."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from random import Random
 
 import optuna
@@ -93,14 +93,57 @@ def test_current_timings_replace_the_first_ones_everywhere(study):
         first = Timing(ms, 0.0, "here", 1.0)
         own.write(timings=(first,), costs={"latency_ms": ms}, state=State.COMPLETE, metric=0.5)
         study.tell(trial, [0.5, ms])
-    assert store.complete_when_remeasured() is None
-    store.write_timings({1: TIMING}, OBJECTIVES, complete=2)
-    assert store.complete_when_remeasured() == 2
+    assert store.complete_when_remeasured("here") is None
+    store.write_timings({1: TIMING}, OBJECTIVES, host="here", complete=2)
+    assert [store.complete_when_remeasured(host) for host in ("here", "there")] == [2, None]
     for records in (store.records(), TrialStore(study).records()):
         assert [record.costs["latency_ms"] for record in records] == [0.5, 0.25]
         assert [timing.ms for timing in records[1].timings] == [0.75, 0.25]
         assert records[1].timing == TIMING
         assert [record.number for record in records if len(record.timings) > 1] == [1]
+
+
+def complete_trials(study, count):
+    """Trials that were measured once, in 2 ms."""
+    for _ in range(count):
+        trial = study.ask()
+        own = TrialStore(study).begin(trial, ARCHITECTURE)
+        timing = replace(TIMING, ms=2.0)
+        own.write(timings=(timing,), costs={"latency_ms": timing.ms}, state=State.COMPLETE, metric=0.5)
+        study.tell(trial, [0.5, timing.ms])
+
+
+def test_of_workers_that_measure_again_at_the_same_time_none_loses_its_timings(url, monkeypatch):
+    """Whichever write of one the other one comes before."""
+    study = tiny_study(url)
+    complete_trials(study, 4)
+    for at in range(1, 4):
+        store, other, writes = TrialStore(study), TrialStore(tiny_study(url)), []
+        set_user_attr, here, there = study.set_user_attr, replace(TIMING, ms=float(at)), replace(TIMING, ms=10.0 + at)
+
+        def interleaved(name, value):
+            writes.append(name)  # noqa: B023
+            if len(writes) == at:  # noqa: B023
+                other.write_timings({2: there, 3: there}, OBJECTIVES, host="there", complete=4)  # noqa: B023
+            set_user_attr(name, value)  # noqa: B023
+
+        with monkeypatch.context() as patch:
+            patch.setattr(study, "set_user_attr", interleaved)
+            store.write_timings({0: here, 1: here}, OBJECTIVES, host="here", complete=4)
+        assert len(writes) == 3
+        for read in (store, other):
+            assert [record.costs["latency_ms"] for record in read.records()] == [here.ms] * 2 + [there.ms] * 2
+            assert [read.complete_when_remeasured(host) for host in ("here", "there")] == [4, 4]
+        assert [trial.values[1] for trial in tiny_study(url).trials] == [here.ms] * 2 + [there.ms] * 2
+
+
+def test_timings_of_a_study_that_has_them_in_one_attribute_are_read(study):
+    complete_trials(study, 3)
+    older = {number: asdict(replace(TIMING, ms=0.75)) for number in ("0", "1")}
+    study.set_user_attr("remeasured", {"complete": 3, "timings": older})
+    store = TrialStore(study)
+    store.write_timings({1: TIMING}, OBJECTIVES, host="here", complete=3)
+    assert [record.costs["latency_ms"] for record in store.records()] == [0.75, TIMING.ms, 2.0]
 
 
 @pytest.mark.slow
@@ -192,7 +235,7 @@ def test_records_that_are_updated_are_those_that_are_read_anew(study):
                 store.resume(number)
         elif event == "measure":
             measured = [record.number for record in store.records() if record.timings]
-            store.write_timings(dict.fromkeys(measured[:2], TIMING), OBJECTIVES, complete=1)
+            store.write_timings(dict.fromkeys(measured[:2], TIMING), OBJECTIVES, host="here", complete=1)
         elif running:
             own = running.pop(random.randrange(len(running)))
             own.write(**RUN, **({"stop": STOP, "state": State.PAUSED} if event == "pause" else {}))

@@ -20,14 +20,14 @@ DRIFT = 1.5  # largest expected drift: trials that would be on the front if this
 def remeasure(store: TrialStore, measured: MeasuredCosts, objectives: Objectives) -> int:
     """Measure trials on or near the front again and store the timings; return the number of networks measured.
 
-    Does nothing if latency is not an objective or no trial has completed since the last time. Trials measured on
-    another host keep their timing.
+    Does nothing if latency is not an objective, or if no trial has completed since this host did so last. Trials
+    measured on another host keep their timing.
     """
     if "latency_ms" not in objectives.costs:
         return 0
     records = store.records()
     complete = sum(record.state == State.COMPLETE for record in records)
-    if store.complete_when_remeasured() == complete:
+    if store.complete_when_remeasured(measured.host) == complete:
         return 0
     own = [record for record in records if record.timing and record.timing.host == measured.host]
     near = [record for record in own if record.state == State.COMPLETE and near_front(record, records, objectives)]
@@ -37,7 +37,8 @@ def remeasure(store: TrialStore, measured: MeasuredCosts, objectives: Objectives
     same = [record for record in own if network_key(record.architecture) in networks]
     timings = measured.timings([dict(record.architecture) for record in same])
     numbers = [record.number for record in same]
-    store.write_timings(dict(zip(numbers, timings, strict=True)), objectives, complete=complete)
+    again = dict(zip(numbers, timings, strict=True))
+    store.write_timings(again, objectives, host=measured.host, complete=complete)
     return len(networks)
 
 

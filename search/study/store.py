@@ -24,7 +24,10 @@ from search.study.records import COUNTED, Objectives, Record, State, Timing
 from search.study.shared import SharedAttributes
 from search.study.storage import overwrite_values
 
-REMEASURED = "remeasured"  # study attribute: current timings by trial number, of trials that were measured again
+REMEASURED = (
+    "remeasured"  # study attributes: REMEASURED:NUMBER is the current timing of a trial that was measured again,
+)
+REMEASURED_ON = "remeasured_on"  # REMEASURED_ON:HOST the number of complete trials when that host last did so
 
 
 class TrialStore(SharedAttributes):
@@ -63,7 +66,7 @@ class TrialStore(SharedAttributes):
 
     def _update(self) -> None:
         """Read the records of trials that have changed; Optuna returns the same object for one that has not."""
-        trials, timings = self._trials(), self._remeasured()["timings"]
+        trials, timings = self._trials(), self._remeasured()
         if timings != self._timings:
             self._forget()
             self._timings = timings
@@ -97,7 +100,7 @@ class TrialStore(SharedAttributes):
 
     def read(self, trial_number: int) -> Record:
         """A started trial as it was under Optuna's ``trial_number``, whether or not it was resumed since."""
-        return self._read(self._trials()[trial_number], self.number(trial_number), self._remeasured()["timings"])
+        return self._read(self._trials()[trial_number], self.number(trial_number), self._remeasured())
 
     def number(self, trial_number: int) -> int:
         """The number of the trial that Optuna calls ``trial_number``: that of its first start."""
@@ -136,7 +139,7 @@ class TrialStore(SharedAttributes):
 
     def earlier(self, number: int) -> list[Record]:
         """A trial as it was before it was requeued, each time, the latest first; empty of one that never was."""
-        trials, remeasured = self._trials(), self._remeasured()["timings"]
+        trials, remeasured = self._trials(), self._remeasured()
         chain = requeue.chain(trials, self._current(number))
         return [self._read(each, number, remeasured) for each in chain[1:]]
 
@@ -178,24 +181,33 @@ class TrialStore(SharedAttributes):
         trial.set_user_attr("architecture", json.dumps(architecture))
         return OpenTrial(trial, self.read(trial.number))
 
-    def write_timings(self, timings: Mapping[int, Timing], objectives: Objectives, *, complete: int) -> None:
+    def write_timings(self, timings: Mapping[int, Timing], objectives: Objectives, *, host: str, complete: int) -> None:
         """Set the current timings of trials, by number, also in the objective values that Optuna holds.
 
-        ``complete`` is the number of complete trials at that time.
+        ``complete`` is the number of complete trials when ``host`` measured them. It is written last: after a failure
+        before that they are measured again.
         """
         trials = requeue.latest(self._trials())
-        new = {str(trials[number].number): asdict(timing) for number, timing in timings.items()}
-        self.study.set_user_attr(REMEASURED, {"complete": complete, "timings": self._remeasured()["timings"] | new})
+        for number, timing in timings.items():
+            self.study.set_user_attr(f"{REMEASURED}:{trials[number].number}", asdict(timing))
         ms = {trials[number]._trial_id: timing.ms for number, timing in timings.items() if trials[number].values}
         overwrite_values(self.study, 1 + objectives.costs.index("latency_ms"), ms)
+        self.study.set_user_attr(f"{REMEASURED_ON}:{host}", complete)
 
-    def complete_when_remeasured(self) -> int | None:
-        """The number of complete trials when latencies were last measured again; None if they never were."""
-        complete: int | None = self._remeasured()["complete"]
+    def complete_when_remeasured(self, host: str) -> int | None:
+        """The number of complete trials when ``host`` last measured latencies again; None if it never did."""
+        complete: int | None = self.study.user_attrs.get(f"{REMEASURED_ON}:{host}")
         return complete
 
     def _remeasured(self) -> dict[str, Any]:
-        return {"complete": None, "timings": {}} | self.study.user_attrs.get(REMEASURED, {})
+        """The current timings of trials that were measured again, by Optuna's number.
+
+        There is an attribute per trial, so that no worker overwrites what another one writes; older studies have one
+        for all trials.
+        """
+        attributes, start = self.study.user_attrs, f"{REMEASURED}:"
+        older: dict[str, Any] = attributes.get(REMEASURED, {}).get("timings", {})
+        return older | {name[len(start) :]: value for name, value in attributes.items() if name.startswith(start)}
 
     # --- the queue ---
 
