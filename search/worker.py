@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Protocol
 
 import optuna
 
@@ -17,24 +16,16 @@ from search.budget.stopwatch import RUNNING
 from search.evaluate import Search, evaluate, values
 from search.lifecycle import queue_next
 from search.study.attributes import OpenTrial, write_error, write_interruption
+from search.study.interrupts import signals_as_exceptions, signals_held
 from search.study.records import Record, State
 from search.study.requeue import fail_stale
 from search.study.store import TrialStore
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MAX_FAILURES = 3  # in a row: then the cause is not the architecture
 
 
 class RepeatedFailureError(RuntimeError):
     """Several trials in a row failed; the message has the last error."""
-
-
-class Stopped(KeyboardInterrupt):
-    """The worker received ``signal``, SIGINT or SIGTERM."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.signal = signal.Signals(number)
 
 
 class Reporter(Protocol):
@@ -81,7 +72,7 @@ def work(
     for paused in store.records():
         if was_cut(paused) and not search.deadline.is_over():
             store.resume(paused.number)
-    with _signals_as_exceptions() as signals:
+    with signals_as_exceptions():
         while True:
             fail_stale(store.study, grace_s)
             for number in store.lost():
@@ -101,7 +92,7 @@ def work(
                 time.sleep(1.0)
                 continue
             with search.deadline.stopwatch.measured(RUNNING):
-                record = _run_one(store, search, n_trials, reporter, signals)
+                record = _run_one(store, search, n_trials, reporter)
             if record is None:
                 continue
             ended(record)
@@ -138,7 +129,7 @@ def _nothing_left(search: Search, records: Sequence[Record], n_trials: int) -> s
     return "every architecture of the space has been tried"
 
 
-def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporter, signals: _Signals) -> Record | None:
+def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporter) -> Record | None:
     """Run one trial to its end; None if it does not count towards ``n_trials``.
 
     By ``Study.optimize`` rather than ask and tell, since Optuna sends heartbeats only there.
@@ -153,7 +144,7 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
             OpenTrial(trial, store.read(trial.number)).write(state=State.OVER_QUOTA)
             raise optuna.TrialPruned
         try:
-            with signals.held(False), closing(evaluate(trial, store, search)) as steps:
+            with signals_held(False), closing(evaluate(trial, store, search)) as steps:
                 for record in steps:
                     reporter.progress(record)
         except optuna.exceptions.UpdateFinishedTrialError:
@@ -171,7 +162,8 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
         return result
 
     try:
-        with signals.held():
+        # Not while Optuna starts the thread that sends heartbeats: these would be sent for ever.
+        with signals_held():
             study.optimize(objective, n_trials=1, catch=(Exception,))
     except KeyboardInterrupt:
         store.requeue_interrupted()
@@ -187,50 +179,3 @@ def _run_one(store: TrialStore, search: Search, n_trials: int, reporter: Reporte
     if record.state != State.PAUSED:  # after it was told: a worker that is killed before it loses no epoch
         search.learner.discard(record.number)
     return record
-
-
-class _Signals:
-    """Raises :class:`Stopped` for SIGINT or SIGTERM, once; a second one of either ends the process at once."""
-
-    def __init__(self) -> None:
-        self._held, self._number = False, 0
-
-    def receive(self, number: int, _: Any) -> None:
-        """The handler."""
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
-        self._number = number
-        self._raise()
-
-    def _raise(self) -> None:
-        if self._number and not self._held:
-            number, self._number = self._number, 0
-            raise Stopped(number)
-
-    @contextmanager
-    def held(self, held: bool = True) -> Iterator[None]:
-        """Raise it after the context, or with ``held=False`` within one that holds it.
-
-        If it were raised while Optuna starts the thread that sends heartbeats, these would be sent for ever.
-        """
-        try:
-            self._held = held
-            self._raise()
-            yield
-        finally:
-            self._held = not held
-        self._raise()
-
-
-@contextmanager
-def _signals_as_exceptions() -> Iterator[_Signals]:
-    """Handle SIGINT and SIGTERM by :class:`_Signals`."""
-    signals = _Signals()
-    before: dict[int, Callable[..., Any] | int | None] = {
-        number: signal.signal(number, signals.receive) for number in SIGNALS
-    }
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -19,9 +19,9 @@ from test_tracking import OBJECTIVES, record
 from tiny_task import Reports, run_trials, tiny_search, tiny_study
 
 from search.study import retrying
+from search.study.interrupts import Stopped, signals_as_exceptions
 from search.tracking.background import BackgroundTracking
 from search.tracking.mlflow import MlflowTracking
-from search.worker import Stopped, _signals_as_exceptions
 
 # Tests use ask and tell, without the heartbeats of Study.optimize.
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
@@ -99,7 +99,7 @@ def test_a_full_disk_is_waited_for_while_the_database_is_written(url, monkeypatc
 @pytest.mark.parametrize(("first", "second"), [(2, 2), (2, 15), (15, 2)])
 def test_after_a_signal_the_next_one_ends_the_process_at_once(first, second):
     before = signal.getsignal(second)
-    with _signals_as_exceptions():
+    with signals_as_exceptions():
         with pytest.raises(Stopped) as stop:
             os.kill(os.getpid(), first)
         assert signal.getsignal(second) == signal.SIG_DFL

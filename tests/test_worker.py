@@ -15,9 +15,10 @@ from tiny_task import OBJECTIVES, TREE, FirstToken, Reports, run_trials, tiny_se
 
 from search.pruning import Pruner
 from search.samplers.surrogate import SurrogateSampler
+from search.study.interrupts import Stopped
 from search.study.records import Stop, front
 from search.study.store import TrialStore
-from search.worker import RepeatedFailureError, Stopped, work
+from search.worker import RepeatedFailureError, work
 from spaces.architecture import key
 
 # Tests use ask and tell, without the heartbeats of Study.optimize.

@@ -22,6 +22,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from sqlalchemy import exc
 
+from search.study.interrupts import signals_held
 from search.study.paged import PagedStorage
 from search.study.processes import ProcessState, state_of_process
 
@@ -75,7 +76,8 @@ class Retrying(BaseStorage):
         start, delay_s, cause, reported = time.monotonic(), MIN_DELAY_S, "", False
         while True:
             try:
-                result = action()
+                with signals_held():
+                    result = action()
             except UpdateFinishedTrialError:
                 if not cause or resolve is None:
                     raise

@@ -128,9 +128,10 @@ def _search(
     from search.report.importance import importance
     from search.report.json_lines import JsonReporter
     from search.report.progress import ProgressReporter
+    from search.study.interrupts import Stopped
     from search.study.records import State
     from search.study.storage import GRACE_S
-    from search.worker import RepeatedFailureError, Stopped, work
+    from search.worker import RepeatedFailureError, work
 
     devices = worker_devices(config["device"], config["workers"])
     config = {**config, "device": devices[0]}
