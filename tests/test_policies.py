@@ -55,6 +55,7 @@ ONLY_IN = {  # a package and the files that may import it
     "grpc": {"search/study/proxy.py"},
     "sqlalchemy": {
         "search/study/bulk.py",
+        "search/study/errors.py",
         "search/study/paged.py",
         "search/study/database.py",
         "search/study/postgresql.py",

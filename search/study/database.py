@@ -14,7 +14,8 @@ import sqlalchemy.exc
 from optuna.storages import RDBStorage
 
 from search.config import hide_passwords
-from search.study.retrying import MAX_DELAY_S, first_line
+from search.study.errors import first_line
+from search.study.retrying import MAX_DELAY_S
 from spaces.dimensions import ConfigError
 
 Database = TypeVar("Database", bound=RDBStorage)

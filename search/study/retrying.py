@@ -22,6 +22,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from sqlalchemy import exc
 
+from search.study.errors import first_line, is_transient
 from search.study.interrupts import signals_held
 from search.study.paged import PagedStorage
 from search.study.processes import ProcessState, state_of_process
@@ -32,7 +33,6 @@ Result = TypeVar("Result")
 SILENT_S = 2.0  # of waiting, before it is reported
 HANGING = 10  # grace periods
 MIN_DELAY_S, MAX_DELAY_S = 0.1, 2.0  # between two attempts
-PERMANENT = (exc.DataError, exc.IntegrityError, exc.NotSupportedError, exc.ProgrammingError)
 
 
 class StorageUnavailableError(RuntimeError):
@@ -217,21 +217,6 @@ RETRIED = (  # those of RDBStorage; with an underscore: called by Optuna's cache
     "_get_best_trial_id",
 )
 retry_methods(RetryingStorage, PagedStorage, RETRIED)
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether an error of Optuna's storage or of SQLAlchemy may pass: it is not about the data or the statement."""
-    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
-    return isinstance(cause, exc.SQLAlchemyError) and not isinstance(cause, PERMANENT)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of the database's own message, or of that of a gRPC server."""
-    if isinstance(error, StorageInternalError) and error.__cause__:
-        error = error.__cause__  # Optuna's own message only guesses the cause
-    details = error.details() if hasattr(error, "details") else None
-    text = str(details or getattr(error, "orig", None) or error)
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def is_recovering(study: optuna.Study) -> bool:
