@@ -51,8 +51,12 @@ class Choice:
     def labels(self) -> list[Value]:
         """The labels of the options, in the order of :meth:`bounds`."""
         labels = list(self.options)
-        numeric = all(isinstance(value, int | float) for value in self.options.values())
-        return sorted(labels, key=self.options.__getitem__) if numeric else labels
+        return sorted(labels, key=self.options.__getitem__) if self.ordered else labels
+
+    @property
+    def ordered(self) -> bool:
+        """Whether all options are numbers."""
+        return all(isinstance(value, int | float) for value in self.options.values())
 
     def bounds(self) -> list[Any]:
         """Every option; numbers in ascending order."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from spaces.architecture import Architecture
 from spaces.combinations import Pick, combinations, labels_of
-from spaces.dimensions import ConfigError, Dimension, Trial, Value, parse
+from spaces.dimensions import Choice, ConfigError, Dimension, Trial, Value, parse
 from spaces.per_block import by_block, expand, same_in_all_blocks
 from spaces.schema import shown
 from spaces.tree import bounds_of, dimensions_in, draw, leaves_of, parsed, problems_in
@@ -128,7 +128,10 @@ class Space:
             yield self._draw(lambda dimension, where: dimension.bounds()[-1], pattern)
 
     def smallest(self, *, largest: bool = False) -> Iterator[dict[str, Any]]:
-        """For each pattern, parameters that fix the lower, or upper, bounds of ``model``; all others are sampled."""
+        """For each pattern, parameters that fix the lower, or upper, bounds of ``model``; all others are sampled.
+
+        So are options of ``model`` that are no numbers: their order in the configuration says nothing about size.
+        """
         for fixed, _ in self._patterns():
             parameters = dict(fixed)
             draw(self.model, "model", partial(_bound, parameters, -1 if largest else 0))
@@ -189,7 +192,8 @@ class Space:
 
 
 def _bound(parameters: dict[str, Any], index: int, dimension: Dimension, where: str) -> Any:
-    parameters[where] = dimension.labels()[index]
+    if not isinstance(dimension, Choice) or dimension.ordered:
+        parameters[where] = dimension.labels()[index]
     return dimension.bounds()[index]
 
 

@@ -186,6 +186,21 @@ def test_smallest_gives_parameters_of_the_smallest_models():
     assert next(Space(tree).smallest(largest=True)) == {"pattern": "softmax", "model.depth": 3, "model.width": 64}
 
 
+def test_options_that_are_no_numbers_are_sampled_in_the_smallest_models():
+    names = {"pooling": {"choice": ["mean", "max", "last"]}, "sparsity": {"choice": [0, 0.5, "2:4"]}}
+    space = Space({**TREE, "model": {**TREE["model"], **names}, "pattern": ["softmax"]})
+    (parameters,) = space.smallest()
+    assert parameters == {"model.depth": 1}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = []
+    for _ in range(20):
+        study.enqueue_trial(parameters)
+        drawn.append(space.suggest(study.ask())["model"])
+    assert {each["depth"] for each in drawn} == {1}
+    assert {each["pooling"] for each in drawn} == {"mean", "max", "last"}
+    assert {each["sparsity"] for each in drawn} == {0, 0.5, "2:4"}
+
+
 def test_the_grid_contains_every_architecture_once():
     tree = {**TREE, "train": {"epochs": 2, "lr": {"float": [0.1, 0.3], "step": 0.1}}}
     tree["attention"] = {**TREE["attention"], "longformer": {"_target_": "w.W", "window": {"int": [8, 32], "step": 8}}}
