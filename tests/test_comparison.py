@@ -24,7 +24,14 @@ INF = math.inf
 
 def outcomes(name, times, made="t"):
     return [
-        Outcome(name, made, seed, trace=[(time / 2, 5, 0.9), *([(time, 9, 0.995)] if time < INF else [])])
+        Outcome(
+            name,
+            made,
+            seed,
+            trace=[(time / 2, 5, 0.9), (time, 9, 0.995)] if time < INF else [(15.0, 5, 0.9)],
+            first_s=1.0,
+            limit_s=100.0,
+        )
         for seed, time in enumerate(times)
     ]
 
@@ -72,6 +79,21 @@ def test_regret_is_1_minus_the_share_of_hypervolume_at_the_time():
     )
 
 
+@pytest.mark.parametrize(
+    "trace",
+    [
+        [],
+        [(0.1, 1, 0.3), (2.0, 2, 0.5), (2.0, 3, 0.6), (30.0, 9, 0.995)],  # the first before the shortest training
+        [(1.0, 1, 0.2), (50.0, 9, 0.9), (100.5, 9, 0.95)],  # the last was begun before the end of the search
+    ],
+)
+def test_anytime_regret_is_the_mean_log_time_to_all_shares_of_hypervolume(trace):
+    outcome = Outcome("a", "t", 0, trace=trace, first_s=0.5, limit_s=100.0)
+    targets = (np.arange(10_000) + 0.5) / 10_000
+    times = [max(outcome.reached_or_limit(share), 0.5) for share in targets]
+    assert outcome.anytime_regret() == pytest.approx(np.log(np.array(times) / 0.5).mean() / np.log(200.0), abs=1e-4)
+
+
 def test_the_markdown_lists_all_strategies_and_marks_held_out_tables():
     made = [
         each
@@ -81,8 +103,8 @@ def test_the_markdown_lists_all_strategies_and_marks_held_out_tables():
     ]
     text = markdown(made, baselines=["b"], default="a", held_out=["u"])
     assert "### u, held out from tuning: CPU-seconds, 3 seeds" in text
-    assert "| a | 11 (10 to 12) | 11 | 9 | 0% | 0% | 0.0 |" in text
-    assert "| c | inf (inf to inf) | inf | inf | 100% | 0% | 0.0 |" in text
+    assert "| a | 11 (10 to 12) | 11 | 9 | 0.387 | 0% | 0% | 0.0 |" in text
+    assert "| c | inf (inf to inf) | inf | inf | 0.629 | 100% | 0% | 0.0 |" in text
     assert "| a | 0.52 (0.5" in text
 
 

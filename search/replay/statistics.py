@@ -108,8 +108,11 @@ def markdown(outcomes: Sequence[Outcome], *, baselines: Sequence[str], default: 
         note = ", held out from tuning" if table in held_out else ""
         runs = len(groups[strategies[0], table])
         lines += ["", f"### {table}{note}: CPU-seconds, {runs} seeds", ""]
-        lines += ["| strategy | to 99 % (95 % interval) | to 95 % | epochs to 99 % | missed | front lost | overhead |"]
-        lines += ["|---|---|---|---|---|---|---|"]
+        lines += [
+            "| strategy | to 99 % (95 % interval) | to 95 % | epochs to 99 % | anytime regret | missed | front lost "
+            "| overhead |"
+        ]
+        lines += ["|---|---|---|---|---|---|---|---|"]
         for strategy in strategies:
             each = groups[strategy, table]
             middle, low, high = median_interval([outcome.reached(0.99) for outcome in each])
@@ -117,6 +120,7 @@ def markdown(outcomes: Sequence[Outcome], *, baselines: Sequence[str], default: 
                 f"| {strategy} | {middle:.0f} ({low:.0f} to {high:.0f}) "
                 f"| {median_interval([outcome.reached(0.95) for outcome in each])[0]:.0f} "
                 f"| {median_interval([outcome.reached(0.99, epochs=True) for outcome in each])[0]:.0f} "
+                f"| {np.mean([outcome.anytime_regret() for outcome in each]):.3f} "
                 f"| {np.mean([math.isinf(outcome.reached(0.99)) for outcome in each]):.0%} "
                 f"| {np.mean([outcome.lost > 0 for outcome in each]):.0%} "
                 f"| {np.median([outcome.own_s for outcome in each]):.1f} |"
@@ -132,8 +136,8 @@ def markdown(outcomes: Sequence[Outcome], *, baselines: Sequence[str], default: 
         f"### All tables: time to 99 %, rank (critical difference {difference:.2f}), p against {default}",
         "",
     ]
-    lines += [f"| strategy | {' | '.join(f'ratio to {base}' for base in baselines)} | mean rank | p |"]
-    lines += ["|---|" + "---|" * (len(baselines) + 2)]
+    lines += [f"| strategy | {' | '.join(f'ratio to {base}' for base in baselines)} | mean rank | p | anytime regret |"]
+    lines += ["|---|" + "---|" * (len(baselines) + 3)]
     for strategy in sorted(strategies, key=ranks.__getitem__):
         cells = []
         for base in baselines:
@@ -143,5 +147,6 @@ def markdown(outcomes: Sequence[Outcome], *, baselines: Sequence[str], default: 
             )
             cells.append(f"{middle:.2f} ({low:.2f} to {high:.2f})")
         p = f"{adjusted[strategy]:.1e}" if strategy in adjusted else ""
-        lines.append(f"| {strategy} | {' | '.join(cells)} | {ranks[strategy]:.1f} | {p} |")
+        anytime = np.mean([outcome.anytime_regret() for table in tables for outcome in groups[strategy, table]])
+        lines.append(f"| {strategy} | {' | '.join(cells)} | {ranks[strategy]:.1f} | {p} | {anytime:.3f} |")
     return "\n".join(lines).strip()
