@@ -10,14 +10,13 @@ import torch
 from exported import export_network
 from tiny_task import SOFTMAX
 
-from search.export.folder import export
 from search.programs.decoding import greedy, transcript
 from search.programs.inference import load, main
 from search.training.evaluation import evaluate_split
-from spaces.dimensions import ConfigError
+from spaces.baselines.nearest import NearestSequences
 from spaces.tasks import BOS, EOS
 from spaces.tasks.asr import Asr
-from spaces.tasks.translation import Translation
+from spaces.tasks.translation import FIRST, Translation
 
 PAIRS = {"train": 60, "validation": 8, "test": 8, "clauses": 2}
 TRANSLATOR = {
@@ -30,6 +29,7 @@ RECOGNISER = Asr(length=80, train=16, validation=4, test=6)
 EXPORTS = {
     "words": (TRANSLATOR, lambda: Translation(**PAIRS)),
     "bpe": (COPIES, lambda: Translation(**PAIRS, tokens="bpe", vocabulary=300)),
+    "neighbours": ({**COPIES, "input": {"neighbours": 2}}, lambda: Translation(**PAIRS)),
     "frames": (SOFTMAX, lambda: RECOGNISER),
 }
 
@@ -95,10 +95,18 @@ def test_the_folder_alone_answers_the_examples_of_a_file(exported, tmp_path, cap
     assert run.stdout.startswith(next(iter(expected[0].values())))
 
 
-def test_a_network_that_reads_neighbours_is_refused(tmp_path):
-    architecture = {**TRANSLATOR, "input": {"neighbours": 1}}
-    with pytest.raises(ConfigError, match=r"input.neighbours=1: a network that reads the translations of similar"):
-        export(architecture, tmp_path / "weights", Translation(**PAIRS), tmp_path)
+@pytest.mark.slow
+def test_longer_texts_than_those_of_the_data_are_truncated_before_and_after_the_lookup(exported):
+    folder, _, task, _ = exported
+    if not getattr(task, "neighbours", 0):
+        pytest.skip("it looks up nothing")
+    sources, targets = task.ids["train"]
+    longest, most = max(map(len, sources)), task.spec.length
+    text = " ".join([task.contents("test")[0]] * 9)
+    kept = [FIRST + number for number in task.encoder.encode([text])[0]][:longest]
+    at = NearestSequences(sources).find([kept], 2)[0]
+    expected = [*kept, *(token for each in at for token in (BOS, *targets[each], EOS))][:most]
+    assert load(folder).encode([text])[0].tolist() == expected
 
 
 def test_transcripts_are_those_of_the_task():

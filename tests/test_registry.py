@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 from test_tracking import OBJECTIVES, record
 
-from search.programs import decoding, encoders, inference, sessions
+from search.export.folder import MODULES
 from search.programs.inference import load
 from search.tracking.mlflow import MlflowTracking
 from search.tracking.registry import register
@@ -70,7 +70,7 @@ def exported(tmp_path):
         write_program(folder / "model.onnx", kind)
         length = {"length": 1} if kind == "image" else {}
         (folder / "preprocessing.json").write_text(json.dumps({**SETTINGS, **length, **KINDS[kind]}))
-        for module in (decoding, encoders, inference, sessions):
+        for module in MODULES:
             (folder / f"{module.__name__.split('.')[-1]}.py").write_bytes(open(module.__file__, "rb").read())  # noqa: PTH123, SIM115
         return folder
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spaces.baselines.nearest import NearestSequences
-from spaces.tasks import BOS, EOS, IGNORE_INDEX, SPLITS, Batch
+from spaces.tasks import BOS, EOS, IGNORE_INDEX, SPLITS
 from spaces.tasks.sources.checks import check_data
 from spaces.tasks.sources.learned_tokens import learn
 from spaces.tasks.sources.pair_tokens import learn_bpe, pair_tokens
@@ -287,11 +287,10 @@ def test_the_targets_of_the_nearest_training_pairs_follow_the_source(tokens):
 
 def test_the_neighbours_of_training_pairs_are_other_ones_the_most_similar_first():
     rows = [[5, 6, 7], [5, 6, 7], [5, 6, 8], [9, 10, 8]]
-    sources = Batch(torch.tensor(rows), None, torch.empty(4))
-    found = NearestSequences(sources).find(sources, 2, others=True)
-    assert found.tolist() == [[1, 2], [0, 2], [found[2, 0], found[2, 1]], [2, found[3, 1]]]
-    assert set(found[2].tolist()) == {0, 1}
-    assert NearestSequences(sources).find(sources)[2:, 0].tolist() == [2, 3]
+    nearest = NearestSequences(rows)
+    assert nearest.find(rows, 2, others=True).tolist() == [[1, 2], [0, 2], [0, 1], [2, 0]]  # of equal ones the first
+    assert nearest.find(rows)[:, 0].tolist() == [0, 0, 2, 3]
+    assert nearest.find([[10], [11], [8, 99, 10]], 4).tolist() == [[3, 0, 1, 2], [0, 1, 2, 3], [3, 2, 0, 1]]
 
 
 def test_variants_have_the_same_pairs_and_references(parallel):

@@ -12,6 +12,7 @@ from typing import Any
 
 from search.costs.runtimes import quantization_of
 from search.export.folder import Result
+from search.programs.encoders import NEIGHBOURS
 from search.report.intervals import Sample
 from search.study.confirmations import Repetition
 from search.study.records import Objectives, Record
@@ -21,6 +22,7 @@ from spaces.fingerprint import fingerprint
 from spaces.models.quantization import BY_PROGRAM, LAYERS
 from spaces.models.sparsity import DENSE
 from spaces.tasks import Task
+from spaces.tasks.translation import Translation
 
 PACKAGES = ("paretoformer", "torch", "onnx", "onnxruntime", "onnxscript", "safetensors", "tokenizers", "numpy")
 
@@ -82,6 +84,7 @@ def card(origin: Origin, task: Task, settings: Mapping[str, Any], results: Seque
         f" measurement. In the study it was {_latency(trial)}{', of one example of each task' if part else ''}.",
         "",
         *_without_cache(settings, results),
+        *_training_pairs(task),
         *_quantization(trial),
         *_sparsity(trial),
         "## Use",
@@ -187,6 +190,17 @@ def _without_cache(settings: Mapping[str, Any], results: Sequence[Result]) -> li
     if not settings["language_model"]:
         return []
     return ["The programs have no cache of earlier tokens: for each new one they read the whole text again.", ""]
+
+
+def _training_pairs(task: Task) -> list[str]:
+    if not isinstance(task, Translation) or not task.neighbours:
+        return []
+    text = (
+        f"**Training texts:** `{NEIGHBOURS}` contains the {len(task.pairs['train'])} training pairs as ids of tokens,"
+        f" as the model also reads the translations of the {task.neighbours} most similar training sentences. Whoever"
+        " has this folder can read them."
+    )
+    return [text, ""]
 
 
 def _quantization(trial: Record) -> list[str]:

@@ -17,7 +17,7 @@ from torch import nn
 from search.costs.latency import MeasuredLatency
 from search.costs.meter import Latency
 from search.costs.runtimes import quantization_of
-from search.export.preprocessing import check_no_neighbours, preprocessing
+from search.export.preprocessing import preprocessing, write_training_pairs
 from search.export.rebuild import network_of, save_network
 from search.programs import decoding, encoders, inference, sessions
 from search.programs.interface import Interface
@@ -26,17 +26,20 @@ from search.programs.program import Exporter, ExportError, Program, check_in
 from search.training.evaluation import evaluate_split
 from search.training.weights import read_weights
 from spaces.architecture import Architecture
+from spaces.baselines import nearest
 from spaces.build import task_of
 from spaces.dimensions import ConfigError
 from spaces.models.quantization import BY_PROGRAM, LAYERS
 from spaces.tasks import Task
 from spaces.tasks.multitask import SubtaskNetwork
+from spaces.tasks.translation import Translation
 
 FORMATS: Mapping[str, Callable[[Exporter, Path], Program]] = {  # by run-time
     "torch": Exporter.write_torch,
     "onnxruntime": Exporter.write_onnx,
     "onnxruntime-int8": Exporter.write_int8,
 }
+MODULES = (inference, decoding, encoders, sessions, nearest)  # each folder has copies, which run its programs
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,9 @@ def export(
         first.
 
     Raises:
-        ConfigError: the weights cannot be read, or the network reads more than the raw input.
+        ConfigError: the weights cannot be read.
     """
     fitted = task_of(architecture, task)
-    check_no_neighbours(fitted)
     network = network_of(architecture, fitted)
     network.load_state_dict(read_weights(weights, architecture))
     save_network(folder, network, architecture, fitted.spec)
@@ -159,7 +161,7 @@ def _export_programs(
         if written is not None and runtime == "onnxruntime" and find_spec("openvino") is not None:
             add("openvino", lambda _: check_in(sessions.open_openvino, written, source, interface))  # noqa: B023
     _write_preprocessing(folder, architecture, task, interface, results)
-    for module in (inference, decoding, encoders, sessions):
+    for module in MODULES:
         shutil.copyfile(str(module.__file__), folder / f"{module.__name__.split('.')[-1]}.py")
     report("scoring on the test split, and measuring latency")
     return _measured(results, networks, task)
@@ -185,6 +187,8 @@ def _write_preprocessing(
     (folder / "preprocessing.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")
     if tokenizer is not None:
         (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+    if isinstance(task, Translation) and task.neighbours:
+        write_training_pairs(task, folder)
 
 
 def _measured(results: Sequence[Result], networks: Sequence[nn.Module], task: Task) -> list[Result]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from search.programs.encoders import NEIGHBOURS
 from search.programs.interface import is_language_model
-from spaces.dimensions import ConfigError
-from spaces.tasks import Task
+from spaces.tasks import BOS, EOS, Task
 from spaces.tasks.arrays import Arrays
 from spaces.tasks.asr_recordings import AsrRecordings
 from spaces.tasks.cifar10 import Cifar10
@@ -24,10 +27,7 @@ IMAGES = (Images, Cifar10, Digits, Arrays)  # tasks whose tokens are those of th
 
 
 def preprocessing(task: Task) -> tuple[dict[str, Any], str | None]:
-    """The settings of ``inference.py``, and the content of ``tokenizer.json`` if there is one.
-
-    The task must fulfil :func:`check_no_neighbours`.
-    """
+    """The settings of ``inference.py``, and the content of ``tokenizer.json`` if there is one."""
     spec, tokenizer = task.spec, None
     settings: dict[str, Any] = {
         "kind": "tokens",
@@ -45,6 +45,9 @@ def preprocessing(task: Task) -> tuple[dict[str, Any], str | None]:
         elif isinstance(pair_tokens, Subwords):
             tokenizer = pair_tokens.file
             settings |= {"tokens": "tokenizer.json", "special_tokens": False}
+        if task.neighbours:
+            longest = max(len(ids) for sources, _ in task.ids.values() for ids in sources)
+            settings |= {"neighbours": task.neighbours, "separators": [BOS, EOS], "source_length": longest}
     elif isinstance(task, Transcription):
         settings |= {"class_names": [], "alphabet": task.alphabet}
         if isinstance(task, AsrRecordings):
@@ -66,10 +69,10 @@ def preprocessing(task: Task) -> tuple[dict[str, Any], str | None]:
     return settings, tokenizer
 
 
-def check_no_neighbours(task: Task) -> None:
-    """Raise :class:`ConfigError` if a network reads translations of similar training sentences as well."""
-    if isinstance(task, Translation) and task.neighbours:
-        raise ConfigError(
-            f"input.neighbours={task.neighbours}: a network that reads the translations of similar training sentences"
-            " cannot be exported yet; choose a member without, or search with space.input.neighbours=0"
-        )
+def write_training_pairs(task: Translation, folder: Path) -> None:
+    """Write the ids of the training pairs, among which similar sources are looked up."""
+    arrays = {}
+    for name, rows in zip(("sources", "targets"), task.ids["train"], strict=True):
+        arrays[name] = np.concatenate([np.asarray(row, np.int32) for row in rows])
+        arrays[f"{name}_ends"] = np.cumsum([len(row) for row in rows])
+    np.savez_compressed(folder / NEIGHBOURS, **arrays)

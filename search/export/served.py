@@ -13,6 +13,8 @@ from typing import Any
 
 import mlflow
 
+MODULES = ("inference", "decoding", "encoders", "nearest", "sessions")  # in the folder
+
 
 class ExportedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined, unused-ignore]
     """The model of ``inference.py`` in the artifact ``folder``."""
@@ -25,7 +27,7 @@ class ExportedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defin
             self.model = importlib.import_module("inference").load(folder)
         finally:
             sys.path.remove(folder)
-            for name in ("inference", "decoding", "encoders", "sessions"):  # another model may have other versions
+            for name in MODULES:  # another model may have other versions
                 sys.modules.pop(name, None)
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]

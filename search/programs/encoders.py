@@ -16,11 +16,15 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+NEIGHBOURS = "neighbours.npz"  # the training pairs among which a translator looks up the most similar ones
 WINDOW_S, HOP_S, FLOOR, SILENCE = 0.025, 0.010, 1e-6, 1e-4  # of log-mel spectrograms
 
 
 def _texts(settings: dict[str, Any], folder: Path) -> Callable[[Any], Array]:
-    """Texts as bytes, as words, or as the tokens of ``tokenizer.json``, truncated."""
+    """Texts as bytes, as words, or as the tokens of ``tokenizer.json``, truncated; see :func:`_with_neighbours`."""
+    if settings.get("neighbours"):
+        alone = {**settings, "length": settings["source_length"], "neighbours": 0}
+        return _with_neighbours(_texts(alone, folder), settings, folder)
     length, first = settings["length"], settings.get("first_id", 0)
     if settings["tokens"] == "bytes":
         return lambda text: np.frombuffer((text.encode() or b" ")[:length], np.uint8) + np.int64(first)
@@ -41,6 +45,26 @@ def _texts(settings: dict[str, Any], folder: Path) -> Callable[[Any], Array]:
         return np.array(ids) + first
 
     return encode
+
+
+def _with_neighbours(encode: Callable[[Any], Array], settings: dict[str, Any], folder: Path) -> Callable[[Any], Array]:
+    """Sources that ``encode`` makes, followed by the targets of the most similar ones in ``neighbours.npz``."""
+    if __package__:
+        from spaces.baselines.nearest import NearestSequences, with_targets
+    else:  # in an exported folder
+        from nearest import NearestSequences, with_targets  # type: ignore[import-not-found,no-redef,unused-ignore]
+
+    with np.load(folder / NEIGHBOURS, allow_pickle=False) as file:
+        pairs = {side: np.split(file[side], file[f"{side}_ends"][:-1]) for side in ("sources", "targets")}
+    nearest, length = NearestSequences(pairs["sources"]), settings["length"]
+
+    def encode_both(text: Any) -> Array:
+        source = encode(text)
+        (found,) = nearest.find([source], settings["neighbours"])
+        joined = with_targets(source, [pairs["targets"][at] for at in found], settings["separators"])
+        return np.array(joined[:length])
+
+    return encode_both
 
 
 def token_bytes(settings: dict[str, Any], folder: Path) -> list[bytes]:

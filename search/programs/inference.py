@@ -6,9 +6,8 @@
 That of a language model gives each text's continuation and bits per byte, see also :meth:`Model.generate`; that of a
 translator its translation, and of a speech recogniser the transcript of a recording.
 
-Copies of this file, ``decoding.py``, ``encoders.py`` and ``sessions.py`` are in every exported folder, where ``python
-inference.py FILE`` predicts too. They need numpy and onnxruntime, or numpy and torch; what ``encoders.py`` needs
-besides, it says.
+Copies of this file and of the modules that it needs are in every exported folder, where ``python inference.py FILE``
+predicts too. They need numpy and onnxruntime, or numpy and torch; what ``encoders.py`` needs besides, it says.
 """
 
 from __future__ import annotations

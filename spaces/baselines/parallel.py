@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.baselines import Baseline, training_rows
-from spaces.baselines.nearest import NearestSequences
+from spaces.baselines.nearest import NearestSequences, Rows
 from spaces.tasks import EOS, IGNORE_INDEX, Batch, Task
 
 
@@ -40,9 +41,16 @@ class NearestPair(_Lookup):
     def fit(self, task: Task) -> None:
         """See :meth:`Baseline.fit`."""
         examples = training_rows(task)
-        self.sources = NearestSequences(examples)
+        self.sources = NearestSequences(_rows(examples))
         self.targets = examples.labels.masked_fill(examples.labels == IGNORE_INDEX, EOS)
 
     def generate(self, batch: Batch, max_new_tokens: int, *, ignore_eos: bool = False) -> Tensor:
         """See :meth:`CopiedSource.generate`."""
-        return self.targets[self.sources.find(batch)[:, 0]]
+        return self.targets[torch.from_numpy(self.sources.find(_rows(batch))[:, 0])]
+
+
+def _rows(batch: Batch) -> Rows:
+    """The ids of each sequence, without those of padding."""
+    if batch.padding is None:
+        return batch.inputs.tolist()  # type: ignore[no-any-return]
+    return [ids[~padding].tolist() for ids, padding in zip(batch.inputs, batch.padding, strict=True)]

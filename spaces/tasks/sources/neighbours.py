@@ -7,16 +7,14 @@ Translations", 2020.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 
-from spaces.baselines.nearest import NearestSequences
+from spaces.baselines.nearest import NearestSequences, Rows, with_targets
 from spaces.tasks import BOS, EOS, Batch, Split
 from spaces.tasks.sources.tokens import pad_ids
-
-Rows = Sequence[Sequence[int]]  # the ids of sentences
 
 
 def with_neighbours(sources: Mapping[Split, Rows], targets: Rows, count: int) -> dict[Split, list[list[int]]]:
@@ -27,15 +25,12 @@ def with_neighbours(sources: Mapping[Split, Rows], targets: Rows, count: int) ->
         targets: of train.
         count: neighbours, the most similar sources of train; those of a source of train are other ones.
     """
-    with torch.device("cpu"):  # also where a spec is needed while networks are built on the meta device
-        nearest = NearestSequences(padded(sources["train"]))
-        neighbours = {
-            split: nearest.find(padded(queries), count, others=split == "train") for split, queries in sources.items()
-        }
+    nearest = NearestSequences(sources["train"])
+    found = {split: nearest.find(queries, count, others=split == "train") for split, queries in sources.items()}
     return {
         split: [
-            [*query, *(token for at in row for token in (BOS, *targets[at], EOS))]
-            for query, row in zip(queries, neighbours[split].tolist(), strict=True)
+            with_targets(query, [targets[at] for at in row], (BOS, EOS))
+            for query, row in zip(queries, found[split].tolist(), strict=True)
         ]
         for split, queries in sources.items()
     }
