@@ -71,7 +71,7 @@ def preprocessing(task: Task) -> tuple[dict[str, Any], str | None]:
 
 def write_training_pairs(task: Translation, folder: Path) -> None:
     """Write the ids of the training pairs, among which similar sources are looked up."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, rows in zip(("sources", "targets"), task.ids["train"], strict=True):
         arrays[name] = np.concatenate([np.asarray(row, np.int32) for row in rows])
         arrays[f"{name}_ends"] = np.cumsum([len(row) for row in rows])

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-Rows = Sequence[Sequence[int]]  # the ids of sequences
+Ids = Sequence[int] | Array  # of a sequence
+Rows = Sequence[Ids]
 MAX_IDS = 1 << 31
 TIE = 1e-9  # relative difference of cosines that may be due to rounding
 
@@ -55,7 +56,7 @@ class NearestSequences:
             found[at] = list(_largest(similarities, count))
         return found
 
-    def _similarities(self, query: Sequence[int]) -> Array:
+    def _similarities(self, query: Ids) -> Array:
         """The cosines to all sequences, times the length of the query's vector."""
         ngrams, counts = _counted_ngrams(query)
         columns = np.searchsorted(self._ngrams, ngrams)
@@ -72,7 +73,7 @@ class NearestSequences:
         return np.bincount(rows, products, self._size)
 
 
-def _counted_ngrams(ids: Sequence[int]) -> tuple[Array, Array]:
+def _counted_ngrams(ids: Ids) -> tuple[Array, Array]:
     """The 1- and 2-grams of a sequence, each as a number, and how often each occurs."""
     one = np.asarray(ids, np.int64)
     return np.unique(np.concatenate([one, (one[:-1] + 1) * MAX_IDS + one[1:]]), return_counts=True)
@@ -87,7 +88,7 @@ def _largest(values: Array, count: int) -> Iterator[int]:
         yield at
 
 
-def with_targets(source: Sequence[int], targets: Rows, separators: tuple[int, int]) -> list[int]:
+def with_targets(source: Ids, targets: Rows, separators: tuple[int, int]) -> list[int]:
     """``source``, followed by each target between the two ``separators``."""
     before, after = separators
     return [*source, *(token for target in targets for token in (before, *target, after))]

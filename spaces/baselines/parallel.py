@@ -52,5 +52,5 @@ class NearestPair(_Lookup):
 def _rows(batch: Batch) -> Rows:
     """The ids of each sequence, without those of padding."""
     if batch.padding is None:
-        return batch.inputs.tolist()  # type: ignore[no-any-return]
+        return batch.inputs.tolist()
     return [ids[~padding].tolist() for ids, padding in zip(batch.inputs, batch.padding, strict=True)]
