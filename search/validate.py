@@ -46,6 +46,11 @@ def validate_latency(meter: Meter, space: Space, task: Task) -> None:
     check_runtimes(meter.runtimes, task)
     _ = meter.hardware  # asks the device
     for quantization in dict.fromkeys(map(quantization_of, space.corners())):
+        if quantization != "none" and meter.device != "cpu":
+            raise ConfigError(
+                f"model.quantization={quantization}: its kernels are for CPUs, and latency.device={meter.device}; "
+                "fix space.model.quantization=none, or time on the CPU"
+            )
         needed = EXECUTED_BY.get(quantization, meter.runtimes)
         if not set(needed) & set(meter.runtimes):
             raise ConfigError(

@@ -105,6 +105,7 @@ def test_all_mechanisms_of_the_space_pretrained_can_take_the_place_of_attention(
 @pytest.mark.parametrize("group", KINDS)
 def test_every_option_can_be_constructed(group, tmp_path):
     named = {
+        "latency=gpu": ["latency.device=cpu"],
         "latency=remote": ["latency.host=user@board"],
         "task=huggingface": ["task.dataset=name/of-one"],
         "task=table": [f"task.file={write_table(tmp_path / 'a.csv')}"],

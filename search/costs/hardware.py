@@ -1,4 +1,4 @@
-"""What latencies depend on besides the network: the processor, its cores, and the version of PyTorch."""
+"""What latencies depend on besides the network: the processor and its cores or the GPU, and the version of PyTorch."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ CPUINFO = Path("/proc/cpuinfo")
 NAME_FIELD, MODEL_FIELDS = "model name", ("cpu family", "model", "stepping")
 
 
-def hardware_name() -> str:
-    """Equal on machines whose latencies may be compared, such as ``AMD EPYC 25/17/1, 2 cores, torch 2.13``."""
+def hardware_name(device: str = "cpu") -> str:
+    """Equal on machines whose latencies may be compared, such as ``AMD EPYC 25/17/1, 2 cores, torch 2.13``.
+
+    Of a GPU, the processor is named as well: it launches the kernels.
+    """
     version = ".".join(torch.__version__.split(".")[:2])
+    if device != "cpu":
+        return f"{torch.cuda.get_device_name(device)}, {processor()}, torch {version}"
     known = _cpuinfo()
     model = f" {'/'.join(known.get(name, '') for name in MODEL_FIELDS)}" if NAME_FIELD in known else ""
     return f"{processor()}{model}, {cores()} cores, torch {version}"

@@ -18,19 +18,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from search.costs.allocator import keep_freed_memory
 from search.costs.clock import Machine, Round
 from search.costs.counted import evaluating, flops
 from search.costs.exclusive import highest_thread_priority, measurement_lock, torch_threads
+from search.costs.gpu import CPU, machine_of, on_device
 from search.costs.hardware import hardware_name
 from search.costs.meter import Latency, Meter
 from search.costs.modes import MODES
 from search.costs.runtimes import EAGER, RUNTIMES
 from spaces.dimensions import check_above, check_number, check_whole
 from spaces.schema import listed
-from spaces.tasks import Task
+from spaces.tasks import Batch, Task
 
 PREEMPTED = 0.1  # a round that took longer than its CPU time by more than this ratio was preempted
 AGREEMENT = 0.05  # of the two fastest rounds, or there are further ones
@@ -64,13 +66,15 @@ class FlopsLatency(Meter):
 
 
 class MeasuredLatency(Meter):
-    """Wall-clock time on this machine's CPU.
+    """Wall-clock time on this machine's CPU or GPU.
 
     Args:
         batch: sequences in one forward pass.
         length: of the sequences in tokens; None for the task's full length.
         mode: what is timed, see :mod:`search.costs.modes`.
         threads: that the run-time uses.
+        device: that is timed, whatever trains: ``cpu``, ``cuda`` or one of several GPUs such as ``cuda:1``.
+        graph: on a GPU, whether a CUDA graph is timed, see :mod:`search.costs.gpu`.
         runtimes: of :mod:`search.costs.runtimes`, in each of which a network is measured; the fastest one counts.
         rounds: of repeats at least, noisy ones not counted.
         repeats: maximum of forward passes in a round.
@@ -78,7 +82,7 @@ class MeasuredLatency(Meter):
         seconds: time limit per network over all rounds, except that each round has at least ``MIN_REPEATS`` repeats.
         sleep_s: seconds between two rounds; doubled before each round that replaces noisy ones.
         wait_s: seconds at most, for each network, of further rounds and the pauses before them.
-        machine: clocks and reference computation; tests pass one whose times are known.
+        machine: clocks and reference computation in place of those of ``device``, for tests.
     """
 
     def __init__(
@@ -88,6 +92,8 @@ class MeasuredLatency(Meter):
         length: int | None = None,
         mode: str = "forward",
         threads: int = 1,
+        device: str = CPU,
+        graph: bool = False,
         runtimes: Sequence[str] = (EAGER,),
         rounds: int = 3,
         repeats: int = 50,
@@ -108,37 +114,50 @@ class MeasuredLatency(Meter):
             raise ValueError(f"mode={mode!r}: it must be {listed(list(MODES))}")
         if mode != "forward" and list(runtimes) != [EAGER]:
             raise ValueError(f"mode={mode}: only the run-time {EAGER} can; runtimes must be [{EAGER}]")
+        if device != CPU and list(runtimes) != [EAGER]:
+            raise ValueError(
+                f"device={device}: only the run-time {EAGER} is timed on a GPU; runtimes must be [{EAGER}]"
+            )
+        if graph and mode == "train_step":
+            raise ValueError("graph=true: a step of training is not captured; mode must be forward, prefill or decode")
         self.mode, self.threads, self.runtimes = mode, threads, tuple(dict.fromkeys(runtimes))
         self.rounds, self.repeats, self.warmup = rounds, repeats, warmup
         self.seconds, self.sleep_s, self.wait_s = seconds, sleep_s, wait_s
-        self.machine = machine or Machine()
+        self.machine = machine or machine_of(device, graph=graph)
+        self.device = self.machine.device
 
     @property
     def hardware(self) -> str:
         """See :func:`search.costs.hardware.hardware_name`."""
-        return hardware_name()
+        return hardware_name(self.device)
 
     def measure_all(self, networks: Sequence[nn.Module], tasks: Sequence[Task]) -> list[Latency]:
         """The latencies; rounds of the networks alternate, so that drift of the machine's speed affects all alike."""
         keep_freed_memory()
         with ExitStack() as stack:
             for network in networks:
-                _check_on_cpu(network)
                 stack.enter_context(evaluating(network))
+                stack.enter_context(on_device(network, self.device))
             stack.enter_context(self.time_share.measuring())
             stack.enter_context(measurement_lock())
             stack.enter_context(highest_thread_priority())
             stack.enter_context(torch_threads(self.threads))
             uses = [
-                MODES[self.mode](network, task, task.sample(self.batch, self.length))
+                MODES[self.mode](network, task, self._sample(task))
                 for network, task in zip(networks, tasks, strict=True)
             ]
             measured = self._measure_rounds(uses)
         lengths = [self.length or task.spec.length for task in tasks]
         return [self._summary(rounds, self.batch, length) for rounds, length in zip(measured, lengths, strict=True)]
 
+    def _sample(self, task: Task) -> Batch:
+        batch = task.sample(self.batch, self.length)
+        moved: Batch = tree_map_only(Tensor, lambda tensor: tensor.to(self.device), batch)
+        return moved
+
     def _measure_rounds(self, uses: Sequence[Callable[[], object]]) -> list[list[Round]]:
         """The rounds of each use: until they suffice, or the time for further ones is used up."""
+        uses = [self.machine.prepared(use) for use in uses]
         for use in uses:
             self._warm_up(use)
         measured: list[list[Round]] = [[] for _ in uses]
@@ -177,9 +196,7 @@ class MeasuredLatency(Meter):
         for repeat in range(self.repeats):
             if repeat >= MIN_REPEATS and machine.wall() >= end:
                 break
-            cpu_start, start = machine.cpu(), machine.wall()
-            use()
-            wall, cpu = min(wall, machine.wall() - start), min(cpu, machine.cpu() - cpu_start)
+            wall, cpu = map(min, (wall, cpu), machine.timed(use))
         return Round(wall, cpu, max(reference, machine.reference()))
 
     def _suffice(self, rounds: Sequence[Round]) -> bool:
@@ -213,9 +230,3 @@ class MeasuredLatency(Meter):
     def _seconds(self, each: Round) -> float:
         """Wall-clock time, or CPU time if preempted: on an idle core the two are equal."""
         return each.cpu if self._preempted(each) else each.wall
-
-
-def _check_on_cpu(network: nn.Module) -> None:
-    for parameter in network.parameters():
-        if parameter.device.type != "cpu":
-            raise ValueError(f"a network on {parameter.device}: latency is measured on the CPU")

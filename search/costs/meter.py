@@ -69,6 +69,7 @@ class Meter(ABC):
         mode: what is timed, see :mod:`search.costs.modes`.
         threads: that a forward pass uses.
         runtimes: in which each network is measured, see :mod:`search.costs.runtimes`; the fastest one counts.
+        device: of PyTorch, that is timed.
         host: name of the machine that is measured.
         time_share: that limits further rounds; without a limit unless a run sets one.
     """
@@ -76,6 +77,7 @@ class Meter(ABC):
     mode: str
     threads: int
     runtimes: Sequence[str]
+    device: str
     host: str
     time_share: TimeShare
 
@@ -85,6 +87,7 @@ class Meter(ABC):
             check_whole(1, length=length)
         self.batch, self.length = batch, length
         self.mode, self.threads, self.runtimes, self.host = "forward", 1, (EAGER,), platform.node()
+        self.device = "cpu"
         self.time_share = TimeShare(1.0, lambda: 0.0)
 
     @property

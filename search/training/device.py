@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from search.config.schema import Precision
+from search.costs.gpu import missing_gpu
 from spaces.dimensions import ConfigError
 
 
@@ -60,15 +61,8 @@ def _best() -> str:
 
 def _unavailable(name: str) -> list[str]:
     """Error messages if there is no such device."""
-    kind, _, number = name.partition(":")
-    if kind == "mps" and not torch.backends.mps.is_available():
+    if name == "mps" and not torch.backends.mps.is_available():
         return [f"device={name!r}: PyTorch finds no MPS device; use device=auto or device=cpu"]
-    if kind != "cuda":
-        return []
-    if not torch.cuda.is_available():
-        return [f"device={name!r}: PyTorch finds no CUDA device; use device=auto or device=cpu"]
-    count = torch.cuda.device_count()
-    if number and int(number) >= count:
-        there = ", ".join(f"cuda:{each}" for each in range(count))
-        return [f"device={name!r}: there is no such GPU; there are {there}"]
+    if problem := missing_gpu(name):
+        return [f"device={name!r}: {problem}; use device=auto or device=cpu"]
     return []
