@@ -165,7 +165,7 @@ def build_search(
         config=OmegaConf.to_yaml(OmegaConf.create({**config, "storage": hide_passwords(config["storage"]["url"])})),
     )
     size = getattr(sampler.base, "candidates", 1)
-    pool = Pool(space, costs.counted, size=size, limits=limits, seed=seed, trainable=True)
+    pool = Pool(space, costs.counted_of_candidate, size=size, limits=limits, seed=seed, trainable=True)
     learner = LightningLearner(
         task,
         seed,

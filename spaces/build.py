@@ -46,7 +46,7 @@ def task_of(architecture: Mapping[str, Any], task: Task) -> Task:
     Raises:
         ConfigError: a setting is unknown or invalid.
     """
-    settings, _ = _input_settings(architecture)
+    settings, _ = input_settings(architecture)
     check_arguments(task.with_input, settings, "input", name=type(task).__name__)
     try:
         return task.variant(settings)
@@ -54,7 +54,7 @@ def task_of(architecture: Mapping[str, Any], task: Task) -> Task:
         raise ConfigError("\n".join(f"input: {line}" for line in str(error).splitlines())) from error
 
 
-def _input_settings(architecture: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def input_settings(architecture: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings of ``input`` that are not None: those of the task, and those of the model's embedding."""
     section = architecture.get("input") or {}
     if not isinstance(section, Mapping):
@@ -70,7 +70,7 @@ def _model_settings(architecture: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: a setting is in both.
     """
-    model, (_, embedding) = architecture["model"], _input_settings(architecture)
+    model, (_, embedding) = architecture["model"], input_settings(architecture)
     if twice := sorted(model.keys() & embedding.keys()):
         raise ConfigError(f"input.{twice[0]}: the space also has model.{twice[0]}; only one of them may be given")
     return {**model, **embedding}
@@ -109,7 +109,7 @@ def invalid_corners(space: Space, task: Task) -> list[str]:
                 f"{name} {role} {key(corner['attention'][name])} {_shape(corner, fitted, role)}",
                 lambda: _mechanism(corner, name, role, fitted),  # noqa: B023
             )
-            for role, names in _roles(corner, fitted).items()
+            for role, names in roles_of(corner, fitted).items()
             for name in dict.fromkeys(names)
         }
         if None not in fitting.values():
@@ -161,7 +161,7 @@ def _check_model(architecture: Architecture, task: Task) -> bool:
 
 
 def _shape(architecture: Architecture, task: Task, role: str = "") -> Shape:
-    """The shape of the mechanisms of a role; see :func:`_roles`."""
+    """The shape of the mechanisms of a role; see :func:`roles_of`."""
     model, spec = _model_settings(architecture), task.spec
     stride = model.get("stride", 1)
     check_whole(1, stride=stride)
@@ -176,7 +176,7 @@ def _shape(architecture: Architecture, task: Task, role: str = "") -> Shape:
     return Shape(width, heads, length, causal)
 
 
-def _roles(architecture: Architecture, task: Task) -> dict[str, list[str]]:
+def roles_of(architecture: Architecture, task: Task) -> dict[str, list[str]]:
     """The names of the mechanisms by role, one per block.
 
     Where a task's answer is a sequence of its own, the model has a causal decoder with cross-attention to the encoder.
@@ -209,7 +209,7 @@ def _mechanism(architecture: Architecture, name: str, role: str, task: Task) -> 
 def _model(architecture: Architecture, task: Task, mechanism: Callable[[str, str], Mechanism]) -> nn.Module:
     given = _model_settings(architecture)
     settings = {name: value for name, value in given.items() if name not in OF_BLOCKS}
-    blocks = {role: [mechanism(name, role) for name in names] for role, names in _roles(architecture, task).items()}
+    blocks = {role: [mechanism(name, role) for name in names] for role, names in roles_of(architecture, task).items()}
     mechanisms = {f"{role}_mechanisms" if role else "mechanisms": blocks[role] for role in blocks}
     network = instantiate(nn.Module, settings, "model", spec=task.spec, **mechanisms)
     try:

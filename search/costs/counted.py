@@ -149,9 +149,7 @@ class _Usage(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        formula = _FLOPS.get(func.overloadpacket)
-        if formula is not None:
-            self.flops += formula(*args, **kwargs, out_val=result)
+        self.flops += flops_of(func, args, kwargs, result)
         self.track(result)
         return result
 
@@ -204,3 +202,9 @@ _FORMULAS = {
     torch.ops.aten._fft_c2r: _inverse_real_fft,
 }
 _FLOPS: Mapping[Any, Callable[..., int]] = FlopCounterMode(display=False, custom_mapping=_FORMULAS).flop_registry
+
+
+def flops_of(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> int:
+    """The FLOPs of a call of an operator, which returned ``result``."""
+    formula = _FLOPS.get(operator.overloadpacket)
+    return 0 if formula is None else formula(*args, **kwargs, out_val=result)

@@ -15,6 +15,7 @@ from search.costs.exclusive import measurement_lock
 from search.costs.latency import FlopsLatency
 from search.costs.meter import Latency, Meter
 from search.costs.modes import MODES
+from search.costs.parts import SummedFlops
 from search.costs.runtimes import EAGER, NoRuntimeError, in_runtimes
 from search.study.records import Timing
 from spaces.architecture import Architecture, describe, network_key
@@ -24,6 +25,7 @@ from spaces.space import Space
 from spaces.tasks import Task
 
 ENERGY = "energy_mj"
+MEASURED = ("latency_ms", ENERGY)  # the other costs are counted
 MAX_PROGRAMS = 16  # networks whose programs are kept: enough for most fronts, which are measured again
 
 
@@ -47,10 +49,12 @@ class MeasuredCosts:
     host: str = ""
     also: Collection[str] = ()
     _counted: dict[str, dict[str, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _flops: SummedFlops = field(init=False, repr=False, compare=False)
     _programs: dict[str, dict[str, nn.Module]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "host", self.host or self.meter.host)
+        object.__setattr__(self, "_flops", SummedFlops(self.task))
         if ENERGY in self.also:
             needed_packages()
 
@@ -75,6 +79,17 @@ class MeasuredCosts:
                 build(dict(architecture), self.task), task_of(architecture, self.task), self.also
             )
         return self._counted[network]
+
+    def counted_of_candidate(self, architecture: Architecture) -> dict[str, float]:
+        """The FLOPs, which costs are predicted from; if another counted cost was asked for, all of :meth:`counted`.
+
+        Of many candidates the FLOPs alone take far less time than what depends on the whole network, such as its peak
+        memory.
+        """
+        if network_key(architecture) in self._counted or set(self.also) - {*MEASURED, "flops"}:
+            return self.counted(architecture)
+        flops = self._flops.of(architecture)
+        return self.counted(architecture) if flops is None else {"flops": float(flops)}
 
     def timings(self, architectures: Sequence[Architecture]) -> list[Timing]:
         """The latency of each architecture in its fastest run-time; the same networks are measured once.
@@ -130,7 +145,7 @@ def largest_costs(space: Space, model: MeasuredCosts, names: Sequence[str]) -> l
         ConfigError: none of them can be executed in any of the run-times.
     """
     largest, problem = [], ""
-    counts = bool(set(names) - {"latency_ms", ENERGY})  # of a generation, counting takes ten times as long as timing
+    counts = bool(set(names) - set(MEASURED))  # of a generation, counting takes ten times as long as timing
     for architecture in space.largest():
         try:
             (timing,) = model.timings([architecture])
