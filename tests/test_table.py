@@ -275,6 +275,8 @@ def test_many_unusable_rows_are_refused(tmp_path: Path) -> None:
         ("jsonl", b'{"review": "a", "b": 1}\n\n{"c": 2}\n', "label='stars': .*; there are review, b, c"),
         pytest.param("json", b"[" * 100_000, "reviews.json: .*nested", id="json of brackets"),
         pytest.param("jsonl", b"[" * 100_000, "reviews.jsonl: .*unusable", id="jsonl of brackets"),
+        ("csv", "review,stars".encode("utf-16-le"), r"text='review': .*; there are r\\x00e\\x00v.*, \\x00s\\x00t"),
+        ("tsv", b"\x1b[2J\x00\x07\ta", r"text='review': .*; there are \\x1b\[2J\\x00\\x07, a$"),
         ("jsonl", b"review,stars\na,1\n", "reviews.jsonl: 2 of 2 rows are unusable, such as line 1: not JSON"),
         (
             "parquet",

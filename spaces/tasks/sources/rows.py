@@ -41,7 +41,8 @@ def check_columns(columns: Iterable[str], *, source: str, text: str, label: str,
     """Raise ``ValueError``, listing the columns, unless ``text``, ``label`` and ``group`` if given are among them."""
     names = list(columns)
     listed = ", ".join(name[:40] for name in names) or "none"  # without a header these may be long texts
-    listed = listed.encode(errors="backslashreplace").decode()
+    escaped = (each if each.isprintable() else each.encode("unicode_escape").decode() for each in listed)
+    listed = "".join(escaped)  # of a file that is no text
     for setting, name in (("text", text), ("label", label), ("group", group)):
         if name is not None and name not in names:
             raise ValueError(f"{setting}={name!r}: {source} has no such column; there are {listed}")
