@@ -1,6 +1,8 @@
 """The checkpoint file of a trial: whole or missing, due after some seconds, and where an interrupted trial goes on."""
 
 import errno
+import io
+import pickle
 import resource
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +58,23 @@ def test_a_checkpoint_has_the_epochs_of_its_own_architecture(file):
     assert (checkpoint.epochs(), list(file.parent.iterdir())) == (0, [])
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\3\4 half of it", b"\x80\x02."])
+class Harmful:
+    """What it unpickles to is the result of a call."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("a checkpoint was executed",))
+
+
+def saved(state):
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+HARMFUL = [pytest.param(write(Harmful()), id=f"code, by {write.__module__}") for write in (pickle.dumps, saved)]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 half of it", b"\x80\x02.", *HARMFUL])
 def test_a_damaged_file_counts_as_missing(file, caplog, content):
     file.parent.mkdir()
     file.write_bytes(content)

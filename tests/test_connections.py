@@ -1,6 +1,8 @@
 """Connections to PostgreSQL that nobody has closed: idle ones that were dropped, and dead ones."""
 
+import os
 import socket
+from contextlib import nullcontext
 
 import pytest
 import sqlalchemy
@@ -9,6 +11,7 @@ from tiny_task import tiny_study
 
 from search.study import retrying
 from search.study.database import LIBPQ
+from spaces.dimensions import ConfigError
 
 pytestmark = pytest.mark.skipif(not POSTGRESQL, reason="no server given")
 
@@ -34,6 +37,23 @@ def test_an_idle_connection_that_was_closed_is_replaced_before_it_is_used(study,
     study.set_user_attr("a", 2)
     assert closed == [True]
     assert study.user_attrs["a"] == 2
+
+
+def test_the_password_may_be_in_a_file(emptied_postgresql, tmp_path, monkeypatch):
+    """In that of libpq, by default ~/.pgpass."""
+    given = sqlalchemy.make_url(emptied_postgresql)
+    password = given.password or os.environ.get("PGPASSWORD")
+    if not password:
+        pytest.skip("the server needs no password")
+    url = given.set(password=None).render_as_string(hide_password=False)
+    file = tmp_path / "pgpass"
+    monkeypatch.setenv("PGPASSFILE", str(file))
+    for written, refused in ((password, False), ("wrong", True)):
+        file.write_text(f"*:*:*:*:{written}\n")
+        file.chmod(0o600)
+        monkeypatch.delenv("PGPASSWORD", raising=False)
+        with pytest.raises(ConfigError) if refused else nullcontext():
+            tiny_study(url, name="by file")
 
 
 def test_a_connection_that_the_network_drops_silently_is_noticed_within_a_minute(study):

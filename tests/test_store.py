@@ -8,6 +8,7 @@ import pytest
 from optuna.trial import TrialState
 from tiny_task import OBJECTIVES, tiny_study
 
+from search.report.explain import explain
 from search.study.records import COUNTED, State, Stop, Timing
 from search.study.store import TrialStore
 from spaces.baselines import BaselineResult
@@ -182,6 +183,27 @@ def test_the_reason_and_time_of_the_latest_end_of_a_run_are_kept(study, monkeypa
         monkeypatch.setattr("search.study.shared.time.time", lambda at=at: at)
         TrialStore(study).write_run_end(reason)
         assert TrialStore(study).run_end() == (reason, at)
+
+
+def test_a_trial_that_two_workers_resumed_is_explained_by_the_start_that_counts(study):
+    trial = study.ask()
+    store, objectives = TrialStore(study), OBJECTIVES
+    store.begin(trial, ARCHITECTURE).write(**RUN, state=State.PAUSED, stop=STOP)
+    study.tell(trial, state=TrialState.PRUNED)
+    other = TrialStore(study)
+    for each in (store, other):  # before either has started it again
+        each.resume(0)
+    first, second = study.ask(), study.ask()
+    for resumed, state in ((second, State.OVER_QUOTA), (first, State.PRUNED)):
+        store.begin(resumed, ARCHITECTURE).write(**RUN, state=state, **({"stop": STOP} if resumed is first else {}))
+        study.tell(resumed, state=TrialState.PRUNED)
+    assert [store.number(number) for number in range(3)] == [0, 0, 0]
+    records = TrialStore(study).all_records()
+    lines = list(explain(0, records, TrialStore(study).earlier(0), objectives, []))
+    assert lines[0] == "trial 0: pruned"
+    assert [line.split(maxsplit=1)[1] for line in lines if line.startswith("  before")] == [
+        "paused at epoch 1: epoch 1: enough"
+    ]
 
 
 def test_an_interrupted_trial_keeps_its_tries_and_the_checkpoint_that_it_resumes(study):
