@@ -15,6 +15,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from conftest import POSTGRESQL
+from test_recipes import QUICK, environment, states
 from test_tracking import OBJECTIVES, record
 from tiny_task import Reports, run_trials, tiny_search, tiny_study
 
@@ -162,3 +163,33 @@ def test_what_a_server_missed_while_it_hung_and_was_dead_is_logged_later(request
         server.send(signal.SIGKILL)
         server.process.wait()
     assert any("MLflow" in message and "failed" in message for message in caplog.messages)
+
+
+NEVER_LOGGED = """
+import sys
+from search.run import main
+from search.tracking.background import BackgroundTracking
+BackgroundTracking.__init__.__kwdefaults__.update(start_s=1.0, trial_s=1.0, finish_s=1.0)
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_run_ends_although_mlflow_never_answers(tmp_path):
+    """A server that accepts connections; how to log the study later is said once."""
+    quick = [word for word in QUICK if word != "tracking=none"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"tracking.uri=http://127.0.0.1:{server.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-c", NEVER_LOGGED, *quick, uri, "n_trials=2", "space.train.epochs=1", "study=unlogged"],
+            env=environment(),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("python -m search.sync unlogged") == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert states(f"sqlite:///{tmp_path / 'paretoformer.db'}", "unlogged") == ["complete"] * 2

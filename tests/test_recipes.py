@@ -118,10 +118,10 @@ def trials(url, name="smoke-digits"):
     return optuna.load_study(study_name=name, storage=url).trials
 
 
-def states(url):
+def states(url, name="smoke-digits"):
     """Of the trials that count."""
     with open_read_only(url) as storage:
-        return [str(record.state) for record in TrialStore(load_study(storage, "smoke-digits")).records()]
+        return [str(record.state) for record in TrialStore(load_study(storage, name)).records()]
 
 
 def wait_until(condition, process=None, seconds=120):
@@ -269,9 +269,7 @@ def test_two_containers_of_kubernetes_share_a_study(emptied_postgresql, tmp_path
         for _ in range(2)
     ]
     assert [worker.wait(300) for worker in workers] == [0, 0]
-    with open_read_only(emptied_postgresql) as storage:
-        records = TrialStore(load_study(storage, "recipe")).records()
-    assert [str(record.state) for record in records] == ["complete"] * 2
+    assert states(emptied_postgresql, "recipe") == ["complete"] * 2
 
 
 @pytest.mark.server

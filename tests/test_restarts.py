@@ -102,3 +102,33 @@ def test_no_worker_ends_and_nothing_is_trained_twice(mode, away_s, restarts, ser
     assert done == restarts, "the study ended before"
     assert workers.started == WORKERS + 1, "a worker has ended"
     chaos.check(config, tmp_path, may_cost=0)
+
+
+def test_if_the_server_stays_away_every_worker_ends_with_one_line_and_the_study_can_be_continued(server, tmp_path):
+    config = chaos.configuration(tmp_path, server.url, TRIALS, epoch_s=0.1)
+    patient = dict(config["storage"])
+    config["storage"] = {**patient, "wait_s": 5}
+    workers, epochs = chaos.Chaos(config, tmp_path, WORKERS, seed=0, max_tries=3), tmp_path / "epochs"
+    try:
+        workers.fill()
+        while not epochs.exists() or epochs.stat().st_size < 2 * EVERY or len(workers.training()) < WORKERS:
+            assert workers.fill(), "the study ended before"
+            time.sleep(0.02)
+        server.stop("fast")
+        for process in workers.workers:
+            process.join(120)
+        assert [process.exitcode for process in workers.workers] == [1] * WORKERS
+    finally:
+        for process in workers.workers:
+            process.kill()
+        server.start()
+    for number in range(1, WORKERS + 1):
+        log = (tmp_path / f"worker-{number}.log").read_text()
+        assert "Traceback" not in log
+        (line,) = (line for line in log.splitlines() if line.startswith("The run ends: "))
+        assert line.startswith("The run ends: the database has been unavailable for 5 s (storage.wait_s=5): ")
+        assert line.endswith("The same command continues the study.")
+        assert line == log.splitlines()[-1]
+    config["storage"] = patient
+    workers.end()
+    chaos.check(config, tmp_path, may_cost=2 * WORKERS)
