@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ from omegaconf import OmegaConf
 
 from search.config import CONF
 from search.load import measure
-from search.load.__main__ import _parser, main
+from search.load.__main__ import HEADER, _parser, main
 from search.load.measure import Spent, fill, lost, opened
 from search.load.objective import EPOCHS, OBJECTIVES, ended_trials, fake_search
 from search.pruning.ceiling import Ceiling
@@ -162,7 +163,7 @@ def test_the_command_prints_a_row_for_each_number_of_trials_and_workers(tmp_path
     assert output.startswith("20 trials: read in ")
     assert [(*row[:3], row[-1]) for row in rows(output)] == [
         ("sqlite", "20", "1", "nothing"),
-        ("sqlite", "20", "2", "nothing"),
+        ("sqlite", "24", "2", "nothing"),
     ]
 
 
@@ -181,6 +182,14 @@ def test_sixty_four_workers_on_postgresql_lose_nothing(emptied_postgresql, capsy
     assert main(arguments) == 0
     ((*start, lost_trials),) = rows(capsys.readouterr().out)
     assert (start[:3], lost_trials) == (["postgresql", "10", "64"], "nothing")
+
+
+def test_the_table_of_the_readme_is_that_of_the_command():
+    text = (Path(measure.__file__).parents[1] / "workers" / "README.md").read_text()
+    (table,) = re.findall(rf"{re.escape(HEADER.strip())}\n((?:\|.*\n)+)", text)
+    found = rows(f"{HEADER}\n{table}")
+    assert {storage for storage, *_ in found} == {"sqlite", "postgresql", "grpc"}
+    assert len(found) >= 9
 
 
 def test_decisions_are_those_of_a_run_by_default():

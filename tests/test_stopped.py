@@ -23,6 +23,7 @@ NAME = "stopped"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell of processes"),
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader"),  # within MLflow
 ]
 
 

@@ -2,8 +2,8 @@
 
 A fake objective takes no time, so all time is that of the storage, of Optuna and of this project. The studies are
 filled with trials that have ended; then a worker reads them and decides, and workers run further trials side by side,
-of which a table in Markdown is printed. The studies are called load-TRIALS; use a database of their own, and fill it
-before a gRPC server serves it, which is faster.
+of which a table in Markdown is printed; a study grows with each row. The studies are called load-TRIALS; use a database
+of their own, and fill it before a gRPC server serves it, which is faster.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from search.config import add_storage_option, default_storage, options, refuse
 from spaces.dimensions import ConfigError
 
 HEADER = """
-| storage | trials before | workers | calls a trial | ms of them | ms besides | ms a report, 99 % | trials/s | lost |
+| storage | trials | workers | calls | ms of them | besides | ms a report, 99 % | trials/s | lost |
 |---|---|---|---|---|---|---|---|---|"""
 
 
@@ -59,14 +59,16 @@ def _measure(asked: argparse.Namespace) -> bool:
         )
     _print(HEADER)
     for trials, workers in itertools.product(asked.trials, asked.workers):
-        start = f"| {urlsplit(url).scheme.partition('+')[0]} | {trials:,} | {workers} |"
+        storage = urlsplit(url).scheme.partition("+")[0]
         needed_mb, free_mb = workers * memory_mb[trials], available_mb()
         if needed_mb > free_mb:
-            _print(f"{start} not run: {needed_mb / 1e3:.0f} GB needed, {free_mb / 1e3:.0f} GB free |||||")
+            missing = f"not run: {needed_mb / 1e3:.0f} GB needed, {free_mb / 1e3:.0f} GB free"
+            _print(f"| {storage} | {trials:,} | {workers} | {missing} |||||")
             continue
         row = run_workers(url, f"load-{trials}", workers=workers, trials=max(asked.run, workers))
         _print(
-            f"{start} {row.calls:.0f} | {row.storage_ms:,.0f} | {row.other_ms:,.0f} | "
+            f"| {storage} | {row.before:,} | {workers} | "
+            f"{row.calls:.0f} | {row.storage_ms:,.0f} | {row.other_ms:,.0f} | "
             f"{row.report_ms:,.1f} / {row.slow_report_ms:,.0f} | {row.trials_per_s:.1f} | "
             f"{', '.join(row.problems) or 'nothing'} |"
         )
