@@ -8,8 +8,12 @@ import pytest
 import torch
 from exported import export_network
 
+from search.export.rebuild import SpecAlone, network_of
 from search.programs.inference import load, main
+from search.programs.program import ExportError
+from search.programs.step import check_step, write_steps
 from search.training.evaluation import evaluate_split
+from spaces.spec import TaskSpec
 from spaces.tasks import Batch
 from spaces.tasks.text import Text
 
@@ -71,6 +75,36 @@ def test_texts_are_continued_as_by_the_network(exported, runtime):
     folder, *_ = exported
     expected = [continued(exported, text, 20) for text in PROMPTS]
     assert load(folder, runtime=runtime).generate(PROMPTS, 20) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_a_text_within_the_length_is_continued_token_by_token(exported, runtime):
+    folder, network, _, _ = exported
+    model = load(folder, runtime=runtime)
+    model._run = None  # the program that reads the whole text
+    most = model.settings["length"]
+    assert model.generate(["d"], most) == [continued(exported, "d", most)]
+    with torch.no_grad():
+        network.head.bias += 1
+        with pytest.raises(ExportError, match="differ by 1"):
+            check_step(network, folder, runtime, model.settings["state"])
+        network.head.bias -= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mechanism", ["linear", "gated", "delta", "performer"])
+def test_states_that_begin_at_0_have_step_programs_also_with_ngrams(mechanism, tmp_path):
+    setting, steps = {}, ["torch", "onnxruntime"]
+    if mechanism == "performer":  # a largest logit begins at minus infinity
+        setting, steps = {"features": 4}, []
+    target = f"spaces.attention.{mechanism}.{mechanism.capitalize()}Attention"
+    model = {**ARCHITECTURE["model"], "ngrams": 3, "buckets": 7}
+    architecture = {"model": model, "pattern": [mechanism], "attention": {mechanism: {"_target_": target, **setting}}}
+    spec = TaskSpec(length=9, classes=11, per_token=True, vocabulary=11, causal=True)
+    network = network_of({**architecture, "train": {}}, SpecAlone(spec))
+    assert write_steps(network, tmp_path)[0] == steps
+    assert len(list(tmp_path.iterdir())) == len(steps)
 
 
 @pytest.mark.slow

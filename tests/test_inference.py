@@ -11,8 +11,8 @@ from text_tables import write_table
 from tokenizers import processors
 
 from search.export.preprocessing import preprocessing
-from search.programs.encoders import ENCODERS
-from search.programs.inference import Model, read_examples
+from search.programs.encoders import ENCODERS, read_examples
+from search.programs.inference import Model
 from spaces.tasks.arrays import Arrays
 from spaces.tasks.digits import Digits
 from spaces.tasks.images import Images

@@ -13,6 +13,7 @@ from typing import Any
 from search.costs.runtimes import quantization_of
 from search.export.folder import Result
 from search.programs.encoders import NEIGHBOURS
+from search.programs.sessions import STEPS
 from search.report.intervals import Sample
 from search.study.confirmations import Repetition
 from search.study.records import Objectives, Record
@@ -187,9 +188,10 @@ def _without_cache(settings: Mapping[str, Any], results: Sequence[Result]) -> li
         return []
     if settings["answer_length"] is not None:
         return ["The programs have no cache: for each token they read the source and the translation again.", ""]
-    if not settings["language_model"]:
-        return []
-    return ["The programs have no cache of earlier tokens: for each new one they read the whole text again.", ""]
+    if files := [f"`{STEPS[runtime][0]}`" for runtime in settings["steps"]]:
+        return [f"{' and '.join(files)} read generated tokens one by one; their state holds the tokens before.", ""]
+    text = "The programs have no cache of earlier tokens: for each new one they read the whole text again."
+    return [text, ""] if settings["language_model"] else []
 
 
 def _training_pairs(task: Task) -> list[str]:
@@ -197,8 +199,7 @@ def _training_pairs(task: Task) -> list[str]:
         return []
     text = (
         f"**Training texts:** `{NEIGHBOURS}` contains the {len(task.pairs['train'])} training pairs as ids of tokens,"
-        f" as the model also reads the translations of the {task.neighbours} most similar training sentences. Whoever"
-        " has this folder can read them."
+        " as the model also reads translations of similar ones. Whoever has this folder can read them."
     )
     return [text, ""]
 

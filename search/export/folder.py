@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -23,6 +24,7 @@ from search.programs import decoding, encoders, inference, sessions
 from search.programs.interface import Interface
 from search.programs.loaded import loaded
 from search.programs.program import Exporter, ExportError, Program, check_in
+from search.programs.step import write_steps
 from search.training.evaluation import evaluate_split
 from search.training.weights import read_weights
 from spaces.architecture import Architecture
@@ -160,7 +162,8 @@ def _export_programs(
         written = add(runtime, partial(write, exporter))
         if written is not None and runtime == "onnxruntime" and find_spec("openvino") is not None:
             add("openvino", lambda _: check_in(sessions.open_openvino, written, source, interface))  # noqa: B023
-    _write_preprocessing(folder, architecture, task, interface, results)
+    steps, state = ([], []) if not interface.language_model else write_steps(source, folder)
+    _write_preprocessing(folder, architecture, task, interface, results, {"steps": steps, "state": state})
     for module in MODULES:
         shutil.copyfile(str(module.__file__), folder / f"{module.__name__.split('.')[-1]}.py")
     report("scoring on the test split, and measuring latency")
@@ -177,9 +180,15 @@ def _in_floating_point(network: nn.Module, architecture: Architecture, task: Tas
 
 
 def _write_preprocessing(
-    folder: Path, architecture: Architecture, task: Task, interface: Interface, results: Sequence[Result]
+    folder: Path,
+    architecture: Architecture,
+    task: Task,
+    interface: Interface,
+    results: Sequence[Result],
+    decoding: Mapping[str, Any],
 ) -> None:
     settings, tokenizer = preprocessing(task)
+    settings |= decoding
     settings |= {"length": interface.length, "multiple": interface.multiple, "least": interface.least}
     settings |= {"padded": interface.padded, "answer_length": interface.answer_length}
     settings["runtime"] = BY_PROGRAM if quantization_of(architecture) == BY_PROGRAM else None  # the first that runs

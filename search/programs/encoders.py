@@ -6,10 +6,11 @@ other recordings than WAV of 16 bits soundfile.
 
 from __future__ import annotations
 
+import csv
 import io
 import math
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,25 @@ def _tokens(settings: dict[str, Any], _: Path) -> Callable[[Any], Array]:
 
 
 ENCODERS = {"text": _texts, "image": _images, "audio": _recordings, "tokens": _tokens}
+
+
+def read_examples(file: Path, kind: str, column: str = "text") -> Iterator[tuple[str, Any]]:
+    """The examples of a file, each with a name: texts of a table's column or one a line, an image, arrays of a .npy.
+
+    A folder has an example per file.
+    """
+    if file.suffix == ".npy":
+        yield from ((str(number), row) for number, row in enumerate(np.load(file, allow_pickle=False)))
+    elif kind == "tokens":
+        raise ValueError(f"{file}: this model takes a .npy file of an array of examples")
+    elif kind != "text":
+        yield from ((str(path), path) for path in (sorted(file.iterdir()) if file.is_dir() else [file]))
+    elif file.suffix in (".csv", ".tsv"):
+        with file.open(newline="", encoding="utf-8-sig") as source:
+            rows = csv.DictReader(source, delimiter="\t" if file.suffix == ".tsv" else ",")
+            if column not in (rows.fieldnames or ()):
+                raise ValueError(f"{file}: no column {column!r}; it has {', '.join(rows.fieldnames or ())}")
+            yield from ((row[column], row[column]) for row in rows)
+    else:
+        with file.open(encoding="utf-8") as source:
+            yield from ((line.rstrip("\n"), line.rstrip("\n")) for line in source if line.strip())

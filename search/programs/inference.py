@@ -13,10 +13,9 @@ predicts too. They need numpy and onnxruntime, or numpy and torch; what ``encode
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,17 @@ import numpy as np
 
 if __package__:
     from search.programs.decoding import greedy, text_decoder, transcript
-    from search.programs.encoders import ENCODERS, Array, token_bytes
-    from search.programs.sessions import RUNTIMES
+    from search.programs.encoders import ENCODERS, Array, read_examples, token_bytes
+    from search.programs.sessions import RUNTIMES, STEPS, Step
 else:  # in an exported folder
     from decoding import greedy, text_decoder, transcript  # type: ignore[import-not-found,no-redef,unused-ignore]
-    from encoders import ENCODERS, Array, token_bytes  # type: ignore[import-not-found,no-redef,unused-ignore]
-    from sessions import RUNTIMES  # type: ignore[import-not-found,no-redef,unused-ignore]
+    from encoders import (  # type: ignore[import-not-found,no-redef,unused-ignore]
+        ENCODERS,
+        Array,
+        read_examples,
+        token_bytes,
+    )
+    from sessions import RUNTIMES, STEPS, Step  # type: ignore[import-not-found,no-redef,unused-ignore]
 
 CONTINUATION = 100  # bytes
 
@@ -37,10 +41,17 @@ CONTINUATION = 100  # bytes
 class Model:
     """A program with its preprocessing and its class names; see :func:`load`."""
 
-    def __init__(self, run: Callable[[dict[str, Array]], Array], settings: dict[str, Any], folder: Path) -> None:
+    def __init__(
+        self,
+        run: Callable[[dict[str, Array]], Array],
+        settings: dict[str, Any],
+        folder: Path,
+        step: Step | None = None,
+    ) -> None:
         self.settings = settings = {"language_model": False, **settings}  # older folders do not say it
         self.class_names: list[str] = settings["class_names"]
         most = None if settings["language_model"] else settings["length"]  # what a classifier reads of a text
+        self._step = step
         self._run, self._encode = run, ENCODERS[settings["kind"]](settings | {"length": most}, folder)
         self._token_bytes = token_bytes(settings, folder) if settings["language_model"] else []
         self._translates = settings.get("answer_length") is not None
@@ -57,7 +68,7 @@ class Model:
         found: list[Array] = [np.empty(0)] * len(tokens)
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            for at, logits in zip(chosen, self._batch([tokens[at] for at in chosen]), strict=True):
+            for at, logits in zip(chosen, self._run(self._feed([tokens[at] for at in chosen])), strict=True):
                 found[at] = logits[: len(tokens[at])] if self.settings["per_token"] else logits
         return found
 
@@ -87,15 +98,32 @@ class Model:
         """
         random, continuations = np.random.default_rng(seed), []
         for ids in self.encode(texts):
-            written = b""
+            written, logits_after = b"", self._reader()
             while len(written) < count:
-                logits = self._batch([ids[-self.settings["length"] :]])[0][min(len(ids), self.settings["length"]) - 1]
+                logits = logits_after(ids)
                 # The largest of the logits plus Gumbel noise is a draw from their softmax.
                 noise = random.gumbel(size=len(logits)) if temperature else 0.0
                 ids = np.append(ids, np.argmax(logits / (temperature or 1.0) + noise))
                 written += self._token_bytes[ids[-1]]
             continuations.append(written[:count].decode(errors="replace"))
         return continuations
+
+    def _reader(self) -> Callable[[Array], Array]:
+        """A function from the ids so far to the logits of the next one; each call has the ids of the last, and more."""
+        length, seen = self.settings["length"], 0
+        state = [np.zeros(shape, np.float32) for shape in self.settings.get("state", ())]
+        logits = np.empty(0)
+
+        def read(ids: Array) -> Array:
+            nonlocal seen, state, logits
+            if self._step is None or len(ids) > length:
+                return self._run(self._feed([ids[-length:]]))[0][min(len(ids), length) - 1]
+            while seen < len(ids):
+                seen += 1
+                logits, state = self._step(ids[None, :seen], state)
+            return logits[0]
+
+        return read
 
     def translate(self, texts: Iterable[str], batch_size: int = 32) -> list[str]:
         """The most probable translation of each text, token by token."""
@@ -113,15 +141,12 @@ class Model:
         bits = 0.0
         for start in range(0, len(ids) - 1, length):
             window, following = ids[start : start + length], ids[start + 1 : start + length + 1]
-            logits = self._batch([window])[0][: len(following)].astype(np.float64)
+            logits = self._run(self._feed([window]))[0][: len(following)].astype(np.float64)
             logits -= logits.max(-1, keepdims=True)
             nats = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(following)), following]
             bits += float(nats.sum() / np.log(2))
         size = sum(len(self._token_bytes[at]) for at in ids[1:])
         return bits / size if size else None
-
-    def _batch(self, tokens: Sequence[Array]) -> Array:
-        return self._run(self._feed(tokens))
 
     def _feed(self, tokens: Sequence[Array]) -> dict[str, Array]:
         """The inputs of the program."""
@@ -181,30 +206,10 @@ def load(folder: str | Path, *, runtime: str | None = None, threads: int = 1) ->
                 continue
             # OpenVINO reads the program of onnxruntime, also where it was not installed when that was exported.
             length = "length" in free.get(name, free.get("onnxruntime", ()))
-            return Model(run, {**settings, "free_length": length}, folder)
+            file, open_step = STEPS.get(name, ("", None))
+            step = open_step(folder / file, threads) if open_step and (folder / file).is_file() else None
+            return Model(run, {**settings, "free_length": length}, folder, step)
     raise ValueError(f"{folder}: {'; '.join(problems) or f'unknown run-time {runtime}'}")
-
-
-def read_examples(file: Path, kind: str, column: str = "text") -> Iterator[tuple[str, Any]]:
-    """The examples of a file, each with a name: texts of a table's column or one a line, an image, arrays of a .npy.
-
-    A folder has an example per file.
-    """
-    if file.suffix == ".npy":
-        yield from ((str(number), row) for number, row in enumerate(np.load(file, allow_pickle=False)))
-    elif kind == "tokens":
-        raise ValueError(f"{file}: this model takes a .npy file of an array of examples")
-    elif kind != "text":
-        yield from ((str(path), path) for path in (sorted(file.iterdir()) if file.is_dir() else [file]))
-    elif file.suffix in (".csv", ".tsv"):
-        with file.open(newline="", encoding="utf-8-sig") as source:
-            rows = csv.DictReader(source, delimiter="\t" if file.suffix == ".tsv" else ",")
-            if column not in (rows.fieldnames or ()):
-                raise ValueError(f"{file}: no column {column!r}; it has {', '.join(rows.fieldnames or ())}")
-            yield from ((row[column], row[column]) for row in rows)
-    else:
-        with file.open(encoding="utf-8") as source:
-            yield from ((line.rstrip("\n"), line.rstrip("\n")) for line in source if line.strip())
 
 
 def main(arguments: Sequence[str] | None = None, *, folder: str | None = None, prog: str | None = None) -> int:

@@ -124,7 +124,7 @@ class Exporter:
             del attempts[0]
         for free in attempts:
             try:
-                with _quiet():
+                with quiet():
                     write(free, path)
                     return _checked(load, path, free, self.network, interface, tolerance)
             except Exception as failure:  # the exporters raise whatever their passes raise
@@ -164,7 +164,7 @@ def check_in(load: Callable[[Path, int], Run], program: Program, network: nn.Mod
         ExportError: it cannot be read, or its logits differ.
     """
     try:
-        with _quiet():
+        with quiet():
             return _checked(load, program.path, program.free, network, interface, TOLERANCE)
     except Exception as failure:  # run-times raise whatever they like
         raise ExportError(_cause(failure)) from failure
@@ -235,7 +235,7 @@ def _cause(failure: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the exporters' own messages: what fails is reported in a line."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
