@@ -182,6 +182,15 @@ def test_a_phase_is_printed_at_once_unless_the_run_is_quiet(level):
     assert console.file.getvalue() == expected[level]
 
 
+def test_the_seconds_of_a_phase_are_those_of_all_its_parts():
+    deadline = Deadline()
+    status = StatusLine(deadline, TimedConsole(file=io.StringIO()))
+    counted = ["training replacement 1 of 2 (0-attention-none)", "training replacement 2 of 2 (0-feed_forward-0.5)"]
+    for text in [*counted, "importing PyTorch, Optuna", "training, 3 epochs", "training, 1 of 3 epochs: loss 2", ""]:
+        status.phase(text)
+    assert list(deadline.stopwatch.seconds) == ["training replacement", "importing PyTorch, Optuna", "training"]
+
+
 @pytest.mark.parametrize(
     ("width", "shown"),
     [

@@ -81,10 +81,11 @@ def trained_parent(
         report("measuring the speed of training the whole network")
         fitting = int(seconds / epoch_seconds(architecture, task, device=device, seed=seed))
         settings = replace(settings, epochs=max(1, min(settings.epochs, fitting)))
-    report(f"training the whole network, {settings.epochs} epochs")
+    epochs = f"{settings.epochs} epoch{'s' * (settings.epochs > 1)}"
+    report(f"training the whole network, {epochs}")
     with LightningFit(network, task_of(architecture, task), settings, seed=seed, device=device, is_over=is_over) as fit:
         for epoch, metric in fit:
-            report(f"training the whole network, {epoch} of {settings.epochs} epochs: {task.metric} {metric:.4f}")
+            report(f"training the whole network, {epoch} of {epochs}: {task.metric} {metric:.4f}")
             if epoch == settings.epochs:
                 weights = fit.weights()
                 write_weights(path, weights, architecture)

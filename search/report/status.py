@@ -5,6 +5,7 @@ Only light imports: it is shown before PyTorch is imported.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from search.budget.deadline import Deadline
 from search.config import Output
 from search.report.events import event
 
+_COUNT = re.compile(r",? \d")  # how far a phase is, such as 3 of 18: its seconds are those of all of it
 SEPARATOR = " · "  # of the parts of a status
 MIN_ROWS = 20  # of a terminal, for the live view
 FILE_WIDTH = 160  # characters per line if the output is not a terminal
@@ -97,7 +99,7 @@ class StatusLine:
     def phase(self, text: str) -> None:
         """Show that the next phase of the run begins, such as "reading the data"."""
         self.text = lambda: text
-        self._deadline.stopwatch.phase(text)
+        self._deadline.stopwatch.phase(_COUNT.split(text)[0])
         if self._announces and self.level == "json":
             self.write(event("phase", text=text))
         elif self._shown and not self.console.is_terminal:
