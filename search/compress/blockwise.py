@@ -5,7 +5,7 @@ Bercovich et al., "Puzzle", 2024 (arXiv:2411.19146), section 3.1; relative error
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -38,12 +38,19 @@ def distill(
     *,
     steps: int,
     lr: float,
-) -> None:
-    """Train a sub-block to return what that of ``source`` returns; both have it."""
+    goes_on: Callable[[], bool] = lambda: True,
+) -> bool:
+    """Train a sub-block to return what that of ``source`` returns; both have it.
+
+    Returns:
+        Whether all steps were taken; ``goes_on``, called before each, may end them.
+    """
     module, target = (block.mechanism, source.mechanism) if part == "attention" else _feed_forwards(block, source)
     optimizer = torch.optim.Adam(module.parameters(), lr=lr)
     with torch.enable_grad():
         for step in range(steps):
+            if not goes_on():
+                return False
             x, padding = inputs[step % len(inputs)]
             with torch.no_grad():
                 given = (source.mechanism_input(x), padding) if part == "attention" else (_after(source, x, padding),)
@@ -52,6 +59,7 @@ def distill(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+    return True
 
 
 def _feed_forwards(block: Block, source: Block) -> tuple[FeedForward, FeedForward]:

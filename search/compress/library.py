@@ -103,7 +103,7 @@ class Library:
 
         Args:
             report: called with what is done next.
-            trains: once it is false, replacements are scored untrained, and not stored.
+            trains: once it is false, replacements are scored as far as they are trained, and not stored.
             is_over: once it is true, the others stay missing.
         """
         missing = [each for each in self._options.replacements() if self.entry(each) is None]
@@ -116,8 +116,7 @@ class Library:
                     return
                 number += 1
                 report(f"training replacement {number} of {len(missing)} ({replacement.name})")
-                trained = trains()
-                entry = self._made(replacement, train, validation, self._steps if trained else 0)
+                entry, trained = self._made(replacement, train, validation, trains)
                 self._entries[replacement] = entry
                 if trained:
                     known = {"damage": repr(entry.damage), "untrained_damage": repr(entry.untrained_damage)}
@@ -192,7 +191,10 @@ class Library:
         logits = (self._parent.classify(x, padding) for x, padding in inputs)
         return torch.cat([labelled(each, labels) for each, labels in zip(logits, self._labels, strict=True)])
 
-    def _made(self, replacement: Replacement, train: Inputs, validation: Inputs, steps: int) -> Entry:
+    def _made(
+        self, replacement: Replacement, train: Inputs, validation: Inputs, trains: Callable[[], bool]
+    ) -> tuple[Entry, bool]:
+        """A replacement, and whether its training was not cut short."""
         at = replacement.block
         source, later = self._parent.blocks[at], list(self._parent.blocks)[at + 1 :]
         network = build(self._options.replaced([replacement]), self._base, seed=self._seed).eval()
@@ -207,13 +209,13 @@ class Library:
                 kept = active_neurons(source, train, block.feed_forward.hidden)
                 keep_neurons(block.feed_forward, source.feed_forward, kept)
         untrained = divergence(self._logits_after(validation, [block, *later]), self._expected)
-        best, damage = _own_weights(block, replacement), untrained
-        if best and steps:
-            distill(block, source, replacement.part, train, steps=steps, lr=self._lr)
+        best, damage, finished = _own_weights(block, replacement), untrained, trains()
+        if best and self._steps and finished:
+            finished = distill(block, source, replacement.part, train, steps=self._steps, lr=self._lr, goes_on=trains)
             trained = divergence(self._logits_after(validation, [block, *later]), self._expected)
             if trained < untrained:
                 best, damage = _own_weights(block, replacement), trained
-        return Entry(damage, untrained, best)
+        return Entry(damage, untrained, best), finished
 
 
 @torch.no_grad()
