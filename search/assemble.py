@@ -114,7 +114,7 @@ def build_search(
     validate_data(task)
     phase("checking the space")
     validate_space(space, task)
-    validate_compression(space, config["teacher"])
+    validate_compression(space, config["teacher"], task)
     validate_latency(meter, space, task)
     teacher = config["teacher"] and stored_teacher(config["storage"]["url"], config["teacher"], task)
     if config["warm_start"] is not None:

@@ -1,4 +1,4 @@
-"""Small random checkpoints of the BERT family, as ``transformers`` writes them."""
+"""Small random checkpoints of BERT and GPT-2, as ``transformers`` writes them."""
 
 import atexit
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "good", "bad", "book", "##s")
 WIDTH, HEADS, HIDDEN, LAYERS, POSITIONS = 12, 2, 20, 3, 24
@@ -18,9 +18,14 @@ WIDTH, HEADS, HIDDEN, LAYERS, POSITIONS = 12, 2, 20, 3, 24
 @cache
 def with_checkpoint(*overrides):
     """Overrides of a command, with a small checkpoint in place of the one that they name or that is installed."""
-    if "+space=pretrained" not in overrides:
+    kind = next((each for each in overrides if each.startswith("+space=pretrained")), None)
+    if kind is None:
         return overrides
-    folder = write_checkpoint(Path(tempfile.mkdtemp()) / "bert", positions=512)
+    folder = Path(tempfile.mkdtemp()) / "checkpoint"
+    if kind == "+space=pretrained":
+        write_checkpoint(folder, positions=512)
+    else:
+        write_gpt2(folder, positions=512)
     atexit.register(shutil.rmtree, folder.parent)
     kept = (each for each in overrides if not each.startswith("space.model.checkpoint="))
     return (*kept, f"space.model.checkpoint={folder}")
@@ -90,4 +95,45 @@ def write_checkpoint(folder, *, positions=POSITIONS, config=None, drop=(), chang
     tensors = {name: tensor for name, tensor in (tensors | (change or {})).items() if name not in drop}
     save_file(tensors, folder / "model.safetensors")
     write_tokenizer(folder / "tokenizer.json")
+    return folder
+
+
+def write_byte_tokenizer(path, *, merged=("th", "e ")):
+    """A byte-level tokenizer, as those of GPT-2, of bytes and a few pairs of them."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pairs = [pair.replace(" ", "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}") for pair in merged]
+    vocabulary = {token: number for number, token in enumerate([*alphabet, *pairs])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [(pair[0], pair[1]) for pair in pairs]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.save(str(path))
+
+
+def write_gpt2(folder, *, positions=POSITIONS, config=None, drop=(), change=None):
+    """A checkpoint of the shape of GPT-2, with more rows than tokens; see :func:`write_checkpoint`."""
+    folder.mkdir(parents=True)
+    settings = {
+        "model_type": "gpt2",
+        "n_layer": LAYERS,
+        "n_embd": WIDTH,
+        "n_head": HEADS,
+        "n_inner": HIDDEN,
+        "activation_function": "gelu_new",
+        "n_positions": positions,
+        "vocab_size": 260,
+    } | (config or {})
+    (folder / "config.json").write_text(json.dumps({n: value for n, value in settings.items() if value is not None}))
+    shapes = {"wte.weight": (260, WIDTH), "wpe.weight": (positions, WIDTH)}
+    for layer in range(LAYERS):
+        parts = [("ln_1", WIDTH, None), ("ln_2", WIDTH, None), ("attn.c_attn", 3 * WIDTH, WIDTH)]
+        parts += [("attn.c_proj", WIDTH, WIDTH), ("mlp.c_fc", HIDDEN, WIDTH), ("mlp.c_proj", WIDTH, HIDDEN)]
+        for part, outputs, inputs in parts:
+            shapes[f"h.{layer}.{part}.weight"] = (outputs,) if inputs is None else (inputs, outputs)
+            shapes[f"h.{layer}.{part}.bias"] = (outputs,)
+    shapes |= {"ln_f.weight": (WIDTH,), "ln_f.bias": (WIDTH,)}
+    generator = torch.Generator().manual_seed(0)
+    tensors = {name: torch.randn(*shape, generator=generator) / 3 for name, shape in shapes.items()}
+    kept = {f"transformer.{name}": each for name, each in (tensors | (change or {})).items() if name not in drop}
+    save_file(kept, folder / "model.safetensors")
+    write_byte_tokenizer(folder / "tokenizer.json")
     return folder

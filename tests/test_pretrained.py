@@ -33,7 +33,8 @@ from spaces.instantiate import instantiate
 from spaces.models.block import NoAttention
 from spaces.models.checkpoint import Checkpoint
 from spaces.models.families import FAMILIES
-from spaces.models.pretrained import PretrainedEncoder, important_neurons, kept_layers
+from spaces.models.pretrained import PretrainedEncoder
+from spaces.models.pretrained_layers import important_neurons, kept_layers
 from spaces.space import Space
 from spaces.tasks import Batch, Task, TaskSpec
 from spaces.tasks.sources.tokens import TokenSettings
@@ -447,7 +448,7 @@ def test_a_network_is_built_from_a_table_and_a_checkpoint(checkpoint, tmp_path):
         "train": {},
     }
     network = build(architecture, task)
-    expected = Checkpoint(str(checkpoint)).embeddings()[0]
+    expected = Checkpoint(str(checkpoint)).tokens()
     torch.testing.assert_close(network.tokens.weight, expected)
     assert isinstance(network.blocks[1].mechanism, NoAttention)
 

@@ -16,7 +16,7 @@ from search.compress.options import Options
 from search.compress.parent import taught_parent, trained_parent
 from search.compress.prediction import Setting, measure_settings, predict_front, spread
 from search.compress.prior import library_prior
-from search.compress.teacher import digest, stored_teacher
+from search.compress.teacher import check_size, digest, stored_teacher
 from search.costs.exclusive import torch_threads
 from search.costs.measured import MeasuredCosts
 from search.study.store import TrialStore
@@ -24,6 +24,7 @@ from search.training import Parent
 from search.training.device import Device
 from search.training.settings import TrainSettings
 from spaces.architecture import Architecture, key
+from spaces.build import task_of
 from spaces.dimensions import ConfigError
 from spaces.instantiate import check_arguments
 from spaces.models.checkpoint import Checkpoint
@@ -33,8 +34,13 @@ from spaces.tasks import Task
 PARENT_SHARE = LIBRARY_SHARE = 0.2  # of the time that is left, at most, where a run has a budget
 
 
-def validate_compression(space: Space, teacher: str | None) -> None:
+def validate_compression(space: Space, teacher: str | None, task: Task | None = None) -> None:
     """Check the section ``compression``, and that there is a teacher where networks learn from one.
+
+    Args:
+        space: of the study.
+        teacher: as in the configuration.
+        task: of the study, if it has been constructed.
 
     Raises:
         ConfigError: a setting is invalid, or the space has dimensions that a compression cannot have.
@@ -61,7 +67,10 @@ def validate_compression(space: Space, teacher: str | None) -> None:
         given = f"input.vocabulary={trimmed.pop()}"
         raise ConfigError(f"{given}: with train.hidden or train.relations, for which the parent reads the same tokens")
     _settings(space)
-    check_arguments(TrainSettings, Options(space).parent["train"], "compression.parent")
+    parent = Options(space).parent
+    check_arguments(TrainSettings, parent["train"], "compression.parent")
+    if task is not None and shares and not (task.spec.subtasks or task.spec.answer_length):
+        check_size(task_of(parent, task), f"train.distillation={shares[-1]}")
 
 
 def prepared_parent(
@@ -113,7 +122,7 @@ def prepared_parent(
         )
         end = deadline.elapsed_s() + LIBRARY_SHARE * deadline.left_s()
         library.make(report, trains=lambda: deadline.elapsed_s() <= end, is_over=deadline.is_over)
-        if not deadline.is_over():
+        if not deadline.is_over() and any(settings.get("distillation") for settings in space.train_corners()):
             _ = library.logits  # with all threads, and into a file for the other workers
     return library
 

@@ -87,6 +87,17 @@ def predictions(network: nn.Module, task: Task) -> Tensor:
     return torch.cat(found)
 
 
+def check_size(task: Task, given: str) -> None:
+    """Raise :class:`ConfigError` if predictions for all training examples are too large; ``given`` asks for them."""
+    examples, shape = task.data("train").size, task.spec.answer_shape
+    megabytes = examples * math.prod(shape) * 4 / 1e6
+    if megabytes > MAX_MEGABYTES:
+        raise ConfigError(
+            f"{given}: the predictions for {examples} training examples, {' x '.join(map(str, shape))} each, have"
+            f" {megabytes:.0f} MB; they may have {MAX_MEGABYTES} MB. Take fewer examples, or space.train.distillation=0"
+        )
+
+
 def digest(network: nn.Module) -> str:
     """SHA-256 of the weights."""
     weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -120,12 +131,7 @@ def stored_teacher(url: str, given: str, task: Task) -> Teacher | Ensemble:
         raise ConfigError(f"teacher={given!r}: it has tokens of its own, so it cannot teach a label per token")
     if data.get("fingerprint") != fingerprint(task):
         raise ConfigError(f"teacher={given!r}: study {name!r} has other data, or was made by an older version")
-    megabytes = task.data("train").size * math.prod(task.spec.answer_shape) * 4 / 1e6
-    if megabytes > MAX_MEGABYTES:
-        raise ConfigError(
-            f"teacher={given!r}: its predictions for all training examples have {megabytes:.0f} MB; they may have"
-            f" {MAX_MEGABYTES} MB"
-        )
+    check_size(task, f"teacher={given!r}")
     records.sort(key=lambda record: stored.objectives.loss(record.metric or 0.0))
     for record in records:
         if not record.weights:

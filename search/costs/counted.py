@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from spaces.models.decoder import Decoder
+from spaces.models.language_model import LanguageModel
 from spaces.models.sparsity import zeros
 from spaces.tasks import Task
 
@@ -86,7 +86,7 @@ def training_mb(network: nn.Module, task: Task) -> float:
 
 def state_mb(network: nn.Module, task: Task) -> float:
     """What a language model keeps of a sequence of full length to decode the next token, in megabytes; 0 of others."""
-    if not isinstance(network, Decoder):
+    if not isinstance(network, LanguageModel):
         return 0.0
     with evaluating(network), torch.no_grad():
         _, cache = network.prefill(task.sample().inputs)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from spaces.dimensions import ConfigError
-from spaces.models.decoder import Decoder
+from spaces.models.language_model import LanguageModel
 from spaces.tasks import Batch, Task
 
 Use = Callable[[], object]
@@ -26,7 +26,7 @@ Use = Callable[[], object]
 
 def check_mode(mode: str, network: nn.Module) -> None:
     """Raise :class:`ConfigError` unless ``network`` can be used in a mode."""
-    if mode in ("prefill", "decode") and not isinstance(network, Decoder):
+    if mode in ("prefill", "decode") and not isinstance(network, LanguageModel):
         raise ConfigError(
             f"latency.mode={mode}: {type(network).__name__} is no language model; it takes a space such as generation"
         )
@@ -37,13 +37,13 @@ def _forward(network: nn.Module, task: Task, batch: Batch) -> Use:
 
 
 def _prefill(network: nn.Module, task: Task, batch: Batch) -> Use:
-    assert isinstance(network, Decoder)  # see check_mode
+    assert isinstance(network, LanguageModel)  # see check_mode
     return torch.inference_mode()(partial(network.prefill, batch.inputs))
 
 
 def _decode(network: nn.Module, task: Task, batch: Batch) -> Use:
     """Decode the last token of ``batch``, ``(batch, length)``, after all others."""
-    assert isinstance(network, Decoder)  # see check_mode
+    assert isinstance(network, LanguageModel)  # see check_mode
     with torch.inference_mode():
         if batch.inputs.shape[1] == 1:
             cache = network.init_cache(len(batch.inputs))

@@ -25,7 +25,7 @@ from search.study.stored import StoredStudy
 from spaces.architecture import brief
 from spaces.build import build, task_of
 from spaces.dimensions import ConfigError
-from spaces.models.decoder import Decoder
+from spaces.models.language_model import LanguageModel
 from spaces.tasks import Task
 
 BATCHES = (1, 4, 16, 64)
@@ -72,7 +72,7 @@ def profile(architectures: Sequence[Mapping[str, Any]], task: Task, settings: Ma
     every = range(len(networks))
     by_batch = {batch: measured(every, batch=batch) for batch in BATCHES}
     steps = measured(every, batch=task.batch_size, mode="train_step")
-    decoded = measured([at for at in every if isinstance(networks[at], Decoder)], batch=1, mode="decode")
+    decoded = measured([at for at in every if isinstance(networks[at], LanguageModel)], batch=1, mode="decode")
     counters = packages()
     return [
         Profile(

@@ -34,6 +34,7 @@ class Checkpoint:
         name: as of :func:`checkpoint_folder`.
 
     Attributes:
+        kind: the name of its family.
         tokenizer: its tokenizer file, below ``name``; None if it reads images.
         image: the images that it reads, patch: the side of their patches; None if it reads texts.
         class_tokens: how many learned tokens come before the patches.
@@ -43,6 +44,7 @@ class Checkpoint:
         hidden: hidden features of the feed-forward networks.
         activation: of the feed-forward networks.
         positions: the longest text.
+        ties_head: whether a language model's head has the table of token embeddings as its weight.
         vocabulary: rows of the table of token embeddings.
         eps: of the norms.
 
@@ -56,7 +58,8 @@ class Checkpoint:
         kind = str(config.get("model_type"))
         if kind not in FAMILIES:
             raise ValueError(f"{self.folder}: model_type={kind!r} is not supported; it must be {', '.join(FAMILIES)}")
-        self.family = family = FAMILIES[kind]
+        self.kind, self.family = kind, FAMILIES[kind]
+        family = self.family
         self.tokenizer = f"{name}/tokenizer.json" if family.tokens else None
         names, where = family.settings, self.folder / "config.json"
         if kind == "gpt2" and config.get("n_inner") is None:
@@ -76,6 +79,7 @@ class Checkpoint:
         self.first_position: int = config.get("pad_token_id", 1) + 1 if family.first_position else 0
         self.positions: int = config.get(names.get("positions", ""), 512) - self.first_position
         self.eps: float = config.get(names.get("eps", ""), 1e-12)
+        self.ties_head: bool = config.get("tie_word_embeddings", family.ties_head)
         self.token_types: int = config.get("type_vocab_size", 2) if family.types else 0
         if activation not in family.activations:
             accepted = " or ".join(family.activations)
@@ -183,20 +187,24 @@ class Checkpoint:
         bias = None if self.family.rms_norm else self.tensor(f"{name}.bias", shape)
         return self.tensor(f"{name}.weight", shape), bias
 
-    def embeddings(self) -> tuple[Tensor, Tensor | None]:
-        """The tables of tokens ``(vocabulary, width)`` and positions ``(positions, width)``, if it has one.
+    def tokens(self) -> Tensor:
+        """The table of token embeddings, ``(vocabulary, width)``."""
+        return self.tensor(f"{self.family.tokens}.weight", (self.vocabulary, self.width))
 
-        The embedding of the first token type is added to the positions: all tokens of a text have that type.
+    def position_table(self) -> Tensor:
+        """The table of positions, ``(positions, width)``.
+
+        The embedding of the first token type is added: all tokens of a text have that type.
         """
-        family = self.family
-        tokens = self.tensor(f"{family.tokens}.weight", (self.vocabulary, self.width))
-        if not family.positions:
-            return tokens, None
-        rows = self.first_position + self.positions
+        family, rows = self.family, self.first_position + self.positions
         positions = self.tensor(f"{family.positions}.weight", (rows, self.width))[self.first_position :]
         if self.token_types:
             positions = positions + self.tensor(f"{family.types}.weight", (self.token_types, self.width))[0]
-        return tokens, positions
+        return positions
+
+    def output_table(self) -> Tensor:
+        """The weight of the head of a language model, ``(vocabulary, width)``; without ``ties_head`` a tensor."""
+        return self.tokens() if self.ties_head else self.tensor("lm_head.weight", (self.vocabulary, self.width))
 
 
 def neighbouring_pairs(weight: Tensor, head_dim: int) -> Tensor:

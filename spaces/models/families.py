@@ -34,6 +34,7 @@ class Family:
         transposed: whether the weights of projections are ``(inputs, outputs)``.
         causal: whether tokens attend to earlier ones only.
         rotary: whether positions rotate queries and keys, in pairs of features that are half a head apart.
+        ties_head: whether a language model's head shares the table of token embeddings where config.json does not say.
         first_position: whether positions count from the padding id + 1; the rows before are not used.
     """
 
@@ -56,6 +57,7 @@ class Family:
     transposed: bool = False
     causal: bool = False
     rotary: bool = False
+    ties_head: bool = True
     first_position: bool = False
 
 
@@ -195,6 +197,7 @@ FAMILIES: Mapping[str, Family] = {
         biases=False,
         causal=True,
         rotary=True,
+        ties_head=False,
     ),
     "vit": Family(prefix="vit.", class_tokens=["embeddings.cls_token"], **_VIT),  # type: ignore[arg-type]
     "deit": Family(

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from spaces.attention.projections import QKVMechanism
 from spaces.models.block import Block, FeedForward
 from spaces.models.network import BlockNetwork
-from spaces.models.pretrained import PretrainedEncoder, important_neurons
+from spaces.models.pretrained import PretrainedNetwork
+from spaces.models.pretrained_layers import important_neurons
 
 
 @torch.no_grad()
@@ -22,7 +23,7 @@ def inherit(network: BlockNetwork, parent: BlockNetwork) -> None:
     """
     copy_matching(network, parent.state_dict())
     copy_positions(network, parent.state_dict())
-    if isinstance(network, PretrainedEncoder) and isinstance(parent, PretrainedEncoder):
+    if isinstance(network, PretrainedNetwork) and isinstance(parent, PretrainedNetwork):
         copy_tokens(network, parent)
     for block, source in zip(network.blocks, parent.blocks, strict=True):
         inherit_attention(block, source)
@@ -72,7 +73,7 @@ def copy_positions(network: BlockNetwork, weights: Mapping[str, Tensor]) -> None
 
 
 @torch.no_grad()
-def copy_tokens(network: PretrainedEncoder, parent: PretrainedEncoder) -> None:
+def copy_tokens(network: PretrainedNetwork, parent: PretrainedNetwork) -> None:
     """Copy the embeddings of the tokens that a network with a trimmed vocabulary has in common with its parent."""
     if network.kept_ids == parent.kept_ids or network.kept_ids is None or not network.tokens or not parent.tokens:
         return

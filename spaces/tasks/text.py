@@ -34,7 +34,7 @@ class Text(Task):
             installed packages are skipped.
         predict: ``label``, the subfolder of ``folder`` that contains the file, or ``next_byte``.
         tokens: what a token is, see :class:`~spaces.tasks.sources.tokens.TokenSettings`; with ``next_byte``, which is
-            the next token then, ``bytes`` or ``byte_bpe``.
+            the next token then, ``bytes``, ``byte_bpe`` or the file of a byte-level tokenizer.
         vocabulary: number of tokens that are learned from train at most, or share of a file's tokens; null: a default.
         lowercase: whether texts are converted to lower case before tokens are learned; null: true.
         length: bytes per window, and tokens at most; the last window of a file may be shorter and is padded.
@@ -159,7 +159,10 @@ class Text(Task):
     def encoder(self) -> Encoder:
         """Learned from the training windows."""
         if self.tokens not in self._encoders:
-            self._encoders[self.tokens] = self.tokens.encoder(self._texts("train"))
+            encoder = self.tokens.encoder(self._texts("train"))
+            if self.target == "next_byte" and isinstance(encoder, LibraryEncoder):
+                encoder.check_lossless()
+            self._encoders[self.tokens] = encoder
         return self._encoders[self.tokens]
 
     def _texts(self, split: Split) -> list[str]:
@@ -224,5 +227,11 @@ class Text(Task):
 
 
 def _check_lossless(tokens: TokenSettings) -> None:
-    if tokens.tokens not in ("bytes", "byte_bpe"):
-        raise ValueError(f"tokens={tokens.tokens!r}: with predict=next_byte they are bytes or byte_bpe")
+    if tokens.tokens not in ("bytes", "byte_bpe") and not tokens.of_file:
+        raise ValueError(
+            f"tokens={tokens.tokens!r}: with predict=next_byte they are bytes, byte_bpe or a tokenizer.json"
+        )
+    if tokens.special_tokens or (tokens.of_file and tokens.vocabulary not in (None, 1)):
+        raise ValueError(
+            "special_tokens, vocabulary: with predict=next_byte a tokenizer file is used as it is; write null"
+        )

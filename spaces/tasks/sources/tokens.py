@@ -16,6 +16,7 @@ from spaces.dimensions import check_whole
 from spaces.tasks.sources.learned_tokens import (
     BYTES,
     LEARNED,
+    check_lossless,
     frequent_tokens,
     learn,
     read_tokenizer,
@@ -91,7 +92,7 @@ class TokenSettings:
             raise ValueError(f"special_tokens={self.special_tokens!r}: it must be true or false")
         if self.special_tokens and self.tokens in ("bytes", *LEARNED):
             raise ValueError(f"special_tokens=true: tokens={self.tokens} has none; name a tokenizer.json that has")
-        given = {"vocabulary": None if self._of_file else self.vocabulary, "lowercase": self.lowercase}
+        given = {"vocabulary": None if self.of_file else self.vocabulary, "lowercase": self.lowercase}
         for name, value in given.items():
             if value is not None and self.tokens not in LEARNED:
                 raise ValueError(f"{name}={value}: with tokens={self.tokens} nothing is learned; write null")
@@ -99,14 +100,15 @@ class TokenSettings:
             raise ValueError("lowercase=true: with tokens=byte_bpe texts are kept as they are; write null")
         if self.vocabulary is None:
             return
-        if not self._of_file:
+        if not self.of_file:
             check_whole(BYTES if self.tokens == "byte_bpe" else 2, MAX_VOCABULARY, vocabulary=self.vocabulary)
         elif isinstance(self.vocabulary, bool) or not 0 < self.vocabulary <= 1:
             accepted = "with tokens from a file it must be a share of them, above 0 and at most 1; or null"
             raise ValueError(f"vocabulary={self.vocabulary!r}: {accepted}")
 
     @property
-    def _of_file(self) -> bool:
+    def of_file(self) -> bool:
+        """Whether the tokens are those of a tokenizer file."""
         return self.tokens not in ("bytes", *LEARNED)
 
     @property
@@ -199,7 +201,11 @@ class LibraryEncoder:
     @property
     def bytes_per_token(self) -> Ids:
         """Of a byte-pair encoding over bytes, the number of bytes of each token, ``(vocabulary,)``."""
-        return np.array([len(self._tokenizer.id_to_token(number)) for number in range(self.vocabulary)], np.int32)
+        return np.array([len(self._tokenizer.id_to_token(at) or "") for at in range(self.vocabulary)], np.int32)
+
+    def check_lossless(self) -> None:
+        """Raise ``ValueError`` unless the tokens of a text spell its bytes."""
+        check_lossless(self._tokenizer)
 
     @property
     def file(self) -> str:
