@@ -245,30 +245,47 @@ def command_lines():
 
 @pytest.mark.server
 @pytest.mark.slow
-@pytest.mark.skipif(not POSTGRESQL, reason="no server given")
+@pytest.mark.skipif(not POSTGRESQL or "PGPASSWORD" not in os.environ, reason="no server with a password given")
 def test_two_containers_of_kubernetes_share_a_study(emptied_postgresql, tmp_path):
-    """As processes with the command and the variables of the job, and the address of a server here."""
-    known = sqlalchemy.make_url(emptied_postgresql)
-    (address,) = (sqlalchemy.make_url(variable["value"]) for variable in container()["env"] if "value" in variable)
-    here = address.set(
-        username=os.environ.get("PGUSER", known.username),
-        host=os.environ.get("PGHOST", known.host),
-        port=int(os.environ.get("PGPORT", known.port or 5432)),
-        database=known.database or os.environ.get("PGDATABASE", "postgres"),
-    )
-    quick = [word for word in QUICK if not word.startswith("+")]
+    """As processes with the command and the variables of the job alone, and the address of a server here."""
+    known, password = sqlalchemy.make_url(emptied_postgresql), os.environ["PGPASSWORD"]
+    secret = {"name": "search", "data": {"password": password}}
+    here = {
+        "username": os.environ.get("PGUSER", known.username),
+        "host": os.environ.get("PGHOST", known.host),
+        "port": int(os.environ.get("PGPORT", known.port or 5432)),
+        "database": known.database or os.environ.get("PGDATABASE", "postgres"),
+    }
+
+    def value(variable):
+        if "value" in variable:
+            return sqlalchemy.make_url(variable["value"]).set(**here).render_as_string(hide_password=False)
+        reference = variable["valueFrom"]["secretKeyRef"]
+        assert reference["name"] == secret["name"]
+        return secret["data"][reference["key"]]
+
+    inherited = {name: text for name, text in environment().items() if not name.startswith("PG")}
+    given = {variable["name"]: value(variable) for variable in container()["env"]}
     python, *command = container()["command"]
     assert python == "python"
+    assert [container()["workingDir"]] == [volume["mountPath"] for volume in container()["volumeMounts"]]
+    quick = [word for word in QUICK if not word.startswith("+")]
     workers = [
         subprocess.Popen(
             [sys.executable, *command, *quick, "study=recipe", "n_trials=2"],
-            env=environment(PARETOFORMER_STORAGE=here.render_as_string(hide_password=False)),
+            env={**inherited, **given, "JOB_COMPLETION_INDEX": str(index)},
             cwd=tmp_path,
             stdout=subprocess.DEVNULL,
         )
-        for _ in range(2)
+        for index in range(2)
     ]
-    assert [worker.wait(300) for worker in workers] == [0, 0]
+    seen = set()
+    while any(worker.poll() is None for worker in workers):
+        seen.update(command_lines())
+        time.sleep(0.1)
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert any(b"study=recipe" in line for line in seen)
+    assert not [line for line in seen if password.encode() in line]
     assert states(emptied_postgresql, "recipe") == ["complete"] * 2
 
 
