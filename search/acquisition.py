@@ -9,6 +9,8 @@ a closed form and needs no sampling.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.special import ndtr
 
@@ -17,6 +19,7 @@ from search.study.history import History
 
 STD_SCALE = 2.0  # factor on standard deviations in decisions: more exploration, as beta in an upper confidence bound
 GRID_CELLS = {2: 24, 3: 9}  # cells along each cost axis, by the number of costs; 4 for more than 3 costs
+BOUND_CELLS = {1: 8, 2: 4, 3: 3}  # the same for upper bounds, at most; 2 for more than 3 costs
 
 
 class BoxDecomposition:
@@ -56,27 +59,32 @@ class BoxDecomposition:
 
     def cell_volumes(self, costs: Floats) -> Floats:
         """``(n, cells)``: of each cell, the volume in which trials of ``costs`` ``(n, costs)`` cost no more."""
-        volumes = np.ones((len(costs), 1))
-        for k, edge in enumerate(self.edges):
-            widths = np.clip(edge[1:] - np.maximum(edge[:-1], costs[:, k : k + 1]), 0.0, None)
-            volumes = (volumes[:, :, None] * widths[:, None, :]).reshape(len(costs), -1)
-        return volumes
+        return _volumes(self.edges, costs)
 
     def upper_bound(self, costs: Floats, mean: Floats, std: Floats) -> Floats:
-        """``(n,)``: what EHVI does not exceed: that if in all cells the best loss were as high as in the trial's own.
+        """``(n,)``: what EHVI does not exceed with any standard deviation up to ``std``.
 
-        The arguments are those of :meth:`expected_hypervolume_improvement`, which takes as many times longer as there
-        are cells.
+        The arguments are those of :meth:`expected_hypervolume_improvement`. Adjacent cells are merged to
+        ``BOUND_CELLS``, with the highest of their losses, but not a higher one than in the trial's own cell. ``EI(b) -
+        EI(ideal)`` increases with the standard deviation if the mean is nearer to ``b`` than to the ideal loss;
+        otherwise it decreases from ``b - max(mean, ideal)``.
         """
+        shape = [len(edge) - 1 for edge in self.edges]
         cells = [
-            np.clip(np.searchsorted(edge, column, side="right") - 1, 0, len(edge) - 2)
-            for edge, column in zip(self.edges, costs.T, strict=True)
+            np.clip(np.searchsorted(edge, column, side="right") - 1, 0, count - 1)
+            for edge, column, count in zip(self.edges, costs.T, shape, strict=True)
         ]
-        own = self.best_loss[np.ravel_multi_index(cells, [len(edge) - 1 for edge in self.edges])]
-        improvement = _expected_improvement(own[:, None], mean, std)
+        own = self.best_loss[np.ravel_multi_index(cells, shape)]
+        most = BOUND_CELLS.get(len(shape), 2)
+        starts = [np.unique(np.arange(most) * count // most) for count in shape]
+        edges = [np.append(edge[start], edge[-1]) for edge, start in zip(self.edges, starts, strict=True)]
+        merged = self.best_loss.reshape(shape)[np.ix_(*starts)].ravel()  # losses do not rise with costs
+        best_loss, ideal = np.minimum(merged, own[:, None]), self.ideal[0]
+        improvement = _expected_improvement(best_loss, mean, std)
         improvement -= _expected_improvement(self.ideal[:1], mean, std)
-        shares = np.clip((self.reference[1:] - costs) / (self.reference - self.ideal)[1:], 0.0, 1.0)
-        return np.asarray(improvement[:, 0] * shares.prod(axis=1) / (self.reference - self.ideal)[0])
+        certain = best_loss - np.maximum(mean, ideal)[:, None]
+        improvement = np.where(2 * mean[:, None] >= best_loss + ideal, improvement, certain)
+        return np.asarray((_volumes(edges, costs) * improvement).sum(axis=1) / np.prod(self.reference - self.ideal))
 
     @property
     def hypervolume(self) -> float:
@@ -97,6 +105,15 @@ class BoxDecomposition:
         improvement = _expected_improvement(self.best_loss, mean, std)
         improvement -= _expected_improvement(self.ideal[:1], mean, std)  # no loss is below the ideal one
         return np.asarray((self.cell_volumes(costs) * improvement).sum(axis=1) / np.prod(self.reference - self.ideal))
+
+
+def _volumes(edges: Sequence[Floats], costs: Floats) -> Floats:
+    """``(n, cells)``: see :meth:`BoxDecomposition.cell_volumes`; ``edges`` are those of the cells along each cost."""
+    volumes = np.ones((len(costs), 1))
+    for k, edge in enumerate(edges):
+        widths = np.clip(edge[1:] - np.maximum(edge[:-1], costs[:, k : k + 1]), 0.0, None)
+        volumes = (volumes[:, :, None] * widths[:, None, :]).reshape(len(costs), -1)
+    return volumes
 
 
 def _expected_improvement(best_loss: Floats, mean: Floats, std: Floats) -> Floats:

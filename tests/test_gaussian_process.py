@@ -22,8 +22,8 @@ from search.samplers.gaussian_process import (
     MIN_FIT,
     NUGGET,
     NUGGET_BOUNDS,
+    GaussianProcess,
     fit_hyperparameters,
-    gp_posterior,
     rbf_kernel,
 )
 from search.study.records import Record, State
@@ -119,13 +119,22 @@ def test_the_posterior_equals_that_of_scikit_learn(nugget):
     points, losses, noise = random_points(20)
     lengthscales, train = np.array([0.5, 1.0, 2.0]), 12
     kernel = rbf_kernel(points, points[:train], lengthscales)
-    mean, variance = gp_posterior(
-        [kernel[:5].copy(), kernel[5:].copy()], kernel[:train], losses[:train], noise[:train], nugget
-    )
+    process = GaussianProcess(kernel[:train], losses[:train], noise[:train], nugget)
     reference = GaussianProcessRegressor(RBF(lengthscales), alpha=noise[:train] + nugget + JITTER, optimizer=None)
     expected_mean, expected_std = reference.fit(points[:train], losses[:train]).predict(points, return_std=True)
-    np.testing.assert_allclose(mean, expected_mean, rtol=0, atol=1e-8)
-    np.testing.assert_allclose(variance, expected_std**2 + nugget, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(process.mean(kernel), expected_mean, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(process.variance(kernel), expected_std**2 + nugget, rtol=0, atol=1e-8)
+
+
+def test_the_variance_given_the_first_observations_is_theirs_and_an_upper_bound():
+    points, losses, noise = random_points(40)
+    kernel = rbf_kernel(points, points, np.array([0.5, 1.0, 2.0]))
+    process = GaussianProcess(kernel, losses, noise, NUGGET)
+    for first in (1, 7, 40, 99):
+        alone = GaussianProcess(kernel[:first, :first], losses[:first], noise[:first], NUGGET)
+        bound = process.variance(kernel, first=first)
+        np.testing.assert_allclose(bound, alone.variance(kernel[:, :first]), rtol=1e-9)
+        assert (process.variance(kernel) <= bound * (1 + 1e-9)).all()
 
 
 def test_fitted_hyperparameters_have_a_high_posterior_density():

@@ -47,7 +47,7 @@ def random_study(costs, random, size=16):
 def slow_ehvi_per_second(posterior, history):
     """EHVI of one trial per second of its remaining training."""
     boxes = BoxDecomposition(history)
-    gain = boxes.expected_hypervolume_improvement(posterior.costs, posterior.mean, 2 * posterior.std)[0]
+    gain = boxes.expected_hypervolume_improvement(posterior.costs, posterior.mean, 2 * posterior.std())[0]
     return gain / posterior.seconds[0]
 
 

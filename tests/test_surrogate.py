@@ -299,8 +299,8 @@ def test_a_partial_curve_is_a_noisy_observation_of_its_final_loss():
     row = known.row(101)
     paused = Posterior(known, np.array([row]))
     unseen = Posterior(known, NO_PAUSED, [known.record(101)], forget=row)
-    assert paused.mean[0] == pytest.approx(-TABLE.finals(0)[1], abs=3 * paused.std[0])
-    assert paused.std[0] < unseen.std[0]
+    assert paused.mean[0] == pytest.approx(-TABLE.finals(0)[1], abs=3 * paused.std()[0])
+    assert paused.std()[0] < unseen.std()[0]
     assert unseen.seconds[0] == pytest.approx(6 / 4 * paused.seconds[0])  # 2 of its 6 epochs are trained
     without = history(range(0, 48, 2))
     assert Posterior(without, NO_PAUSED, [candidate(1)]).mean == pytest.approx(unseen.mean)
@@ -329,7 +329,7 @@ def test_the_mean_of_the_model_is_linear_in_the_predicted_damage(monkeypatch):
     found = Posterior(known, NO_PAUSED, unseen)
     expected = residuals.mean + [line[str(each.parameters)] for each in unseen]
     np.testing.assert_allclose(found.mean, expected, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(found.std, residuals.std, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found.std(), residuals.std(), rtol=0, atol=1e-9)
 
 
 def test_a_prior_that_knows_the_losses_predicts_unseen_ones_better_and_one_that_does_not_changes_little():

@@ -6,11 +6,11 @@ determination (section 5.1), and the posterior by a Cholesky decomposition (algo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
+from scipy.linalg import cho_solve, solve_triangular
 
 from search.pareto import Floats
 
@@ -21,6 +21,7 @@ NUGGET_BOUNDS = (0.01, 1.0)
 JITTER = 1e-6  # for the Cholesky decomposition
 MAX_FIT = 60  # observations that hyperparameters are fitted to
 MIN_FIT = 8  # observations before they are fitted
+MIN_VARIANCE = 1e-5  # of the posterior, which rounding could make negative
 BLOCK = 512  # candidates at a time, so that their covariances stay in the processor's cache
 
 
@@ -82,24 +83,31 @@ def fit_hyperparameters(
     return values[:-1], float(values[-1] ** 2)
 
 
-def gp_posterior(
-    cross_cov: Iterable[Floats], kernel: Floats, y_standardized: Floats, noise: Floats, nugget: float
-) -> tuple[Floats, Floats]:
-    """Posterior mean ``k^T K^-1 y`` and variance ``k(x, x) - k^T K^-1 k`` ``(all,)`` of standardized final losses.
-
-    Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, algorithm 2.1.
+class GaussianProcess:
+    """The posterior given observations: Rasmussen and Williams, 2006, algorithm 2.1.
 
     Args:
-        cross_cov: blocks ``(some, train)`` of all, each row being a ``k``; they are overwritten.
         kernel: ``(train, train)``; ``K = kernel + diag(noise + nugget + JITTER)``.
         y_standardized: ``(train,)``.
         noise: ``(train,)``: variances of the observations.
+        nugget: variance that settings do not explain.
     """
-    cholesky = np.linalg.cholesky(kernel + np.diag(noise + nugget + JITTER))
-    weights = solve_triangular(cholesky, y_standardized, lower=True, check_finite=False)
-    mean, variance = [], []
-    for block in cross_cov:
-        whitened = solve_triangular(cholesky, block.T, lower=True, check_finite=False, overwrite_b=True)
-        mean.append(whitened.T @ weights)
-        variance.append(1.0 + nugget - np.einsum("ij,ij->j", whitened, whitened))
-    return np.concatenate(mean), np.maximum(np.concatenate(variance), 1e-5)
+
+    def __init__(self, kernel: Floats, y_standardized: Floats, noise: Floats, nugget: float) -> None:
+        self.nugget = nugget
+        self._cholesky = np.linalg.cholesky(kernel + np.diag(noise + nugget + JITTER))
+        self._weights = cho_solve((self._cholesky, True), y_standardized, check_finite=False)
+
+    def mean(self, cross_cov: Floats) -> Floats:
+        """``k^T K^-1 y`` ``(some,)``; each row of ``cross_cov`` ``(some, train)`` is a ``k``."""
+        return np.asarray(cross_cov @ self._weights)
+
+    def variance(self, cross_cov: Floats, *, first: int | None = None) -> Floats:
+        """``k(x, x) - k^T K^-1 k`` ``(some,)``.
+
+        With ``first``, the variance given so many observations only: fast, and an upper bound, as further observations
+        never raise the variance.
+        """
+        factor = self._cholesky[:first, :first]
+        whitened = solve_triangular(factor, cross_cov[:, :first].T, lower=True, check_finite=False)
+        return np.maximum(1.0 + self.nugget - np.einsum("ij,ij->j", whitened, whitened), MIN_VARIANCE)

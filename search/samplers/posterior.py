@@ -24,7 +24,7 @@ from search.samplers.candidates import Candidate
 from search.samplers.cost_model import fit_cost, predict_cost
 from search.samplers.curves import extrapolate_final_loss
 from search.samplers.encoding import Encoder
-from search.samplers.gaussian_process import fit_hyperparameters, gp_posterior, kernel_blocks, rbf_kernel
+from search.samplers.gaussian_process import GaussianProcess, fit_hyperparameters, kernel_blocks, rbf_kernel
 from search.study.history import History, Prediction
 from search.study.records import Objectives, Record
 
@@ -33,6 +33,7 @@ PRIOR_STD = 0.25  # of final losses, as a share of the metric's range, counted a
 PRIOR_TRIALS = 4.0
 PRIOR_MEAN_TRIALS = 1.0  # observations that the prior mean counts as, which is the middle of the metric's range
 OUTLIERS = 2.0  # final losses are clipped at the median plus so many times the distance from the best to it
+BOUND_TRIALS = 32  # from which the standard deviations are bounded
 REFIT_COSTS = 8  # hyperparameters of costs are fitted again when so many more trials have costs
 
 
@@ -47,7 +48,7 @@ class Posterior:
 
     Attributes:
         mean: ``(rows + unseen,)`` of final losses, which are taken as normally distributed.
-        std: ``(rows + unseen,)``.
+        std_bound: ``(rows + unseen,)``: upper bounds of :meth:`std`, which takes longer.
         costs: ``(rows + unseen, costs)``.
         seconds: ``(rows + unseen,)``: of the remaining training.
     """
@@ -71,16 +72,25 @@ class Posterior:
         self._size = np.log(np.nan_to_num(encoded.flops, nan=1.0))
         most = history.losses.shape[1]
         self._epochs = np.nan_to_num(encoded.epochs, nan=most)[len(known) :]
-        n = len(self._train)
-        mean, std = self._final_losses(known)
-        self.mean, self.std = mean[n:], std[n:]
+        self._fit(rows)
         self.costs = np.vstack([history.costs[rows], self._unseen_costs(unseen)])
         self.seconds = np.concatenate([history.seconds_left[rows], self._unseen_seconds(unseen)])
 
-    def _final_losses(self, known: NDArray[np.intp]) -> tuple[Floats, Floats]:
-        """Mean and standard deviation ``(all,)`` of the final losses of all that is described."""
+    def std(self, some: NDArray[np.intp] | None = None) -> Floats:
+        """Standard deviations ``(some,)`` of final losses, of positions in ``rows + unseen``, or of all."""
+        n, known = len(self._train), len(self._known_cov)
+        some = np.arange(len(self.mean)) if some is None else some
+        variance = np.empty(len(some))
+        at = some < known
+        variance[at] = self._gp.variance(self._known_cov[some[at]])
+        blocks = kernel_blocks(self._features[n:][some[~at]], self._features[:n], self._scales)
+        variance[~at] = np.concatenate([np.empty(0), *map(self._gp.variance, blocks)])
+        return self._scale * np.sqrt(variance)
+
+    def _fit(self, rows: NDArray[np.intp]) -> None:
+        """Fit the process to final losses; sets ``mean`` and ``std_bound``."""
         history, train, features = self._history, self._train, self._features
-        n, complete = len(train), history.complete[train]
+        n, known, complete = len(train), len(train) + len(rows), history.complete[train]
         left_out = history.finals[self._trainable[~np.isin(self._trainable, train)]]
         left_out = left_out[np.isfinite(left_out)]  # of complete trials: the prior is that of all
         finals, others = clip_outliers(history.finals[train[complete]], left_out)
@@ -92,20 +102,23 @@ class Posterior:
             int(np.count_nonzero(history.complete)),
             lambda: fit_hyperparameters(features[:n][complete], self._owners, self._count, (finals - middle) / scale),
         )
-        scales = lengthscales[self._owners]
-        kernel = rbf_kernel(features[: len(known)], features[:n], scales)
+        self._scales = lengthscales[self._owners]
+        kernel = rbf_kernel(features[:known], features[:n], self._scales)
         similarity = np.zeros((n, len(history)))
         similarity[:, train[complete]] = kernel[:n, complete]
         y, y_std = extrapolate_final_loss(history, train, similarity)
         y, others = clip_outliers(y, left_out)
         y = y - trend[:n]
-        middle, scale = standardization(np.append(y, others), history.objectives)
-        between_trials = kernel[:n].copy()
+        middle, self._scale = standardization(np.append(y, others), history.objectives)
+        self._gp = GaussianProcess(kernel[:n], (y - middle) / self._scale, (y_std / self._scale) ** 2, nugget)
         # An observation of a trial also tells what its settings do not explain: the nugget is shared with itself alone.
-        kernel += nugget * (known[:, None] == train)
-        blocks = chain([kernel], kernel_blocks(features[len(known) :], features[:n], scales))
-        mean, variance = gp_posterior(blocks, between_trials, (y - middle) / scale, (y_std / scale) ** 2, nugget)
-        return trend + middle + scale * mean, scale * np.sqrt(variance)
+        self._known_cov = kernel[n:] + nugget * (rows[:, None] == train)
+        means, bounds = [], []
+        for block in chain([self._known_cov], kernel_blocks(features[known:], features[:n], self._scales)):
+            means.append(self._gp.mean(block))
+            bounds.append(self._gp.variance(block, first=BOUND_TRIALS))
+        self.mean = trend[n:] + middle + self._scale * np.concatenate(means)
+        self.std_bound = self._scale * np.sqrt(np.concatenate(bounds))
 
     @cached_property
     def _predictions(self) -> Sequence[Prediction]:

@@ -25,7 +25,7 @@ from spaces.dimensions import check_whole
 MIN_COMPLETE = 4  # complete trials before the model is used; until then candidates are taken in random order
 LEAST_WEIGHT = 0.01  # of a gain far from the preferred costs
 TOO_LONG = 1e-6  # factor on the value of what takes longer than the time left
-EVALUATED = 128  # candidates at a time
+EVALUATED = 64  # candidates at a time
 ROUNDING = 1e-9  # relative, of bounds
 
 
@@ -66,7 +66,7 @@ def ehvi_per_second(
     """
     posterior = Posterior(history, rows, unseen, forget=forget)
     boxes = BoxDecomposition(history)
-    gains = boxes.expected_hypervolume_improvement(posterior.costs, posterior.mean, STD_SCALE * posterior.std)
+    gains = boxes.expected_hypervolume_improvement(posterior.costs, posterior.mean, STD_SCALE * posterior.std())
     return gains * _value_of_gains(posterior, history)
 
 
@@ -76,20 +76,16 @@ def most_per_second(history: History, rows: NDArray[np.intp], unseen: Sequence[C
     Only the candidates are evaluated whose upper bound is not below what others have.
     """
     posterior, boxes = Posterior(history, rows, unseen), BoxDecomposition(history)
-    costs, mean, std, weights = (
-        posterior.costs,
-        posterior.mean,
-        STD_SCALE * posterior.std,
-        _value_of_gains(posterior, history),
-    )
-    bounds = (1 + ROUNDING) * weights * boxes.upper_bound(costs, mean, std)
+    costs, mean, weights = posterior.costs, posterior.mean, _value_of_gains(posterior, history)
+    bounds = (1 + ROUNDING) * weights * boxes.upper_bound(costs, mean, STD_SCALE * posterior.std_bound)
     order = np.argsort(-bounds)
     values = np.full(len(bounds), -np.inf)
     for start in range(0, len(order), EVALUATED):
         some = order[start : start + EVALUATED]
         if bounds[some[0]] < values.max():
             break
-        values[some] = weights[some] * boxes.expected_hypervolume_improvement(costs[some], mean[some], std[some])
+        std = STD_SCALE * posterior.std(some)
+        values[some] = weights[some] * boxes.expected_hypervolume_improvement(costs[some], mean[some], std)
     return int(np.argmax(values))
 
 
