@@ -23,11 +23,11 @@ from search.costs.meter import Meter
 from search.pruning import Pruner
 from search.samplers.seeded import seeded_sampler
 from search.tracking import Tracking
-from spaces.architecture import describe
+from spaces.architecture import describe, key
 from spaces.build import build, invalid_corners
 from spaces.instantiate import instantiate
 from spaces.space import Space
-from spaces.tasks import Task
+from spaces.tasks import MAX_VARIANTS, Task
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -139,6 +139,8 @@ def test_a_space_samples_architectures_that_can_be_built(name):
     config = composed(f"+space={name}", *FEW_TEXTS.get(name, []))
     space, task = Space(config["space"]), instantiate(Task, config["task"], "task")
     assert invalid_corners(space, task) == []
+    inputs = {key(corner.get("input") or {}) for corner in space.corners()}
+    assert len(inputs) <= MAX_VARIANTS, "of candidates drawn at random, the data are encoded again and again"
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
         architecture = space.suggest(study.ask())

@@ -7,13 +7,14 @@ part computes depends on its own settings and on sizes that all parts share, not
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from search.costs.counted import evaluating, flops_of
 from spaces.architecture import Architecture, key
@@ -24,6 +25,7 @@ from spaces.tasks import Task
 
 OURS = "spaces.models."  # of other networks it is unknown whether they consist of such parts
 OF_PARTS = ("depth", "heads", "feed_forward", "activation")  # settings of model on which the rest does not depend
+WITHOUT_FLOPS = ("pooling", "dropout", "embedding_dropout", "embedding_std", "layers", "train_embeddings")
 CALLED = ("forward", "init_cache", "prefill", "decode_step", "encode_source", "cross_attend")  # of these modules
 
 
@@ -33,17 +35,31 @@ class SummedFlops:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._known: dict[str, int] = {}  # by part
+        self._sizes: dict[str, tuple[str, str]] = {}  # by settings of the input: learning its tokens takes long
 
     def of(self, architecture: Architecture) -> int | None:
         """The FLOPs of ``task.predict``; None of a network that may not consist of such parts."""
         if not str(architecture["model"].get("_target_", OURS)).startswith(OURS):
             return None
-        task = task_of(architecture, self._task)
-        rest, blocks = _parts(architecture, task)
+        rest, blocks = _parts(architecture, roles_of(architecture, self._task), *self._sizes_of(architecture))
         parts = [rest, *(part for block in blocks for part in block.values())]
         if not self._known.keys() >= set(parts):
-            self._count(build(dict(architecture), self._task), task, rest, blocks)
+            self._count(build(dict(architecture), self._task), task_of(architecture, self._task), rest, blocks)
         return sum(self._known[part] for part in parts)
+
+    def _sizes_of(self, architecture: Architecture) -> tuple[str, str]:
+        """What the FLOPs of the rest and of the modules depend on; of a generation all settings of the input."""
+        settings, _ = input_settings(architecture)
+        name = key(settings)
+        if name not in self._sizes:
+            task = task_of(architecture, self._task)
+            spec = task.spec
+            shapes = [tuple(each.shape) for each in tree_leaves(task.sample()) if isinstance(each, Tensor)]
+            one_pass = type(task).predict is Task.predict
+            self._sizes[name] = (
+                (repr(spec), repr((spec.length, spec.answer_length, shapes))) if one_pass else (name,) * 2
+            )
+        return self._sizes[name]
 
     def _count(self, network: nn.Module, task: Task, rest: str, parts: list[dict[str, str]]) -> None:
         """Count the FLOPs of what is not known; modules whose FLOPs are known are not executed."""
@@ -63,13 +79,14 @@ class SummedFlops:
         self._known.update({part: counter.flops[part] for part in found | {rest} if part not in self._known})
 
 
-def _parts(architecture: Architecture, task: Task) -> tuple[str, list[dict[str, str]]]:
+def _parts(
+    architecture: Architecture, roles: Mapping[str, Sequence[str]], whole: str, sizes: str
+) -> tuple[str, list[dict[str, str]]]:
     """What tells the FLOPs of the rest, and of the modules of each block, by attribute; the decoder's blocks last."""
-    of_data, _ = input_settings(architecture)
-    model = {name: value for name, value in architecture["model"].items() if name not in OF_PARTS}
+    _, embedding = input_settings(architecture)
+    model = {name: value for name, value in architecture["model"].items() if name not in {*OF_PARTS, *WITHOUT_FLOPS}}
     hidden, activation, heads = (architecture["model"].get(name) for name in ("feed_forward", "activation", "heads"))
-    shared = {"data": of_data, "model": model}
-    roles = roles_of(architecture, task)
+    shared = {"sizes": sizes, "model": model, "stride": embedding.get("stride")}
 
     def mechanism(role: str, number: int) -> str:
         name = roles[role][number]
@@ -86,7 +103,7 @@ def _parts(architecture: Architecture, task: Task) -> tuple[str, list[dict[str, 
                 cross = {"cross_mechanism": mechanism("cross", number)} if stack == "decoder" else {}
                 yield {"mechanism": mechanism(stack, number), "feed_forward": feed_forward(stack, number), **cross}
 
-    return key({"input": architecture.get("input"), "model": model}), list(blocks())
+    return key({"sizes": whole, "model": model, "embedding": embedding}), list(blocks())
 
 
 class _FlopsByPart(TorchDispatchMode):

@@ -35,7 +35,7 @@ from spaces.spec import TaskSpec as TaskSpec
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-MAX_VARIANTS = 8  # of a task with other input settings: trials in a row often have the same
+MAX_VARIANTS = 16  # of a task with other input settings: as many as a space has, else candidates take them in turns
 
 
 def split_generator(seed: int, split: Split) -> torch.Generator:
