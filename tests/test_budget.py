@@ -5,9 +5,9 @@ import math
 from dataclasses import replace
 
 import pytest
-from tiny_task import OBJECTIVES, TREE, Clock, Reports, TimedTask, tiny_search, tiny_study
+from tiny_task import OBJECTIVES, TREE, Clock, Reports, TimedTask, tiny_config, tiny_search, tiny_study
 
-from search.budget.deadline import OUT_OF_TIME, Deadline, TrialSeconds, was_cut
+from search.budget.deadline import OUT_OF_TIME, Deadline, OutOfTimeError, TrialSeconds, was_cut
 from search.budget.reserve import closing_s, remeasuring_s
 from search.config import parse_duration
 from search.lifecycle import Done, Resume, Sample
@@ -16,6 +16,7 @@ from search.study.history import History
 from search.study.records import Objectives, Record, State, Stop
 from search.study.store import TrialStore
 from search.worker import _queue, work
+from search.workers import run as workers_run
 from spaces.dimensions import ConfigError
 
 STEPS, EPOCHS = 4, 3  # of an epoch and of a training, see tiny_task.py
@@ -135,6 +136,33 @@ def test_a_trial_cut_within_an_epoch_has_the_curve_of_an_uninterrupted_one(run, 
     store = TrialStore(tiny_study(f"sqlite:///{tmp_path / 'uninterrupted.db'}"))
     work(store, tiny_search(), 1, Reports(), lambda trial: None, grace_s=60)
     assert resumed.curve == store.records()[0].curve
+
+
+def test_a_run_whose_budget_is_used_up_before_its_first_trial_says_by_what():
+    clock = Clock()
+    deadline = Deadline(60.0, used_s=5.0, clock=clock)
+    for name, seconds in (("importing", 30.0), ("reading the data", 10.0), ("fitting baselines", 25.0)):
+        deadline.check()
+        deadline.stopwatch.phase(name)
+        clock.seconds += seconds
+    with pytest.raises(OutOfTimeError) as error:
+        deadline.check()
+    assert str(error.value) == (
+        "The 60 s of the time budget were used up before the first trial, after 70 s: importing 30 s, "
+        "fitting baselines 25 s, reading the data 10 s. Give more time (budget=...)."
+    )
+    Deadline(clock=clock).check()
+
+
+def test_a_run_that_is_out_of_time_reads_no_data_and_stores_nothing(tmp_path, monkeypatch, capsys):
+    read = []
+    monkeypatch.setattr("search.assemble.validate_data", read.append)
+    settings = {"budget": "60s", "n_trials": 1, "patience": None, "min_gain": None, "scale": "auto"}
+    assert workers_run.run(tiny_config(tmp_path) | settings, used_s=61.0) == 1
+    assert "used up before the first trial" in capsys.readouterr().err
+    assert workers_run.run(tiny_config(tmp_path) | settings, used_s=61.0, further=True) == 0
+    assert not read
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_used_share_of_a_budget_leaves_the_reserve_out():

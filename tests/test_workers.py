@@ -118,6 +118,17 @@ def test_workers_that_are_stopped_are_not_replaced(monkeypatch):
     assert len(shown) == 2
 
 
+def test_workers_that_have_not_ended_when_the_budget_is_used_up_are_stopped(monkeypatch):
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **settings: start([sys.executable, "-c", SLEEPER], **settings))
+    shown, now = [], [0.0]
+    with WorkerProcesses({"budget": "60s"}, ["cpu"], Deadline(60.0, clock=lambda: now[0]), shown.append) as others:
+        wait_until(lambda: len(shown) == 1)
+        now[0] = 61.0
+        others.finish()
+    assert shown[1:] == ["A worker is stopped, as the time budget is used up; the same command continues its trial."]
+
+
 @pytest.mark.slow
 def test_a_run_shares_its_trials_with_a_further_worker(command, monkeypatch):  # noqa: F811
     storage, train = f"sqlite:///{command.folder / 'paretoformer.db'}", LightningLearner.train

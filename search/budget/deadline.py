@@ -13,6 +13,12 @@ from search.study.records import Record, State
 
 OUT_OF_TIME = "the time budget is used up"  # the reason of a trial that is paused at the deadline
 
+MAX_NAMED = 3  # activities that a message names
+
+
+class OutOfTimeError(RuntimeError):
+    """The time budget is used up before the first trial; the message says by what."""
+
 
 class Deadline:
     """Counts the seconds of a run and of its time budget.
@@ -60,6 +66,16 @@ class Deadline:
     def is_over(self) -> bool:
         """Whether training must end now."""
         return self.left_s() <= 0
+
+    def check(self) -> None:
+        """Raise :class:`OutOfTimeError` if the run should have ended; for what comes before the first trial."""
+        if self.total_left_s() > 0:
+            return
+        self.stopwatch.phase("")
+        longest = sorted(self.stopwatch.seconds.items(), key=lambda item: -item[1])[:MAX_NAMED]
+        parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in longest)
+        used = f"The {self.budget_s:.0f} s of the time budget were used up before the first trial, after"
+        raise OutOfTimeError(f"{used} {self.elapsed_s():.0f} s: {parts}. Give more time (budget=...).")
 
 
 @dataclass(frozen=True)

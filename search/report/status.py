@@ -97,7 +97,12 @@ class StatusLine:
             self._thread.join()
 
     def phase(self, text: str) -> None:
-        """Show that the next phase of the run begins, such as "reading the data"."""
+        """Show that the next phase before the first trial begins, such as "reading the data".
+
+        Raises:
+            OutOfTimeError: the time budget is used up.
+        """
+        self._deadline.check()
         self.text = lambda: text
         self._deadline.stopwatch.phase(_COUNT.split(text)[0])
         if self._announces and self.level == "json":

@@ -137,9 +137,18 @@ class WorkerProcesses:
         self._show(f"A worker was killed ({name}{cause}); another takes its place.")
 
     def finish(self) -> None:
-        """Wait until all have ended; what went wrong in one is shown."""
+        """Wait until all have ended or the time budget is used up; what went wrong in one is shown.
+
+        Those that have not ended, such as one that is still starting on a busy machine, are stopped on leaving the
+        context.
+        """
         for process, errors, forwarding in self._workers:  # which grows while killed workers are replaced
-            code = process.wait()
+            left_s = max(0.0, self._deadline.total_left_s()) if self._deadline.limited else None
+            try:
+                code = process.wait(left_s)
+            except subprocess.TimeoutExpired:
+                self._show("A worker is stopped, as the time budget is used up; the same command continues its trial.")
+                continue
             forwarding.join()
             if code and process.pid not in self._replaced:
                 errors.seek(0)

@@ -49,7 +49,7 @@ def run(
     Raises:
         ConfigError: the configuration is invalid; nothing has been written.
     """
-    from search.budget.deadline import Deadline
+    from search.budget.deadline import Deadline, OutOfTimeError
     from search.report.status import StatusLine
 
     start = time.monotonic() - used_s
@@ -59,11 +59,16 @@ def run(
     budget_s = math.inf if config["budget"] is None else parse_duration(config["budget"], "budget")
     deadline = Deadline(budget_s, used_s=time.monotonic() - start)
     with StatusLine(deadline, shown=not further, level=config["output"]) as status:
-        status.phase("importing PyTorch, Lightning, Optuna and MLflow")
-        config = {**config, "workers": worker_count(config)}
         try:
+            status.phase("importing PyTorch, Lightning, Optuna and MLflow")
+            config = {**config, "workers": worker_count(config)}
             typed = "" if further else shlex.join(["python", "-m", *command])
             return _search(config, space, n_trials, initial_params, deadline, status, task, typed, further=further)
+        except OutOfTimeError as error:
+            if further:  # the first worker of the run has trials
+                return 0
+            print(error, file=sys.stderr)  # noqa: T201
+            return 1
         except Exception as error:
             from search.study.retrying import unavailable
 
@@ -122,7 +127,7 @@ def _search(
 ) -> int:
     """Everything that needs heavy imports; returns the exit code."""
     from search.assemble import MEASURING_LARGEST, build_search
-    from search.budget.reserve import closing_s, remeasuring_s
+    from search.budget.reserve import NEAR_FRONT, closing_s, remeasuring_s
     from search.costs.remeasure import remeasure
     from search.report.baselines import describe_baselines
     from search.report.importance import importance
@@ -203,8 +208,9 @@ def _search(
                 return 0
             reporter.print_end(why)
             others.finish()
-        if deadline.total_left_s() < closing_s(tracking_s):
-            reporter.note("The latencies of the front are not measured again, as no time is left.")
+        front_s = remeasuring_s(store.records(), search.objectives) / NEAR_FRONT
+        if deadline.total_left_s() < closing_s(tracking_s) + front_s:
+            reporter.note("The latencies of the front are not measured again, as too little time is left.")
         else:
             with reporter.remeasuring():
                 remeasure(store, built.costs, search.objectives)
@@ -228,8 +234,7 @@ def _search(
     parts = deadline.stopwatch.seconds
     reporter.print_seconds(deadline.elapsed_s(), tracking_s=tracked_s, parts=parts, workers=workers)
     name = shlex.quote(config["study"])
-    failed = [record.number for record in records if record.state == State.FAILED]
-    if failed:
+    if failed := [record.number for record in records if record.state == State.FAILED]:
         reporter.note(f"Why trial {failed[-1]} failed: python -m search.front {name} --why {failed[-1]}")
     if failed and len(failed) == len(records):  # too few to have ended the run by RepeatedFailureError
         code = code or 1
