@@ -140,7 +140,9 @@ class Oracle(torch.nn.Module):
 )
 def test_a_perfect_translation_has_bleu_100(ids, bleu, exact):
     task = Translation(**SMALL)
-    score = task.compute_metrics([task.eval_step(Oracle(ids), batch) for batch in task.batches("test", 8)])
+    outputs = [task.eval_step(Oracle(ids), batch) for batch in task.batches("test", 8)]
+    score = task.compute_metrics(outputs)
+    assert task.compute_objective(outputs) == score["bleu"]
     assert (score["bleu"], score["exact"]) == (bleu, exact)
     assert score["chrf"] == pytest.approx(100) or score["chrf"] < 60
 

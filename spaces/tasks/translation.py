@@ -25,6 +25,7 @@ from spaces.tasks.sources.neighbours import padded, with_neighbours
 from spaces.tasks.sources.pair_tokens import PairTokens, check_tokens, pair_tokens
 from spaces.tasks.sources.parallel_texts import Pair
 from spaces.tasks.sources.tokens import DERIVED
+from spaces.tasks.sources.translation_metrics import bleu, bleu_and_others
 from spaces.tasks.synthetic import language_pair
 
 FIRST = 2  # the id of the first token of the vocabulary
@@ -228,16 +229,13 @@ class Translation(Task):
         generated = network.generate(batch, self.spec.answer_length)  # type: ignore[operator]
         return [(self.text(ids), self.text(label)) for ids, label in zip(generated, batch.labels, strict=True)]
 
-    def compute_metrics(self, outputs: Sequence[list[tuple[str, str]]]) -> dict[str, float]:
-        """Corpus BLEU and chrF, and the share of exact matches."""
-        import sacrebleu  # slow to import, and needed by this task only
+    def compute_objective(self, outputs: Sequence[list[tuple[str, str]]]) -> float:
+        """BLEU alone."""
+        return bleu(outputs)
 
-        translations, references = zip(*(pair for pairs in outputs for pair in pairs), strict=True)
-        return {
-            "bleu": sacrebleu.corpus_bleu(translations, [references], force=True).score,
-            "chrf": sacrebleu.corpus_chrf(translations, [references]).score,
-            "exact": sum(a == b for a, b in zip(translations, references, strict=True)) / len(translations),
-        }
+    def compute_metrics(self, outputs: Sequence[list[tuple[str, str]]]) -> dict[str, float]:
+        """See :func:`~spaces.tasks.sources.translation_metrics.bleu_and_others`."""
+        return bleu_and_others(outputs)
 
 
 def _shifted(ids: Sequence[int]) -> list[int]:
