@@ -3,12 +3,15 @@
 import csv
 import dataclasses
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
-from spaces.bench import measure, memory
+from spaces.attention import Shape
+from spaces.batch import Batch
+from spaces.bench import decoding, measure, memory
 from spaces.bench.__main__ import argument_parser, main
 from spaces.bench.implementations import IMPLEMENTATIONS, select
 from spaces.bench.measure import (
@@ -195,6 +198,45 @@ def test_the_readmes_commands_have_valid_arguments():
     assert len(commands) == 2
     for command in commands:
         select(argument_parser().parse_args(command.split()).only)
+
+
+@torch.inference_mode()
+def test_every_mechanism_that_decodes_takes_a_step_after_the_text():
+    length = 9
+    found = decoding.steps(Shape(8, 2, length, causal=True), 1)
+    readme = (CONF.parents[1] / "spaces" / "attention" / "README.md").read_text()
+    expected = set(re.findall(r"^\| `(\w+)`.*\| yes\S* \| \S+ \|$", readme, re.MULTILINE))
+    assert {name.partition("-")[0] for name in found} == expected
+    ids = torch.arange(length)[None]
+    for step in found.values():
+        logits = step.func.__self__(Batch(ids, None, ids))[:, -1]
+        torch.testing.assert_close(step()[0], logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
+@torch.inference_mode()
+def test_steps_of_the_peer_leave_its_cache_as_it_was():
+    step = decoding.peer_step(Shape(8, 2, 5, causal=True), 1)
+    torch.testing.assert_close(step(), step())
+
+
+def test_the_least_of_interleaved_rounds_is_the_time_of_a_step(monkeypatch):
+    clock = Clock(monkeypatch)
+    subjects = {"a": clock.call("a", 0.25), "b": clock.call("b", 0.5)}
+    assert decoding.measure(subjects, 3) == {"a": 250_000, "b": 500_000}
+    assert clock.calls[-6:] == ["a", "b"] * 3
+
+
+def test_what_is_no_operator_is_the_share_of_python():
+    matrix = torch.ones(300, 300)
+    assert decoding.python_share(lambda: sum(range(1000))) == 1
+    assert 0 < decoding.python_share(lambda: matrix @ matrix) < 1
+
+
+@pytest.mark.parametrize(("argument", "message"), [("--length=0", "--length=0: it must"), ("--heads=3", "must divide")])
+def test_decoding_refuses_invalid_arguments(argument, message, capsys):
+    assert decoding.main([argument]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow  # the first child process imports torch

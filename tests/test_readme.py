@@ -32,7 +32,7 @@ from search.samplers import __main__ as samplers
 from search.sync import __main__ as sync
 from search.ui import __main__ as ui
 from spaces.bench import __main__ as bench
-from spaces.bench import memory
+from spaces.bench import decoding, memory
 from spaces.space import Space
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +94,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
     monkeypatch.setattr(beside, "show", reached)
     monkeypatch.setattr(bench, "run", reached)
     monkeypatch.setattr(memory, "run", reached)
+    monkeypatch.setattr(decoding, "run", reached)
     monkeypatch.setattr(export, "_export", reached)
     monkeypatch.setattr(inference, "load", reached)
     monkeypatch.setattr(fuzz, "supervise", reached)
@@ -116,6 +117,7 @@ def test_a_command_composes_or_parses(words, monkeypatch):
         "search.compress": compression.main,
         "spaces.bench": bench.main,
         "spaces.bench.memory": memory.main,
+        "spaces.bench.decoding": decoding.main,
         "search.pruning": pruning.main,
         "search.samplers": samplers.main,
         "search.export": export.main,
@@ -174,6 +176,7 @@ def test_the_readmes_hold_commands_of_every_kind():
         "search.load",
         "spaces.bench",
         "spaces.bench.memory",
+        "spaces.bench.decoding",
     }
 
 
