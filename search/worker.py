@@ -124,6 +124,8 @@ def _nothing_left(search: Search, records: Sequence[Record], n_trials: int) -> s
     if len(records) >= n_trials:
         return f"the study has {len(records)} trials (n_trials={n_trials})"
     left_s = search.deadline.left_s()
+    if left_s < 1:
+        return OUT_OF_TIME
     if left_s < TrialSeconds.of(records).typical:
         return f"the {left_s:.0f} s left of the time budget are too short for another trial"
     return "every architecture of the space has been tried"

@@ -275,7 +275,7 @@ def test_the_front_is_printed_as_a_table_with_a_summary(reporter):
     assert "The front: 1 of 4 trials" in shown
     assert "0.2 ±2.0%" in shown
     assert "linformer depth=2 rank=8 lr=0.01" in shown
-    assert "1 point, 1 mechanism (linformer). The best accuracy is 0.9000; the cheapest has 1.00 of its" in shown
+    assert "1 point, 1 mechanism (linformer). The best accuracy is 0.9000.\n" in shown
 
 
 @pytest.mark.parametrize("width", [80, 100])

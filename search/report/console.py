@@ -90,9 +90,10 @@ class FrontPrinter:
         names = sorted({name for member in members for name in member.architecture["pattern"]})
         best = self._objectives.best_of(members)
         share = members[0].costs[cost] / best.costs[cost]
+        cheapest = f"; the cheapest has {share:.2f} of its {cost}" if len(members) > 1 else ""
         return (
             f"{_count(len(members), 'point')}, {_count(len(names), 'mechanism')} ({', '.join(names)}). "
-            f"The best {metric} is {best.metric:.4f}; the cheapest has {share:.2f} of its {cost}."
+            f"The best {metric} is {best.metric:.4f}{cheapest}."
         )
 
     def _exchange_rates(self, members: Sequence[Record]) -> str:
