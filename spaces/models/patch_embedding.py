@@ -36,7 +36,8 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """See the class."""
-        x = torch.cat([self.class_tokens.expand(len(patches), -1, -1), self.projection(patches)], dim=1)
+        # Not len(patches), a number, with which no program for batches of any size can be exported.
+        x = torch.cat([self.class_tokens.expand(patches.shape[0], -1, -1), self.projection(patches)], dim=1)
         return x + self.positions
 
     @torch.no_grad()
