@@ -254,7 +254,7 @@ def test_windows_as_byte_pairs_are_those_of_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tokens": "words"}, "tokens='words': with predict=next_byte they are bytes or byte_bpe"),
+        ({"tokens": "words"}, "tokens='words': with predict=next_byte they are bytes, byte_bpe or"),
         ({"length": 8}, "length=8: with predict=next_byte it is that of the task"),
     ],
 )
