@@ -110,15 +110,19 @@ def postgresql():
 
 @pytest.fixture
 def emptied_postgresql(postgresql):
-    """The URL of the database, whose tables are dropped after the test."""
+    """The URL of the database, whose tables are dropped before the test, as other tests leave some, and after it."""
     import sqlalchemy
 
+    def empty():
+        engine = sqlalchemy.create_engine(postgresql)
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text("DROP SCHEMA public CASCADE"))
+            connection.execute(sqlalchemy.text("CREATE SCHEMA public"))
+        engine.dispose()
+
+    empty()
     yield postgresql
-    engine = sqlalchemy.create_engine(postgresql)
-    with engine.begin() as connection:
-        connection.execute(sqlalchemy.text("DROP SCHEMA public CASCADE"))
-        connection.execute(sqlalchemy.text("CREATE SCHEMA public"))
-    engine.dispose()
+    empty()
 
 
 @pytest.fixture(params=STORAGES)
