@@ -398,7 +398,7 @@ def test_a_parent_is_trained_once_and_other_data_or_settings_have_another(space,
         return parent, reports
 
     first, reports = prepare(space)
-    assert any("training the whole network, 1 of 1 epochs: accuracy" in each for each in reports)
+    assert any("training the whole network, 1 of 1 epoch: accuracy" in each for each in reports)
     second, reports = prepare(space)
     assert reports == []
     assert torch.equal(first.logits, second.logits)

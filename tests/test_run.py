@@ -194,16 +194,14 @@ def test_a_run_prints_json_for_programs(command):
 
 @pytest.mark.slow
 def test_a_run_with_a_budget_says_why_it_ended(command):
-    code, out, _ = command(*TINY, "n_trials=auto", "baselines=false", "budget=0.1s", "workers=1")
-    assert code == 0
-    assert "The run ends: the time budget is used up.\n" in out
-    assert "The front is empty: no trial is complete." in out
+    code, _, err = command(*TINY, "n_trials=auto", "baselines=false", "budget=0.1s", "workers=1")
+    assert code == 1
+    assert "s of the time budget were used up before the first trial, after" in err
     code, out, _ = command(*TINY, "budget=1h", "workers=1")
     assert code == 0
     assert "The run ends: the study has 2 trials (n_trials=2).\n" in out
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_a_run_fine_tunes_a_checkpoint(command):
     rows = [(f"a {'good' if at % 2 else 'bad'} book {'a' * (at % 9)}", at % 2) for at in range(200)]
@@ -219,7 +217,7 @@ def test_a_run_fine_tunes_a_checkpoint(command):
     recipe = ["space.train.lr=0.02", "space.train.batch_size=4", "space.train.epochs=8", "space.input.length=16"]
     code, out, _ = command("+space=pretrained", *own, *recipe, "latency=flops", "tracking=none", "n_trials=3")
     assert code == 0
-    best = float(re.search(r"The best accuracy is ([\d.]+)", out)[1])
+    best = float(re.search(r"The best accuracy is (\d\.\d+)", out)[1])
     assert best > 0.9, "good and bad are words of its vocabulary"
 
 
@@ -289,7 +287,7 @@ def test_candidates_of_a_run_are_within_its_limits(tmp_path):
         opened.append(built.store.study._storage._backend)
         return built.search.proposer.candidates(built.store.history(built.search.objectives))
 
-    parameters = sorted(each.costs["parameters"] for each in candidates("free", {"parameters": None}))
+    parameters = sorted(each.costs["parameters"] for each in candidates("free", {"parameters": 1e9}))
     limit = parameters[len(parameters) // 2]
     assert limit < parameters[-1]
     limited = candidates("limited", {"parameters": limit})

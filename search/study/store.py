@@ -24,10 +24,9 @@ from search.study.records import COUNTED, Objectives, Record, State, Timing
 from search.study.shared import SharedAttributes
 from search.study.storage import overwrite_values
 
-REMEASURED = (
-    "remeasured"  # study attributes: REMEASURED:NUMBER is the current timing of a trial that was measured again,
-)
-REMEASURED_ON = "remeasured_on"  # REMEASURED_ON:HOST the number of complete trials when that host last did so
+# Study attributes: REMEASURED:NUMBER is the current timing of a trial that was measured again, and REMEASURED_ON:HOST
+# the number of complete trials when that host last did so.
+REMEASURED, REMEASURED_ON = "remeasured", "remeasured_on"
 
 
 class TrialStore(SharedAttributes):
