@@ -9,11 +9,10 @@ from __future__ import annotations
 import base64
 import importlib
 import sys
+from pathlib import Path
 from typing import Any
 
 import mlflow
-
-MODULES = ("inference", "decoding", "encoders", "nearest", "sessions")  # in the folder
 
 
 class ExportedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined, unused-ignore]
@@ -27,8 +26,8 @@ class ExportedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defin
             self.model = importlib.import_module("inference").load(folder)
         finally:
             sys.path.remove(folder)
-            for name in MODULES:  # another model may have other versions
-                sys.modules.pop(name, None)
+            for module in Path(folder).glob("*.py"):  # another model may have other versions
+                sys.modules.pop(module.stem, None)
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """An answer for each input, see ``inference.py``; without hints of types, from which MLflow infers a schema."""
