@@ -34,7 +34,13 @@ from search.compress.prediction import (
 )
 from search.compress.prepare import prepared_parent, validate_compression
 from search.compress.prior import library_prior
+from search.confirm.training import Setting as Confirmation
+from search.confirm.training import train
+from search.study.confirmations import Repetition
+from search.study.records import Record, State
 from search.training.device import Device
+from search.training.evaluation import evaluate_split
+from search.training.learner import LightningLearner, LightningTraining
 from search.training.loss import distillation_loss
 from spaces.architecture import describe
 from spaces.attention import Shape
@@ -200,7 +206,7 @@ def test_a_library_is_resumed_from_its_files(space, task, tmp_path, monkeypatch)
     first = library_in(tmp_path, space, task, steps=2)
     first.make()
     missing = Replacement(1, "attention", "linear")
-    (tmp_path / f"{missing.name}.safetensors").write_bytes(b"damaged")
+    (tmp_path / missing.file).write_bytes(b"damaged")
     second, made = library_in(tmp_path, space, task, steps=2), []
     second.make(made.append)
     assert made == [f"training replacement 1 of 1 ({missing.name})"]
@@ -531,3 +537,49 @@ def test_descriptions_name_what_each_block_has_kept(space):
     options = Options(space)
     replaced = options.replaced([Replacement(1, "feed_forward", 0.5), Replacement(2, "attention", "none")])
     assert describe(replaced, space.dimension_names()) == "softmax*2+none feed_forward=1,0.5,1"
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "expected"),
+    [
+        ("model", {}, True),
+        ("model", {"quantization": "int8"}, True),
+        ("model", {"sparsity": 0}, True),
+        ("model", {"sparsity": "2:4"}, False),
+        ("model", {"feed_forward": {"0": 0.5, "1": 1.0, "2": 1.0}}, False),
+        ("pattern", ["half", "softmax", "softmax"], False),
+        ("input", {"length": 3}, False),
+        ("train", {"lr": 0.5, "epochs": 7}, True),
+    ],
+)
+def test_the_parent_is_what_has_its_weights_whatever_its_precision_and_training(space, section, change, expected):
+    whole = next(space.largest())
+    given = {**whole.get(section, {}), **change} if isinstance(change, dict) else change
+    assert Options(space).is_parent({**whole, section: given}) is expected
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8"])
+def test_the_parent_is_not_trained_again(library, space, task, tmp_path, quantization):
+    options = Options(space)
+    parameters = options.parameters([], {"model.quantization": quantization})
+    record = Record(0, State.RUNNING, architecture=options.architecture(parameters))
+    network = build(record.architecture, task).eval()
+    network.load_state_dict(library.network.state_dict())
+    with LightningLearner(task, 0, tmp_path, parent=library).train(record, resume=False) as training:
+        ((epoch, metric, seconds),) = list(training)
+        for split in ("validation", "test"):
+            assert training.evaluate(split) == evaluate_split(network, task, split)
+        weights = load_file(training.save_weights())
+    assert (epoch, metric) == (1, evaluate_split(network, task, "validation")["accuracy"])
+    assert seconds > 0, "those of other trials are predicted from them"
+    assert all(torch.equal(weights[name], value) for name, value in library.network.state_dict().items())
+    expected = Repetition(*(evaluate_split(network, task, split) for split in ("validation", "test")))
+    assert train(record.architecture, Confirmation(task, Device(), library), seed=5) == expected
+
+
+def test_a_network_that_lacks_a_part_is_trained(library, space, task, tmp_path):
+    options = Options(space)
+    parameters = options.parameters([Replacement(0, "attention", "none")], {"model.quantization": "none"})
+    record = Record(0, State.RUNNING, architecture=options.architecture(parameters))
+    with LightningLearner(task, 0, tmp_path, parent=library).train(record, resume=False) as training:
+        assert isinstance(training, LightningTraining)

@@ -82,7 +82,7 @@ class Library:
 
     def entry(self, replacement: Replacement) -> Entry | None:
         """A replacement, from memory or its file; None if it has not been made yet."""
-        if replacement not in self._entries and (stored := _read(self._path(replacement))) is not None:
+        if replacement not in self._entries and (stored := _read(self._folder / replacement.file)) is not None:
             weights, known = stored
             self._entries[replacement] = Entry(float(known["damage"]), float(known["untrained_damage"]), weights)
         return self._entries.get(replacement)
@@ -120,7 +120,7 @@ class Library:
                 self._entries[replacement] = entry
                 if trained:
                     known = {"damage": repr(entry.damage), "untrained_damage": repr(entry.untrained_damage)}
-                    _write(self._path(replacement), entry.weights, known)
+                    _write(self._folder / replacement.file, entry.weights, known)
             validation, train = _after(source, validation), _after(source, train)
 
     def load_into(self, network: nn.Module, architecture: Mapping[str, Any]) -> None:
@@ -131,6 +131,10 @@ class Library:
             if (entry := self.entry(replacement)) is not None:
                 copy_matching(network.blocks[replacement.block], entry.weights)
         prune(network, architecture["model"].get("sparsity", DENSE))
+
+    def weights_of(self, architecture: Mapping[str, Any]) -> Mapping[str, Tensor] | None:
+        """See :class:`~search.training.Parent`."""
+        return self._parent.state_dict() if self._options.is_parent(dict(architecture)) else None
 
     @torch.no_grad()
     def damage_of(self, architecture: Mapping[str, Any]) -> float:
@@ -156,9 +160,6 @@ class Library:
         logits = predictions(self._parent, self._task)
         _write(path, {"logits": logits}, {})
         return logits
-
-    def _path(self, replacement: Replacement) -> Path:
-        return self._folder / f"{replacement.name}.safetensors"
 
     def _indices(self, split: Split) -> Tensor:
         """Random examples with at most so many tokens in all, at least one."""

@@ -12,6 +12,7 @@ import optuna
 from spaces.architecture import Architecture
 from spaces.combinations import Pick, combinations, labels_of
 from spaces.dimensions import ConfigError
+from spaces.models.sparsity import DENSE
 from spaces.per_block import by_block
 from spaces.space import Space
 from spaces.tree import bounds_of, dimensions_in, draw
@@ -32,8 +33,13 @@ class Replacement:
 
     @property
     def name(self) -> str:
-        """For files and messages, such as ``2-feed_forward-0.5``."""
+        """For messages, such as ``2-feed_forward-0.5``."""
         return f"{self.block}-{self.part}-{self.option}"
+
+    @property
+    def file(self) -> str:
+        """The name of its file in a library."""
+        return f"{self.name}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,15 @@ class Options:
         train = {**largest["train"], **(given.get("parent") or {}), "distillation": 0.0}
         pattern = list(given.get("pattern") or largest["pattern"])
         return {**largest, "model": model, "pattern": pattern, "attention": self._attention(pattern), "train": train}
+
+    def is_parent(self, architecture: Architecture) -> bool:
+        """Whether an architecture of the space has the parent's weights; its precision and its training may differ."""
+
+        def kept(each: Architecture) -> Architecture:
+            model = {name: value for name, value in each["model"].items() if name != "quantization"}
+            return {**each, "model": {"sparsity": DENSE, **model}, "train": {}}
+
+        return kept(architecture) == kept(self.parent)
 
     def _attention(self, pattern: Sequence[str]) -> dict[str, Any]:
         """The settings of the mechanisms in a pattern, in the order of the space."""

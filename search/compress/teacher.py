@@ -48,6 +48,9 @@ class Teacher:
     def load_into(self, network: nn.Module, architecture: Mapping[str, Any]) -> None:
         """Nothing."""
 
+    def weights_of(self, architecture: Mapping[str, Any]) -> None:
+        """None: every network is trained."""
+
 
 @dataclass(frozen=True)
 class Ensemble:
@@ -74,6 +77,9 @@ class Ensemble:
 
     def load_into(self, network: nn.Module, architecture: Mapping[str, Any]) -> None:
         """Nothing."""
+
+    def weights_of(self, architecture: Mapping[str, Any]) -> None:
+        """None: every network is trained."""
 
 
 @torch.no_grad()

@@ -104,6 +104,10 @@ def train(architecture: Architecture, setting: Setting, *, seed: int) -> Repetit
     network, fitted = build(architecture, setting.task, seed=seed), task_of(architecture, setting.task)
     teacher = source = None
     if parent is not None:
+        if (weights := parent.weights_of(architecture)) is not None:  # it is the same with every seed
+            network.load_state_dict(weights)
+            whole = program_of(weights, architecture, setting.task) or network.eval()
+            return Repetition(*(evaluate_split(whole, fitted, split) for split in ("validation", "test")))
         parent.load_into(network, architecture)
         teacher, source = parent.logits, parent.network
     with LightningFit(

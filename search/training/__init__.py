@@ -64,6 +64,9 @@ class Parent(Protocol):
     def load_into(self, network: nn.Module, architecture: Mapping[str, Any]) -> None:
         """Give a network that has just been built its first weights."""
 
+    def weights_of(self, architecture: Mapping[str, Any]) -> Mapping[str, Tensor] | None:
+        """The trained weights of an architecture that is the parent itself; None of any other."""
+
 
 class Learner(Protocol):
     """Trains architectures, or looks up what training gave."""

@@ -1,7 +1,8 @@
-"""The training of an architecture whose weights are those of another trial, which differs in the quantization only."""
+"""The training of an architecture whose weights are known: those of another trial, or those of the parent itself."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from search.study.records import Record
-from search.training import Epoch
+from search.training import Epoch, Parent
 from search.training.device import Device
 from search.training.evaluation import evaluate_split, program_of
 from search.training.settings import TrainSettings
@@ -20,6 +21,7 @@ from spaces.dimensions import ConfigError
 from spaces.tasks import Split, Task
 
 Keep = Callable[[int, Mapping[str, Tensor], Mapping[str, Any]], str]
+TRAINING_PASSES = 3  # a forward and a backward pass of training take about as long as three forward passes
 
 
 def known_training(task: Task, record: Record, trained: Record, device: Device, keep: Keep) -> KnownTraining | None:
@@ -42,10 +44,39 @@ def known_training(task: Task, record: Record, trained: Record, device: Device, 
     return KnownTraining(task, record, weights, settings.epochs, trained.cpu_seconds[-1], keep)
 
 
+def parent_training(
+    task: Task, record: Record, parent: Parent, keep: Keep, *, alike: Record | None
+) -> KnownTraining | None:
+    """The training of the parent itself, which has been trained before; None of a network that differs from it.
+
+    Its CPU-seconds are those of ``alike``, or estimated from those of its predictions for the validation split.
+
+    Args:
+        task: of the study.
+        record: of a trial that has begun.
+        parent: of the study.
+        keep: writes the weights of a trial, by number and architecture.
+        alike: a complete trial with the same weights, if there is one.
+    """
+    if (weights := parent.weights_of(record.architecture)) is None:
+        return None
+    epochs = TrainSettings(**record.architecture["train"]).epochs
+    training = KnownTraining(task, record, dict(weights), epochs, 0.0, keep)
+    if alike is not None:
+        training.cpu_s = alike.cpu_seconds[-1]
+        return training
+    start = time.thread_time()
+    training.evaluate("validation")
+    passes = 1 + TRAINING_PASSES * task.data("train").size / task.data("validation").size
+    training.cpu_s = round(epochs * passes * (time.thread_time() - start), 4)
+    return training
+
+
 class KnownTraining:
     """A :class:`~search.training.Training` of one epoch, the last one, which takes no time.
 
-    Its CPU-seconds are those of the training that the weights are of, from which those of other trials are predicted.
+    Attributes:
+        cpu_s: CPU-seconds of a training of the architecture, from which those of other trials are predicted.
     """
 
     overhead = 0.0
@@ -55,7 +86,7 @@ class KnownTraining:
     ) -> None:
         self.epochs = epochs
         self._number, self._architecture, self._weights = record.number, dict(record.architecture), weights
-        self._cpu_s, self._keep = cpu_s, keep
+        self.cpu_s, self._keep = cpu_s, keep
         self._task = task_of(self._architecture, task)
         network = build(self._architecture, task)
         network.load_state_dict(weights)
@@ -68,7 +99,7 @@ class KnownTraining:
         return self.evaluate("validation")[self._task.metric]
 
     def __iter__(self) -> Iterator[Epoch]:
-        yield Epoch(self.epochs, self.metric, self._cpu_s)
+        yield Epoch(self.epochs, self.metric, self.cpu_s)
 
     def save(self, *, if_due: bool = False) -> None:
         """Nothing: there is nothing to resume."""

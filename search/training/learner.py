@@ -18,7 +18,7 @@ from search.training import Epoch, Parent, Training, fit
 from search.training.checkpoint import Checkpoint
 from search.training.device import Device
 from search.training.evaluation import evaluate_split, program_of
-from search.training.known import known_training
+from search.training.known import known_training, parent_training
 from search.training.remote import RemoteFile
 from search.training.settings import TrainSettings
 from search.training.weights import WeightsFolder
@@ -75,6 +75,9 @@ class LightningLearner:
 
     def train(self, record: Record, *, resume: bool, trained: Record | None = None) -> AbstractContextManager[Training]:
         """See :class:`~search.training.Learner`."""
+        parent = None if resume else self.parent
+        if parent is not None and (known := parent_training(self.task, record, parent, self.keep, alike=trained)):
+            return nullcontext(known)
         if trained is not None and (known := known_training(self.task, record, trained, self.device, self.keep)):
             return nullcontext(known)
         return LightningTraining(self, record, self.checkpoint(record), resume=resume)
