@@ -309,6 +309,15 @@ def changed_weight(value, dtype=torch.float32):
 INDEX = "model.safetensors.index.json"
 
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8,
+}
+
+
 def llama(**config):
     return made(config={"model_type": "llama", "hidden_act": "silu", **config})
 
@@ -350,10 +359,14 @@ def llama(**config):
         (llama(num_key_value_heads="2"), {}, "num_key_value_heads='2': it must be a whole number from 1"),
         (llama(sliding_window=4), {}, "sliding_window=4 is not supported; it must be None"),
         (llama(partial_rotary_factor=0.5), {}, r"partial_rotary_factor=0\.5 is not supported; it must be 1\.0"),
-        (llama(rope_scaling={"type": "linear"}), {}, "rope_scaling={'type': 'linear'} is not supported"),
+        (llama(rope_scaling={"type": "linear"}), {}, r"config\.json: rope_scaling: factor is missing"),
+        (llama(rope_scaling={"rope_type": "yarn", "factor": 2}), {}, "rope_type='yarn' is not supported; it must be"),
+        (llama(rope_parameters={"rope_type": "linear", "factor": 0}), {}, "factor=0: it must be a number"),
+        (llama(rope_scaling=4), {}, "rope_scaling=4: it must be settings by name, or null"),
+        (llama(rope_scaling=LLAMA3 | {"low_freq_factor": 5}), {}, r"low_freq_factor=5\.0: it must be below"),
         (made(config={"hidden_size": "big"}), {}, "hidden_size='big': it must be a whole number from 1"),
-        (llama(attention_bias=True), {}, "attention_bias=True is not supported; it must be False"),
-        (llama(rope_theta=5e5), {}, "rope_theta=500000.0 is not supported; it must be 10000.0"),
+        (llama(mlp_bias=True), {}, "mlp_bias=True is not supported; it must be False"),
+        (llama(rope_theta="5e5"), {}, "rope_theta='5e5': it must be a number"),
         (llama(head_dim=3), {}, f"head_dim=3 is not supported; it must be {WIDTH // HEADS}"),
         (llama(hidden_act="gelu"), {}, "'gelu' is not supported; it must be silu"),
         (llama(), {}, "causal=False: the checkpoint attends to earlier tokens only; give model.causal=true"),

@@ -6,9 +6,10 @@ import math
 import pytest
 import torch
 from checkpoints import HEADS, LAYERS, POSITIONS, WIDTH, write_byte_tokenizer, write_checkpoint, write_gpt2
-from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import nn
 
+from search.programs.encoders import token_bytes
 from search.training.evaluation import evaluate_split
 from spaces.attention import Shape
 from spaces.attention.gated import GatedAttention
@@ -20,7 +21,9 @@ from spaces.build import build
 from spaces.dimensions import ConfigError
 from spaces.models.block import NoAttention
 from spaces.models.pretrained_decoder import PretrainedDecoder
+from spaces.models.rope import rotary_rates
 from spaces.tasks import Batch, TaskSpec
+from spaces.tasks.sources.tokens import TokenSettings
 from spaces.tasks.text import Text
 
 LENGTH, VOCABULARY = 12, 258
@@ -85,15 +88,24 @@ SMALL = {
     },
 }
 OPTIONS = {"gpt2": {}, "llama": {"kv_heads": 2, "rope": True}}
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
+SETTINGS = [
+    ("gpt2", {}),
+    ("llama", {}),
+    ("llama", {"attention_bias": True}),
+    ("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}),
+    ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}),
+    ("llama", {"rope_parameters": {"rope_type": "llama3", "rope_theta": 100.0, **LLAMA3}}),  # some of each kind
+]
 
 
 @pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("family", SMALL)
-def test_logits_and_continuations_are_those_of_transformers(family, ties, tmp_path):
+@pytest.mark.parametrize(("family", "settings"), SETTINGS)
+def test_logits_and_continuations_are_those_of_transformers(family, settings, ties, tmp_path):
     transformers = pytest.importorskip("transformers", exc_type=ImportError)
     changes = {"vocab_size": VOCABULARY, "tie_word_embeddings": ties, "bos_token_id": None, "eos_token_id": None}
     torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(family, **SMALL[family], **changes)
+    config = transformers.AutoConfig.for_model(family, **SMALL[family], **changes, **settings)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -185,6 +197,51 @@ def changed(path, **changes):
     for name, value in changes.items():
         setattr(tokenizer, name, value)
     tokenizer.save(str(path))
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_rates_are_those_of_both_versions_of_the_configuration(version):
+    given = {"rope_type": "llama3", **LLAMA3}
+    earlier, later = {"rope_theta": 100.0, "rope_scaling": given}, {"rope_parameters": given | {"rope_theta": 100.0}}
+    rates = rotary_rates(earlier if version == 4 else later, 6)
+    plain = [100.0 ** (-at / 3) for at in range(3)]
+    # Turns within 16 positions: 2.5, 0.55 and 0.12. Those below 1 are slow, those from 4 fast; half of 1.5/3 between.
+    share = (16 / (2 * math.pi) - 1) / 3
+    assert rates == pytest.approx([share * plain[0] + (1 - share) * plain[0] / 8, plain[1] / 8, plain[2] / 8])
+
+
+def write_sentencepiece(path, *, normalizer=None):
+    """A tokenizer with byte fallback, as those of Llama 2: a few words, and bytes for all else."""
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *"\u2581theör", "th", "\u2581th"]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    merges = [("t", "h"), ("\u2581", "th")]
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    spaces = [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    tokenizer.normalizer = normalizer or normalizers.Sequence(spaces)
+    strip = decoders.Strip(" ", 1, 0)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), strip]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer.save(str(path))
+
+
+def test_tokens_with_byte_fallback_spell_texts_after_a_space(tmp_path):
+    write_sentencepiece(tmp_path / "tokenizer.json")
+    encoder = TokenSettings(str(tmp_path / "tokenizer.json")).encoder([])
+    encoder.check_lossless()
+    spelling = token_bytes({"tokens": "tokenizer.json"}, tmp_path)
+    for text in ["the hör", "", " the", "a\n\u4e2d<0x0A>", "\U0001f600 e"]:
+        ids = encoder.encode([text])[0]
+        if text:
+            assert b"".join(spelling[at] for at in ids) == b" " + text.encode()
+        assert encoder.bytes_per_token[ids].tolist() == [len(spelling[at]) for at in ids]
+
+
+def test_tokens_with_byte_fallback_are_refused_unless_they_keep_texts(tmp_path):
+    write_sentencepiece(tmp_path / "tokenizer.json", normalizer=normalizers.NFKC())
+    with pytest.raises(ValueError, match="it normalizes texts"):
+        TokenSettings(str(tmp_path / "tokenizer.json")).encoder([]).check_lossless()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
+import re
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,17 +71,24 @@ def _with_neighbours(encode: Callable[[Any], Array], settings: dict[str, Any], f
 
 
 def token_bytes(settings: dict[str, Any], folder: Path) -> list[bytes]:
-    """The bytes of each token by id: a single one, or those of a byte-pair encoding over bytes."""
+    """The bytes of each token by id: a single one, those of an encoding over bytes, or of one with byte fallback."""
     if settings["tokens"] == "bytes":
         return [bytes([number]) for number in range(256)]
     from tokenizers import Tokenizer
 
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokens = tokenizer.get_vocab()
+    names = sorted(tokens, key=tokens.__getitem__)
+    if json.loads(tokenizer.to_str())["model"].get("byte_fallback"):
+        pattern, space = re.compile("<0x([0-9A-F]{2})>"), "\N{LOWER ONE EIGHTH BLOCK}"
+        found = [pattern.fullmatch(name) for name in names]
+        pairs = zip(names, found, strict=True)
+        return [bytes([int(byte[1], 16)]) if byte else name.replace(space, " ").encode() for name, byte in pairs]
     # Bytes that are no printable character of Latin-1 are written as the characters from 256 on.
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = sorted(set(range(256)) - set(printable))
     byte_of = {chr(byte): byte for byte in printable} | {chr(256 + at): byte for at, byte in enumerate(others)}
-    tokens = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
-    return [bytes(byte_of[character] for character in name) for name in sorted(tokens, key=tokens.__getitem__)]
+    return [bytes(byte_of[character] for character in name) for name in names]
 
 
 def _images(settings: dict[str, Any], _: Path) -> Callable[[Any], Array]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from spaces.dimensions import check_number, check_whole
 from spaces.models.families import FAMILIES
 from spaces.models.image_input import PREPROCESSOR, ImageInput
+from spaces.models.rope import rotary_rates
 from spaces.models.weight_files import INDEX, WeightFiles
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Checkpoint:
         depth, width, heads: blocks, features per token and attention heads.
         kv_heads: heads of the keys and values.
         causal, rotary: see :class:`~spaces.models.families.Family`.
+        rates: of rotary positions, see :func:`~spaces.models.rope.rotary_rates`; empty if there are none.
+        attention_biases: whether the projections of queries, keys, values and outputs have biases.
         hidden: hidden features of the feed-forward networks.
         activation: of the feed-forward networks.
         positions: the longest text.
@@ -100,6 +103,11 @@ class Checkpoint:
         if config.get("head_dim", None) not in (None, self.width // self.heads):
             given = f"head_dim={config['head_dim']!r}"
             raise ValueError(f"{self.folder}: {given} is not supported; it must be {self.width // self.heads}")
+        self.attention_biases: bool = family.biases or bool(config.get("attention_bias", False))
+        try:
+            self.rates = rotary_rates(config, self.width // self.heads) if self.rotary else ()
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
 
     def _given(self, config: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
         """Those of some settings that ``config.json`` has, by its names for them."""
@@ -141,19 +149,21 @@ class Checkpoint:
             if part.endswith("norm"):
                 found[part] = self.norm(where)
                 continue
-            weight, bias = self._projection(where, *sizes.get(part, (width, width)))
+            biased = self.family.biases if part.endswith("_proj") else self.attention_biases
+            weight, bias = self._projection(where, *sizes.get(part, (width, width)), biased=biased)
             if self.rotary and part in ("query", "key"):
                 weight = neighbouring_pairs(weight, self.width // self.heads)
+                bias = None if bias is None else neighbouring_pairs(bias, self.width // self.heads)
             found[part] = weight, bias
         return found
 
-    def _projection(self, name: str, outputs: int, inputs: int) -> Weights:
-        """Weight ``(outputs, inputs)`` and bias; see ``parts`` of :class:`~spaces.models.families.Family`."""
+    def _projection(self, name: str, outputs: int, inputs: int, *, biased: bool) -> Weights:
+        """Weight ``(outputs, inputs)``, and bias if ``biased``; ``name`` as in the parts of a family."""
         name, fused, third = name.partition("#")
         rows = 3 * outputs if fused else outputs
         weight = self.tensor(f"{name}.weight", (inputs, rows) if self.family.transposed else (rows, inputs))
         weight = weight.T if self.family.transposed else weight
-        bias = self.tensor(f"{name}.bias", (rows,)) if self.family.biases else None
+        bias = self.tensor(f"{name}.bias", (rows,)) if biased else None
         if not fused:
             return weight, bias
         return weight.chunk(3)[int(third)], None if bias is None else bias.chunk(3)[int(third)]
@@ -185,7 +195,10 @@ class Checkpoint:
 
 
 def neighbouring_pairs(weight: Tensor, head_dim: int) -> Tensor:
-    """The rows of queries or keys, whose pairs of rotated features are half a head apart, with neighbours as pairs."""
+    """The rows of queries or keys, or their biases, with neighbours as pairs of rotated features.
+
+    In checkpoints the features of a pair are half a head apart.
+    """
     return weight.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
 
 

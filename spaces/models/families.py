@@ -30,7 +30,7 @@ class Family:
         refused: settings that are supported at these values only.
         norm_first: whether norms come before the sub-blocks.
         rms_norm: whether norms are root mean square norms.
-        biases: whether projections have biases.
+        biases: whether projections have biases; of attention also where config.json says ``attention_bias``.
         transposed: whether the weights of projections are ``(inputs, outputs)``.
         causal: whether tokens attend to earlier ones only.
         rotary: whether positions rotate queries and keys, in pairs of features that are half a head apart.
@@ -186,13 +186,9 @@ FAMILIES: Mapping[str, Family] = {
         final_norm="norm",
         activations={"silu": "swiglu"},
         refused={
-            "attention_bias": False,
             "mlp_bias": False,
-            "rope_theta": 10_000.0,
-            "rope_scaling": None,
             "sliding_window": None,
             "partial_rotary_factor": 1.0,
-            "rope_parameters": {"rope_theta": 10_000.0, "rope_type": "default"},
         },
         norm_first=True,
         rms_norm=True,

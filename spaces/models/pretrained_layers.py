@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.attention import Mechanism
+from spaces.attention.kernels.rotary import set_rates
 from spaces.attention.projections import QKVMechanism
 from spaces.dimensions import check_number
 from spaces.models.block import Block, FeedForward
@@ -26,8 +27,10 @@ Layers = Literal["spread", "first"]
 def block_of(mechanism: Mechanism, source: Checkpoint, hidden: int, dropout: float) -> Block:
     """A block of the form of a checkpoint's layers, with ``hidden`` features of the feed-forward network, or 0."""
     family = source.family
-    if isinstance(mechanism, QKVMechanism) and family.biases:
+    if isinstance(mechanism, QKVMechanism) and source.attention_biases:
         mechanism.add_biases()
+    if source.rates:
+        set_rates(mechanism, source.rates)
     return Block(
         mechanism,
         FeedForward(source.width, hidden, source.activation, bias=family.biases) if hidden else None,

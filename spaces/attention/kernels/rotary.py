@@ -1,13 +1,14 @@
 """Rotary position embeddings (RoPE): queries and keys are rotated by angles proportional to their positions.
 
 Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021, section 3.2. Neighbouring features, in
-pairs, are complex numbers, multiplied by exp(i * position * rate), with rates from 1 down to nearly 1 / 10,000; the
-product of a query and a key then depends on their distance only. O(length) time.
+pairs, are complex numbers, multiplied by exp(i * position * rate), with rates from 1 down to nearly 1 / 10,000 unless
+a checkpoint has others; the product of a query and a key then depends on their distance only. O(length) time.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,13 @@ def is_rotary(rotation: nn.Module) -> bool:
     return isinstance(rotation, _Rotary)
 
 
+def set_rates(module: nn.Module, rates: Sequence[float]) -> None:
+    """Give all rotations within ``module`` other ``rates``, radians per position of each of the head_dim / 2 pairs."""
+    for rotation in module.modules():
+        if isinstance(rotation, _Rotary):
+            rotation.set_rates(torch.tensor(rates, dtype=torch.float64))
+
+
 def refuse_cross_attention(rotation: nn.Module) -> None:
     """Raise a ``ValueError`` if ``rotation``, from :func:`rotary`, is not the identity."""
     if is_rotary(rotation):
@@ -51,9 +59,12 @@ class _Rotary(nn.Module):
 
     def __init__(self, head_dim: int, length: int) -> None:
         super().__init__()
+        self._length = length
+        self.set_rates(torch.exp(torch.arange(0, head_dim, 2, dtype=torch.float64) * (-math.log(10_000.0) / head_dim)))
+
+    def set_rates(self, rates: Tensor) -> None:
         # In double precision: in single precision the angle of a position in the thousands is off by a thousandth.
-        rates = torch.exp(torch.arange(0, head_dim, 2, dtype=torch.float64) * (-math.log(10_000.0) / head_dim))
-        angles = (torch.arange(length)[:, None] * rates)[:, None]
+        angles = (torch.arange(self._length)[:, None] * rates)[:, None]
         rotations = torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
         self.register_buffer("rotations", rotations, persistent=False)
 

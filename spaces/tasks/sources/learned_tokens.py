@@ -157,23 +157,6 @@ def read_tokenizer(name: str) -> Any:
     return tokenizer
 
 
-def check_lossless(tokenizer: Any) -> None:
-    """Raise ``ValueError`` unless the tokens of a ``tokenizers.Tokenizer`` spell the bytes of a text as it was."""
-    from tokenizers import pre_tokenizers
-
-    state = json.loads(tokenizer.to_str())
-    splits = state["pre_tokenizer"] or {}
-    bytes_of = [each for each in splits.get("pretokenizers", [splits]) if each.get("type") == "ByteLevel"]
-    reasons = [
-        (not bytes_of, "its tokens are not of bytes"),
-        (any(each["add_prefix_space"] for each in bytes_of), "it adds a space before the text"),
-        (state["normalizer"] is not None, "it normalizes texts"),
-        (not set(pre_tokenizers.ByteLevel.alphabet()) <= tokenizer.get_vocab().keys(), "some bytes are no tokens"),
-    ]
-    if reason := next((reason for is_so, reason in reasons if is_so), None):
-        raise ValueError(f"tokens: the tokenizer of a language model must be a byte-level one, as of GPT-2; {reason}")
-
-
 def unknown_id(tokenizer: Any) -> int:
     """The id of the unknown token of a ``tokenizers.Tokenizer``.
 

@@ -16,12 +16,12 @@ from spaces.dimensions import check_whole
 from spaces.tasks.sources.learned_tokens import (
     BYTES,
     LEARNED,
-    check_lossless,
     frequent_tokens,
     learn,
     read_tokenizer,
     unknown_id,
 )
+from spaces.tasks.sources.lossless import bytes_of_tokens, check_lossless
 
 Ids = np.ndarray[Any, Any]  # of one text, int32
 DEFAULT_VOCABULARY = 8192
@@ -200,8 +200,8 @@ class LibraryEncoder:
 
     @property
     def bytes_per_token(self) -> Ids:
-        """Of a byte-pair encoding over bytes, the number of bytes of each token, ``(vocabulary,)``."""
-        return np.array([len(self._tokenizer.id_to_token(at) or "") for at in range(self.vocabulary)], np.int32)
+        """The number of bytes of each token of a tokenizer that :meth:`check_lossless` accepts, ``(vocabulary,)``."""
+        return np.array(bytes_of_tokens(self._tokenizer, self.vocabulary), np.int32)
 
     def check_lossless(self) -> None:
         """Raise ``ValueError`` unless the tokens of a text spell its bytes."""
