@@ -177,7 +177,8 @@ class LabelledTexts(Task):
     def labels_of(self, split: Split) -> Tensor:
         """Classes ``(texts,)``."""
         classes = {name: number for number, name in enumerate(self.class_names)}
-        return torch.tensor([classes[each.label] for each in self.rows[split]], dtype=torch.int64)
+        numbers = [classes[each.label] for each in self.rows[split]]
+        return torch.tensor(numbers, dtype=torch.int64, device="cpu")  # also while the default is the meta device
 
     @cached_property
     def encoder(self) -> Encoder:
