@@ -27,8 +27,7 @@ TRANSLATOR = {
 COPIES = {**TRANSLATOR, "model": {**TRANSLATOR["model"], "copies": True, "tied": True}}
 RECOGNISER = Asr(length=80, train=16, validation=4, test=6)
 EXPORTS = {
-    "words": (TRANSLATOR, lambda: Translation(**PAIRS)),
-    "bpe": (COPIES, lambda: Translation(**PAIRS, tokens="bpe", vocabulary=300)),
+    "bpe": (TRANSLATOR, lambda: Translation(**PAIRS, tokens="bpe", vocabulary=300)),
     "neighbours": ({**COPIES, "input": {"neighbours": 2}}, lambda: Translation(**PAIRS)),
     "frames": (SOFTMAX, lambda: RECOGNISER),
 }
