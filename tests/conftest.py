@@ -71,7 +71,11 @@ def mlflow_tables(tmp_path_factory):
     if client is None:  # no test that was collected has imported it
         yield
         return
-    create, made = client.create_database, tmp_path_factory.mktemp("mlflow") / "made.db"
+    folder = tmp_path_factory.getbasetemp()
+    create, made = (
+        client.create_database,
+        (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "made.db",
+    )
 
     def copied(file, fill):
         if fill.__module__ == client.__name__:
@@ -106,8 +110,18 @@ def optuna_tables(tmp_path_factory):
             Path(copy).unlink(missing_ok=True)
         return opened(url, create, **more)
 
+    from optuna.storages._rdb.storage import _VersionManager
+
+    latest, heads = _VersionManager.get_head_version, []
+
+    def head(manager):
+        if not heads:  # each time it would import ten migrations
+            heads.append(latest(manager))
+        return heads[0]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(storage, "open_database", copied)
+        patch.setattr(_VersionManager, "get_head_version", head)
         yield
 
 
