@@ -155,9 +155,9 @@ class Space:
         Raises:
             ConfigError: there are infinitely many; the message names the continuous dimensions.
         """
-        continuous = [f"{name}: {dimension} is continuous" for name, dimension in self._all() if not dimension.values()]
+        continuous = [f"{name} is continuous" for name, dimension in self._all() if not dimension.values()]
         if continuous:
-            advice = "a grid search needs a choice or a step"
+            advice = "a grid search (n_trials=null) needs a choice or a step"
             raise ConfigError("\n".join(f"{line}; {advice}" for line in continuous))
         return combinations(labels_of(self._draw), lambda dimension: dimension.values() or [])
 

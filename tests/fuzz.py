@@ -38,6 +38,7 @@ sys.path.insert(0, str(HERE))
 TO_THE_END = 5
 TIME_LIMIT_S, MEMORY_LIMIT = 120, 24 * 2**30  # of CPU time, which other processes do not change
 TOO_LONG = f"took more than {TIME_LIMIT_S} s"
+USED_UP = "of the time budget were used up before the first trial"  # of a run that is right and has too little of it
 QUICK = ["tracking=none", "latency=flops", "n_trials=1", "baselines=false", "sampler=random", "pruner=none"]
 VALUES = [
     *["null", "true", "abc", "''", "-1", "0", "1", "2", "3", "7", "0.5", "-0.5", "1.5", "1e30", "nan", "inf", "-inf"],
@@ -306,7 +307,7 @@ def run(given: Case, *, to_the_end: bool) -> tuple[str, str]:
         signal.setitimer(signal.ITIMER_PROF, 0)
     message = error.getvalue()
     left = sorted(str(each) for each in Path().rglob("*") if each.is_file() and str(each) not in before)
-    if code == 0:
+    if code == 0 or (code == 1 and USED_UP in message):
         return "", "accepted"
     return _problem(given, code, message, left), message
 

@@ -46,8 +46,13 @@ COMMANDS = [  # arguments, and parts of the message
         for name in ("lr", "clip", "warmup", "weight_decay")
     ),
     *(([f"++space.train.{name}=nan"], [f"train: {name}=nan: it must be "]) for name in ("lr", "weight_decay")),
-    (["task._target_=os.getcwd"], ["task: _target_='os.getcwd': it must be a subclass of spaces.tasks.Task"]),
-    (["sampler._target_=os.getcwd"], ["sampler: _target_='os.getcwd': it must be a subclass of optuna.samplers."]),
+    # What is none of these is not called: os.abort would end the process.
+    (["space.model._target_=os.abort"], ["_target_='os.abort': it must be a subclass of torch.nn.modules.module.Mod"]),
+    (["task._target_=os.abort"], ["task: _target_='os.abort': it must be a subclass of spaces.tasks.Task"]),
+    (["sampler._target_=os.abort"], ["sampler: _target_='os.abort': it must be a subclass of optuna.samplers."]),
+    (["pruner._target_=os.abort"], ["pruner: _target_='os.abort': it must be a subclass of "]),
+    (["tracking._target_=os.abort"], ["tracking: _target_='os.abort': it must be a subclass of "]),
+    (["latency._target_=os.abort"], ["latency: _target_='os.abort': it must be a subclass of "]),
     (["sampler=tpe", "sampler.n_startup_trials=-1"], ["n_startup_trials=-1: it must be a whole number from 0"]),
     (["pruner.target=nan"], ["pruner: target=nan: it must be a finite number or null"]),
     (["latency.batch=1.5"], ["latency: batch=1.5: it must be a whole number"]),

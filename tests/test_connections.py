@@ -2,12 +2,14 @@
 
 import os
 import socket
+import sys
 from contextlib import nullcontext
 
 import pytest
 import sqlalchemy
 from conftest import POSTGRESQL
-from tiny_task import tiny_study
+from test_retrying import proxied  # noqa: F401 - a fixture
+from tiny_task import Reports, run_trials, tiny_search, tiny_study
 
 from search.study import retrying
 from search.study.database import LIBPQ
@@ -37,6 +39,35 @@ def test_an_idle_connection_that_was_closed_is_replaced_before_it_is_used(study,
     study.set_user_attr("a", 2)
     assert closed == [True]
     assert study.user_attrs["a"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
+@pytest.mark.parametrize("acknowledged", [False, True])
+def test_connections_that_a_firewall_has_forgotten_are_replaced_before_they_are_used(
+    proxied,  # noqa: F811
+    acknowledged,
+    monkeypatch,
+):
+    """Their packets are dropped and nobody is told; what acknowledges them may be a proxy that has lost its server."""
+    if not acknowledged and sys.platform != "linux":
+        pytest.skip("no filter of a socket")
+    proxy, study = proxied
+    monkeypatch.setattr("search.study.postgresql.ANSWER_S", 1.0 if acknowledged else 3600.0)
+    monkeypatch.setattr(retrying.time, "sleep", lambda _: pytest.fail("a transaction is retried"))
+
+    class Forgets(Reports):
+        count = 0
+
+        def progress(self, trial):
+            if trial.epochs == 2:
+                self.count += 1
+                proxy.forget(acknowledged=acknowledged)
+
+    reporter = Forgets()
+    trials = run_trials(study, tiny_search(), 2, reporter=reporter)
+    assert [trial.state for trial in trials] == ["complete"] * 2
+    assert (reporter.count, len(proxy.forgotten) >= 2) == (2, True)
 
 
 def test_the_password_may_be_in_a_file(emptied_postgresql, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ import pytest
 from conftest import POSTGRESQL
 from optuna.storages._grpc.server import make_server
 from optuna.trial import TrialState
+from test_retrying import Proxy
 from tiny_task import Reports, run_trials, tiny_search, tiny_study
 
 from search.proxy.__main__ import main
@@ -200,6 +201,26 @@ def test_a_server_that_does_not_answer_a_call_is_away(url, monkeypatch):
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(ConfigError, match="is no address of a gRPC server; write grpc://HOST:PORT"):
         address(url)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="no filter of a socket")
+def test_a_connection_that_a_firewall_has_forgotten_is_replaced(url, monkeypatch):
+    """Its packets are dropped in silence; a call that has failed would be repeated on the same connection."""
+    monkeypatch.setattr(proxy, "CALL_S", 20.0)
+    monkeypatch.setitem(proxy.CHANNEL, "grpc.keepalive_timeout_ms", 1000)
+    between = Proxy("127.0.0.1", address(url)[1])
+    study = tiny_study(f"grpc://127.0.0.1:{between.port}")
+    study._storage.wait_s = 60.0
+    try:
+        for number in range(2):
+            study.set_user_attr("a", number)
+            assert study.user_attrs["a"] == number
+            between.forget(acknowledged=False)
+    finally:
+        study._storage.close()
+        between.cut()
+        between.server.close()
 
 
 def test_without_a_server_the_message_says_how_to_start_one(monkeypatch):

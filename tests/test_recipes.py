@@ -1,5 +1,6 @@
 """The recipes that start workers by other schedulers: short, valid, without passwords, and run as far as possible."""
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -124,6 +125,16 @@ def states(url, name="smoke-digits"):
         return [str(record.state) for record in TrialStore(load_study(storage, name)).records()]
 
 
+def training(url, name="smoke-digits"):
+    """The process ids of the workers that have trained an epoch; read only, as the tables may be being created."""
+    try:
+        with open_read_only(url) as storage:
+            records = TrialStore(load_study(storage, name)).records()
+    except (ConfigError, optuna.exceptions.StorageInternalError):
+        return set()
+    return {int(each.worker.rpartition(":")[2]) for each in records if each.state == State.RUNNING and each.curve}
+
+
 def wait_until(condition, process=None, seconds=120):
     ends = time.monotonic() + seconds
     while not condition():
@@ -199,17 +210,8 @@ def test_slurm_requeues_workers_that_are_stopped(slurm, tmp_path):
         check=True,
     )
 
-    def workers():
-        """The process ids of those that have trained an epoch; read only, as the tables may be being created."""
-        try:
-            with open_read_only(url) as storage:
-                records = TrialStore(load_study(storage, "smoke-digits")).records()
-        except (ConfigError, optuna.exceptions.StorageInternalError):
-            return set()
-        return {int(each.worker.rpartition(":")[2]) for each in records if each.state == State.RUNNING and each.curve}
-
-    wait_until(lambda: len(workers()) == 2)
-    first, second = workers()
+    wait_until(lambda: len(training(url)) == 2)
+    first, second = training(url)
     os.kill(first, signal.SIGTERM)
     os.kill(second, signal.SIGKILL)
 
@@ -234,13 +236,41 @@ def test_ray_actors_share_a_study(tmp_path):
     assert states(url) == ["complete"] * 2
 
 
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="Ray is not installed")
+def test_ray_restarts_an_actor_that_dies(tmp_path):
+    """As when its node dies, its process and the worker in it are killed; another actor goes on with the trial."""
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    given = [*QUICK, f"storage.url={url}", "storage.heartbeat_s=1", "storage.grace_s=3", "space.train.epochs=60"]
+    command = [sys.executable, RECIPES / "ray_actors.py", "2", *given, "n_trials=3", f"checkpoints={tmp_path}"]
+
+    def workers():
+        """The process ids of all, also of those that start or have nothing to do."""
+        return {number for number, line in command_lines() if b"search.run\0" in line and url.encode() in line}
+
+    process = subprocess.Popen(command, env=environment(), cwd=tmp_path)
+    try:
+        wait_until(lambda: len(training(url)) == 2, process, seconds=600)
+        known, killed = workers(), min(training(url))
+        actor = int(Path(f"/proc/{killed}/stat").read_text().rpartition(")")[2].split()[1])
+        assert b"ray::" in dict(command_lines())[actor]
+        for number in (actor, killed):
+            os.kill(number, signal.SIGKILL)
+        wait_until(lambda: workers() - known, process, seconds=600)
+        assert process.wait(600) == 0
+    finally:
+        process.terminate()
+        process.wait()
+    assert states(url) == ["complete"] * 3
+    assert [trial.state.name for trial in trials(url)].count("FAIL") == 1
+
+
 def command_lines():
-    """Of all processes of this machine."""
+    """The ids and command lines of all processes of this machine."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            yield path.read_bytes()
-        except OSError:  # it has ended
-            continue
+        with contextlib.suppress(OSError):  # it has ended
+            yield int(path.parent.name), path.read_bytes()
 
 
 @pytest.mark.server
@@ -281,7 +311,7 @@ def test_two_containers_of_kubernetes_share_a_study(emptied_postgresql, tmp_path
     ]
     seen = set()
     while any(worker.poll() is None for worker in workers):
-        seen.update(command_lines())
+        seen.update(line for _, line in command_lines())
         time.sleep(0.1)
     assert [worker.returncode for worker in workers] == [0, 0]
     assert any(b"study=recipe" in line for line in seen)
@@ -327,7 +357,7 @@ def test_the_services_of_compose_run(emptied_postgresql, tmp_path):
         worker = start(services()["worker"], ["study=recipe", *quick, "n_trials=1"])
         seen = set()
         while worker.poll() is None:
-            seen.update(command_lines())
+            seen.update(line for _, line in command_lines())
             time.sleep(0.1)
         assert worker.returncode == 0, (tmp_path / "study=recipe.log").read_text()
         assert any(b"study=recipe" in line for line in seen)

@@ -1,9 +1,11 @@
 """A database that fails for a while: transactions are retried, heartbeats go on, and at last the run ends."""
 
 import contextlib
+import ctypes
 import inspect
 import socket
 import sqlite3
+import struct
 import threading
 import time
 
@@ -26,6 +28,7 @@ from search.workers.run import run
 
 # Tests use ask and tell, without the heartbeats of Study.optimize.
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
+SO_ATTACH_FILTER, BPF_RETURN = 26, 6  # of Linux
 SETTINGS = {"n_trials": 3, "budget": None, "patience": None, "min_gain": None, "scale": "auto"}
 
 
@@ -292,11 +295,13 @@ def test_a_locked_sqlite_file_is_waited_for(url, monkeypatch):
 class Proxy:
     """Forwards TCP connections to a server; ``cut`` drops them all and refuses new ones until ``allow``.
 
-    ``passes`` is cleared while the server hangs: it accepts connections and does not answer.
+    ``passes`` is cleared while the server hangs: it accepts connections and does not answer. ``forget`` does to the
+    connections so far what a firewall does to idle ones; new ones are forwarded.
     """
 
     def __init__(self, host, port):
         self.target, self.open, self.sockets, self.passes = (host, port), True, [], threading.Event()
+        self.forgotten = set()
         self.passes.set()
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port = self.server.getsockname()[1]
@@ -320,7 +325,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self.passes.wait()
-                target.sendall(data)
+                if source not in self.forgotten:
+                    target.sendall(data)
         for each in (source, target):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -336,11 +342,25 @@ class Proxy:
     def allow(self):
         self.open = True
 
+    def forget(self, *, acknowledged):
+        """Drop in silence what clients send; unless ``acknowledged``, their kernel notices that nothing arrives."""
+        clients = self.sockets[::2]
+        self.forgotten.update(clients)
+        for client in () if acknowledged else clients:
+            drop_packets(client)
+
+
+def drop_packets(link):
+    """Let the kernel drop all packets that arrive at a socket, by a filter of one instruction: to take no byte."""
+    instruction = ctypes.create_string_buffer(struct.pack("HBBI", BPF_RETURN, 0, 0, 0))
+    link.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(instruction)))
+
 
 @pytest.fixture
 def proxied(postgresql, monkeypatch):
     """A proxy of the PostgreSQL server, and a study that is reached through it."""
     monkeypatch.setitem(LIBPQ, "connect_timeout", 2)
+    monkeypatch.setitem(LIBPQ, "tcp_user_timeout", 1000)
     engine = sqlalchemy.create_engine(postgresql)
     with engine.connect() as connection:
         info = connection.connection.driver_connection.info

@@ -9,15 +9,12 @@ import sys
 from pathlib import Path
 
 import chaos
-import optuna
 import pytest
-from test_recipes import QUICK, environment, wait_until
+from test_recipes import QUICK, environment, training, wait_until
 
-from search.study.records import State
 from search.study.requeue import fail_stale
 from search.study.storage import close_storage, load_study, open_read_only, open_storage
 from search.study.store import TrialStore
-from spaces.dimensions import ConfigError
 
 NAME = "stopped"
 pytestmark = [
@@ -34,16 +31,6 @@ def state_of(number):
     return ""
 
 
-def training(url):
-    """The process ids of the workers that have trained an epoch."""
-    try:
-        with open_read_only(url) as storage:
-            records = TrialStore(load_study(storage, NAME)).records()
-    except (ConfigError, optuna.exceptions.StorageInternalError):  # the tables may be being created
-        return set()
-    return {int(each.worker.rpartition(":")[2]) for each in records if each.state == State.RUNNING and each.curve}
-
-
 @pytest.fixture
 def run(tmp_path):
     """A run of two workers that train, the process id of the second one, and the URL of the study."""
@@ -58,8 +45,8 @@ def run(tmp_path):
         text=True,
     )
     try:
-        wait_until(lambda: len(training(url)) == 2, process, seconds=600)
-        (further,) = training(url) - {process.pid}
+        wait_until(lambda: len(training(url, NAME)) == 2, process, seconds=600)
+        (further,) = training(url, NAME) - {process.pid}
         yield process, further, url
     finally:
         process.kill()
@@ -107,7 +94,7 @@ def test_a_second_signal_ends_a_run_that_waits_for_its_workers(run):
     stop(further, url)
     try:
         process.send_signal(signal.SIGINT)
-        wait_until(lambda: process.pid not in training(url), seconds=120)  # it has requeued its own trial
+        wait_until(lambda: process.pid not in training(url, NAME), seconds=120)  # it has requeued its own trial
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=120)
         assert state_of(further) == "T", "the run has waited for it, and killed it"

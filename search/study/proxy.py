@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import grpc
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import GrpcStorageProxy
+from optuna.storages._grpc.auto_generated.api_pb2_grpc import StorageServiceStub
 from optuna.storages._grpc.client import GrpcClientCache
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import TrialState
@@ -26,6 +27,11 @@ PORT = 13000
 SCHEME = "grpc://"
 START_S = 10.0  # in which the server must answer first
 CALL_S = 60.0  # after which a call has failed: the server, or its database, hangs
+CHANNEL = {  # ms; a connection that the network has dropped would otherwise be used for a quarter of an hour
+    "grpc.keepalive_time_ms": 30_000,
+    "grpc.keepalive_timeout_ms": 10_000,  # also for what the kernel has sent and nobody acknowledges
+    "grpc.max_receive_message_length": -1,  # as Optuna's own
+}
 HEARTBEAT = "heartbeat"  # user attribute of a running trial: the number of its heartbeats
 TRANSIENT = {  # codes of calls that may succeed later; the database of the server fails with UNKNOWN
     grpc.StatusCode.CANCELLED,
@@ -78,8 +84,9 @@ class ProxyStorage(Retrying, GrpcStorageProxy, BaseHeartbeat):
             ) from None
 
     def _setup(self) -> None:
-        super()._setup()
-        limited: Any = _WithTimeLimit(self._stub)
+        self._channel = grpc.insecure_channel(f"{self._host}:{self._port}", options=list(CHANNEL.items()))
+        stub: Any = StorageServiceStub
+        limited: Any = _WithTimeLimit(stub(self._channel))
         self._stub, self._cache = limited, GrpcClientCache(limited)
 
     def is_transient(self, error: Exception) -> bool:
