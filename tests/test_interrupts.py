@@ -122,9 +122,9 @@ def test_a_signal_at_any_moment_of_a_statement_ends_the_run(url):
         while time.monotonic() < until:
             study.set_user_attr("number", number)
 
-    for number in range(40):
+    for number in range(100):
         timer = threading.Timer(draw.uniform(0.001, 0.02), interrupt)
         with signals_as_exceptions(), pytest.raises(Stopped):
             write(number)
         timer.join()
-    assert study.user_attrs["number"] == 39
+    assert study.user_attrs["number"] == 99
