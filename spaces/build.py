@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -99,9 +98,8 @@ def invalid_corners(space: Space, task: Task) -> list[str]:
                 found[f"model: too large for any machine: {error}"] = None
         return tried[part]
 
-    # Texts are encoded for the largest length and cut to the others.
     # Each construction is called at once, within the iteration that defines it.
-    for corner in sorted(space.corners(), key=_input_length, reverse=True):
+    for corner in space.corners():
         given, model = key(corner.get("input") or {}), key(corner["model"])
         fitted = attempt(f"input {given}", lambda: task_of(corner, task), "cpu")  # noqa: B023
         if not fitted or not attempt(f"sizes {given} {model}", lambda: _check_model(corner, fitted)):  # noqa: B023
@@ -117,11 +115,6 @@ def invalid_corners(space: Space, task: Task) -> list[str]:
         if None not in fitting.values():
             attempt(f"model {given} {model}", lambda: _small(_model(corner, fitted, lambda *which: fitting[which])))  # noqa: B023
     return list(found) or _failures(space, task)
-
-
-def _input_length(corner: Architecture) -> float:
-    length = input_settings(corner)[0].get("length")
-    return float(length) if isinstance(length, int | float) else math.inf  # that of the task, which is loaded already
 
 
 def _small(network: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Small random checkpoints of BERT and GPT-2, as ``transformers`` writes them."""
+"""Small random checkpoints of BERT, GPT-2 and Llama, as ``transformers`` writes them."""
 
 import atexit
 import json
@@ -135,5 +135,33 @@ def write_gpt2(folder, *, positions=POSITIONS, config=None, drop=(), change=None
     tensors = {name: torch.randn(*shape, generator=generator) / 3 for name, shape in shapes.items()}
     kept = {f"transformer.{name}": each for name, each in (tensors | (change or {})).items() if name not in drop}
     save_file(kept, folder / "model.safetensors")
+    write_byte_tokenizer(folder / "tokenizer.json")
+    return folder
+
+
+def write_llama(folder, *, positions=POSITIONS, config=None):
+    """A checkpoint of the shape of Llama 3, with more rows than tokens; see :func:`write_checkpoint`."""
+    folder.mkdir(parents=True)
+    settings = {
+        "model_type": "llama",
+        "num_hidden_layers": LAYERS,
+        "hidden_size": WIDTH,
+        "num_attention_heads": HEADS,
+        "intermediate_size": HIDDEN,
+        "hidden_act": "silu",
+        "max_position_embeddings": positions,
+        "rope_theta": 5e5,
+        "vocab_size": 260,
+    } | (config or {})
+    (folder / "config.json").write_text(json.dumps(settings))
+    shapes = {"model.embed_tokens": (260, WIDTH), "model.norm": (WIDTH,), "lm_head": (260, WIDTH)}
+    for layer in range(LAYERS):
+        parts = {f"self_attn.{name}_proj": (WIDTH, WIDTH) for name in "qkvo"}
+        parts |= {"mlp.up_proj": (HIDDEN, WIDTH), "mlp.gate_proj": (HIDDEN, WIDTH), "mlp.down_proj": (WIDTH, HIDDEN)}
+        parts |= {"input_layernorm": (WIDTH,), "post_attention_layernorm": (WIDTH,)}
+        shapes |= {f"model.layers.{layer}.{name}": shape for name, shape in parts.items()}
+    generator = torch.Generator().manual_seed(0)
+    tensors = {f"{name}.weight": torch.randn(*shape, generator=generator) / 3 for name, shape in shapes.items()}
+    save_file(tensors, folder / "model.safetensors")
     write_byte_tokenizer(folder / "tokenizer.json")
     return folder

@@ -1,11 +1,7 @@
-import functools
 import os
 import shutil
 import sys
-import threading
 import time
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -71,11 +67,7 @@ def mlflow_tables(tmp_path_factory):
     if client is None:  # no test that was collected has imported it
         yield
         return
-    folder = tmp_path_factory.getbasetemp()
-    create, made = (
-        client.create_database,
-        (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "made.db",
-    )
+    create, made = client.create_database, tmp_path_factory.mktemp("mlflow") / "made.db"
 
     def copied(file, fill):
         if fill.__module__ == client.__name__:
@@ -86,56 +78,6 @@ def mlflow_tables(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(client, "create_database", copied)
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def optuna_tables(tmp_path_factory):
-    """Databases of Optuna are copies of one too, whose tables take a tenth of a second or more."""
-    storage = sys.modules.get("search.study.storage")
-    if storage is None:
-        yield
-        return
-    opened, made = storage.open_database, tmp_path_factory.mktemp("optuna") / "made.db"
-
-    def copied(url, create, **more):
-        database = storage.parse(url).database if url.startswith("sqlite:///") else None
-        if database and Path(database).parent.is_dir() and not Path(database).exists():
-            if not made.exists():
-                storage.close_storage(opened(f"sqlite:///{made}", create))
-            copy = f"{database}.{threading.get_ident()}"
-            with suppress(OSError):  # such as no permission, which Optuna's own attempt will tell
-                shutil.copy(made, copy)
-                os.link(copy, database)  # not over a file that another worker has created meanwhile
-            Path(copy).unlink(missing_ok=True)
-        return opened(url, create, **more)
-
-    from optuna.storages._rdb.storage import _VersionManager
-
-    latest, heads = _VersionManager.get_head_version, []
-
-    def head(manager):
-        if not heads:  # each time it would import ten migrations
-            heads.append(latest(manager))
-        return heads[0]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage, "open_database", copied)
-        patch.setattr(_VersionManager, "get_head_version", head)
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def onnx_operators():
-    """ONNX operators are looked up once instead of for each program, which takes a second."""
-    if "search.programs.program" not in sys.modules:  # no test that was collected has imported it
-        yield
-        return
-    from torch.onnx._internal.exporter import _registration
-
-    with pytest.MonkeyPatch.context() as patch:
-        registry = _registration.ONNXRegistry
-        patch.setattr(registry, "from_torchlib", staticmethod(functools.cache(registry.from_torchlib)))
         yield
 
 

@@ -285,7 +285,7 @@ def test_probe_returns_the_error_or_the_peak_memory_of_a_pass():
 def test_the_memory_of_large_data_is_measured_on_stored_examples(data, monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path))  # restored after the command has set it
     monkeypatch.setattr("spaces.tasks.images.LARGE", 1)
-    monkeypatch.setattr("spaces.tasks.sources.encodings.LARGE", 1)
+    monkeypatch.setattr("spaces.tasks.sources.labelled_texts.LARGE", 1)
     assert memory.main([data, "--count", "200"]) == 0
     found = re.fullmatch(rf"200 {data}, 5 training batches: peak memory (\d\.\d\d) GiB\n", capsys.readouterr().out)
     assert float(found[1]) > 0

@@ -316,16 +316,6 @@ def test_a_model_as_good_as_the_best_baseline_is_enough(accuracy, loses):
     assert describe_defeat([COMPLETE], [], OBJECTIVES) == describe_defeat([], [baseline], OBJECTIVES) == ""
 
 
-def test_a_checkpoint_is_advised_where_none_was_the_beginning():
-    baseline = BaselineResult("x", {"accuracy": 0.95}, {"accuracy": 1.0}, latency_ms=1.0, fit_s=0.0)
-    model = {**ARCHITECTURE["model"], "checkpoint": "minilm"}
-    pretrained = replace(COMPLETE, architecture={**ARCHITECTURE, "model": model})
-    assert "a trained checkpoint (+space=pretrained)." in describe_defeat([COMPLETE], [baseline], OBJECTIVES)
-    described = describe_defeat([pretrained], [baseline], OBJECTIVES)
-    assert described.endswith("or another checkpoint (space.model.checkpoint=...).")
-    assert "+space" not in described
-
-
 def test_baselines_and_chance_are_described_in_one_line():
     baseline = BaselineResult("x", {"accuracy": 0.75}, {"accuracy": 1.0}, latency_ms=1.0, fit_s=0.0)
     described = describe_baselines([baseline], OBJECTIVES)

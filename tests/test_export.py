@@ -17,11 +17,10 @@ from text_tables import write_table
 from tiny_task import FirstToken, close_opened, run_trials, tiny_search, tiny_study
 
 from search.export.__main__ import main
-from search.export.folder import FORMATS, new_folder
+from search.export.folder import new_folder
 from search.export.rebuild import load_network
 from search.programs.inference import load
 from search.programs.interface import check_exportable
-from search.programs.program import ExportError
 from search.study.confirmations import Repetition, write_repetition
 from search.training.evaluation import evaluate_split
 from spaces.batch import Batch
@@ -119,24 +118,6 @@ def test_the_folder_has_everything_and_the_network_is_rebuilt_from_it(exported, 
     assert "python -m search.export tiny --cheapest" in card
     margin = 12.7062 * 0.1  # of two values 0.5 and 0.7, by Student's t with one degree of freedom
     assert f"accuracy 0.6000 ±{margin:.4f} on validation and 0.6000 ±0.0000 on test" in card
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("written", [[], ["torch"]])
-def test_the_command_fails_only_if_no_program_could_be_written(folder, tmp_path, monkeypatch, capsys, written):
-    def fails(*_):
-        raise ExportError("an operation is unknown")
-
-    writers = {runtime: write if runtime in written else fails for runtime, write in FORMATS.items()}
-    monkeypatch.setattr("search.export.folder.FORMATS", writers)
-    storage = f"sqlite:///{folder / DATABASE}"
-    code = main(["tiny", "--cheapest", "--to", str(tmp_path / "model"), "--storage", storage])
-    out, error = capsys.readouterr()
-    assert "model.onnx in onnxruntime: not possible: an operation is unknown" in out
-    assert code == (not written)
-    assert ("has the model and its card" in out) == bool(written)
-    assert ("no program could be written" in error) == (not written)
-    assert load_network(tmp_path / "model") is not None
 
 
 def test_a_folder_appears_as_a_whole_or_not_at_all(tmp_path):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from checkpoints import write_gpt2, write_llama
 from exported import export_network
 
 from search.export.rebuild import SpecAlone, network_of
@@ -13,6 +14,7 @@ from search.programs.inference import load, main
 from search.programs.program import ExportError
 from search.programs.step import check_step, write_steps
 from search.training.evaluation import evaluate_split
+from spaces.build import build
 from spaces.spec import TaskSpec
 from spaces.tasks import Batch
 from spaces.tasks.text import Text
@@ -93,18 +95,56 @@ def test_a_text_within_the_length_is_continued_token_by_token(exported, runtime)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mechanism", ["linear", "gated", "delta", "performer"])
-def test_states_that_begin_at_0_have_step_programs_also_with_ngrams(mechanism, tmp_path):
-    setting, steps = {}, ["torch", "onnxruntime"]
-    if mechanism == "performer":  # a largest logit begins at minus infinity
-        setting, steps = {"features": 4}, []
+@pytest.mark.parametrize(
+    ("mechanism", "setting", "keys", "steps"),
+    [
+        ("softmax", {"rope": True}, 1, ["torch", "onnxruntime"]),
+        ("linear", {}, 1, ["torch", "onnxruntime"]),
+        ("gated", {}, 1, ["torch", "onnxruntime"]),
+        ("delta", {}, 1, ["torch", "onnxruntime"]),
+        (
+            "performer",
+            {"features": 4},
+            100,
+            ["torch", "onnxruntime"],
+        ),  # all below e^-100, and a largest one begins at minus infinity
+        ("longformer", {"window": 2}, 1, []),  # the cache stops growing
+        ("topk", {"k": 3}, 1, []),
+    ],
+)
+def test_caches_have_step_programs_also_with_ngrams(mechanism, setting, keys, steps, tmp_path):
     target = f"spaces.attention.{mechanism}.{mechanism.capitalize()}Attention"
     model = {**ARCHITECTURE["model"], "ngrams": 3, "buckets": 7}
     architecture = {"model": model, "pattern": [mechanism], "attention": {mechanism: {"_target_": target, **setting}}}
     spec = TaskSpec(length=9, classes=11, per_token=True, vocabulary=11, causal=True)
     network = network_of({**architecture, "train": {}}, SpecAlone(spec))
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            weight.mul_(keys if ".key." in name else 1)
     assert write_steps(network, tmp_path)[0] == steps
     assert len(list(tmp_path.iterdir())) == len(steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_checkpoints_have_step_programs_that_give_the_logits_of_the_whole_text(kind, tmp_path):
+    write = write_llama if kind == "llama" else write_gpt2
+    model = {
+        "_target_": "spaces.models.pretrained_decoder.PretrainedDecoder",
+        "checkpoint": str(write(tmp_path / "checkpoint")),
+        **{"depth": 3, "width": 12, "heads": 2},
+    }
+    attention = {
+        "softmax": {"_target_": "spaces.attention.softmax.SoftmaxAttention", "rope": kind == "llama"},
+        "linear": {"_target_": "spaces.attention.linear.LinearAttention"},
+        "none": {"_target_": "spaces.models.block.NoAttention"},
+    }
+    spec = TaskSpec(length=12, classes=258, per_token=True, vocabulary=258, causal=True)
+    architecture = {"model": model, "pattern": [*attention], "attention": attention, "train": {}}
+    network = build(architecture, SpecAlone(spec)).eval()
+    runtimes, shapes = write_steps(network, tmp_path)
+    assert runtimes == ["torch", "onnxruntime"]
+    assert [check_step(network, tmp_path, runtime, shapes) < 1e-4 for runtime in runtimes] == [True, True]
 
 
 @pytest.mark.slow

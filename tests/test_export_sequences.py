@@ -27,7 +27,8 @@ TRANSLATOR = {
 COPIES = {**TRANSLATOR, "model": {**TRANSLATOR["model"], "copies": True, "tied": True}}
 RECOGNISER = Asr(length=80, train=16, validation=4, test=6)
 EXPORTS = {
-    "bpe": (TRANSLATOR, lambda: Translation(**PAIRS, tokens="bpe", vocabulary=300)),
+    "words": (TRANSLATOR, lambda: Translation(**PAIRS)),
+    "bpe": (COPIES, lambda: Translation(**PAIRS, tokens="bpe", vocabulary=300)),
     "neighbours": ({**COPIES, "input": {"neighbours": 2}}, lambda: Translation(**PAIRS)),
     "frames": (SOFTMAX, lambda: RECOGNISER),
 }

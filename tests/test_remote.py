@@ -6,6 +6,7 @@ from dataclasses import replace
 import fsspec
 import pytest
 import torch
+from moto.server import ThreadedMotoServer
 from test_worker import PausesOnce
 from tiny_task import run_trials, tiny_search, tiny_study
 
@@ -20,8 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed
 @pytest.fixture(scope="module")
 def s3():
     """The URL of a bucket of a local server."""
-    from moto.server import ThreadedMotoServer  # seconds, which other processes with this file are spared
-
     settings = {
         "AWS_ACCESS_KEY_ID": "me",
         "AWS_SECRET_ACCESS_KEY": "hunter2",

@@ -164,21 +164,6 @@ def test_a_quantized_program_may_differ_but_has_finite_logits(tmp_path, monkeypa
             assert exporter.write_int8(tmp_path / "program").error == 8.0
 
 
-def test_what_cannot_be_exported_is_tried_once_for_all_formats(tmp_path, monkeypatch):
-    tried = []
-
-    def fail(network, interface, free):
-        tried.append(free)
-        raise ValueError("no graph")
-
-    monkeypatch.setattr(program, "_exported", fail)
-    exporter = Exporter(nn.Linear(2, 3), Interface(4, 1, True, None, 2))
-    for write in (exporter.write_torch, exporter.write_onnx, exporter.write_openvino):
-        with pytest.raises(ExportError, match="no graph"):
-            write(tmp_path / "program")
-    assert tried == [("batch", "length"), ("batch",)]
-
-
 @pytest.mark.slow
 def test_the_accuracy_of_a_quantized_trial_is_what_onnxruntime_itself_predicts(tmp_path):
     record = trained(tmp_path)

@@ -217,8 +217,8 @@ def test_large_splits_are_stored_and_give_the_same_batches(
     monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path / "cache"))
     in_memory = Table(file=str(path), text="review", label="stars", **settings)
     batches = {split: list(in_memory.batches(split, 5, shuffle=3)) for split in SPLITS}
-    monkeypatch.setattr("spaces.tasks.sources.encodings.LARGE", 1)
-    monkeypatch.setattr("spaces.tasks.sources.encodings.CHUNK", 7)
+    monkeypatch.setattr("spaces.tasks.sources.labelled_texts.LARGE", 1)
+    monkeypatch.setattr("spaces.tasks.sources.labelled_texts.CHUNK", 7)
     for _ in range(2):  # stored, and found
         stored = Table(file=str(path), text="review", label="stars", **settings)
         assert stored.spec == in_memory.spec

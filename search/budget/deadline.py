@@ -16,11 +16,8 @@ OUT_OF_TIME = "the time budget is used up"  # the reason of a trial that is paus
 MAX_NAMED = 3  # activities that a message names
 
 
-class OutOfTimeError(BaseException):
-    """The time budget is used up before the first trial; the message says by what.
-
-    Like ``KeyboardInterrupt`` it may be raised anywhere, and is no failure of what it ends.
-    """
+class OutOfTimeError(RuntimeError):
+    """The time budget is used up before the first trial; the message says by what."""
 
 
 class Deadline:
@@ -71,17 +68,14 @@ class Deadline:
         return self.left_s() <= 0
 
     def check(self) -> None:
-        """Raise :meth:`out_of_time` if the run should have ended; for what comes before the first trial."""
-        if self.total_left_s() <= 0:
-            raise self.out_of_time()
-
-    def out_of_time(self) -> OutOfTimeError:
-        """The error that names the longest activities so far."""
+        """Raise :class:`OutOfTimeError` if the run should have ended; for what comes before the first trial."""
+        if self.total_left_s() > 0:
+            return
         self.stopwatch.phase("")
         longest = sorted(self.stopwatch.seconds.items(), key=lambda item: -item[1])[:MAX_NAMED]
         parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in longest)
         used = f"The {self.budget_s:.0f} s of the time budget were used up before the first trial, after"
-        return OutOfTimeError(f"{used} {self.elapsed_s():.0f} s: {parts}. Give more time (budget=...).")
+        raise OutOfTimeError(f"{used} {self.elapsed_s():.0f} s: {parts}. Give more time (budget=...).")
 
 
 @dataclass(frozen=True)

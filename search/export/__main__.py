@@ -39,11 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(given)
     try:
         _check_packages()
-        return _export(asked, hide_passwords(shlex.join(["python", "-m", "search.export", *given])))
+        _export(asked, hide_passwords(shlex.join(["python", "-m", "search.export", *given])))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except ConfigError as error:
         return refuse(hide_passwords(str(error)))
+    return 0
 
 
 def _check_packages() -> None:
@@ -53,8 +54,7 @@ def _check_packages() -> None:
         raise ConfigError(f"{', '.join(missing)} not installed: pip install 'paretoformer[export]'")
 
 
-def _export(asked: argparse.Namespace, command: str) -> int:
-    """Export as asked; returns the exit code."""
+def _export(asked: argparse.Namespace, command: str) -> None:
     import json
 
     import optuna
@@ -107,19 +107,12 @@ def _export(asked: argparse.Namespace, command: str) -> int:
                 _print(f"{program}: not possible: {result.problem}")
             else:
                 _print(f"{program}: free {' and '.join(result.free)}, largest error {result.error:.1e}")
-    if without := [part for part, results in found.items() if all(each.problem for each in results[1:])]:
-        of_tasks = f" for {', '.join(without)}" if task.subtasks else ""
-        unregistered = "; nothing was registered" if asked.register is not None else ""
-        message = f"no program could be written{of_tasks}, see above{unregistered}. {asked.to} has the network, which"
-        print(f"{message} search.export.rebuild loads, and its card, README.md.", file=sys.stderr)  # noqa: T201
-        return 1
     if task.subtasks:
         _print(f"{asked.to} has a folder for each task with its programs and its card, README.md.")
     else:
         _print(f"{asked.to} has the model and its card, README.md.")
     if asked.register is not None:
         _register(asked, member.number)
-    return 0
 
 
 def _register(asked: argparse.Namespace, trial: int) -> None:

@@ -43,7 +43,8 @@ class TensorNetwork(nn.Module):
 
     def forward(self, inputs: Tensor, padding: Tensor | None = None, decoder_input_ids: Tensor | None = None) -> Tensor:
         """The logits."""
-        return self.network(_batch(inputs, padding, decoder_input_ids))
+        logits: Tensor = self.network(_batch(inputs, padding, decoder_input_ids))
+        return logits
 
 
 def _batch(inputs: Tensor, padding: Tensor | None = None, decoder_input_ids: Tensor | None = None) -> Batch:
@@ -82,7 +83,7 @@ class Exporter:
 
     def __init__(self, network: nn.Module, interface: Interface) -> None:
         self.network, self.interface = network, interface
-        self._graphs: dict[Free, torch.export.ExportedProgram | Exception] = {}  # or why there is none
+        self._graphs: dict[Free, torch.export.ExportedProgram] = {}
         self._onnx_graphs: dict[Free, torch.onnx.ONNXProgram] = {}
 
     def write_torch(self, path: Path) -> Program:
@@ -118,7 +119,8 @@ class Exporter:
     ) -> Program:
         problem, interface = "", self.interface
         attempts: list[Free] = [("batch", "length"), ("batch",)]
-        if not (interface.padded or interface.language_model) or interface.length <= interface.least:  # of one length
+        of_one_length = not (interface.padded or interface.language_model)
+        if of_one_length or interface.length <= interface.least:
             del attempts[0]
         for free in attempts:
             try:
@@ -132,13 +134,8 @@ class Exporter:
 
     def _graph(self, free: Free) -> torch.export.ExportedProgram:
         if free not in self._graphs:
-            try:
-                self._graphs[free] = _exported(self.network, self.interface, free)
-            except Exception as failure:  # for each format it would take seconds again
-                self._graphs[free] = failure
-        if isinstance(graph := self._graphs[free], Exception):
-            raise graph
-        return graph
+            self._graphs[free] = _exported(self.network, self.interface, free)
+        return self._graphs[free]
 
     def _save_torch(self, free: Free, path: Path) -> None:
         torch.export.save(self._graph(free), path)
@@ -190,10 +187,11 @@ def _checked(
 def _exported(network: nn.Module, interface: Interface, free: Free) -> torch.export.ExportedProgram:
     batch = torch.export.Dim.DYNAMIC
     length: Any = None
+    size = interface.length
     if "length" in free:
         positions = torch.export.Dim("length", min=2, max=interface.length // interface.multiple)
         length = interface.multiple * positions if interface.multiple > 1 else positions
-    feed = interface.random_feed(3, interface.length, np.random.default_rng(0))
+    feed = interface.random_feed(3, size, np.random.default_rng(0))
     every = {0: batch, 1: length} if length is not None else {0: batch}
     shapes = {name: {0: batch} if name == "decoder_input_ids" else every for name in feed}
     arguments = {name: torch.from_numpy(array) for name, array in feed.items()}

@@ -1,8 +1,9 @@
 """Programs of one step of a language model: from the tokens so far, and a cache of earlier ones, to the next logits.
 
 A step program takes ``inputs``, the ids so far ``(1, n)``, of which it reads the latest, and the state: the tensors of
-a cache of the first ``n - 1`` tokens, float32. It returns logits ``(1, classes)`` and the next state. What a cache
-holds depends on the mechanisms (:mod:`spaces.attention`): keys and values of all tokens, or a state of a fixed size.
+a cache of the first ``n - 1`` tokens, float32, before the first token 0. It returns logits ``(1, classes)`` and the
+next state. What a cache holds depends on the mechanisms (:mod:`spaces.attention`): keys and values of all tokens, or a
+state of a fixed size.
 """
 
 from __future__ import annotations
@@ -19,27 +20,42 @@ from search.programs.sessions import STEPS
 from spaces.attention import DecodeCache
 from spaces.batch import Batch
 from spaces.models.decoder import Decoder, DecoderCache
+from spaces.models.pretrained_decoder import PretrainedCache, PretrainedDecoder
 from spaces.models.trunk import TrunkCache
 
 SEEN = 4  # tokens in the cache of the example that is traced
 CHECKED = 256  # tokens at most
+Stepped = Decoder | PretrainedDecoder
 
 
 class TensorStep(nn.Module):
-    """A step of a decoder as a function of tensors instead of a cache."""
+    """A step of a language model as a function of tensors instead of a cache."""
 
-    def __init__(self, network: Decoder) -> None:
+    def __init__(self, network: Stepped) -> None:
         super().__init__()
         self.network = network
-        self.counts = [len(block.tensors) for block in network.init_cache(1).trunk.blocks]
+        cache = network.init_cache(1)
+        self.counts = [len(block.tensors) for block in _blocks(cache)]
+        # Where a state begins with other values than 0, such as minus infinity for a maximum.
+        self.starts = [tensor if tensor.numel() and tensor.any() else None for tensor in _state(cache)]
 
     def forward(self, inputs: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """The logits and the next state."""
-        network, position, (context, *tensors) = self.network, inputs.shape[1] - 1, state
+        network, position = self.network, inputs.shape[1] - 1
+        is_first = torch.ones_like(inputs).sum() == 1
+        tensors = [
+            given if start is None else torch.where(is_first, start, given)
+            for given, start in zip(state, self.starts, strict=True)
+        ]
+        context = tensors.pop(0) if isinstance(network, Decoder) else None
         blocks = []
         for count in self.counts:
             blocks.append(DecodeCache(position, tuple(tensors[:count])))
             del tensors[:count]
+        if isinstance(network, PretrainedDecoder):
+            logits, latest = network.decode_step(inputs[:, -1], PretrainedCache(position, tuple(blocks)))
+            return logits, *_state(latest)
+        assert context is not None
         # As in the embedding, the ids before the first one are the one after the vocabulary.
         filled = F.pad(inputs, (network.ngrams - 1, 0), value=network.head.out_features)
         cache = DecoderCache(filled[:, -network.ngrams : -1], TrunkCache(position, context, tuple(blocks)))
@@ -54,11 +70,11 @@ def write_steps(network: nn.Module, folder: Path) -> tuple[list[str], list[list[
         The run-times of the programs, none if the network does not decode token by token or if its cache cannot be that
         of a program, and the shapes of the state before the first token, which is 0.
     """
-    if not isinstance(network, Decoder):
+    if not isinstance(network, Stepped):
         return [], []
     try:
         example, grows, shapes = _example(network)
-        length = network.trunk.blocks[0].mechanism.length
+        length = network.blocks[0].mechanism.length
         past = torch.export.Dim("past", min=0, max=length - 1)
         dynamic = {"inputs": {1: past + 1}, "state": tuple({} if axis is None else {axis: past} for axis in grows)}
         with quiet(), torch.no_grad():
@@ -78,7 +94,7 @@ def write_steps(network: nn.Module, folder: Path) -> tuple[list[str], list[list[
     return found, shapes
 
 
-def _example(network: Decoder) -> tuple[tuple[Tensor, ...], list[int | None], list[list[int]]]:
+def _example(network: Stepped) -> tuple[tuple[Tensor, ...], list[int | None], list[list[int]]]:
     """Inputs of a step, the dimension of each tensor of the state that grows with the tokens, the shapes at first."""
     ids = torch.arange(SEEN + 2)[None] % network.head.out_features
     with torch.no_grad():
@@ -90,15 +106,20 @@ def _example(network: Decoder) -> tuple[tuple[Tensor, ...], list[int | None], li
     for tensors in zip(first, seen, later, strict=True):
         sizes = list(zip(*(tensor.shape for tensor in tensors), strict=True))
         varied = [axis for axis, of_axis in enumerate(sizes) if len(set(of_axis)) > 1]
-        if tensors[0].any() or (varied and [sizes[axis] for axis in varied] != [(0, SEEN, SEEN + 2)]):
-            raise ExportError("the cache does not grow by a token a step, from nothing or from zeros")
+        if varied and [sizes[axis] for axis in varied] != [(0, SEEN, SEEN + 2)]:
+            raise ExportError("the cache does not grow by a token a step, from nothing")
         grows.append(varied[0] if varied else None)
     return (ids[:, : SEEN + 1], *seen), grows, [list(tensor.shape) for tensor in first]
 
 
-def _state(cache: DecoderCache) -> tuple[Tensor, ...]:
+def _blocks(cache: DecoderCache | PretrainedCache) -> tuple[DecodeCache, ...]:
+    return cache.blocks if isinstance(cache, PretrainedCache) else cache.trunk.blocks
+
+
+def _state(cache: DecoderCache | PretrainedCache) -> tuple[Tensor, ...]:
     """The tensors of a cache that depend on earlier tokens' features."""
-    return cache.trunk.context, *(tensor for block in cache.trunk.blocks for tensor in block.tensors)
+    context = () if isinstance(cache, PretrainedCache) else (cache.trunk.context,)
+    return *context, *(tensor for block in _blocks(cache) for tensor in block.tensors)
 
 
 def _write(graph: torch.export.ExportedProgram, path: Path, tensors: int) -> None:
@@ -118,10 +139,10 @@ def check_step(network: nn.Module, folder: Path, runtime: str, shapes: list[list
     Raises:
         ExportError: it is larger than ``TOLERANCE`` of the largest logit.
     """
-    assert isinstance(network, Decoder)
+    assert isinstance(network, Stepped)
     file, open_step = STEPS[runtime]
     step, state = open_step(folder / file, 1), [np.zeros(shape, np.float32) for shape in shapes]
-    length = min(CHECKED, network.trunk.blocks[0].mechanism.length)
+    length = min(CHECKED, network.blocks[0].mechanism.length)
     ids = np.random.default_rng(1).integers(network.head.out_features, size=(1, length))
     inputs = torch.from_numpy(ids)
     with torch.no_grad():

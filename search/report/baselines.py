@@ -33,10 +33,8 @@ def describe_defeat(members: Sequence[Record], baselines: Sequence[BaselineResul
     metric, model = best.metrics[objectives.metric], min(found, key=objectives.loss)
     if objectives.loss(model) <= objectives.loss(metric):
         return ""
-    remedy = "or, for texts or images, a trained checkpoint (+space=pretrained)"
-    if any("checkpoint" in member.architecture.get("model", {}) for member in members):
-        remedy = "or another checkpoint (space.model.checkpoint=...)"
     return (
         f"No model on the front beats {best.name} ({objectives.metric} {metric:.4f}): the best has {model:.4f}. "
-        f"Try more epochs, larger models, more training data, other tokens {remedy}."
+        "Try more epochs, larger models, more training data, other tokens "
+        "or, for texts, a trained checkpoint (+space=pretrained)."
     )

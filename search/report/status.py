@@ -90,10 +90,6 @@ class StatusLine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the line; may be called twice, and in another thread."""
         if self._shown and self.console.is_terminal:
             self._live.stop()
         elif self._announces:
@@ -101,7 +97,12 @@ class StatusLine:
             self._thread.join()
 
     def phase(self, text: str) -> None:
-        """Show that the next phase before the first trial begins, such as "reading the data"."""
+        """Show that the next phase before the first trial begins, such as "reading the data".
+
+        Raises:
+            OutOfTimeError: the time budget is used up.
+        """
+        self._deadline.check()
         self.text = lambda: text
         self._deadline.stopwatch.phase(_COUNT.split(text)[0])
         if self._announces and self.level == "json":

@@ -17,9 +17,6 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from search.budget.alarm import ending_in_time
-from search.budget.deadline import Deadline, OutOfTimeError
-from search.budget.ends import budget_of
 from search.budget.scale import (
     check_scale,
     has_scales,
@@ -52,9 +49,6 @@ def run_command(arguments: Sequence[str], command: Sequence[str], *, used_s: flo
         return 0 if composed is None else _run_composed(*composed, start, command)
     except ConfigError as error:
         return refuse(error)
-    except OutOfTimeError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 1
     except KeyboardInterrupt:  # run() handles it while trials run
         return 128 + signal.SIGINT
 
@@ -98,22 +92,14 @@ def _run_composed(config: DictConfig, hydra_config: HydraConf, start: float, com
     given: Any = OmegaConf.to_container(OmegaConf.create(hydra_config.overrides.task), resolve=False)
     keep_given_input(config, given)
     chooses = config.scale == AUTO and has_scales(config) and names_own_data(config.task)
-    deadline = Deadline(budget_of(config), used_s=time.monotonic() - start)
-    with ending_in_time(deadline, _exit_at_once):
-        task = _choose_scale(config, deadline) if chooses else None
+    task = _choose_scale(config) if chooses else None
     tree = plain(config)
     tree["study"] = tree["study"] or f"{space}-{task_name}"
     return run(tree, used_s=time.monotonic() - start, task=task, command=command)
 
 
-def _exit_at_once(error: OutOfTimeError) -> None:
-    print(error, file=sys.stderr, flush=True)  # noqa: T201
-    os._exit(1)
-
-
-def _choose_scale(config: DictConfig, deadline: Deadline) -> Task | None:
+def _choose_scale(config: DictConfig) -> Task | None:
     """Set the scale that suits the data; return the task with its data, None if its settings depend on the scale."""
-    deadline.stopwatch.phase("reading the data to choose a scale")
     print("Reading the data to choose a scale", file=sys.stderr)  # noqa: T201
     from search.budget.scale import suitable_scale
     from search.training.device import select_device

@@ -6,24 +6,27 @@ once.
 
 from __future__ import annotations
 
-import os
+import math
+import random
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from search.budget.ends import budget_of, describe_ends, patience_of, planned_trials
+from search.config import parse_duration
 from search.config.schema import validate_config
 from search.workers.processes import WorkerProcesses, worker_count, worker_devices
 from spaces.space import Space
 
 if TYPE_CHECKING:
     from search.budget.deadline import Deadline
+    from search.budget.patience import Patience
     from search.report.status import StatusLine
     from search.study.records import Record
     from spaces.tasks import Task
+
+DEFAULT_TRIALS = 36  # n_trials=auto without budget and patience
 
 
 def run(
@@ -46,51 +49,26 @@ def run(
     Raises:
         ConfigError: the configuration is invalid; nothing has been written.
     """
-    from search.budget.alarm import ending_in_time
     from search.budget.deadline import Deadline, OutOfTimeError
     from search.report.status import StatusLine
 
     start = time.monotonic() - used_s
     validate_config(config)
     space = Space(config["space"])
-    n_trials, initial_params = planned_trials(config, space)
-    deadline = Deadline(budget_of(config), used_s=time.monotonic() - start)
-    with StatusLine(deadline, shown=not further, level=config["output"]) as status, ExitStack() as preparation:
-
-        def out_of_time(error: OutOfTimeError) -> int:
-            if further:  # the first worker of the run has trials
-                return 0
-            print(error, file=sys.stderr, flush=True)  # noqa: T201
-            return 1
-
-        def exit_at_once(error: OutOfTimeError) -> None:
-            status.close()
-            os._exit(out_of_time(error))
-
-        def phase(text: str) -> None:
-            deadline.check()
-            status.phase(text)
-
+    n_trials, initial_params = _trials(config, space)
+    budget_s = math.inf if config["budget"] is None else parse_duration(config["budget"], "budget")
+    deadline = Deadline(budget_s, used_s=time.monotonic() - start)
+    with StatusLine(deadline, shown=not further, level=config["output"]) as status:
         try:
-            preparation.enter_context(ending_in_time(deadline, exit_at_once))
-            phase("importing PyTorch, Lightning, Optuna and MLflow")
+            status.phase("importing PyTorch, Lightning, Optuna and MLflow")
             config = {**config, "workers": worker_count(config)}
             typed = "" if further else shlex.join(["python", "-m", *command])
-            return _search(
-                config,
-                space,
-                n_trials,
-                initial_params,
-                deadline,
-                status,
-                task,
-                typed,
-                phase=phase,
-                prepared=preparation.close,
-                further=further,
-            )
+            return _search(config, space, n_trials, initial_params, deadline, status, task, typed, further=further)
         except OutOfTimeError as error:
-            return out_of_time(error)
+            if further:  # the first worker of the run has trials
+                return 0
+            print(error, file=sys.stderr)  # noqa: T201
+            return 1
         except Exception as error:
             from search.study.retrying import unavailable
 
@@ -98,6 +76,41 @@ def run(
                 raise
             print(f"The run ends: {cause}. The same command continues the study.", file=sys.stderr)  # noqa: T201
             return 1
+
+
+def _trials(config: Mapping[str, Any], space: Space) -> tuple[int | None, Sequence[Mapping[str, Any]]]:
+    """The total of trials, None for no limit, and the parameters of the first ones."""
+    if config["n_trials"] is None:
+        every = list(space.grid())
+        random.Random(config["seed"]).shuffle(every)  # an interrupted run then has a random subset
+        return len(every), every
+    # The smallest architecture of each mechanism is fast to train and is at the cheap end of the front.
+    first = list(space.smallest())
+    if "checkpoint" in space.model:  # the whole network is likely to be at the other end
+        first.insert(0, next(space.smallest(largest=True)))
+    if config["n_trials"] == "auto":
+        limited = any(config[name] is not None for name in ("budget", "patience", "min_gain"))
+        return (None if limited else DEFAULT_TRIALS), first
+    return config["n_trials"], first
+
+
+def _described_budget(config: Mapping[str, Any], n_trials: int | None) -> str:
+    """What ends the run, and the number of workers: ``36 trials, 10min, 2 workers``."""
+    parts = [] if n_trials is None else [f"{n_trials} trials"]
+    parts += [str(config["budget"])] if config["budget"] is not None else []
+    parts += [f"{name}={config[name]}" for name in ("patience", "min_gain") if config[name] is not None]
+    return ", ".join([*parts, *([f"{config['workers']} workers"] if config["workers"] > 1 else [])])
+
+
+def _patience(config: Mapping[str, Any]) -> Patience | None:
+    from search.budget.patience import Patience
+
+    value, min_gain = config["patience"], config["min_gain"]
+    if value is None and min_gain is None:
+        return None
+    trials = value if isinstance(value, int) else None
+    seconds = parse_duration(value, "patience") if isinstance(value, str) else None
+    return Patience(trials, seconds, min_gain)
 
 
 def _search(
@@ -110,14 +123,9 @@ def _search(
     task: Task | None,
     command: str,
     *,
-    phase: Callable[[str], None],
-    prepared: Callable[[], None],
     further: bool,
 ) -> int:
-    """Everything that needs heavy imports; returns the exit code.
-
-    ``phase`` is called with what is done next before the first trial, and ``prepared`` after it.
-    """
+    """Everything that needs heavy imports; returns the exit code."""
     from search.assemble import MEASURING_LARGEST, build_search
     from search.budget.reserve import NEAR_FRONT, closing_s, remeasuring_s
     from search.costs.remeasure import remeasure
@@ -139,11 +147,10 @@ def _search(
         initial_params,
         task=task,
         deadline=deadline,
-        phase=phase,
+        phase=status.phase,
         command=command,
-        budget=describe_ends(config, n_trials),
+        budget=_described_budget(config, n_trials),
     )
-    prepared()
     store, search, tracking = built.store, built.search, built.tracking
     deadline.stopwatch.phase("")
     measuring_s = deadline.stopwatch.seconds.pop(MEASURING_LARGEST, 0.0)
@@ -194,7 +201,7 @@ def _search(
     else:
         reporter.begin(records)
     try:
-        grace_s, patience = config["storage"].get("grace_s", GRACE_S), patience_of(config)
+        grace_s, patience = config["storage"].get("grace_s", GRACE_S), _patience(config)
         with WorkerProcesses(config, [] if further else devices[1:], deadline, reporter.forward) as others:
             why = work(store, search, n_trials, reporter, ended, grace_s=grace_s, patience=patience)
             if further:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from spaces.baselines.ngram import NGram
 from spaces.tasks import IGNORE_INDEX, SPLITS, Batch, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
-from spaces.tasks.sources.encodings import PerTokens
 from spaces.tasks.sources.splits import MIN_TO_SPLIT, largest_classes
 from spaces.tasks.sources.text_windows import SUFFIXES, File, choose_windows, read_windows, text_files
 from spaces.tasks.sources.tokens import Encoder, Ids, LibraryEncoder, TokenSettings, pad_ids, with_tokens
@@ -81,7 +80,6 @@ class Text(Task):
         if predict == "next_byte":
             _check_lossless(self.tokens)
         self._encoders: dict[TokenSettings, Encoder] = {}  # shared with variants, which may differ in length alone
-        self._encoded = PerTokens[list[Ids]]()  # likewise
         self._rows: dict[Split, list[tuple[int, bytes]]] = {}  # shared with variants
         self.target, self.generate, self.length, self.window = predict, generate, length, length
         self.folder = Path(sysconfig.get_path("stdlib") if folder is None else folder).expanduser()
@@ -154,12 +152,8 @@ class Text(Task):
 
     @cached_property
     def ids(self) -> dict[Split, list[Ids]]:
-        """The token ids of each window, whole."""
-        found = self._encoded.of(self.tokens)
-        for split in SPLITS:
-            if split not in found:
-                found[split] = self.encoder.encode(self._texts(split))
-        return found
+        """The token ids of each window."""
+        return {split: self.encoder.encode(self._texts(split)) for split in SPLITS}
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -56,6 +56,7 @@ class _Rotary(nn.Module):
     """Multiplies pairs of features as complex numbers, in half the time of the sums of real products."""
 
     rotations: Tensor  # (length, 1, head_dim / 2), complex
+    turns: Tensor  # the same as real numbers, (length, 1, head_dim / 2, 2): ONNX has no complex ones
 
     def __init__(self, head_dim: int, length: int) -> None:
         super().__init__()
@@ -67,11 +68,16 @@ class _Rotary(nn.Module):
         angles = (torch.arange(self._length)[:, None] * rates)[:, None]
         rotations = torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
         self.register_buffer("rotations", rotations, persistent=False)
+        self.register_buffer("turns", torch.view_as_real(rotations), persistent=False)
 
     def forward(self, x: Tensor, start: int | Tensor = 0) -> Tensor:
         at = slice(start, start + x.shape[1]) if isinstance(start, int) else start
         precise = x.to(torch.promote_types(x.dtype, torch.float32))  # there are no half-precision complex numbers
-        pairs = torch.view_as_complex(precise.unflatten(-1, (-1, self.rotations.shape[-1], 2)))
+        pairs = precise.unflatten(-1, (-1, self.rotations.shape[-1], 2))
+        if torch.compiler.is_exporting():
+            (a, b), (cosine, sine) = pairs.unbind(-1), self.turns[at].unbind(-1)
+            return torch.stack([a * cosine - b * sine, a * sine + b * cosine], -1).flatten(2).to(x.dtype)
+        pairs = torch.view_as_complex(pairs)
         return torch.view_as_real(pairs * self.rotations[at]).flatten(2).to(x.dtype)
 
 

@@ -7,21 +7,22 @@ import math
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from spaces.tasks import SPLITS, Examples, Split, Task, TaskSpec, check_whole, majority_share, split_sizes
 from spaces.tasks.sources.bad_rows import warn_or_refuse
-from spaces.tasks.sources.encodings import Encoding, PerTokens, encode_texts
 from spaces.tasks.sources.rows import Example, Source, checked, is_missing, label_of, label_of_group, text_of
 from spaces.tasks.sources.splits import largest_classes, split_by_hash, subset_by_hash
-from spaces.tasks.sources.stored import StoredExamples, cache_name
+from spaces.tasks.sources.stored import CHUNK, LARGE, Chunk, StoredExamples, cache_name, stored_examples
 from spaces.tasks.sources.tokens import Encoder, Ids, TokenSettings, pad_ids, with_tokens
 
 log = logging.getLogger(__name__)
+ID_BYTES = 8  # of an id in a batch
 
 
 class LabelledTexts(Task):
@@ -67,7 +68,6 @@ class LabelledTexts(Task):
         check_whole(1, length=length)
         self.tokens = TokenSettings(tokens, vocabulary, lowercase)
         self._encoders: dict[TokenSettings, Encoder] = {}  # shared with variants, which may differ in length alone
-        self._encodings = PerTokens[Encoding]()  # likewise
         check_whole(2, classes=classes)
         if text == label:
             raise ValueError(f"text={text!r}, label={label!r}: they must be two different columns")
@@ -153,32 +153,43 @@ class LabelledTexts(Task):
     @cached_property
     def ids(self) -> dict[Split, list[Ids] | StoredExamples]:
         """The token ids of each text; those of a large split are stored."""
-        encodings = {split: self._encoding(split) for split in SPLITS}
-        if truncated := sum(each.longer(self.length) for each in encodings.values()):
+        self._truncated = 0
+        found = {split: self._encode(split) for split in SPLITS}
+        if self._truncated:
             texts = sum(map(len, self.rows.values()))
-            share = f"{truncated} of {texts} texts ({truncated / texts:.0%})"
+            share = f"{self._truncated} of {texts} texts ({self._truncated / texts:.0%})"
             level = logging.INFO if self.varied else logging.WARNING
             log.log(level, "%s are longer than length=%d %s and are truncated", share, self.length, self.tokens.unit)
-        return {split: each.cut(self.length) for split, each in encodings.items()}
+        return found
 
-    def _encoding(self, split: Split) -> Encoding:
-        """For ``length`` or a larger one: another encoding is made only if ``length`` exceeds all before."""
-        encodings = self._encodings.of(self.tokens)
-        if split not in encodings or encodings[split].length < self.length:
-            texts = [each.text for each in self.rows[split]]
-            labels, name = partial(self.labels_of, split), partial(self._cache_name, split)
-            encodings[split] = encode_texts(texts, self.encoder, self.length, name=name, labels=labels)
-        return encodings[split]
+    def _encode(self, split: Split) -> list[Ids] | StoredExamples:
+        rows = self.rows[split]
+        longest = min(self.length, max((len(each.text) for each in rows), default=0))
+        if ID_BYTES * longest * len(rows) < LARGE:
+            return [ids for part in self._encoded_parts(split) for ids in part]
+        content = (part for each in rows for part in each[:2])
+        name = cache_name(content, [self.encoder.state, self.length, self.class_names])
+        return stored_examples(name, lambda: self._chunks(split))
 
-    def _cache_name(self, split: Split) -> str:
-        content = (part for each in self.rows[split] for part in each[:2])
-        return cache_name(content, [self.encoder.state, self.length, self.class_names])
+    def _encoded_parts(self, split: Split) -> Iterator[list[Ids]]:
+        rows = self.rows[split]
+        for at in range(0, len(rows), CHUNK):
+            found = self.encoder.encode([each.text for each in rows[at : at + CHUNK]])
+            self._truncated += sum(len(ids) > self.length for ids in found)
+            yield [self.encoder.truncate(ids, self.length) for ids in found]
+
+    def _chunks(self, split: Split) -> Iterator[Chunk]:
+        labels, at = self.labels_of(split), 0
+        ids_type = np.min_scalar_type(self.encoder.vocabulary - 1)
+        for part in self._encoded_parts(split):
+            lengths = np.array([len(ids) for ids in part])
+            yield Chunk(np.concatenate(part).astype(ids_type), lengths, labels[at : at + len(part)].numpy())
+            at += len(part)
 
     def labels_of(self, split: Split) -> Tensor:
         """Classes ``(texts,)``."""
         classes = {name: number for number, name in enumerate(self.class_names)}
-        numbers = [classes[each.label] for each in self.rows[split]]
-        return torch.tensor(numbers, dtype=torch.int64, device="cpu")  # also while the default is the meta device
+        return torch.tensor([classes[each.label] for each in self.rows[split]], dtype=torch.int64)
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -6,12 +6,11 @@ that change the examples.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,9 +49,7 @@ class StoredExamples:
         self.tokens = np.memmap(folder / "tokens.bin", dtype=meta["dtype"], mode="r", shape=shape)
         self._ends = np.load(folder / "ends.npy", mmap_mode="r")
         self.labels = torch.from_numpy(np.load(folder / "labels.npy"))
-        self.token_counts = np.diff(self._ends, prepend=0)  # of each example
-        self._truncate: Callable[[NDArray[Any]], NDArray[Any]] | None = None
-        self.length = int(self.token_counts.max())  # that examples are padded to; may be increased
+        self.length = int(np.diff(self._ends, prepend=0).max())  # that examples are padded to; may be increased
 
     @property
     def size(self) -> int:
@@ -62,35 +59,15 @@ class StoredExamples:
     @property
     def lengths(self) -> Tensor | None:
         """Tokens of each example, ``(examples,)``; None if none is padded."""
-        lengths = torch.from_numpy(self.token_counts)
+        lengths = torch.from_numpy(np.diff(self._ends, prepend=0))
         return None if (lengths == self.length).all() else lengths
-
-    def truncated(self, length: int, truncate: Callable[[NDArray[Any]], NDArray[Any]]) -> StoredExamples:
-        """These examples of the same files, with at most ``length`` tokens each.
-
-        Args:
-            length: from 1.
-            truncate: maps the ids of an example to the first of them, at most ``length``.
-        """
-        view = copy.copy(self)
-        view.token_counts = self.token_counts.clip(max=length)
-        view.length, view._truncate = int(view.token_counts.max()), truncate
-        return view
-
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        """The tokens of each example, in memory."""
-        return (np.array(self._tokens_of(at)) for at in range(self.size))
-
-    def _tokens_of(self, at: int) -> NDArray[Any]:
-        tokens = self.tokens[self._ends[at - 1] if at else 0 : self._ends[at]]
-        return tokens if self._truncate is None else self._truncate(tokens)
 
     def select(self, indices: Tensor) -> Batch:
         """The examples at ``indices``, in that order, padded to ``length``, at first that of the longest of all."""
         rows = np.zeros((len(indices), self.length, *self.tokens.shape[1:]), dtype=self.tokens.dtype)
         padding = torch.ones(rows.shape[:2], dtype=torch.bool)
         for row, at in enumerate(indices.tolist()):
-            tokens = self._tokens_of(at)
+            tokens = self.tokens[self._ends[at - 1] if at else 0 : self._ends[at]]
             rows[row, : len(tokens)] = tokens
             padding[row, : len(tokens)] = False
         inputs = torch.from_numpy(rows.astype(np.int64 if rows.ndim == 2 else np.float32))
