@@ -33,6 +33,8 @@ from search.sync import __main__ as sync
 from search.ui import __main__ as ui
 from spaces.bench import __main__ as bench
 from spaces.bench import decoding, memory
+from spaces.bench import limits as bench_limits
+from spaces.bench import swaps as bench_swaps
 from spaces.space import Space
 
 ROOT = Path(__file__).parents[1]
@@ -95,6 +97,8 @@ def test_a_command_composes_or_parses(words, monkeypatch):
     monkeypatch.setattr(bench, "run", reached)
     monkeypatch.setattr(memory, "run", reached)
     monkeypatch.setattr(decoding, "run", reached)
+    monkeypatch.setattr(bench_limits, "select", reached)
+    monkeypatch.setattr(bench_swaps, "Checkpoint", reached)
     monkeypatch.setattr(export, "_export", reached)
     monkeypatch.setattr(inference, "load", reached)
     monkeypatch.setattr(fuzz, "supervise", reached)
@@ -118,6 +122,8 @@ def test_a_command_composes_or_parses(words, monkeypatch):
         "spaces.bench": bench.main,
         "spaces.bench.memory": memory.main,
         "spaces.bench.decoding": decoding.main,
+        "spaces.bench.limits": bench_limits.main,
+        "spaces.bench.swaps": bench_swaps.main,
         "search.pruning": pruning.main,
         "search.samplers": samplers.main,
         "search.export": export.main,
@@ -177,6 +183,8 @@ def test_the_readmes_hold_commands_of_every_kind():
         "spaces.bench",
         "spaces.bench.memory",
         "spaces.bench.decoding",
+        "spaces.bench.limits",
+        "spaces.bench.swaps",
     }
 
 
